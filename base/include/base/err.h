@@ -1,0 +1,95 @@
+/* Every failure trivet knows: one negative int, its name, the gRPC code it leaves as, and its text.
+ *
+ * The texts of the API's errors are contract: clients match on them. They are etcd's, from
+ * api/v3rpc/rpctypes/error.go of v3.7.1, so that a client cannot tell the difference. */
+#ifndef BASE_ERR_H
+#define BASE_ERR_H
+
+/* gRPC status codes (grpc/grpc doc/statuscodes.md). */
+enum grpc_code {
+    GRPC_OK = 0,
+    GRPC_CANCELLED = 1,
+    GRPC_UNKNOWN = 2,
+    GRPC_INVALID_ARGUMENT = 3,
+    GRPC_DEADLINE_EXCEEDED = 4,
+    GRPC_NOT_FOUND = 5,
+    GRPC_ALREADY_EXISTS = 6,
+    GRPC_PERMISSION_DENIED = 7,
+    GRPC_RESOURCE_EXHAUSTED = 8,
+    GRPC_FAILED_PRECONDITION = 9,
+    GRPC_ABORTED = 10,
+    GRPC_OUT_OF_RANGE = 11,
+    GRPC_UNIMPLEMENTED = 12,
+    GRPC_INTERNAL = 13,
+    GRPC_UNAVAILABLE = 14,
+    GRPC_DATA_LOSS = 15,
+    GRPC_UNAUTHENTICATED = 16,
+};
+
+/* X(name, number, gRPC code, text) */
+#define TV_ERR_MAP(X)                                                                              \
+    /* Operating errors inside trivet. */                                                          \
+    X(ENOMEM, 1, RESOURCE_EXHAUSTED, "out of memory")                                              \
+    X(ETOOLARGE, 2, RESOURCE_EXHAUSTED, "larger than the limit")                                   \
+    X(EAGAIN, 3, UNAVAILABLE, "not available yet")                                                 \
+    X(EBUSY, 4, UNAVAILABLE, "busy")                                                               \
+    X(EIO, 5, INTERNAL, "input/output error")                                                      \
+    X(ECORRUPT, 6, DATA_LOSS, "data is damaged")                                                   \
+    X(EMALFORMED, 7, INTERNAL, "malformed message")                                                \
+    X(EINVAL, 8, INVALID_ARGUMENT, "invalid argument")                                             \
+    X(ENOTFOUND, 9, NOT_FOUND, "not found")                                                        \
+    X(ECLOSED, 10, UNAVAILABLE, "connection closed")                                               \
+    X(ETIMEDOUT, 11, DEADLINE_EXCEEDED, "timed out")                                               \
+    X(ENOSPC, 12, RESOURCE_EXHAUSTED, "no space left on device")                                   \
+    X(ECOMPACTED_LOG, 13, INTERNAL, "log entries are no longer kept")                              \
+    X(EDROPPED, 14, UNAVAILABLE, "raft proposal dropped")                                          \
+    X(EEXIST, 15, ALREADY_EXISTS, "already exists")                                                \
+    X(ENOTSUP, 16, UNIMPLEMENTED, "not supported")                                                 \
+    /* The API's errors. */                                                                        \
+    X(EMPTY_KEY, 101, INVALID_ARGUMENT, "etcdserver: key is not provided")                         \
+    X(KEY_NOT_FOUND, 102, INVALID_ARGUMENT, "etcdserver: key not found")                           \
+    X(VALUE_PROVIDED, 103, INVALID_ARGUMENT, "etcdserver: value is provided")                      \
+    X(LEASE_PROVIDED, 104, INVALID_ARGUMENT, "etcdserver: lease is provided")                      \
+    X(TOO_MANY_OPS, 105, INVALID_ARGUMENT, "etcdserver: too many operations in txn request")       \
+    X(DUPLICATE_KEY, 106, INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request")      \
+    X(INVALID_CLIENT_API_VERSION, 107, INVALID_ARGUMENT, "etcdserver: invalid client api version") \
+    X(INVALID_SORT_OPTION, 108, INVALID_ARGUMENT, "etcdserver: invalid sort option")               \
+    X(COMPACTED, 109, OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted")      \
+    X(FUTURE_REV, 110, OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision")   \
+    X(NO_SPACE, 111, RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded")              \
+    X(LEASE_NOT_FOUND, 112, NOT_FOUND, "etcdserver: requested lease not found")                    \
+    X(LEASE_EXIST, 113, FAILED_PRECONDITION, "etcdserver: lease already exists")                   \
+    X(LEASE_TTL_TOO_LARGE, 114, OUT_OF_RANGE, "etcdserver: too large lease TTL")                   \
+    X(WATCH_CANCELED, 115, CANCELLED, "etcdserver: watch canceled")                                \
+    X(REQUEST_TOO_LARGE, 125, INVALID_ARGUMENT, "etcdserver: request is too large")                \
+    /* Two errors leave etcd as Unknown: they are mapped to a type without a gRPC status. */       \
+    X(TOO_MANY_REQUESTS, 126, UNKNOWN, "etcdserver: too many requests")                            \
+    X(NO_LEADER, 144, UNAVAILABLE, "etcdserver: no leader")                                        \
+    X(NOT_LEADER, 145, FAILED_PRECONDITION, "etcdserver: not leader")                              \
+    X(LEADER_CHANGED, 146, UNAVAILABLE, "etcdserver: leader changed")                              \
+    X(STOPPED, 148, UNAVAILABLE, "etcdserver: server stopped")                                     \
+    X(TIMEOUT, 149, UNAVAILABLE, "etcdserver: request timed out")                                  \
+    X(TIMEOUT_LEADER_FAIL, 150, UNAVAILABLE,                                                       \
+      "etcdserver: request timed out, possibly due to previous leader failure")                    \
+    X(TIMEOUT_CONNECTION_LOST, 151, UNAVAILABLE,                                                   \
+      "etcdserver: request timed out, possibly due to connection lost")                            \
+    X(TIMEOUT_WAIT_APPLIED, 152, UNAVAILABLE,                                                      \
+      "etcdserver: request timed out, waiting for the applied index took too long")                \
+    X(CORRUPT, 154, DATA_LOSS, "etcdserver: corrupt cluster")                                      \
+    /* Texts of the gRPC library that etcd is built with. */                                       \
+    X(CANCELED, 201, CANCELLED, "context canceled")                                                \
+    X(DEADLINE_EXCEEDED, 202, DEADLINE_EXCEEDED, "context deadline exceeded")
+
+enum tv_err {
+    TV_OK = 0,
+#define X(name, number, code, text) TV_##name = -(number),
+    TV_ERR_MAP(X)
+#undef X
+};
+
+/* For any int; unknown numbers get a text that says so. Never NULL. */
+const char *tv_err_text(int err);
+const char *tv_err_name(int err);
+enum grpc_code tv_err_code(int err);
+
+#endif

@@ -1,0 +1,25 @@
+/* A histogram with bounded relative error (HDR): 64 linear steps per power of two, values 0..2^63-1,
+ * so a reported quantile is at most 1.6 % above the true one. Fixed size, one owner. */
+#ifndef BASE_HIST_H
+#define BASE_HIST_H
+
+#include <stdint.h>
+
+enum { HIST_SUB_BITS = 6, HIST_BUCKETS_COUNT = (64 - HIST_SUB_BITS + 1) << HIST_SUB_BITS };
+
+struct hist {
+    uint64_t count;
+    uint64_t sum;
+    uint64_t min;
+    uint64_t max;
+    uint64_t buckets[HIST_BUCKETS_COUNT];
+};
+
+void hist_init(struct hist *h);
+void hist_add(struct hist *h, uint64_t value);
+void hist_merge(struct hist *into, const struct hist *from);
+/* `quantile` in 0..1; 0 when empty. */
+uint64_t hist_quantile(const struct hist *h, double quantile);
+double hist_mean(const struct hist *h);
+
+#endif
