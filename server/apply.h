@@ -1,0 +1,55 @@
+/* The state machine: an entry of the log becomes a change of the store, the leases and the membership.
+ *
+ * Deterministic: the outcome depends on the entries alone, so every member that applied the same
+ * prefix holds the same contents.
+ *
+ * Owner: the core thread. */
+#ifndef SERVER_APPLY_H
+#define SERVER_APPLY_H
+
+#include "server/cluster.h"
+#include "server/lease.h"
+#include "server/request.h"
+
+#include "base/arena.h"
+#include "proto/wire.h"
+#include "storage/lsm.h"
+#include "storage/mvcc.h"
+
+/* Field numbers of etcd's InternalRaftRequest that trivet puts on its log (raft_internal.proto). */
+enum {
+    APPLY_PUT = 4,
+    APPLY_DELETE_RANGE = 5,
+    APPLY_TXN = 6,
+    APPLY_COMPACTION = 7,
+    APPLY_LEASE_GRANT = 8,
+    APPLY_LEASE_REVOKE = 9,
+    APPLY_MEMBER_ATTR = 1302,
+};
+
+struct applier {
+    struct mvcc *mvcc;
+    struct lessor *lessor;
+    struct cluster *cluster;
+    uint64_t member_id;
+    uint64_t term;   /* for response headers; the core sets it */
+    uint64_t now_ms; /* for leases; the core sets it. Expiry itself is decided by the leader */
+    struct arena arena;
+    /* Changes outside the key space, for the persist thread; taken by the core once per turn. */
+    struct persist_meta *metas;
+    bool compacted; /* a compaction was applied: there is something to scrub */
+};
+
+void applier_init(struct applier *a, struct mvcc *m, struct lessor *l, struct cluster *cluster,
+                  uint64_t member_id);
+void applier_fini(struct applier *a);
+
+/* Apply one committed entry's payload. `req` is the local request that waits for it, or NULL; its
+ * answer (err or reply) is filled in. */
+void applier_apply(struct applier *a, struct slice payload, struct request *req);
+/* The id of the proposal that `payload` came from, 0 when there is none. */
+uint64_t applier_request_id(struct slice payload);
+
+struct wire_header applier_header(const struct applier *a, int64_t revision);
+
+#endif

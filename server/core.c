@@ -1,0 +1,664 @@
+/* The node's loop of logic. One turn, in order:
+ *
+ *   requests -> raft_propose / raft_read_index
+ *   raft_ready -> messages to peers, ONE append to the log, committed entries to apply
+ *   wal_submit -> the disk works while the network does
+ *   mvcc_publish -> one store-release makes the batch visible; answers go back to the workers
+ *
+ * The leader's own log write runs beside replication: nothing here waits for the disk.
+ *
+ * Owner: the core thread. */
+#include "server/core.h"
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "base/u64map.h"
+
+enum {
+    /* Uncommitted proposals of this member that may wait for an answer; above it, clients are told
+     * "too many requests". */
+    PROPOSALS_PENDING_MAX = 100000,
+    PROPOSE_BATCH_MAX = 1024,
+    SCRUB_SLICE_VERSIONS = 512,
+    LEASE_REVOKES_PENDING_MAX = 16,
+    READ_RETRY_MS = 500, /* as etcd: a read index that is not confirmed is asked for again */
+};
+
+/* Reads that wait together for one confirmation. */
+struct read_batch {
+    struct list link;
+    struct list requests;
+    uint64_t context;
+    uint64_t log_index; /* 0 = not confirmed yet */
+    uint64_t asked_ms;
+};
+
+struct core {
+    struct core_options o;
+    struct raft *raft;
+    struct lessor *lessor;
+    struct applier *applier;
+    struct mvcc *mvcc;
+
+    struct list incoming;      /* submitted since the last turn */
+    struct list unproposed;    /* raft would not take them yet: no leader */
+    struct list proposals;     /* on the log, oldest deadline first */
+    struct u64map proposal_by_id;
+    size_t proposals_count;
+    struct list reads_new;     /* barriers without a batch */
+    struct list read_batches;  /* oldest first */
+    struct list scrub_waiters; /* physical compactions */
+    struct u64map lease_questions; /* token -> request, asked of the leader */
+    struct list lease_waiters;     /* the same requests, oldest deadline first */
+
+    uint64_t request_counter;
+    uint64_t context_counter;
+    uint64_t wal_seq_durable;
+    struct list persist_waiting; /* batches whose entries are not durable in our log yet */
+    uint32_t revokes_pending;
+
+    uint64_t now_ms;
+    uint64_t request_timeout_ms;
+    uint64_t applied_index;
+    uint64_t applied_term;
+    uint64_t leader;
+    enum raft_role role;
+    bool changed; /* something to publish */
+    bool scrubbing;
+
+    _Atomic uint64_t status_leader;
+    _Atomic uint64_t status_term;
+    _Atomic uint64_t status_commit;
+    _Atomic uint64_t status_applied;
+};
+
+/* What one turn applied, on its way to RocksDB. */
+struct persist_waiting {
+    struct list link;
+    uint64_t applied_index;
+    struct persist_batch *batch;
+};
+
+/* --- log reading for lagging followers --- */
+
+static int read_old_entries(void *ctx, uint64_t lo, uint64_t hi, size_t bytes_max,
+                            struct raft_entry *ret_entries, uint32_t *count)
+{
+    struct core *c = ctx;
+    enum { CHUNK = 64 };
+    struct wal_entry chunk[CHUNK];
+    uint32_t want = *count < CHUNK ? *count : CHUNK;
+
+    int rv = wal_read(c->o.wal, lo, hi, bytes_max, chunk, &want);
+    if (rv != 0)
+        return rv;
+    for (uint32_t i = 0; i < want; i++)
+        ret_entries[i] = (struct raft_entry){.term = chunk[i].term,
+                                             .log_index = chunk[i].log_index,
+                                             .type = (enum raft_entry_type)chunk[i].type,
+                                             .data = chunk[i].data,
+                                             .owner = chunk[i].owner};
+    *count = want;
+    return 0;
+}
+
+/* --- life --- */
+
+struct core *core_new(const struct core_options *o)
+{
+    struct core *c = mem_alloc_zero(sizeof(*c));
+    c->o = *o;
+    c->applier = o->applier;
+    c->lessor = o->applier->lessor;
+    c->mvcc = o->mvcc;
+    list_init(&c->incoming);
+    list_init(&c->unproposed);
+    list_init(&c->proposals);
+    list_init(&c->reads_new);
+    list_init(&c->read_batches);
+    list_init(&c->scrub_waiters);
+    list_init(&c->lease_waiters);
+    list_init(&c->persist_waiting);
+    u64map_init(&c->proposal_by_id);
+    u64map_init(&c->lease_questions);
+    c->request_counter = o->id_seed & ((1ull << 48) - 1);
+    /* etcd's request timeout: 5 s for the queue, and two elections. */
+    c->request_timeout_ms = 5000 + 2 * o->election_ms;
+    c->applied_index = o->applied_index;
+    c->applied_term = o->applied_term;
+
+    struct raft_options ro;
+    raft_options_init(&ro);
+    uint64_t *voters = mem_alloc(o->cluster->members_count * sizeof(*voters));
+    for (uint32_t i = 0; i < o->cluster->members_count; i++)
+        voters[i] = o->cluster->members[i].id;
+    ro.id = o->member_id;
+    ro.voters = voters;
+    ro.voters_count = o->cluster->members_count;
+    ro.heartbeat_ticks = 1;
+    ro.election_timeout_ticks = (uint32_t)(o->election_ms / o->heartbeat_ms);
+    ro.pre_vote = o->pre_vote;
+    ro.check_quorum = true;
+    ro.seed = o->seed;
+    ro.reader = (struct raft_log_reader){.ctx = c, .read = read_old_entries};
+    ro.hard_state = o->hard_state;
+    ro.applied_index = o->applied_index;
+    const struct raft_entry *entries = o->entries;
+    uint32_t entries_count = o->entries_count;
+    if (entries_count > 0 && entries[0].log_index > 1) {
+        /* The log was cut: its first entry serves as the known point before the rest. */
+        ro.log_start_index = entries[0].log_index;
+        ro.log_start_term = entries[0].term;
+        entries++;
+        entries_count--;
+    } else if (entries_count == 0) {
+        ro.log_start_index = o->applied_index;
+        ro.log_start_term = o->applied_term;
+    }
+    ASSERT(ro.log_start_index <= o->applied_index);
+    c->raft = raft_new(&ro);
+    raft_restore(c->raft, entries, entries_count);
+    mem_free(voters);
+    return c;
+}
+
+static void answer(struct core *c, struct request *req, int err)
+{
+    list_remove(&req->link);
+    req->err = err;
+    c->o.env.answer(c->o.env.ctx, req);
+}
+
+static void answer_all(struct core *c, struct list *requests, int err)
+{
+    LIST_EACH_SAFE (it, after, requests)
+        answer(c, CONTAINER_OF(it, struct request, link), err);
+}
+
+static void read_batch_free(struct core *c, struct read_batch *b, int err)
+{
+    answer_all(c, &b->requests, err);
+    list_remove(&b->link);
+    mem_free(b);
+}
+
+void core_free(struct core *c)
+{
+    answer_all(c, &c->incoming, TV_STOPPED);
+    answer_all(c, &c->unproposed, TV_STOPPED);
+    answer_all(c, &c->proposals, TV_STOPPED);
+    answer_all(c, &c->reads_new, TV_STOPPED);
+    answer_all(c, &c->scrub_waiters, TV_STOPPED);
+    answer_all(c, &c->lease_waiters, TV_STOPPED);
+    LIST_EACH_SAFE (it, after, &c->read_batches)
+        read_batch_free(c, CONTAINER_OF(it, struct read_batch, link), TV_STOPPED);
+    LIST_EACH_SAFE (it, after, &c->persist_waiting) {
+        struct persist_waiting *w = CONTAINER_OF(it, struct persist_waiting, link);
+        list_remove(&w->link);
+        persist_batch_free(w->batch);
+        mem_free(w);
+    }
+    u64map_fini(&c->proposal_by_id);
+    u64map_fini(&c->lease_questions);
+    raft_free(c->raft);
+    mem_free(c);
+}
+
+uint64_t core_next_request_id(struct core *c)
+{
+    return (c->o.member_id << 48) | (++c->request_counter & ((1ull << 48) - 1));
+}
+
+/* --- requests in --- */
+
+void core_submit(struct core *c, struct request *req)
+{
+    if (list_is_empty(&c->incoming))
+        c->o.env.wake(c->o.env.ctx);
+    list_push_back(&c->incoming, &req->link);
+}
+
+static bool leading(const struct core *c)
+{
+    return c->role == RAFT_LEADER;
+}
+
+static void lease_answer_local(struct core *c, struct request *req)
+{
+    struct lessor *l = c->lessor;
+    int err;
+    if (req->kind == REQUEST_LEASE_RENEW)
+        err = lessor_renew(l, req->lease_id, c->now_ms, &req->ttl);
+    else
+        err = lessor_remaining(l, req->lease_id, c->now_ms, &req->ttl, &req->granted_ttl);
+    answer(c, req, err);
+}
+
+/* Only the leader knows how long a lease still lives. */
+static void take_lease_request(struct core *c, struct request *req)
+{
+    if (leading(c)) {
+        lease_answer_local(c, req);
+        return;
+    }
+    req->deadline_ms = c->now_ms + c->request_timeout_ms;
+    list_remove(&req->link);
+    list_push_back(&c->lease_waiters, &req->link);
+    req->id = core_next_request_id(c);
+    u64map_put(&c->lease_questions, req->id, req);
+    struct core_lease_msg msg = {.token = req->id,
+                                 .renew = req->kind == REQUEST_LEASE_RENEW,
+                                 .lease_id = req->lease_id};
+    if (c->leader != 0)
+        c->o.env.send_lease(c->o.env.ctx, c->leader, &msg);
+}
+
+static void take_incoming(struct core *c)
+{
+    LIST_EACH_SAFE (it, after, &c->incoming) {
+        struct request *req = CONTAINER_OF(it, struct request, link);
+        switch (req->kind) {
+        case REQUEST_PROPOSE:
+            if (c->proposals_count >= PROPOSALS_PENDING_MAX) {
+                answer(c, req, TV_TOO_MANY_REQUESTS);
+                break;
+            }
+            c->proposals_count++;
+            req->deadline_ms = c->now_ms + c->request_timeout_ms;
+            list_remove(&req->link);
+            list_push_back(&c->unproposed, &req->link);
+            break;
+        case REQUEST_READ_BARRIER:
+            req->deadline_ms = c->now_ms + c->request_timeout_ms;
+            list_remove(&req->link);
+            list_push_back(&c->reads_new, &req->link);
+            break;
+        case REQUEST_LEASE_RENEW:
+        case REQUEST_LEASE_TTL:
+            take_lease_request(c, req);
+            break;
+        case REQUEST_LEASE_LIST:
+            applier_lease_list(c->applier, req);
+            answer(c, req, 0);
+            break;
+        }
+    }
+}
+
+/* Give raft everything that waits, as one batch. What it will not take now (no leader yet) stays. */
+static void propose_waiting(struct core *c)
+{
+    struct raft_entry batch[PROPOSE_BATCH_MAX];
+    while (!list_is_empty(&c->unproposed)) {
+        uint32_t count = 0;
+        LIST_EACH (it, &c->unproposed) {
+            struct request *req = CONTAINER_OF(it, struct request, link);
+            batch[count++] = (struct raft_entry){
+                .type = RAFT_ENTRY_NORMAL,
+                .data = slice_of(req->payload->data, req->payload_size),
+                .owner = req->payload,
+            };
+            if (count == PROPOSE_BATCH_MAX)
+                break;
+        }
+        if (raft_propose(c->raft, batch, count) != 0)
+            return;
+        for (uint32_t i = 0; i < count; i++) {
+            struct request *req = CONTAINER_OF(c->unproposed.next, struct request, link);
+            list_remove(&req->link);
+            list_push_back(&c->proposals, &req->link);
+            u64map_put(&c->proposal_by_id, req->id, req);
+            bref_unref(req->payload); /* raft holds its own */
+            req->payload = NULL;
+        }
+    }
+}
+
+/* --- linearizable reads (Raft thesis, 6.4) --- */
+
+static void ask_read_index(struct core *c)
+{
+    if (list_is_empty(&c->reads_new))
+        return;
+    struct read_batch *b = mem_alloc_zero(sizeof(*b));
+    list_init(&b->requests);
+    list_splice_back(&b->requests, &c->reads_new);
+    b->context = core_next_request_id(c);
+    b->asked_ms = c->now_ms;
+    list_push_back(&c->read_batches, &b->link);
+    (void)raft_read_index(c->raft, b->context); /* without a leader the retry asks again */
+}
+
+static void confirm_reads(struct core *c, const struct raft_read *reads, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        LIST_EACH (it, &c->read_batches) {
+            struct read_batch *b = CONTAINER_OF(it, struct read_batch, link);
+            if (b->context == reads[i].context && b->log_index == 0) {
+                b->log_index = reads[i].log_index;
+                break;
+            }
+        }
+    }
+}
+
+/* Batches are confirmed and served in the order they were asked: an index confirmed later is no lower. */
+static void serve_reads(struct core *c)
+{
+    LIST_EACH_SAFE (it, after, &c->read_batches) {
+        struct read_batch *b = CONTAINER_OF(it, struct read_batch, link);
+        if (b->log_index != 0 && b->log_index <= c->applied_index)
+            read_batch_free(c, b, 0);
+    }
+}
+
+static void retry_reads(struct core *c)
+{
+    LIST_EACH_SAFE (it, after, &c->read_batches) {
+        struct read_batch *b = CONTAINER_OF(it, struct read_batch, link);
+        struct request *oldest = CONTAINER_OF(b->requests.next, struct request, link);
+        if (oldest->deadline_ms <= c->now_ms) {
+            PROBE(core_read_timeout);
+            read_batch_free(c, b, TV_TIMEOUT);
+        } else if (b->log_index == 0 && b->asked_ms + READ_RETRY_MS <= c->now_ms) {
+            PROBE(core_read_retry);
+            b->asked_ms = c->now_ms;
+            b->context = core_next_request_id(c);
+            (void)raft_read_index(c->raft, b->context);
+        }
+    }
+}
+
+/* --- apply --- */
+
+static void apply_one(struct core *c, const struct raft_entry *e)
+{
+    ASSERT(e->log_index == c->applied_index + 1);
+    c->applied_index = e->log_index;
+    c->applied_term = e->term;
+    if (e->type != RAFT_ENTRY_NORMAL || e->data.size == 0)
+        return;
+
+    uint64_t id = applier_request_id(e->data);
+    struct request *req = id != 0 ? u64map_remove(&c->proposal_by_id, id) : NULL;
+    applier_apply(c->applier, e->data, req);
+    c->changed = true;
+    if (req == NULL) {
+        if (c->revokes_pending > 0 && applier_was_own_revoke(c->applier, e->data, c->o.member_id))
+            c->revokes_pending--;
+        return;
+    }
+    c->proposals_count--;
+    if (req->wait_scrub && req->err == 0) {
+        list_remove(&req->link);
+        list_push_back(&c->scrub_waiters, &req->link);
+        return;
+    }
+    answer(c, req, req->err);
+}
+
+static void queue_persist(struct core *c)
+{
+    struct persist_batch *b = applier_take_batch(c->applier, c->applied_index, c->applied_term);
+    struct persist_waiting *w = mem_alloc_zero(sizeof(*w));
+    w->applied_index = c->applied_index;
+    w->batch = b;
+    list_push_back(&c->persist_waiting, &w->link);
+}
+
+/* Invariant 2: only what our own log holds durably goes to RocksDB. */
+static void submit_persist(struct core *c)
+{
+    uint64_t durable = wal_durable_index(c->o.wal);
+    LIST_EACH_SAFE (it, after, &c->persist_waiting) {
+        struct persist_waiting *w = CONTAINER_OF(it, struct persist_waiting, link);
+        if (w->applied_index > durable)
+            return;
+        list_remove(&w->link);
+        persist_submit(c->o.persist, w->batch);
+        mem_free(w);
+    }
+}
+
+static void apply_committed(struct core *c, const struct raft_entry *entries, uint32_t count)
+{
+    if (count == 0)
+        return;
+    c->applier->term = raft_term(c->raft);
+    c->applier->now_ms = c->now_ms;
+    for (uint32_t i = 0; i < count; i++)
+        apply_one(c, &entries[i]);
+    mvcc_publish(c->mvcc);
+    raft_applied(c->raft, c->applied_index);
+    queue_persist(c);
+}
+
+/* --- raft's outputs --- */
+
+static void write_log(struct core *c, const struct raft_ready *rd)
+{
+    enum { CHUNK = 256 };
+    struct wal_entry chunk[CHUNK];
+    struct wal_hard_state hs = {.term = rd->hard_state.term,
+                                .vote = rd->hard_state.vote,
+                                .commit = rd->hard_state.commit};
+    uint32_t done = 0;
+    do {
+        uint32_t count = 0;
+        while (count < CHUNK && done + count < rd->entries_count) {
+            const struct raft_entry *e = &rd->entries[done + count];
+            chunk[count++] = (struct wal_entry){.term = e->term,
+                                                .log_index = e->log_index,
+                                                .type = (uint8_t)e->type,
+                                                .data = e->data,
+                                                .owner = e->owner};
+        }
+        done += count;
+        bool last = done == rd->entries_count;
+        /* A sequence number names the whole batch: the pieces before the last carry the one before. */
+        wal_append(c->o.wal, last ? rd->persist_seq : 0, chunk, count,
+                   last && rd->hard_state_changed ? &hs : NULL);
+    } while (done < rd->entries_count);
+}
+
+static void note_role(struct core *c)
+{
+    uint64_t leader = raft_leader(c->raft);
+    enum raft_role role = raft_role(c->raft);
+    if (leader == c->leader && role == c->role)
+        return;
+    if (leader != c->leader)
+        log_info("raft.node: leader changed", LOG_HEX("local-member-id", c->o.member_id),
+                 LOG_HEX("leader-id", leader), LOG_UINT("term", raft_term(c->raft)));
+    if (role == RAFT_LEADER && c->role != RAFT_LEADER)
+        lessor_promote(c->lessor, c->now_ms, c->o.election_ms);
+    if (role != RAFT_LEADER && c->role == RAFT_LEADER) {
+        lessor_demote(c->lessor);
+        c->revokes_pending = 0;
+    }
+    c->leader = leader;
+    c->role = role;
+    c->changed = true;
+}
+
+static void drain_raft(struct core *c)
+{
+    struct raft_ready rd;
+    while (raft_ready(c->raft, &rd)) {
+        note_role(c);
+        for (uint32_t i = 0; i < rd.msgs_count; i++)
+            c->o.env.send(c->o.env.ctx, &rd.msgs[i]);
+        if (rd.persist_seq != 0)
+            write_log(c, &rd);
+        apply_committed(c, rd.committed, rd.committed_count);
+        confirm_reads(c, rd.reads, rd.reads_count);
+        raft_ready_done(c->raft);
+    }
+}
+
+static void publish_status(struct core *c)
+{
+    atomic_store_explicit(&c->status_leader, c->leader, memory_order_relaxed);
+    atomic_store_explicit(&c->status_term, raft_term(c->raft), memory_order_relaxed);
+    atomic_store_explicit(&c->status_commit, raft_commit_index(c->raft), memory_order_relaxed);
+    atomic_store_explicit(&c->status_applied, c->applied_index, memory_order_relaxed);
+}
+
+void core_status(const struct core *c, struct core_status *ret)
+{
+    ret->leader = atomic_load_explicit(&c->status_leader, memory_order_relaxed);
+    ret->term = atomic_load_explicit(&c->status_term, memory_order_relaxed);
+    ret->commit_index = atomic_load_explicit(&c->status_commit, memory_order_relaxed);
+    ret->applied_index = atomic_load_explicit(&c->status_applied, memory_order_relaxed);
+}
+
+/* A slice of garbage a turn, so that no put waits behind a compaction. */
+static void scrub(struct core *c)
+{
+    if (c->applier->compacted) {
+        c->applier->compacted = false;
+        c->scrubbing = true;
+    }
+    if (!c->scrubbing)
+        return;
+    c->scrubbing = mvcc_scrub(c->mvcc, SCRUB_SLICE_VERSIONS);
+    if (c->scrubbing)
+        c->o.env.wake(c->o.env.ctx);
+    else
+        answer_all(c, &c->scrub_waiters, 0);
+}
+
+void core_turn(struct core *c, uint64_t now_ms)
+{
+    c->now_ms = now_ms;
+    take_incoming(c);
+    propose_waiting(c);
+    ask_read_index(c);
+    drain_raft(c);
+    wal_submit(c->o.wal);
+    submit_persist(c);
+    serve_reads(c);
+    scrub(c);
+    publish_status(c);
+    epoch_collect(mvcc_epoch(c->mvcc));
+    if (c->changed) {
+        c->changed = false;
+        c->o.env.published(c->o.env.ctx);
+    }
+}
+
+/* --- other inputs --- */
+
+void core_receive(struct core *c, const struct raft_msg *msg)
+{
+    (void)raft_step(c->raft, msg); /* what raft refuses (an old term, a stranger) is dropped */
+}
+
+void core_receive_lease(struct core *c, uint64_t from, const struct core_lease_msg *msg)
+{
+    if (msg->is_reply) {
+        struct request *req = u64map_remove(&c->lease_questions, msg->token);
+        if (req == NULL)
+            return;
+        req->ttl = msg->ttl;
+        req->granted_ttl = msg->granted_ttl;
+        answer(c, req, msg->err);
+        return;
+    }
+    struct core_lease_msg reply = *msg;
+    reply.is_reply = true;
+    if (!leading(c))
+        reply.err = TV_NOT_LEADER;
+    else if (msg->renew)
+        reply.err = lessor_renew(c->lessor, msg->lease_id, c->now_ms, &reply.ttl);
+    else
+        reply.err = lessor_remaining(c->lessor, msg->lease_id, c->now_ms, &reply.ttl,
+                                     &reply.granted_ttl);
+    c->o.env.send_lease(c->o.env.ctx, from, &reply);
+}
+
+void core_peer_lost(struct core *c, uint64_t id)
+{
+    raft_peer_unreachable(c->raft, id);
+}
+
+void core_log_written(struct core *c, uint64_t seq)
+{
+    if (seq != 0)
+        raft_persisted(c->raft, seq);
+}
+
+static void expire(struct core *c, struct list *requests, struct u64map *by_id, size_t *count)
+{
+    while (!list_is_empty(requests)) {
+        struct request *req = CONTAINER_OF(requests->next, struct request, link);
+        if (req->deadline_ms > c->now_ms)
+            return;
+        PROBE(core_request_timeout);
+        if (by_id != NULL)
+            (void)u64map_remove(by_id, req->id);
+        if (count != NULL)
+            (*count)--;
+        answer(c, req, TV_TIMEOUT);
+    }
+}
+
+/* The leader puts the end of a lease on the log; every member then deletes its keys at one revision. */
+static void revoke_expired(struct core *c)
+{
+    if (!leading(c))
+        return;
+    int64_t ids[LEASE_REVOKES_PENDING_MAX];
+    uint32_t room = LEASE_REVOKES_PENDING_MAX - c->revokes_pending;
+    uint32_t count = lessor_expired(c->lessor, c->now_ms, ids, room);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t size;
+        struct bref *payload = applier_encode_revoke(ids[i], core_next_request_id(c), &size);
+        struct raft_entry e = {
+            .type = RAFT_ENTRY_NORMAL, .data = slice_of(payload->data, size), .owner = payload};
+        if (raft_propose(c->raft, &e, 1) == 0)
+            c->revokes_pending++;
+        bref_unref(payload);
+    }
+}
+
+/* The log is kept as long as RocksDB needs it for a restart, and longer for followers that are behind. */
+static void cut_log(struct core *c)
+{
+    uint64_t flushed = persist_flushed_index(c->o.persist);
+    if (flushed > c->o.snapshot_count)
+        wal_cut(c->o.wal, flushed - c->o.snapshot_count);
+}
+
+void core_tick(struct core *c, uint64_t now_ms)
+{
+    c->now_ms = now_ms;
+    raft_tick(c->raft);
+    expire(c, &c->unproposed, NULL, &c->proposals_count);
+    expire(c, &c->proposals, &c->proposal_by_id, &c->proposals_count);
+    expire(c, &c->lease_waiters, &c->lease_questions, NULL);
+    expire(c, &c->scrub_waiters, NULL, NULL);
+    retry_reads(c);
+    revoke_expired(c);
+    cut_log(c);
+    c->o.env.wake(c->o.env.ctx);
+}
+
+bool core_hand_over(struct core *c)
+{
+    if (!leading(c))
+        return false;
+    struct raft_progress peers[16];
+    uint32_t count = raft_progress(c->raft, peers, 16);
+    uint64_t best = 0, best_match = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (peers[i].id != c->o.member_id && peers[i].active && peers[i].match_index >= best_match) {
+            best = peers[i].id;
+            best_match = peers[i].match_index;
+        }
+    }
+    return best != 0 && raft_transfer_leader(c->raft, best) == 0;
+}

@@ -1,0 +1,104 @@
+/* The node's logic: raft, the log, apply and the leases, in one thread and without a socket or a clock.
+ *
+ * The core is fed with requests, peers' messages, ticks and disk completions, and does its work in
+ * core_turn(): everything that came in since the last turn becomes one batch of proposals, one log
+ * write, one message to each follower, one published revision. It reaches the world through struct
+ * core_env alone, so that a simulator can run it.
+ *
+ * Invariants:
+ * 1. Entries are applied in log order, each once, and only when raft says they are committed.
+ * 2. What is handed to the persist thread is durable in this node's own log first: after a crash
+ *    RocksDB is a prefix of the log.
+ * 3. A proposal is answered once: when its entry is applied, or with an error when its time is up.
+ *
+ * Thread: the core's, for every function here. Read next: core.c, core_turn(). */
+#ifndef SERVER_CORE_H
+#define SERVER_CORE_H
+
+#include "server/apply.h"
+#include "server/cluster.h"
+#include "server/request.h"
+
+#include "raft/raft.h"
+#include "storage/lsm.h"
+#include "storage/mvcc.h"
+#include "storage/wal.h"
+
+struct core;
+
+/* A question between members outside the log: a lease is renewed by the leader alone. */
+struct core_lease_msg {
+    bool is_reply;
+    uint64_t token; /* names the question at the asking member */
+    bool renew;     /* else: remaining time */
+    int64_t lease_id;
+    int64_t ttl;
+    int64_t granted_ttl;
+    int32_t err;
+};
+
+struct core_env {
+    void *ctx;
+    /* Hand a message to the peer; may drop it. Borrowed during the call. */
+    void (*send)(void *ctx, const struct raft_msg *msg);
+    void (*send_lease)(void *ctx, uint64_t to, const struct core_lease_msg *msg);
+    /* The request is the worker's again. */
+    void (*answer)(void *ctx, struct request *req);
+    /* Once per turn, after answers: a new revision is published, or the leader changed. */
+    void (*published)(void *ctx);
+    /* Ask for another core_turn() soon. */
+    void (*wake)(void *ctx);
+};
+
+struct core_options {
+    const struct cluster *cluster;
+    uint64_t member_id;
+    struct mvcc *mvcc;
+    struct wal *wal;
+    struct persist *persist;
+    struct applier *applier;
+    struct core_env env;
+    uint64_t heartbeat_ms;
+    uint64_t election_ms;
+    bool pre_vote;
+    uint64_t seed;
+    uint64_t id_seed; /* makes request ids of this run differ from the last one's */
+    uint64_t snapshot_count;
+    /* From the disk at start. */
+    struct raft_hard_state hard_state;
+    const struct raft_entry *entries;
+    uint32_t entries_count;
+    uint64_t applied_index;
+    uint64_t applied_term;
+};
+
+struct core *core_new(const struct core_options *o);
+/* Answers what still waits with TV_STOPPED. */
+void core_free(struct core *c);
+
+/* Takes the request; it is answered through env.answer, never from inside this call. */
+void core_submit(struct core *c, struct request *req);
+void core_receive(struct core *c, const struct raft_msg *msg);
+void core_receive_lease(struct core *c, uint64_t from, const struct core_lease_msg *msg);
+void core_peer_lost(struct core *c, uint64_t id);
+/* Called every heartbeat interval. `now_ms` is monotonic. */
+void core_tick(struct core *c, uint64_t now_ms);
+/* The log is durable up to `seq`. */
+void core_log_written(struct core *c, uint64_t seq);
+/* Do all that is due. Cheap when nothing is. */
+void core_turn(struct core *c, uint64_t now_ms);
+
+/* Hand leadership to the most advanced follower; false when there is none or we do not lead. */
+bool core_hand_over(struct core *c);
+
+/* Read by any thread. */
+struct core_status {
+    uint64_t leader;
+    uint64_t term;
+    uint64_t commit_index;
+    uint64_t applied_index;
+};
+void core_status(const struct core *c, struct core_status *ret);
+uint64_t core_next_request_id(struct core *c);
+
+#endif

@@ -1,0 +1,72 @@
+/* What an I/O worker asks of the core, and the core's answer: the only thing that crosses between them.
+ *
+ * A request belongs to the worker until request_post() and again from the answer on; in between it is
+ * the core's. The fields under "worker only" are never touched by the core, so that a call which
+ * ends early can cut its tie (`call = NULL`) while the core still works on the request. */
+#ifndef SERVER_REQUEST_H
+#define SERVER_REQUEST_H
+
+#include "base/bref.h"
+#include "base/list.h"
+#include "base/mpsc.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct grpc_call;
+struct worker;
+
+enum request_kind {
+    REQUEST_PROPOSE,      /* put `payload` on the log; answered when applied */
+    REQUEST_READ_BARRIER, /* answered when a read at the published revision is linearizable */
+    REQUEST_LEASE_RENEW,  /* lease_id in; ttl out */
+    REQUEST_LEASE_TTL,    /* lease_id, want_keys in; ttl, granted_ttl out; keys as the reply's body */
+    REQUEST_LEASE_LIST,   /* ids as the reply's body */
+};
+
+enum { REQUEST_INLINE_BYTES = 96 };
+
+struct request {
+    struct mpsc_node node;
+    struct list link; /* core: the list it waits in */
+    enum request_kind kind;
+    struct worker *worker;
+    uint64_t id; /* names the proposal in the log; 0 for reads */
+    uint64_t deadline_ms;
+
+    struct bref *payload; /* the encoded InternalRaftRequest; one reference */
+    uint32_t payload_size;
+    bool wait_scrub; /* a physical compaction: answered when the scrub is through */
+
+    int64_t lease_id;
+    int64_t ttl;
+    int64_t granted_ttl;
+    bool want_keys;
+
+    /* The answer: an error, or a response message ready to send. */
+    int err;
+    uint32_t reply_size;
+    struct bref *reply; /* NULL: the message is in reply_inline */
+    uint8_t reply_inline[REQUEST_INLINE_BYTES];
+
+    /* Worker only. */
+    struct grpc_call *call;
+    void *user;
+};
+
+static inline const uint8_t *request_reply_bytes(const struct request *r)
+{
+    return r->reply != NULL ? r->reply->data : r->reply_inline;
+}
+
+/* Room for a reply of `size` bytes; sets reply_size. */
+static inline uint8_t *request_reply_reserve(struct request *r, size_t size)
+{
+    r->reply_size = (uint32_t)size;
+    if (size <= REQUEST_INLINE_BYTES)
+        return r->reply_inline;
+    r->reply = bref_new(size);
+    return r->reply->data;
+}
+
+#endif

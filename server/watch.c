@@ -1,0 +1,640 @@
+#include "server/watch.h"
+
+#include "base/assert.h"
+#include "base/buf.h"
+#include "base/crc32c.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/u64map.h"
+
+enum {
+    /* A stream with more than this waiting to be sent gets no more events until it drains. */
+    STREAM_QUEUED_BYTES_MAX = 1 << 20,
+    /* Events of one round over the history, in bytes; the round ends at a revision's end. */
+    ROUND_BYTES_MAX = 1 << 20,
+    CATCH_UP_VERSIONS_MAX = 10000,
+    POINT_BUCKETS_COUNT = 4096,
+    WATCH_ID_INVALID = -1,
+};
+
+/* What the watchers of a group have in common; they get the same bytes. */
+struct watch_shape {
+    struct slice key;
+    struct slice range_end;
+    uint32_t filters;
+    bool prev_kv;
+};
+
+struct watch_group {
+    struct list link;       /* of its bucket, or of hub->ranges */
+    struct list dirty_link; /* of hub->dirty while it has events */
+    struct list watchers;   /* synced */
+    struct watch_shape shape;
+    struct buf events; /* of this round: repeated field 11 */
+};
+
+enum watcher_state { WATCHER_SYNCED, WATCHER_LAGGING };
+
+struct watcher {
+    struct list link;        /* of its group's watchers, or of hub->lagging */
+    struct list stream_link; /* of its stream's watchers */
+    struct watch_stream *stream;
+    struct watch_group *group; /* counted in, in either state: it holds the shape */
+    enum watcher_state state;
+    int64_t id;
+    int64_t next_rev; /* first revision not sent yet; kept while LAGGING */
+    int64_t start_rev;
+    bool fragment;
+    bool progress_notify;
+    bool sent_since_progress;
+    uint64_t progress_at_ms;
+};
+
+struct watch_stream {
+    struct list link; /* of hub->streams */
+    struct watch_hub *hub;
+    struct grpc_call *call;
+    struct list watchers;
+    struct u64map by_id; /* id + 1 -> watcher */
+    int64_t next_id;
+    bool require_leader;
+};
+
+struct watch_hub {
+    struct watch_hub_options o;
+    int64_t synced_rev;
+    uint64_t now_ms;
+    struct list points[POINT_BUCKETS_COUNT]; /* groups of single keys */
+    struct list ranges;                      /* groups of ranges */
+    struct list dirty;
+    struct list lagging;
+    struct list streams;
+    size_t round_bytes;
+};
+
+/* --- life --- */
+
+struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
+{
+    struct watch_hub *h = mem_alloc_zero(sizeof(*h));
+    h->o = *o;
+    h->synced_rev = mvcc_revision(o->mvcc);
+    for (size_t i = 0; i < POINT_BUCKETS_COUNT; i++)
+        list_init(&h->points[i]);
+    list_init(&h->ranges);
+    list_init(&h->dirty);
+    list_init(&h->lagging);
+    list_init(&h->streams);
+    return h;
+}
+
+void watch_hub_free(struct watch_hub *h)
+{
+    ASSERT(list_is_empty(&h->streams));
+    mem_free(h);
+}
+
+/* --- groups --- */
+
+static struct list *bucket_of(struct watch_hub *h, struct slice key)
+{
+    return &h->points[crc32c(0, key.data, key.size) % POINT_BUCKETS_COUNT];
+}
+
+static bool shape_equal(const struct watch_shape *a, const struct watch_shape *b)
+{
+    return a->filters == b->filters && a->prev_kv == b->prev_kv && slice_equal(a->key, b->key) &&
+           slice_equal(a->range_end, b->range_end);
+}
+
+static struct watch_group *group_get(struct watch_hub *h, const struct watch_shape *shape)
+{
+    struct list *home = shape->range_end.size == 0 ? bucket_of(h, shape->key) : &h->ranges;
+    LIST_EACH (it, home) {
+        struct watch_group *g = CONTAINER_OF(it, struct watch_group, link);
+        if (shape_equal(&g->shape, shape))
+            return g;
+    }
+    struct watch_group *g = mem_alloc_zero(sizeof(*g));
+    g->shape = *shape;
+    g->shape.key.data = mem_dup(shape->key.data, shape->key.size);
+    if (shape->range_end.size > 0)
+        g->shape.range_end.data = mem_dup(shape->range_end.data, shape->range_end.size);
+    list_init(&g->watchers);
+    list_init(&g->dirty_link);
+    buf_init(&g->events, SIZE_MAX);
+    list_push_back(home, &g->link);
+    return g;
+}
+
+static bool shape_covers(const struct watch_shape *s, struct slice key)
+{
+    if (s->range_end.size == 0)
+        return slice_equal(s->key, key);
+    bool open_end = s->range_end.size == 1 && s->range_end.data[0] == 0;
+    return slice_compare(key, s->key) >= 0 && (open_end || slice_compare(key, s->range_end) < 0);
+}
+
+/* --- encoding --- */
+
+static bool shape_wants(const struct watch_shape *s, const struct mvcc_version *v)
+{
+    uint32_t filter = mvcc_version_is_tombstone(v) ? WIRE_WATCH_NODELETE : WIRE_WATCH_NOPUT;
+    return (s->filters & filter) == 0;
+}
+
+/* What the key held before, unless a compaction took it: then etcd sends none either. */
+static struct slice prev_kv_of(struct watch_hub *h, const struct mvcc_version *v)
+{
+    if (mvcc_version_mod_revision(v) - 1 < mvcc_compacted(h->o.mvcc))
+        return SLICE_EMPTY;
+    const struct mvcc_version *prev = mvcc_version_prev(v);
+    return prev == NULL ? SLICE_EMPTY : mvcc_version_kv(prev);
+}
+
+static void append_event(struct watch_hub *h, const struct watch_shape *s,
+                         const struct mvcc_version *v, struct buf *events)
+{
+    int type = mvcc_version_is_tombstone(v) ? 1 : 0;
+    struct slice kv = mvcc_version_kv(v);
+    struct slice prev = s->prev_kv ? prev_kv_of(h, v) : SLICE_EMPTY;
+    size_t size = wire_event_size(type, kv, prev);
+    uint8_t *p = buf_reserve(events, size);
+    ASSERT(p != NULL);
+    wire_event_put(p, type, kv, prev);
+    events->size += size;
+    h->round_bytes += size;
+}
+
+static void respond(struct watch_stream *s, const struct wire_watch_response *r, struct bref *owner,
+                    struct slice events)
+{
+    uint8_t head[256];
+    size_t size = wire_watch_response_size(r);
+    ASSERT(size <= sizeof(head));
+    wire_watch_response_put(head, r);
+    if (owner == NULL)
+        (void)grpc_send(s->call, &(struct slice){head, size}, 1);
+    else
+        (void)grpc_send_shared(s->call, slice_of(head, size), owner, events);
+}
+
+static struct wire_watch_response response_of(struct watch_hub *h, int64_t rev, int64_t watch_id)
+{
+    return (struct wire_watch_response){
+        .header = {.cluster_id = h->o.cluster_id,
+                   .member_id = h->o.member_id,
+                   .revision = rev,
+                   .raft_term = h->o.term(h->o.ctx)},
+        .watch_id = watch_id,
+    };
+}
+
+/* Cut the events into responses of at most response_bytes_max each, one event at the least. */
+static void respond_in_fragments(struct watcher *w, int64_t rev, struct bref *owner,
+                                 struct slice events)
+{
+    size_t at = 0;
+    while (at < events.size) {
+        size_t end = at;
+        while (end < events.size) {
+            struct slice rest = slice_of(events.data + end, events.size - end);
+            size_t one = wire_field_size(rest);
+            if (end > at && end + one - at > w->stream->hub->o.response_bytes_max)
+                break;
+            end += one;
+        }
+        struct wire_watch_response r = response_of(w->stream->hub, rev, w->id);
+        r.fragment = end < events.size;
+        respond(w->stream, &r, owner, slice_of(events.data + at, end - at));
+        at = end;
+    }
+}
+
+static void send_events(struct watcher *w, int64_t rev, struct bref *owner, struct slice events)
+{
+    w->sent_since_progress = true;
+    if (w->fragment && events.size > w->stream->hub->o.response_bytes_max) {
+        respond_in_fragments(w, rev, owner, events);
+        return;
+    }
+    struct wire_watch_response r = response_of(w->stream->hub, rev, w->id);
+    respond(w->stream, &r, owner, events);
+}
+
+/* --- the moves between the states --- */
+
+static void watch_hub__join(struct watch_hub *h, struct watcher *w)
+{
+    (void)h;
+    list_remove(&w->link);
+    w->state = WATCHER_SYNCED;
+    list_push_back(&w->group->watchers, &w->link);
+}
+
+static void watch_hub__fall_behind(struct watch_hub *h, struct watcher *w, int64_t next_rev)
+{
+    PROBE(watch_falls_behind);
+    list_remove(&w->link);
+    w->state = WATCHER_LAGGING;
+    w->next_rev = next_rev;
+    list_push_back(&h->lagging, &w->link);
+}
+
+static void group_release(struct watch_hub *h, struct watch_group *g)
+{
+    if (!list_is_empty(&g->watchers))
+        return;
+    LIST_EACH (it, &h->lagging)
+        if (CONTAINER_OF(it, struct watcher, link)->group == g)
+            return;
+    list_remove(&g->link);
+    list_remove(&g->dirty_link);
+    buf_fini(&g->events);
+    mem_free((void *)g->shape.key.data);
+    if (g->shape.range_end.size > 0)
+        mem_free((void *)g->shape.range_end.data);
+    mem_free(g);
+}
+
+static void watcher_remove(struct watcher *w)
+{
+    struct watch_hub *h = w->stream->hub;
+    struct watch_group *g = w->group;
+    (void)u64map_remove(&w->stream->by_id, (uint64_t)w->id + 1);
+    list_remove(&w->link);
+    list_remove(&w->stream_link);
+    mem_free(w);
+    group_release(h, g);
+}
+
+static void cancel_compacted(struct watcher *w, int64_t compacted)
+{
+    PROBE(watch_compacted);
+    struct wire_watch_response r = response_of(w->stream->hub, 0, w->id);
+    r.canceled = true;
+    r.compact_revision = compacted;
+    respond(w->stream, &r, NULL, SLICE_EMPTY);
+    watcher_remove(w);
+}
+
+/* --- synced watchers: one walk over the new history serves them all --- */
+
+static void offer(struct watch_hub *h, struct watch_group *g, const struct mvcc_version *v)
+{
+    if (list_is_empty(&g->watchers) || !shape_wants(&g->shape, v))
+        return;
+    append_event(h, &g->shape, v, &g->events);
+    if (!list_is_linked(&g->dirty_link))
+        list_push_back(&h->dirty, &g->dirty_link);
+}
+
+static void offer_all(struct watch_hub *h, const struct mvcc_version *v)
+{
+    struct slice key = mvcc_version_key(v);
+    LIST_EACH (it, bucket_of(h, key)) {
+        struct watch_group *g = CONTAINER_OF(it, struct watch_group, link);
+        if (slice_equal(g->shape.key, key))
+            offer(h, g, v);
+    }
+    LIST_EACH (it, &h->ranges) {
+        struct watch_group *g = CONTAINER_OF(it, struct watch_group, link);
+        if (shape_covers(&g->shape, key))
+            offer(h, g, v);
+    }
+}
+
+static bool stream_is_full(const struct watch_stream *s)
+{
+    return grpc_call_queued_bytes(s->call) > STREAM_QUEUED_BYTES_MAX;
+}
+
+static void flush_group(struct watch_hub *h, struct watch_group *g, int64_t first_rev, int64_t rev)
+{
+    struct bref *body = bref_new(g->events.size);
+    memcpy(body->data, g->events.data, g->events.size);
+    struct slice events = slice_of(body->data, g->events.size);
+    LIST_EACH_SAFE (it, after, &g->watchers) {
+        struct watcher *w = CONTAINER_OF(it, struct watcher, link);
+        if (stream_is_full(w->stream))
+            watch_hub__fall_behind(h, w, first_rev);
+        else
+            send_events(w, rev, body, events);
+    }
+    bref_unref(body);
+    buf_clear(&g->events);
+    list_remove(&g->dirty_link);
+}
+
+static void flush_round(struct watch_hub *h, int64_t first_rev, int64_t rev)
+{
+    LIST_EACH_SAFE (it, after, &h->dirty)
+        flush_group(h, CONTAINER_OF(it, struct watch_group, dirty_link), first_rev, rev);
+    h->round_bytes = 0;
+    h->synced_rev = rev;
+}
+
+void watch_hub_advance(struct watch_hub *h)
+{
+    int64_t rev_max = mvcc_revision(h->o.mvcc);
+    if (rev_max <= h->synced_rev)
+        return;
+    epoch_enter(mvcc_epoch(h->o.mvcc), h->o.reader);
+    int64_t first_rev = h->synced_rev + 1;
+    int64_t rev = h->synced_rev;
+    struct mvcc_history_cursor cursor;
+    int rv = mvcc_history_seek(h->o.mvcc, &cursor, first_rev);
+    /* The core keeps history that a hub has not seen: it scrubs at most up to the published revision
+     * of the turn before, and a compaction beyond a synced watcher turns it LAGGING below. */
+    const struct mvcc_version *v;
+    while (rv == 0 && (v = mvcc_history_next(&cursor, rev_max)) != NULL) {
+        int64_t at = mvcc_version_mod_revision(v);
+        if (at != rev && h->round_bytes > ROUND_BYTES_MAX) {
+            flush_round(h, first_rev, rev);
+            first_rev = at;
+        }
+        rev = at;
+        offer_all(h, v);
+    }
+    flush_round(h, first_rev, rev_max);
+    epoch_leave(h->o.reader);
+    if (!list_is_empty(&h->lagging))
+        h->o.wake(h->o.ctx);
+}
+
+/* --- lagging watchers: each with its own cursor --- */
+
+/* Send `w` a bounded piece of what it missed. False when `w` is gone. */
+static bool send_missed(struct watch_hub *h, struct watcher *w)
+{
+    struct mvcc_history_cursor cursor;
+    int64_t compacted = mvcc_compacted(h->o.mvcc);
+    if (w->next_rev < compacted || mvcc_history_seek(h->o.mvcc, &cursor, w->next_rev) != 0) {
+        cancel_compacted(w, compacted);
+        return false;
+    }
+    struct buf events;
+    buf_init(&events, SIZE_MAX);
+    uint32_t seen = 0;
+    int64_t rev = w->next_rev - 1;
+    const struct mvcc_version *v;
+    bool all = true;
+    while ((v = mvcc_history_next(&cursor, h->synced_rev)) != NULL) {
+        int64_t at = mvcc_version_mod_revision(v);
+        if (at != rev && (seen > CATCH_UP_VERSIONS_MAX || events.size > ROUND_BYTES_MAX)) {
+            all = false;
+            break;
+        }
+        seen++;
+        rev = at;
+        if (shape_covers(&w->group->shape, mvcc_version_key(v)) && shape_wants(&w->group->shape, v))
+            append_event(h, &w->group->shape, v, &events);
+    }
+    h->round_bytes = 0;
+    w->next_rev = all ? h->synced_rev + 1 : rev + 1;
+    if (events.size > 0) {
+        struct bref *body = bref_new(events.size);
+        memcpy(body->data, events.data, events.size);
+        send_events(w, h->synced_rev, body, slice_of(body->data, events.size));
+        bref_unref(body);
+    }
+    buf_fini(&events);
+    return true;
+}
+
+/* True when `w` wants another piece at once. */
+static bool watch_hub__catch_up(struct watch_hub *h, struct watcher *w)
+{
+    if (w->next_rev > h->synced_rev + 1)
+        return false; /* its start lies in the future */
+    if (w->next_rev == h->synced_rev + 1) {
+        watch_hub__join(h, w);
+        return false;
+    }
+    if (stream_is_full(w->stream))
+        return false; /* writable() wakes us */
+    if (!send_missed(h, w))
+        return false;
+    if (w->next_rev == h->synced_rev + 1 && !stream_is_full(w->stream)) {
+        watch_hub__join(h, w);
+        return false;
+    }
+    return true;
+}
+
+bool watch_hub_work(struct watch_hub *h)
+{
+    enum { WATCHERS_PER_TURN = 64 };
+    bool more = false;
+    uint32_t done = 0;
+    epoch_enter(mvcc_epoch(h->o.mvcc), h->o.reader);
+    LIST_EACH_SAFE (it, after, &h->lagging) {
+        if (done++ == WATCHERS_PER_TURN) {
+            more = true;
+            break;
+        }
+        struct watcher *w = CONTAINER_OF(it, struct watcher, link);
+        struct list *link = it;
+        bool again = watch_hub__catch_up(h, w);
+        if (again) {
+            more = true;
+            list_remove(link); /* the others first */
+            list_push_back(&h->lagging, link);
+        }
+    }
+    epoch_leave(h->o.reader);
+    return more;
+}
+
+/* --- progress --- */
+
+static bool stream_is_synced(const struct watch_stream *s)
+{
+    LIST_EACH (it, &s->watchers)
+        if (CONTAINER_OF(it, struct watcher, stream_link)->state != WATCHER_SYNCED)
+            return false;
+    return !list_is_empty(&s->watchers);
+}
+
+static void on_progress_request(struct watch_stream *s)
+{
+    struct watch_hub *h = s->hub;
+    watch_hub_advance(h);
+    if (!stream_is_synced(s))
+        return;
+    struct wire_watch_response r = response_of(h, h->synced_rev, WATCH_ID_INVALID);
+    respond(s, &r, NULL, SLICE_EMPTY);
+}
+
+static void notify_progress(struct watch_hub *h, struct watcher *w)
+{
+    if (!w->progress_notify || h->now_ms < w->progress_at_ms)
+        return;
+    w->progress_at_ms = h->now_ms + h->o.progress_interval_ms;
+    if (!w->sent_since_progress && w->state == WATCHER_SYNCED) {
+        struct wire_watch_response r = response_of(h, h->synced_rev, w->id);
+        respond(w->stream, &r, NULL, SLICE_EMPTY);
+    }
+    w->sent_since_progress = false;
+}
+
+void watch_hub_tick(struct watch_hub *h, uint64_t now_ms, bool leader_lost)
+{
+    h->now_ms = now_ms;
+    LIST_EACH_SAFE (it, after, &h->streams) {
+        struct watch_stream *s = CONTAINER_OF(it, struct watch_stream, link);
+        if (leader_lost && s->require_leader) {
+            grpc_finish(s->call, tv_err_code(TV_NO_LEADER), tv_err_text(TV_NO_LEADER));
+            continue;
+        }
+        LIST_EACH (w, &s->watchers)
+            notify_progress(h, CONTAINER_OF(w, struct watcher, stream_link));
+    }
+}
+
+/* --- requests --- */
+
+static void reject(struct watch_stream *s, const char *reason)
+{
+    struct wire_watch_response r = response_of(s->hub, s->hub->synced_rev, WATCH_ID_INVALID);
+    r.created = true;
+    r.canceled = true;
+    r.cancel_reason = slice_of_string(reason);
+    respond(s, &r, NULL, SLICE_EMPTY);
+}
+
+static bool range_is_empty(struct slice key, struct slice range_end)
+{
+    bool open_end = range_end.size == 1 && range_end.data[0] == 0;
+    return range_end.size > 0 && !open_end && slice_compare(key, range_end) >= 0;
+}
+
+static bool pick_id(struct watch_stream *s, int64_t wanted, int64_t *ret_id)
+{
+    if (wanted != 0) {
+        *ret_id = wanted;
+        return u64map_get(&s->by_id, (uint64_t)wanted + 1) == NULL;
+    }
+    while (u64map_get(&s->by_id, (uint64_t)s->next_id + 1) != NULL)
+        s->next_id++;
+    *ret_id = s->next_id++;
+    return true;
+}
+
+static void on_create(struct watch_stream *s, const struct wire_watch_create *c)
+{
+    struct watch_hub *h = s->hub;
+    struct slice key = c->key.size > 0 ? c->key : slice_of("", 1); /* the smallest key */
+    int64_t id;
+    watch_hub_advance(h); /* a watch from "now" begins after everything already answered */
+    if (c->start_revision < 0) {
+        reject(s, tv_err_text(TV_COMPACTED));
+        return;
+    }
+    if (range_is_empty(key, c->range_end)) {
+        reject(s, "mvcc: watcher range is empty");
+        return;
+    }
+    if (!pick_id(s, c->watch_id, &id)) {
+        reject(s, "mvcc: duplicate watch ID provided on the WatchStream");
+        return;
+    }
+
+    struct watch_shape shape = {
+        .key = key, .range_end = c->range_end, .filters = c->filters, .prev_kv = c->prev_kv};
+    struct watcher *w = mem_alloc_zero(sizeof(*w));
+    w->stream = s;
+    w->group = group_get(h, &shape);
+    w->id = id;
+    w->start_rev = c->start_revision;
+    w->fragment = c->fragment;
+    w->progress_notify = c->progress_notify;
+    w->progress_at_ms = h->now_ms + h->o.progress_interval_ms;
+    list_init(&w->link);
+    list_push_back(&s->watchers, &w->stream_link);
+    u64map_put(&s->by_id, (uint64_t)id + 1, w);
+
+    struct wire_watch_response r = response_of(h, h->synced_rev, id);
+    r.created = true;
+    respond(s, &r, NULL, SLICE_EMPTY);
+
+    int64_t now = h->synced_rev + 1;
+    if (c->start_revision == 0 || c->start_revision == now) {
+        watch_hub__join(h, w);
+    } else {
+        w->state = WATCHER_LAGGING;
+        w->next_rev = c->start_revision;
+        list_push_back(&h->lagging, &w->link);
+        h->o.wake(h->o.ctx);
+    }
+}
+
+static void on_cancel(struct watch_stream *s, int64_t id)
+{
+    struct watcher *w = id < 0 ? NULL : u64map_get(&s->by_id, (uint64_t)id + 1);
+    if (w == NULL)
+        return; /* etcd is silent too */
+    watcher_remove(w);
+    struct wire_watch_response r = response_of(s->hub, s->hub->synced_rev, id);
+    r.canceled = true;
+    respond(s, &r, NULL, SLICE_EMPTY);
+}
+
+static void on_message(struct grpc_call *call, struct slice msg)
+{
+    struct watch_stream *s = grpc_call_user(call);
+    struct wire_watch_request req;
+    if (wire_watch_request_decode(msg, &req) != 0) {
+        grpc_finish(call, GRPC_INTERNAL, "grpc: error unmarshalling request: malformed message");
+        return;
+    }
+    switch (req.kind) {
+    case WIRE_WATCH_CREATE:
+        on_create(s, &req.create);
+        break;
+    case WIRE_WATCH_CANCEL:
+        on_cancel(s, req.cancel_watch_id);
+        break;
+    case WIRE_WATCH_PROGRESS:
+        on_progress_request(s);
+        break;
+    case WIRE_WATCH_NONE:
+        break;
+    }
+}
+
+static void on_writable(struct grpc_call *call)
+{
+    struct watch_stream *s = grpc_call_user(call);
+    s->hub->o.wake(s->hub->o.ctx);
+}
+
+static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice text)
+{
+    (void)code;
+    (void)text;
+    struct watch_stream *s = grpc_call_user(call);
+    LIST_EACH_SAFE (it, after, &s->watchers)
+        watcher_remove(CONTAINER_OF(it, struct watcher, stream_link));
+    u64map_fini(&s->by_id);
+    list_remove(&s->link);
+    mem_free(s);
+}
+
+void watch_stream_open(struct watch_hub *h, struct grpc_call *call)
+{
+    struct watch_stream *s = mem_alloc_zero(sizeof(*s));
+    s->hub = h;
+    s->call = call;
+    list_init(&s->watchers);
+    u64map_init(&s->by_id);
+    s->require_leader = slice_equal(grpc_call_metadata(call, "hasleader"), SLICE_LITERAL("true"));
+    list_push_back(&h->streams, &s->link);
+    grpc_call_set_user(call, s);
+}
+
+const struct grpc_call_ops watch_call_ops = {
+    .message = on_message,
+    .writable = on_writable,
+    .closed = on_closed,
+};

@@ -1,0 +1,55 @@
+/* Watchers of one worker, fed from the store's history.
+ *
+ * A watcher is SYNCED (it has been sent everything up to hub->synced_rev) or LAGGING (it has a cursor
+ * of its own into the history, `next_rev`). Synced watchers of the same range and options form a
+ * group whose events are encoded once and shared. Nothing is queued for a watcher whose stream does
+ * not drain: it turns LAGGING and costs a number until it reads again.
+ *
+ * Moves:  create -> SYNCED (watch_hub__join) or LAGGING (start in the past or the future)
+ *         SYNCED -> LAGGING (watch_hub__fall_behind)   LAGGING -> SYNCED (watch_hub__catch_up)
+ *         any -> gone (cancel, stream closed, history compacted away)
+ *
+ * Invariants:
+ * 1. A watcher is sent events in revision order, each once, none before its start revision.
+ * 2. The events of one revision go in one response, unless the client asked for fragments.
+ * 3. A progress notification of revision r follows every event up to r.
+ *
+ * Owner: the worker's thread. */
+#ifndef SERVER_WATCH_H
+#define SERVER_WATCH_H
+
+#include "base/epoch.h"
+#include "base/list.h"
+#include "proto/grpc.h"
+#include "proto/wire.h"
+#include "storage/mvcc.h"
+
+struct watch_hub;
+
+struct watch_hub_options {
+    struct mvcc *mvcc;
+    struct epoch_reader *reader;
+    uint64_t cluster_id;
+    uint64_t member_id;
+    uint64_t (*term)(void *ctx);
+    void (*wake)(void *ctx); /* watch_hub_work() has something to do */
+    void *ctx;
+    size_t response_bytes_max;    /* fragments are cut at this size: --max-request-bytes */
+    uint64_t progress_interval_ms;
+};
+
+struct watch_hub *watch_hub_new(const struct watch_hub_options *o);
+void watch_hub_free(struct watch_hub *h);
+
+/* Send what was published since the last time to the synced watchers. */
+void watch_hub_advance(struct watch_hub *h);
+/* A bounded piece of catching up; true when more is due. */
+bool watch_hub_work(struct watch_hub *h);
+/* Notify of progress where it is due; close streams that require a leader when there was none for long. */
+void watch_hub_tick(struct watch_hub *h, uint64_t now_ms, bool leader_lost);
+
+/* The ops of etcdserverpb.Watch/Watch; open() makes the stream. */
+void watch_stream_open(struct watch_hub *h, struct grpc_call *call);
+extern const struct grpc_call_ops watch_call_ops;
+
+#endif
