@@ -43,7 +43,7 @@ void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 /* The file descriptor that lines go to; 2 to begin with. Borrowed. */
 void log_set_fd(int fd);
-/* "debug", "info", "warn", "error", "panic" or "fatal" as etcd's --log-level takes them; -EINVAL otherwise. */
+/* "debug", "info", "warn", "error", "panic" or "fatal" as etcd's --log-level takes them; TV_EINVAL otherwise. */
 int log_level_parse(const char *name, enum log_level *ret_level);
 
 #define LOG_AT(level, msg, ...)                                                                    \

@@ -1,0 +1,88 @@
+#include "base/mem.h"
+
+#include "base/assert.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static _Atomic uint64_t try_count;
+static _Atomic uint64_t fail_at = UINT64_MAX; /* the try_count at which to fail */
+
+static void *need(void *p, size_t size)
+{
+    if (TV_UNLIKELY(p == NULL))
+        tv_fatal("out of memory: %zu bytes", size);
+    return p;
+}
+
+void *mem_alloc(size_t size)
+{
+    return need(malloc(size), size);
+}
+
+void *mem_alloc_zero(size_t size)
+{
+    return need(calloc(1, size), size);
+}
+
+void *mem_realloc(void *p, size_t size)
+{
+    return need(realloc(p, size), size);
+}
+
+char *mem_strdup(const char *text)
+{
+    return mem_dup(text, strlen(text) + 1);
+}
+
+void *mem_dup(const void *data, size_t size)
+{
+    void *p = mem_alloc(size);
+    if (size > 0)
+        memcpy(p, data, size);
+    return p;
+}
+
+static int try_fails(void)
+{
+    uint64_t n = atomic_fetch_add_explicit(&try_count, 1, memory_order_relaxed);
+    return n == atomic_load_explicit(&fail_at, memory_order_relaxed);
+}
+
+void *mem_try_alloc(size_t size)
+{
+    return try_fails() ? NULL : malloc(size);
+}
+
+void *mem_try_alloc_zero(size_t size)
+{
+    return try_fails() ? NULL : calloc(1, size);
+}
+
+void *mem_try_realloc(void *p, size_t size)
+{
+    return try_fails() ? NULL : realloc(p, size);
+}
+
+void mem_free(void *p)
+{
+    free(p);
+}
+
+void *mem_alloc_aligned(size_t alignment, size_t size)
+{
+    size = (size + alignment - 1) & ~(alignment - 1);
+    return need(aligned_alloc(alignment, size), size);
+}
+
+void mem_fail_after(uint64_t countdown)
+{
+    uint64_t at = countdown == UINT64_MAX ? UINT64_MAX : atomic_load(&try_count) + countdown;
+    atomic_store(&fail_at, at);
+}
+
+uint64_t mem_try_count(void)
+{
+    return atomic_load(&try_count);
+}

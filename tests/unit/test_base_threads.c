@@ -1,0 +1,156 @@
+#include "unit.h"
+
+#include "base/assert.h"
+#include "base/epoch.h"
+#include "base/mem.h"
+#include "base/mpsc.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+/* --- mpsc --- */
+
+enum { PRODUCERS = 3, PER_PRODUCER = 50000 };
+
+struct item {
+    struct mpsc_node node;
+    int producer;
+    int number;
+};
+
+static struct mpsc queue;
+static _Atomic uint64_t wakes;
+
+static void *produce(void *arg)
+{
+    int me = *(int *)arg;
+    for (int i = 0; i < PER_PRODUCER; i++) {
+        struct item *it = mem_alloc(sizeof(*it));
+        it->producer = me;
+        it->number = i;
+        if (mpsc_push(&queue, &it->node))
+            atomic_fetch_add(&wakes, 1);
+    }
+    return NULL;
+}
+
+START_TEST(test_mpsc_keeps_each_producers_order)
+{
+    pthread_t threads[PRODUCERS];
+    int ids[PRODUCERS], next[PRODUCERS] = {0};
+    mpsc_init(&queue);
+    ck_assert_ptr_null(mpsc_pop(&queue));
+    for (int i = 0; i < PRODUCERS; i++) {
+        ids[i] = i;
+        pthread_create(&threads[i], NULL, produce, &ids[i]);
+    }
+    int left = PRODUCERS * PER_PRODUCER;
+    uint64_t woken = 0;
+    while (left > 0) {
+        /* The consumer sleeps until a push says "wake": a lost wake-up would hang here. */
+        while (atomic_load(&wakes) == woken)
+            sched_yield();
+        woken = atomic_load(&wakes);
+        mpsc_begin(&queue);
+        struct mpsc_node *n;
+        while ((n = mpsc_pop(&queue)) != NULL) {
+            struct item *it = CONTAINER_OF(n, struct item, node);
+            ck_assert_int_eq(it->number, next[it->producer]++);
+            mem_free(it);
+            left--;
+        }
+    }
+    for (int i = 0; i < PRODUCERS; i++)
+        pthread_join(threads[i], NULL);
+}
+END_TEST
+
+/* --- epoch --- */
+
+enum { OBJECT_ALIVE = 0x5ca1ab1e, SWAPS = 100000 };
+
+static struct epoch epoch;
+static _Atomic(_Atomic int *) shared;
+static atomic_bool stop;
+
+static void free_object(void *p)
+{
+    atomic_store((_Atomic int *)p, 0);
+    mem_free(p);
+}
+
+static _Atomic int *new_object(void)
+{
+    _Atomic int *p = mem_alloc(sizeof(*p));
+    atomic_init(p, OBJECT_ALIVE);
+    return p;
+}
+
+static void *read_objects(void *arg)
+{
+    (void)arg;
+    struct epoch_reader *r = epoch_register(&epoch);
+    ASSERT(r != NULL);
+    while (!atomic_load(&stop)) {
+        epoch_enter(&epoch, r);
+        _Atomic int *p = atomic_load(&shared);
+        for (int i = 0; i < 20; i++)
+            ASSERT(atomic_load(p) == OBJECT_ALIVE);
+        epoch_leave(r);
+    }
+    epoch_unregister(r);
+    return NULL;
+}
+
+START_TEST(test_epoch_frees_only_what_nobody_sees)
+{
+    pthread_t threads[2];
+    epoch_init(&epoch);
+    atomic_store(&stop, false);
+    atomic_store(&shared, new_object());
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, read_objects, NULL);
+    for (int i = 0; i < SWAPS; i++) {
+        _Atomic int *before = atomic_exchange(&shared, new_object());
+        epoch_retire(&epoch, (void *)before, free_object);
+        if (i % 16 == 0)
+            epoch_collect(&epoch);
+    }
+    atomic_store(&stop, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    epoch_collect(&epoch);
+    ck_assert_uint_eq(epoch.count, 0);
+    mem_free((void *)atomic_load(&shared));
+    epoch_fini(&epoch);
+}
+END_TEST
+
+static int freed;
+
+static void count_free(void *p)
+{
+    (void)p;
+    freed++;
+}
+
+START_TEST(test_epoch_waits_for_a_reader_inside)
+{
+    epoch_init(&epoch);
+    struct epoch_reader *r = epoch_register(&epoch);
+    epoch_enter(&epoch, r);
+    epoch_retire(&epoch, &freed, count_free);
+    epoch_collect(&epoch);
+    epoch_collect(&epoch);
+    ck_assert_int_eq(freed, 0);
+    epoch_leave(r);
+    epoch_collect(&epoch);
+    ck_assert_int_eq(freed, 1);
+    epoch_unregister(r);
+    epoch_fini(&epoch);
+}
+END_TEST
+
+UNIT_MAIN("base_threads", test_mpsc_keeps_each_producers_order,
+          test_epoch_frees_only_what_nobody_sees, test_epoch_waits_for_a_reader_inside)
