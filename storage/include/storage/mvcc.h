@@ -1,0 +1,308 @@
+/* The store in memory: every key, every version of it that is not compacted, readable at any of
+ * those revisions without a lock.
+ *
+ * A version is one allocation: a small header and the encoded mvccpb.KeyValue, so that an answer or
+ * an event is a copy of memory that is already there. Versions of a key form a chain, newest first;
+ * an ordered index leads to the newest; a log of all changes in revision order is the history.
+ *
+ * One writer changes the store in transactions and makes what it did visible with mvcc_publish().
+ * Readers work on the last published state: an immutable root, and the revision it belongs to.
+ *
+ * Invariants:
+ * 1. A reader inside an epoch section whose revision was valid there (mvcc_check_revision) or is
+ *    pinned sees exactly the state of that revision until it leaves, whatever the writer does.
+ * 2. A pointer to a version is good until the end of the section; for the writer until its next
+ *    mvcc_scrub() or epoch_collect().
+ * 3. Revisions start at 1 (empty). A transaction that changes something makes one revision; its
+ *    changes are numbered by `sub` from 0.
+ * 4. After mvcc_compact(c), of each key the newest version <= c is kept, unless it is a tombstone
+ *    below c; every version above c is kept.
+ *
+ * Threads: "writer" is the core thread. "reader" is any thread inside a section of mvcc_epoch(m);
+ * the writer may call readers' functions without a section. Read next: mvcc.c. */
+#ifndef STORAGE_MVCC_H
+#define STORAGE_MVCC_H
+
+#include "base/epoch.h"
+#include "base/list.h"
+#include "base/slice.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mvcc;
+struct mvcc_node;
+struct mvcc_history_chunk;
+
+/* --- versions --- */
+
+enum {
+    MVCC_VERSION_TOMBSTONE = 1u, /* the key was deleted */
+    MVCC_VERSION_CREATED = 2u,   /* the key did not exist before: version is 1 */
+    MVCC_KV_BYTES_MAX = 1 << 30,
+};
+
+/* Immutable but for `older`, which the writer cuts. Read through the functions below. */
+struct mvcc_version {
+    struct mvcc_version *_Atomic older;
+    int64_t main;
+    uint32_t sub;
+    uint32_t bytes_and_flags; /* size of kv << 2 | MVCC_VERSION_* */
+    uint8_t kv[];             /* mvccpb.KeyValue; its key is the index's key */
+};
+
+/* The encoded mvccpb.KeyValue as it goes over the wire: fields in order, zero fields omitted. A
+ * tombstone's has key and mod_revision. */
+static inline struct slice mvcc_version_kv(const struct mvcc_version *v)
+{
+    return slice_of(v->kv, v->bytes_and_flags >> 2);
+}
+
+static inline int64_t mvcc_version_mod_revision(const struct mvcc_version *v)
+{
+    return v->main;
+}
+
+/* The change's number within its revision. */
+static inline uint32_t mvcc_version_sub(const struct mvcc_version *v)
+{
+    return v->sub;
+}
+
+static inline bool mvcc_version_is_tombstone(const struct mvcc_version *v)
+{
+    return (v->bytes_and_flags & MVCC_VERSION_TOMBSTONE) != 0;
+}
+
+/* The key's first version since it was absent; etcd's event.IsCreate(). */
+static inline bool mvcc_version_is_created(const struct mvcc_version *v)
+{
+    return (v->bytes_and_flags & MVCC_VERSION_CREATED) != 0;
+}
+
+/* A key is never empty; its length is the varint after the first tag. */
+static inline struct slice mvcc_version_key(const struct mvcc_version *v)
+{
+    const uint8_t *p = v->kv + 1;
+    size_t size = *p++;
+    if (size >= 0x80) {
+        unsigned shift = 7;
+        size &= 0x7f;
+        for (;;) {
+            uint8_t b = *p++;
+            size |= (size_t)(b & 0x7f) << shift;
+            if (b < 0x80)
+                break;
+            shift += 7;
+        }
+    }
+    return slice_of(p, size);
+}
+
+/* All the fields of a version, decoded at once. A tombstone has key and mod_revision only. */
+struct mvcc_kv {
+    struct slice key;
+    struct slice value;
+    int64_t create_revision;
+    int64_t mod_revision;
+    int64_t version;
+    int64_t lease;
+};
+void mvcc_version_decode(const struct mvcc_version *v, struct mvcc_kv *ret);
+
+struct slice mvcc_version_value(const struct mvcc_version *v);
+int64_t mvcc_version_create_revision(const struct mvcc_version *v);
+/* Changes since creation, 1 for the first; 0 for a tombstone. */
+int64_t mvcc_version_version(const struct mvcc_version *v);
+int64_t mvcc_version_lease(const struct mvcc_version *v);
+/* What the key held before `v`: NULL when it did not exist, or when a compaction took it. */
+const struct mvcc_version *mvcc_version_prev(const struct mvcc_version *v);
+/* What etcd's bbolt file holds for `v`: as mvcc_version_kv, but a tombstone has its key alone. */
+struct slice mvcc_version_stored_kv(const struct mvcc_version *v);
+/* Header and kv together, as allocated. */
+size_t mvcc_version_bytes(const struct mvcc_version *v);
+
+/* A version from its stored form (either form of a tombstone), for mvcc_load_add().
+ * Thread: any.
+ * Owns:   on 0 *ret_version is the caller's until mvcc_load_add takes it, or mvcc_version_free().
+ * Errors: TV_ECORRUPT: `kv` does not decode, has no key, or its mod_revision is not `main`. */
+int mvcc_version_new(int64_t main, uint32_t sub, bool is_tombstone, struct slice kv,
+                     struct mvcc_version **ret_version);
+void mvcc_version_free(struct mvcc_version *v);
+
+/* --- life --- */
+
+struct mvcc_options {
+    /* The version is about to be dropped, by mvcc_scrub() or as garbage found by mvcc_load_end():
+     * what is on disk of it may go too. On the writer's thread; may be NULL. */
+    void (*on_drop)(void *ctx, const struct mvcc_version *v);
+    void *ctx;
+};
+
+void mvcc_options_init(struct mvcc_options *o);
+/* `o` may be NULL for the defaults. */
+struct mvcc *mvcc_new(const struct mvcc_options *o);
+/* No reader may be inside. */
+void mvcc_free(struct mvcc *m);
+struct epoch *mvcc_epoch(struct mvcc *m);
+
+/* Thread: any, section or not. What is published; 1 and -1 for a fresh store. */
+int64_t mvcc_revision(const struct mvcc *m);
+int64_t mvcc_compacted(const struct mvcc *m);
+
+struct mvcc_stats {
+    uint64_t keys;          /* that exist now */
+    uint64_t versions;      /* in memory, tombstones too */
+    uint64_t version_bytes; /* of these, headers too */
+    uint64_t index_bytes;
+    uint64_t history_count; /* entries of the history */
+};
+/* Thread: any. As of the last mvcc_publish(). */
+void mvcc_stats(const struct mvcc *m, struct mvcc_stats *ret);
+
+/* --- writing: thread: writer --- */
+
+/* Begin a transaction. Returns the revision that its changes will have. */
+int64_t mvcc_txn_begin(struct mvcc *m);
+/* The revision that reads in this transaction are at: with the first change it becomes the one
+ * mvcc_txn_begin() returned. Outside a transaction, the newest one, published or not. */
+int64_t mvcc_txn_revision(const struct mvcc *m);
+/* Set the key. `value` is copied and may point into the store. *ret_prev (may be NULL) is the
+ * version that was current, NULL when there was none. */
+const struct mvcc_version *mvcc_txn_put(struct mvcc *m, struct slice key, struct slice value,
+                                        int64_t lease, const struct mvcc_version **ret_prev);
+/* Delete what exists of the range (see mvcc_iter_init), in key order. For each key `cb` (may be
+ * NULL) gets the version that was current. It must not change the store. Returns how many. */
+int64_t mvcc_txn_delete_range(struct mvcc *m, struct slice key, struct slice range_end,
+                              void (*cb)(void *ctx, const struct mvcc_version *deleted), void *ctx);
+/* The revision advances if something changed. Returns the newest revision. */
+int64_t mvcc_txn_end(struct mvcc *m);
+/* Make all that was done since the last call visible to readers, in one step. */
+void mvcc_publish(struct mvcc *m);
+
+/* Reads that see this transaction's own changes. `rev` 0 = mvcc_txn_revision(). */
+const struct mvcc_version *mvcc_txn_get(const struct mvcc *m, struct slice key, int64_t rev);
+struct mvcc_iter;
+void mvcc_txn_iter_init(struct mvcc_iter *it, const struct mvcc *m, struct slice key,
+                        struct slice range_end, int64_t rev);
+int64_t mvcc_txn_count(const struct mvcc *m, struct slice key, struct slice range_end, int64_t rev);
+/* As mvcc_check_revision, against the writer's state. */
+int mvcc_txn_check_revision(const struct mvcc *m, int64_t rev, int64_t *ret_rev);
+
+/* --- reading: thread: reader --- */
+
+/* Is the state of `rev` readable? On 0 *ret_rev is `rev`, or the newest revision for rev <= 0; in
+ * this section it stays readable.
+ * Errors: TV_COMPACTED, TV_FUTURE_REV. */
+int mvcc_check_revision(const struct mvcc *m, int64_t rev, int64_t *ret_rev);
+
+/* The key's version that is current at `rev` (0 = newest); NULL when the key does not exist then. */
+const struct mvcc_version *mvcc_get(const struct mvcc *m, struct slice key, int64_t rev);
+
+enum { MVCC_HEIGHT_MAX = 12 };
+
+/* A walk over the keys of a range in order, at one revision; lives within one section. */
+struct mvcc_iter {
+    const struct mvcc_node *path[MVCC_HEIGHT_MAX]; /* root first */
+    uint16_t at[MVCC_HEIGHT_MAX];
+    uint32_t height;       /* nodes in the path; 0 = at the end */
+    uint32_t unbounded;    /* leaves that are known to end before range_end need no comparing */
+    struct slice range_end; /* empty = no bound */
+    int64_t rev;
+};
+
+/* etcd's ranges: an empty `range_end` is the one key, "\0" is all keys >= key, and otherwise
+ * key <= k < range_end. `range_end` is borrowed as long as the walk lasts. rev 0 = newest. */
+void mvcc_iter_init(struct mvcc_iter *it, const struct mvcc *m, struct slice key,
+                    struct slice range_end, int64_t rev);
+/* Resume in a later section: the keys of the same range after `after`, the last key seen. */
+void mvcc_iter_init_after(struct mvcc_iter *it, const struct mvcc *m, struct slice after,
+                          struct slice range_end, int64_t rev);
+/* The next key's version; NULL at the end. */
+const struct mvcc_version *mvcc_iter_next(struct mvcc_iter *it);
+
+/* Keys that exist in the range at `rev` (0 = newest): logarithmic at the newest revision, and
+ * otherwise at most linear in what changed since, or in the range if that is less. */
+int64_t mvcc_count(const struct mvcc *m, struct slice key, struct slice range_end, int64_t rev);
+
+/* --- pins: a revision that is read in several sections --- */
+
+enum { MVCC_PINS_MAX = 65536 };
+
+struct mvcc_pin {
+    struct list link;
+    _Atomic int64_t rev;
+};
+
+/* Keep everything that is visible at `rev`, and the history from `rev` on, until the release. A
+ * compaction goes ahead, but what is pinned stays in memory.
+ * Thread: reader, inside the section in which it checked `rev`.
+ * Errors: TV_EBUSY: MVCC_PINS_MAX are taken. */
+int mvcc_pin_take(struct mvcc *m, struct mvcc_pin *pin, int64_t rev);
+/* Thread: the pin's owner, section or not. `rev` does not go back: a walker of the history moves its
+ * pin behind itself. */
+void mvcc_pin_move(struct mvcc_pin *pin, int64_t rev);
+/* Thread: any, section or not. */
+void mvcc_pin_release(struct mvcc *m, struct mvcc_pin *pin);
+
+/* --- history: every change in order, for watchers, the persist thread and the hash --- */
+
+/* Lives within one section. */
+struct mvcc_history_cursor {
+    const struct mvcc *m;
+    const struct mvcc_history_chunk *chunk;
+    uint32_t at;
+};
+
+/* Thread: reader. Stand before the first change of a revision >= rev.
+ * Errors: TV_COMPACTED: changes of `rev` or later are no longer kept. What is above
+ * mvcc_compacted(), above a pin and above the persisted revision is always there. */
+int mvcc_history_seek(const struct mvcc *m, struct mvcc_history_cursor *c, int64_t rev);
+/* The next change of a published revision <= rev_max, or NULL. NULL is not final: what is published
+ * later in this section comes later. */
+const struct mvcc_version *mvcc_history_next(struct mvcc_history_cursor *c, int64_t rev_max);
+
+/* --- compaction: thread: writer --- */
+
+/* Give up the revisions below `rev`. Readers are told from mvcc_publish() on.
+ * Errors: TV_COMPACTED (rev <= the last one), TV_FUTURE_REV. */
+int mvcc_compact(struct mvcc *m, int64_t rev);
+/* Free a bounded piece of what a published compaction gave up: looks at up to `versions_max` changes.
+ * True while there is more that can be done now; false also while readers, pins or the persist
+ * thread hold the rest back. Publishes; not inside a transaction. */
+bool mvcc_scrub(struct mvcc *m, uint32_t versions_max);
+/* Everything up to the last compaction is freed. */
+bool mvcc_scrub_is_done(const struct mvcc *m);
+/* Thread: any. What is above `rev` is still needed by the persist thread. Without a first call
+ * nothing is held back. */
+void mvcc_set_persisted_revision(struct mvcc *m, int64_t rev);
+
+/* --- etcd's HashKV --- */
+
+struct mvcc_hash {
+    uint32_t hash;
+    int64_t compact_revision; /* -1 before the first compaction */
+    int64_t revision;         /* that the hash is of */
+};
+/* The hash of all changes up to `rev` (0 = newest), equal to etcd's for an equal history.
+ * Thread: reader; takes long with many keys.
+ * Errors: TV_COMPACTED, TV_FUTURE_REV. */
+int mvcc_hash(const struct mvcc *m, int64_t rev, struct mvcc_hash *ret);
+
+/* --- loading: thread: writer; no transaction and nothing unpublished --- */
+
+/* Begin to replace all contents; readers keep seeing the old ones. */
+void mvcc_load_begin(struct mvcc *m);
+/* Take the version. Calls come in the order of (mod_revision, sub), strictly.
+ * Errors: TV_ECORRUPT: out of order; the version stays the caller's. */
+int mvcc_load_add(struct mvcc *m, struct mvcc_version *v);
+/* Build the index and publish. The revision is the larger of `revision`, `compacted` and the last
+ * version's. `compacted` is -1 when there was no compaction. What a compaction to `compacted` drops
+ * is dropped here. */
+void mvcc_load_end(struct mvcc *m, int64_t revision, int64_t compacted);
+/* Instead of mvcc_load_end(): forget what was added, keep the old contents. */
+void mvcc_load_abort(struct mvcc *m);
+
+#endif
