@@ -43,6 +43,7 @@ struct disk_write {
     struct list link;
     int err;
     uint32_t parts_left;
+    size_t written;
 };
 
 enum disk_chore_kind {

@@ -1,0 +1,367 @@
+/* The disk in memory. A completed write is on the "platter" (the file's bytes); one under way is only a
+ * request that points at its caller's buffer, and what a crash makes of it is the generator's choice. */
+#include "storage/disk_mem.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { WRITES_MAX = 4, UNDER_WAY_MAX = 256 };
+
+struct mem_file {
+    struct list link; /* in disk_mem.files while it has a name */
+    char name[DISK_NAME_MAX];
+    uint8_t *bytes;
+    uint64_t size;
+    uint32_t refs; /* the name, and each handle */
+};
+
+struct disk_file {
+    struct mem_file *file;
+    uint64_t power_cycle; /* in which it was opened */
+};
+
+struct disk_mem {
+    struct disk d;
+    struct rng rng;
+    struct list files;
+    struct list writes;
+    struct list chores;
+    uint32_t writes_count;
+    uint32_t completion_percent;
+    uint64_t power_cycle;
+    uint64_t fail_countdown;
+    int fail_errno; /* 0: no write fails */
+};
+
+static struct disk_mem *mem_of(struct disk *d)
+{
+    return (struct disk_mem *)d;
+}
+
+static struct mem_file *find(const struct disk_mem *m, const char *name)
+{
+    LIST_EACH (it, &m->files) {
+        struct mem_file *f = CONTAINER_OF(it, struct mem_file, link);
+        if (strcmp(f->name, name) == 0)
+            return f;
+    }
+    return NULL;
+}
+
+static void file_unref(struct mem_file *f)
+{
+    if (--f->refs > 0)
+        return;
+    mem_free(f->bytes);
+    mem_free(f);
+}
+
+static void drop_name(struct mem_file *f)
+{
+    list_remove(&f->link);
+    file_unref(f);
+}
+
+static struct mem_file *add_file(struct disk_mem *m, const char *name, uint64_t size)
+{
+    struct mem_file *old = find(m, name);
+    if (old != NULL)
+        drop_name(old);
+    struct mem_file *f = mem_alloc_zero(sizeof(*f));
+    (void)snprintf(f->name, sizeof(f->name), "%s", name);
+    f->bytes = mem_alloc_zero(size > 0 ? size : 1);
+    f->size = size;
+    f->refs = 1;
+    list_push_back(&m->files, &f->link);
+    return f;
+}
+
+/* --- the interface --- */
+
+static int mem_open_file(struct disk *d, const char *name, struct disk_file **ret)
+{
+    struct mem_file *f = find(mem_of(d), name);
+    if (f == NULL)
+        return -ENOENT;
+    struct disk_file *h = mem_alloc(sizeof(*h));
+    *h = (struct disk_file){.file = f, .power_cycle = mem_of(d)->power_cycle};
+    f->refs++;
+    *ret = h;
+    return 0;
+}
+
+static void mem_close_file(struct disk_file *h)
+{
+    file_unref(h->file);
+    mem_free(h);
+}
+
+static int mem_file_size(struct disk_file *h, uint64_t *ret_bytes)
+{
+    *ret_bytes = h->file->size;
+    return 0;
+}
+
+static ssize_t mem_read(struct disk_file *h, uint64_t offset, void *data, size_t size)
+{
+    ASSERT(offset % DISK_BLOCK_BYTES == 0);
+    ASSERT(size % DISK_BLOCK_BYTES == 0);
+    ASSERT((uintptr_t)data % DISK_BLOCK_BYTES == 0);
+    const struct mem_file *f = h->file;
+    if (offset >= f->size)
+        return 0;
+    uint64_t left = f->size - offset;
+    size_t count = left < size ? (size_t)left : size;
+    memcpy(data, f->bytes + offset, count);
+    return (ssize_t)count;
+}
+
+static int mem_sync_file(struct disk_file *h)
+{
+    return 0; /* a read sees only what is durable */
+}
+
+static int mem_list(struct disk *d, void (*each)(void *ctx, const char *name), void *ctx)
+{
+    LIST_EACH_SAFE (it, after, &mem_of(d)->files)
+        each(ctx, CONTAINER_OF(it, struct mem_file, link)->name);
+    return 0;
+}
+
+static void mem_write(struct disk *d, struct disk_write *req)
+{
+    struct disk_mem *m = mem_of(d);
+    ASSERT(req->offset % DISK_BLOCK_BYTES == 0);
+    ASSERT(req->size % DISK_BLOCK_BYTES == 0);
+    ASSERT(req->size > 0);
+    ASSERT((uintptr_t)req->data % DISK_BLOCK_BYTES == 0);
+    ASSERT(req->file->power_cycle == m->power_cycle);
+    ASSERT(req->offset + req->size <= req->file->file->size);
+    ASSERT(m->writes_count < UNDER_WAY_MAX);
+    m->writes_count++;
+    list_push_back(&m->writes, &req->link);
+}
+
+static void mem_chore(struct disk *d, struct disk_chore *req)
+{
+    list_push_back(&mem_of(d)->chores, &req->link);
+}
+
+static int mem_fd(struct disk *d)
+{
+    return -1;
+}
+
+static int apply_chore(struct disk_mem *m, const struct disk_chore *req)
+{
+    struct mem_file *f = find(m, req->name);
+    switch (req->kind) {
+    case DISK_PREPARE:
+        (void)add_file(m, req->name, req->size);
+        return 0;
+    case DISK_RENAME: {
+        if (f == NULL)
+            return -ENOENT;
+        struct mem_file *replaced = find(m, req->to);
+        if (replaced != NULL && replaced != f)
+            drop_name(replaced);
+        memcpy(f->name, req->to, sizeof(f->name));
+        return 0;
+    }
+    case DISK_UNLINK:
+        if (f != NULL)
+            drop_name(f);
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static void complete_write(struct disk_mem *m, struct disk_write *req)
+{
+    list_remove(&req->link);
+    m->writes_count--;
+    int err = 0;
+    if (m->fail_errno != 0 && m->fail_countdown-- == 0) {
+        err = -m->fail_errno;
+        m->fail_errno = 0;
+    }
+    if (err == 0)
+        memcpy(req->file->file->bytes + req->offset, req->data, req->size);
+    req->done(req, err);
+}
+
+static void complete_chore(struct disk_mem *m)
+{
+    struct disk_chore *req = CONTAINER_OF(m->chores.next, struct disk_chore, link);
+    list_remove(&req->link);
+    req->done(req, apply_chore(m, req));
+}
+
+static bool lucky(struct disk_mem *m)
+{
+    return rng_below(&m->rng, 100) < m->completion_percent;
+}
+
+static struct disk_write *write_at(struct disk_mem *m, uint64_t index)
+{
+    struct list *it = m->writes.next;
+    while (index-- > 0)
+        it = it->next;
+    return CONTAINER_OF(it, struct disk_write, link);
+}
+
+static uint32_t complete_some(struct disk_mem *m)
+{
+    struct disk_write *chosen[UNDER_WAY_MAX];
+    uint32_t count = 0, done = 0;
+    LIST_EACH (it, &m->writes) {
+        if (lucky(m))
+            chosen[count++] = CONTAINER_OF(it, struct disk_write, link);
+    }
+    while (count > 0) {
+        uint64_t i = rng_below(&m->rng, count);
+        struct disk_write *req = chosen[i];
+        chosen[i] = chosen[--count];
+        complete_write(m, req);
+        done++;
+    }
+    if (!list_is_empty(&m->chores) && lucky(m)) {
+        complete_chore(m);
+        done++;
+    }
+    return done;
+}
+
+static void mem_poll(struct disk *d, bool wait)
+{
+    struct disk_mem *m = mem_of(d);
+    if (complete_some(m) > 0 || !wait)
+        return;
+    if (m->writes_count > 0 && (list_is_empty(&m->chores) || rng_below(&m->rng, 2) == 0))
+        complete_write(m, write_at(m, rng_below(&m->rng, m->writes_count)));
+    else if (!list_is_empty(&m->chores))
+        complete_chore(m);
+}
+
+static void mem_close(struct disk *d)
+{
+    struct disk_mem *m = mem_of(d);
+    ASSERT(!disk_mem_busy(d));
+    LIST_EACH_SAFE (it, after, &m->files)
+        drop_name(CONTAINER_OF(it, struct mem_file, link));
+    mem_free(d->dir);
+    mem_free(m);
+}
+
+static const struct disk_ops mem_ops = {
+    .open_file = mem_open_file,
+    .close_file = mem_close_file,
+    .file_size = mem_file_size,
+    .read = mem_read,
+    .sync_file = mem_sync_file,
+    .list = mem_list,
+    .write = mem_write,
+    .chore = mem_chore,
+    .fd = mem_fd,
+    .poll = mem_poll,
+    .close = mem_close,
+};
+
+/* --- what tests do to it --- */
+
+struct disk *disk_mem_new(uint64_t seed)
+{
+    struct disk_mem *m = mem_alloc_zero(sizeof(*m));
+    m->d = (struct disk){.ops = &mem_ops, .dir = mem_strdup("mem"), .writes_max = WRITES_MAX};
+    (void)snprintf(m->d.description, sizeof(m->d.description), "memory");
+    rng_init(&m->rng, seed);
+    list_init(&m->files);
+    list_init(&m->writes);
+    list_init(&m->chores);
+    m->completion_percent = 100;
+    return &m->d;
+}
+
+void disk_mem_set_completion_percent(struct disk *d, uint32_t percent)
+{
+    mem_of(d)->completion_percent = percent;
+}
+
+bool disk_mem_busy(const struct disk *d)
+{
+    const struct disk_mem *m = (const struct disk_mem *)d;
+    return m->writes_count > 0 || !list_is_empty(&m->chores);
+}
+
+static void tear(struct disk_mem *m, const struct disk_write *req)
+{
+    enum { LOST, KEPT, TORN };
+    uint64_t fate = rng_below(&m->rng, 3);
+    if (fate == LOST)
+        return;
+    uint8_t *to = req->file->file->bytes + req->offset;
+    const uint8_t *from = req->data;
+    for (size_t at = 0; at < req->size; at += DISK_MEM_SECTOR_BYTES) {
+        uint64_t sector = fate == KEPT ? 0 : rng_below(&m->rng, 16);
+        if (sector < 8) {
+            memcpy(to + at, from + at, DISK_MEM_SECTOR_BYTES);
+        } else if (sector == 15) {
+            for (size_t i = 0; i < DISK_MEM_SECTOR_BYTES; i++)
+                to[at + i] = (uint8_t)rng_next(&m->rng);
+        }
+    }
+}
+
+void disk_mem_crash(struct disk *d)
+{
+    struct disk_mem *m = mem_of(d);
+    while (!list_is_empty(&m->writes)) {
+        struct disk_write *req = CONTAINER_OF(m->writes.next, struct disk_write, link);
+        list_remove(&req->link);
+        tear(m, req);
+    }
+    m->writes_count = 0;
+    /* Chores are done in order: some first ones have happened. */
+    bool happened = true;
+    while (!list_is_empty(&m->chores)) {
+        struct disk_chore *req = CONTAINER_OF(m->chores.next, struct disk_chore, link);
+        list_remove(&req->link);
+        happened = happened && rng_below(&m->rng, 2) == 0;
+        if (happened)
+            (void)apply_chore(m, req);
+    }
+    m->power_cycle++;
+    m->fail_errno = 0;
+}
+
+void disk_mem_fail_write_after(struct disk *d, uint64_t countdown, int errno_value)
+{
+    mem_of(d)->fail_countdown = countdown;
+    mem_of(d)->fail_errno = errno_value;
+}
+
+uint8_t *disk_mem_bytes(struct disk *d, const char *name, uint64_t *ret_size)
+{
+    struct mem_file *f = find(mem_of(d), name);
+    if (f == NULL)
+        return NULL;
+    *ret_size = f->size;
+    return f->bytes;
+}
+
+struct disk *disk_mem_clone(const struct disk *d, uint64_t seed)
+{
+    const struct disk_mem *from = (const struct disk_mem *)d;
+    struct disk *copy = disk_mem_new(seed);
+    LIST_EACH (it, &from->files) {
+        const struct mem_file *f = CONTAINER_OF(it, struct mem_file, link);
+        struct mem_file *to = add_file(mem_of(copy), f->name, f->size);
+        memcpy(to->bytes, f->bytes, f->size);
+    }
+    return copy;
+}
