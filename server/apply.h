@@ -24,7 +24,7 @@ enum {
     APPLY_COMPACTION = 7,
     APPLY_LEASE_GRANT = 8,
     APPLY_LEASE_REVOKE = 9,
-    APPLY_MEMBER_ATTR = 1302,
+    APPLY_MEMBER_ATTR = 1301,
 };
 
 struct applier {
