@@ -31,7 +31,7 @@
  *    durable copies of three commit, whichever two they are.
  * 5. A leader commits by counting only entries of its own term (thesis, 3.6.2).
  *
- * Limits: RAFT_VOTERS_MAX voters; RAFT_OUTBOX_MAX replies, RAFT_FORWARD_MAX forwarded entries,
+ * Limits: RAFT_VOTERS_MAX voters, RAFT_OUTBOX_MAX replies, RAFT_FORWARD_MAX forwarded entries,
  * RAFT_READS_MAX unconfirmed reads, RAFT_WRITES_MAX writes in flight; bytes as in raft_options. What
  * does not fit is dropped like a message on a bad network, or refused with TV_EDROPPED.
  *
@@ -224,7 +224,7 @@ void raft_free(struct raft *r);
  * the commit or applied index is broken durability and ends the process. */
 void raft_restore(struct raft *r, const struct raft_entry *entries, uint32_t count);
 
-/* --- inputs; none between raft_ready() and raft_ready_done() but raft_applied(), raft_persisted() --- */
+/* --- inputs; between raft_ready() and raft_ready_done() only raft_applied() is allowed --- */
 
 /* A message from a peer; borrowed during the call, references are taken on what is kept.
  * Errors: TV_EINVAL: not from a voter to us, or what no correct member sends; nothing changed.

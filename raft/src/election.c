@@ -1,0 +1,165 @@
+/* Elections (thesis, chapters 3.4 and 9.6): standing, voting, counting.
+ *
+ * A vote is a promise across crashes. The vote itself, in memory, binds this member at once; the
+ * message that tells of it waits until raft_persisted() reported the term and the vote durable. That
+ * holds for the candidate's vote for itself too: it counts, and its requests go out, only then. */
+#include "internal.h"
+
+#include "base/assert.h"
+
+static uint32_t ballots(const struct raft *r, enum raft_ballot ballot)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < r->peers_count; i++)
+        count += r->peers[i].ballot == ballot;
+    return count;
+}
+
+static enum raft_quorum tally(const struct raft *r)
+{
+    return raft__quorum_votes(ballots(r, RAFT_BALLOT_YES), ballots(r, RAFT_BALLOT_NO),
+                              r->peers_count);
+}
+
+static void become_leader(struct raft *r)
+{
+    ASSERT(r->role == RAFT_CANDIDATE);
+    r->role = RAFT_LEADER;
+    raft__reset(r);
+    r->leader = r->o.id;
+    for (uint64_t i = r->commit + 1; i <= r->log.last_index; i++)
+        r->uncommitted_bytes += raft__entry_bytes(raft__log_at(&r->log, i));
+
+    /* Entries of earlier terms are committed by one of ours (thesis, 3.6.2). */
+    struct raft_entry empty = {.type = RAFT_ENTRY_NORMAL};
+    raft__append_own(r, &empty, 1);
+}
+
+static void become_candidate(struct raft *r, bool transfer)
+{
+    r->role = RAFT_CANDIDATE;
+    r->term++;
+    r->vote = r->o.id;
+    r->vote_reply_due = false;
+    raft__reset(r);
+    r->campaign_transfer = transfer;
+    r->vote_requests_due = true;
+}
+
+static void become_pre_candidate(struct raft *r)
+{
+    /* Nothing that others see changes: no new term, no vote. */
+    r->role = RAFT_PRE_CANDIDATE;
+    raft__reset(r);
+    r->self->ballot = RAFT_BALLOT_YES;
+    if (tally(r) == RAFT_QUORUM_WON) {
+        become_candidate(r, false);
+        return;
+    }
+    for (uint32_t i = 0; i < r->peers_count; i++) {
+        if (&r->peers[i] == r->self)
+            continue;
+        struct raft_msg *m = raft__send(r, RAFT_MSG_PRE_VOTE, r->peers[i].id);
+        if (m == NULL)
+            return;
+        m->term = r->term + 1;
+        m->log_index = r->log.last_index;
+        m->log_term = r->log.last_term;
+    }
+}
+
+void raft__campaign(struct raft *r, bool transfer)
+{
+    ASSERT(r->role != RAFT_LEADER);
+    if (r->o.pre_vote && !transfer)
+        become_pre_candidate(r);
+    else
+        become_candidate(r, transfer);
+}
+
+void raft__vote_durable(struct raft *r)
+{
+    if (r->role != RAFT_CANDIDATE)
+        return;
+    ASSERT(r->vote == r->o.id);
+    r->self->ballot = RAFT_BALLOT_YES;
+    if (tally(r) == RAFT_QUORUM_WON)
+        become_leader(r);
+}
+
+void raft__ready_votes(struct raft *r)
+{
+    if (r->durable_term != r->term || r->durable_vote != r->vote)
+        return;
+    if (r->vote_requests_due) {
+        ASSERT(r->role == RAFT_CANDIDATE);
+        r->vote_requests_due = false;
+        for (uint32_t i = 0; i < r->peers_count; i++) {
+            if (&r->peers[i] == r->self)
+                continue;
+            struct raft_msg *m = raft__push(r, RAFT_MSG_VOTE, r->peers[i].id);
+            m->log_index = r->log.last_index;
+            m->log_term = r->log.last_term;
+            m->transfer = r->campaign_transfer;
+        }
+    }
+    if (r->vote_reply_due) {
+        r->vote_reply_due = false;
+        (void)raft__push(r, RAFT_MSG_VOTE_REPLY, r->vote);
+    }
+}
+
+bool raft__leader_is_alive(const struct raft *r, const struct raft_msg *msg)
+{
+    if (msg->transfer || (msg->type == RAFT_MSG_VOTE && !r->o.check_quorum))
+        return false;
+    return r->leader != 0 && r->election_elapsed < r->o.election_timeout_ticks;
+}
+
+void raft__on_vote_request(struct raft *r, const struct raft_msg *msg)
+{
+    bool pre = msg->type == RAFT_MSG_PRE_VOTE;
+    ASSERT(pre ? msg->term >= r->term : msg->term == r->term);
+    bool free_to_vote = r->vote == msg->from || (r->vote == 0 && r->leader == 0) ||
+                        (pre && msg->term > r->term);
+    bool up_to_date =
+        msg->log_term > r->log.last_term ||
+        (msg->log_term == r->log.last_term && msg->log_index >= r->log.last_index);
+
+    if (!free_to_vote || !up_to_date) {
+        struct raft_msg *m =
+            raft__send(r, pre ? RAFT_MSG_PRE_VOTE_REPLY : RAFT_MSG_VOTE_REPLY, msg->from);
+        if (m != NULL)
+            m->reject = true;
+        return;
+    }
+    if (pre) {
+        struct raft_msg *m = raft__send(r, RAFT_MSG_PRE_VOTE_REPLY, msg->from);
+        if (m != NULL)
+            m->term = msg->term; /* the term it asked about, which is not ours */
+        return;
+    }
+    r->vote = msg->from;
+    r->vote_reply_due = true;
+    r->election_elapsed = 0;
+}
+
+void raft__on_vote_reply(struct raft *r, const struct raft_msg *msg)
+{
+    bool pre = msg->type == RAFT_MSG_PRE_VOTE_REPLY;
+    if (r->role != (pre ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE))
+        return;
+    if (pre && !msg->reject && msg->term != r->term + 1)
+        return; /* of an earlier question */
+    struct raft_peer *p = raft__peer(r, msg->from);
+    if (p->ballot == RAFT_BALLOT_NONE)
+        p->ballot = msg->reject ? RAFT_BALLOT_NO : RAFT_BALLOT_YES;
+
+    enum raft_quorum result = tally(r);
+    if (result == RAFT_QUORUM_LOST)
+        raft__become_follower(r, r->term, 0);
+    else if (result == RAFT_QUORUM_WON && pre)
+        become_candidate(r, false);
+    else if (result == RAFT_QUORUM_WON)
+        become_leader(r);
+}

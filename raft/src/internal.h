@@ -1,0 +1,180 @@
+/* struct raft, and what its files offer one another. Read in this order: step.c (a message comes
+ * in), election.c, replicate.c, follow.c, read.c, ready.c (everything goes out). */
+#ifndef RAFT_SRC_INTERNAL_H
+#define RAFT_SRC_INTERNAL_H
+
+#include "log.h"
+#include "peer.h"
+#include "quorum.h"
+#include "raft/raft.h"
+
+#include "base/rng.h"
+
+enum {
+    RAFT__FETCHED_MAX = 1024,      /* entries from the reader in one raft_ready() */
+    RAFT__FETCH_INFLIGHT_MAX = 4,  /* appends from the reader on their way to one follower */
+    RAFT__READ_ROUNDS_MAX = 64,    /* read rounds on their way; later questions wait for a free one */
+};
+
+/* Terms and indexes beyond this come from no correct member; the sums we make never overflow. */
+#define RAFT__NUMBER_MAX (UINT64_MAX / 4)
+
+/* A write the caller has not reported durable yet. */
+struct raft_write {
+    uint64_t seq;
+    uint64_t last_index; /* the log is durable up to here with it */
+    uint64_t term;
+    uint64_t vote;
+};
+
+struct raft_read_waiting {
+    uint64_t context;
+    uint64_t from;
+};
+
+/* Reads confirmed together. */
+struct raft_read_round {
+    uint64_t log_index;
+    uint32_t reads_count;
+};
+
+struct raft {
+    struct raft_options o; /* `voters` is not valid after raft_new() */
+    struct rng rng;
+    bool restored;
+    bool in_ready;
+
+    uint64_t term;
+    uint64_t vote;
+    enum raft_role role;
+    uint64_t leader;
+
+    struct raft_log log;
+    uint64_t commit;
+    uint64_t given;   /* handed out to be applied */
+    uint64_t applied; /* reported applied */
+
+    /* Writes. handed_out: what the newest write carries; durable: what the last reported one carried. */
+    uint64_t write_seq;
+    uint64_t written_index;
+    uint64_t persisted_index;
+    struct raft_hard_state handed_out;
+    uint64_t durable_term;
+    uint64_t durable_vote;
+    struct raft_write writes[RAFT_WRITES_MAX]; /* ring, oldest at writes_first */
+    uint32_t writes_first;
+    uint32_t writes_count;
+
+    struct raft_peer peers[RAFT_VOTERS_MAX];
+    uint32_t peers_count;
+    struct raft_peer *self;
+
+    uint32_t election_elapsed; /* ticks since the leader was heard of; at the leader, since a check */
+    uint32_t election_timeout; /* randomised */
+    uint32_t heartbeat_elapsed;
+
+    /* Candidate: the requests go out when our own vote is durable. */
+    bool vote_requests_due;
+    bool campaign_transfer;
+    /* Voter: the answer to `vote` goes out when the vote is durable. */
+    bool vote_reply_due;
+
+    /* Follower: our log equals the leader's up to matched_index (0 = not known in this term). */
+    uint64_t matched_index;
+    uint64_t ack_target; /* ack_due: answer when durable up to here */
+    uint64_t ack_sent;
+    bool ack_due;
+    bool heartbeat_reply_due;
+    uint64_t round_seen;
+    uint64_t round_echoed;
+    struct raft_entry *forward; /* proposals for the leader */
+    uint32_t forward_count;
+    uint32_t forward_capacity;
+    size_t forward_bytes;
+
+    /* Leader. */
+    uint64_t transfer_target;
+    bool transfer_sent;
+    size_t uncommitted_bytes;
+    uint64_t round_current; /* number of the newest read round of this term */
+    struct raft_read_round rounds[RAFT__READ_ROUNDS_MAX]; /* round n in slot n modulo the size */
+    uint32_t rounds_count;
+    struct raft_read_waiting *reads; /* ring, oldest first; the last reads_new have no round yet */
+    uint32_t reads_first;
+    uint32_t reads_count;
+    uint32_t reads_new;
+
+    /* Outputs that collect until raft_ready_done(). */
+    struct raft_msg *msgs;
+    uint32_t msgs_count;
+    uint32_t msgs_capacity;
+    struct raft_read *reads_done;
+    uint32_t reads_done_count;
+    uint32_t reads_done_capacity;
+    struct raft_entry *fetched;
+    uint32_t fetched_count;
+};
+
+/* --- raft.c --- */
+
+struct raft_peer *raft__peer(struct raft *r, uint64_t id);
+/* Takes the new term (0 votes in it) when it is higher. */
+void raft__become_follower(struct raft *r, uint64_t term, uint64_t leader);
+/* Forgets what belonged to the last role and draws a new election timeout. */
+void raft__reset(struct raft *r);
+void raft__commit_to(struct raft *r, uint64_t log_index);
+/* Room for `count` elements; doubles. */
+void *raft__vector_reserve(void *items, uint32_t *capacity, uint32_t count, size_t item_size);
+
+/* --- election.c --- */
+
+/* Stand for election; `transfer`: because the leader asked us to. */
+void raft__campaign(struct raft *r, bool transfer);
+/* True when a vote request must be ignored because a leader is alive. */
+bool raft__leader_is_alive(const struct raft *r, const struct raft_msg *msg);
+void raft__on_vote_request(struct raft *r, const struct raft_msg *msg);
+void raft__on_vote_reply(struct raft *r, const struct raft_msg *msg);
+/* The term and vote in use are durable. */
+void raft__vote_durable(struct raft *r);
+void raft__ready_votes(struct raft *r);
+
+/* --- replicate.c: the leader --- */
+
+/* Entries with our term and the next indexes; takes references. */
+void raft__append_own(struct raft *r, const struct raft_entry *entries, uint32_t count);
+void raft__maybe_commit(struct raft *r);
+void raft__on_append_reply(struct raft *r, struct raft_peer *p, const struct raft_msg *msg);
+void raft__on_heartbeat_reply(struct raft *r, struct raft_peer *p, const struct raft_msg *msg);
+void raft__try_transfer(struct raft *r);
+/* What each follower shall get now. */
+void raft__ready_replicate(struct raft *r);
+
+/* --- follow.c: the follower --- */
+
+int raft__on_append(struct raft *r, const struct raft_msg *msg);
+void raft__on_heartbeat(struct raft *r, const struct raft_msg *msg);
+void raft__ready_replies(struct raft *r);
+int raft__forward(struct raft *r, const struct raft_entry *entries, uint32_t count);
+void raft__ready_forward(struct raft *r);
+
+/* --- read.c --- */
+
+/* Leader: a question of this member or of a follower. */
+int raft__read_ask(struct raft *r, uint64_t from, uint64_t context);
+void raft__read_done(struct raft *r, uint64_t context, uint64_t log_index);
+/* Leader: give what was asked since the last time one round; it goes out with the next messages. */
+void raft__read_start_round(struct raft *r);
+/* Leader: answer what a majority has confirmed. */
+void raft__read_confirm(struct raft *r);
+/* We do not lead any more: everybody asks again. */
+void raft__read_refuse_all(struct raft *r);
+
+/* --- ready.c --- */
+
+/* Queue a message to `to`, with our id and term. Borrowed until the next push; NULL when the outbox is
+ * full and the message is dropped. */
+struct raft_msg *raft__send(struct raft *r, enum raft_msg_type type, uint64_t to);
+/* The same for raft_ready() itself, which is bounded by other means. Never NULL. */
+struct raft_msg *raft__push(struct raft *r, enum raft_msg_type type, uint64_t to);
+
+#endif
