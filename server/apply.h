@@ -16,17 +16,6 @@
 #include "storage/lsm.h"
 #include "storage/mvcc.h"
 
-/* Field numbers of etcd's InternalRaftRequest that trivet puts on its log (raft_internal.proto). */
-enum {
-    APPLY_PUT = 4,
-    APPLY_DELETE_RANGE = 5,
-    APPLY_TXN = 6,
-    APPLY_COMPACTION = 7,
-    APPLY_LEASE_GRANT = 8,
-    APPLY_LEASE_REVOKE = 9,
-    APPLY_MEMBER_ATTR = 1301,
-};
-
 struct applier {
     struct mvcc *mvcc;
     struct lessor *lessor;
@@ -49,6 +38,17 @@ void applier_fini(struct applier *a);
 void applier_apply(struct applier *a, struct slice payload, struct request *req);
 /* The id of the proposal that `payload` came from, 0 when there is none. */
 uint64_t applier_request_id(struct slice payload);
+/* Everything applied since the last call, for the persist thread; the store is published up to there. */
+struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint64_t term);
+
+/* The payload that ends a lease. */
+struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32_t *ret_size);
+/* Is this such a payload, from this member's own leader? */
+bool applier_was_own_revoke(const struct applier *a, struct slice payload);
+
+/* Answers that come from the leases: LeaseLeases whole, the keys of LeaseTimeToLive as its items. */
+void applier_lease_list(struct applier *a, struct request *req);
+void applier_lease_keys(struct applier *a, struct request *req);
 
 struct wire_header applier_header(const struct applier *a, int64_t revision);
 

@@ -54,9 +54,7 @@ struct core {
     struct u64map lease_questions; /* token -> request, asked of the leader */
     struct list lease_waiters;     /* the same requests, oldest deadline first */
 
-    uint64_t request_counter;
-    uint64_t context_counter;
-    uint64_t wal_seq_durable;
+    _Atomic uint64_t request_counter;
     struct list persist_waiting; /* batches whose entries are not durable in our log yet */
     uint32_t revokes_pending;
 
@@ -124,7 +122,7 @@ struct core *core_new(const struct core_options *o)
     list_init(&c->persist_waiting);
     u64map_init(&c->proposal_by_id);
     u64map_init(&c->lease_questions);
-    c->request_counter = o->id_seed & ((1ull << 48) - 1);
+    atomic_init(&c->request_counter, o->id_seed);
     /* etcd's request timeout: 5 s for the queue, and two elections. */
     c->request_timeout_ms = 5000 + 2 * o->election_ms;
     c->applied_index = o->applied_index;
@@ -146,21 +144,10 @@ struct core *core_new(const struct core_options *o)
     ro.reader = (struct raft_log_reader){.ctx = c, .read = read_old_entries};
     ro.hard_state = o->hard_state;
     ro.applied_index = o->applied_index;
-    const struct raft_entry *entries = o->entries;
-    uint32_t entries_count = o->entries_count;
-    if (entries_count > 0 && entries[0].log_index > 1) {
-        /* The log was cut: its first entry serves as the known point before the rest. */
-        ro.log_start_index = entries[0].log_index;
-        ro.log_start_term = entries[0].term;
-        entries++;
-        entries_count--;
-    } else if (entries_count == 0) {
-        ro.log_start_index = o->applied_index;
-        ro.log_start_term = o->applied_term;
-    }
-    ASSERT(ro.log_start_index <= o->applied_index);
+    ro.log_start_index = o->applied_index;
+    ro.log_start_term = o->applied_term;
     c->raft = raft_new(&ro);
-    raft_restore(c->raft, entries, entries_count);
+    raft_restore(c->raft, o->entries, o->entries_count);
     mem_free(voters);
     return c;
 }
@@ -209,7 +196,8 @@ void core_free(struct core *c)
 
 uint64_t core_next_request_id(struct core *c)
 {
-    return (c->o.member_id << 48) | (++c->request_counter & ((1ull << 48) - 1));
+    uint64_t count = atomic_fetch_add_explicit(&c->request_counter, 1, memory_order_relaxed) + 1;
+    return (c->o.member_id << 48) | (count & ((1ull << 48) - 1));
 }
 
 /* --- requests in --- */
@@ -226,34 +214,46 @@ static bool leading(const struct core *c)
     return c->role == RAFT_LEADER;
 }
 
-static void lease_answer_local(struct core *c, struct request *req)
+static void lease_answer(struct core *c, struct request *req, int err)
 {
-    struct lessor *l = c->lessor;
-    int err;
-    if (req->kind == REQUEST_LEASE_RENEW)
-        err = lessor_renew(l, req->lease_id, c->now_ms, &req->ttl);
-    else
-        err = lessor_remaining(l, req->lease_id, c->now_ms, &req->ttl, &req->granted_ttl);
+    if (err == 0 && req->want_keys)
+        applier_lease_keys(c->applier, req);
     answer(c, req, err);
 }
 
-/* Only the leader knows how long a lease still lives. */
-static void take_lease_request(struct core *c, struct request *req)
+/* Only the leader knows how long a lease still lives: answer, or ask it. */
+static void lease_ask(struct core *c, struct request *req)
 {
     if (leading(c)) {
-        lease_answer_local(c, req);
-        return;
+        int err = req->kind == REQUEST_LEASE_RENEW
+                      ? lessor_renew(c->lessor, req->lease_id, c->now_ms, &req->ttl)
+                      : lessor_remaining(c->lessor, req->lease_id, c->now_ms, &req->ttl,
+                                         &req->granted_ttl);
+        (void)u64map_remove(&c->lease_questions, req->id);
+        lease_answer(c, req, err);
+    } else if (c->leader != 0) {
+        struct core_lease_msg msg = {.token = req->id,
+                                     .renew = req->kind == REQUEST_LEASE_RENEW,
+                                     .lease_id = req->lease_id};
+        c->o.env.send_lease(c->o.env.ctx, c->leader, &msg);
     }
+}
+
+static void take_lease_request(struct core *c, struct request *req)
+{
     req->deadline_ms = c->now_ms + c->request_timeout_ms;
+    req->id = core_next_request_id(c);
     list_remove(&req->link);
     list_push_back(&c->lease_waiters, &req->link);
-    req->id = core_next_request_id(c);
     u64map_put(&c->lease_questions, req->id, req);
-    struct core_lease_msg msg = {.token = req->id,
-                                 .renew = req->kind == REQUEST_LEASE_RENEW,
-                                 .lease_id = req->lease_id};
-    if (c->leader != 0)
-        c->o.env.send_lease(c->o.env.ctx, c->leader, &msg);
+    lease_ask(c, req);
+}
+
+/* There is another leader: what the old one was asked may be lost. */
+static void lease_ask_again(struct core *c)
+{
+    LIST_EACH_SAFE (it, after, &c->lease_waiters)
+        lease_ask(c, CONTAINER_OF(it, struct request, link));
 }
 
 static void take_incoming(struct core *c)
@@ -339,6 +339,8 @@ static void confirm_reads(struct core *c, const struct raft_read *reads, uint32_
             struct read_batch *b = CONTAINER_OF(it, struct read_batch, link);
             if (b->context == reads[i].context && b->log_index == 0) {
                 b->log_index = reads[i].log_index;
+                if (b->log_index == 0)
+                    b->asked_ms = 0; /* refused: the next tick asks again */
                 break;
             }
         }
@@ -387,7 +389,7 @@ static void apply_one(struct core *c, const struct raft_entry *e)
     applier_apply(c->applier, e->data, req);
     c->changed = true;
     if (req == NULL) {
-        if (c->revokes_pending > 0 && applier_was_own_revoke(c->applier, e->data, c->o.member_id))
+        if (c->revokes_pending > 0 && applier_was_own_revoke(c->applier, e->data))
             c->revokes_pending--;
         return;
     }
@@ -482,6 +484,7 @@ static void note_role(struct core *c)
     c->leader = leader;
     c->role = role;
     c->changed = true;
+    lease_ask_again(c);
 }
 
 static void drain_raft(struct core *c)
@@ -560,12 +563,14 @@ void core_receive(struct core *c, const struct raft_msg *msg)
 void core_receive_lease(struct core *c, uint64_t from, const struct core_lease_msg *msg)
 {
     if (msg->is_reply) {
+        if (msg->err == TV_NOT_LEADER)
+            return; /* asked again when we know the leader */
         struct request *req = u64map_remove(&c->lease_questions, msg->token);
         if (req == NULL)
             return;
         req->ttl = msg->ttl;
         req->granted_ttl = msg->granted_ttl;
-        answer(c, req, msg->err);
+        lease_answer(c, req, msg->err);
         return;
     }
     struct core_lease_msg reply = *msg;

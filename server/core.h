@@ -64,12 +64,12 @@ struct core_options {
     uint64_t seed;
     uint64_t id_seed; /* makes request ids of this run differ from the last one's */
     uint64_t snapshot_count;
-    /* From the disk at start. */
+    /* From the disk at start: where RocksDB stands, and the log's entries behind that. */
     struct raft_hard_state hard_state;
-    const struct raft_entry *entries;
-    uint32_t entries_count;
     uint64_t applied_index;
     uint64_t applied_term;
+    const struct raft_entry *entries;
+    uint32_t entries_count;
 };
 
 struct core *core_new(const struct core_options *o);
@@ -99,6 +99,7 @@ struct core_status {
     uint64_t applied_index;
 };
 void core_status(const struct core *c, struct core_status *ret);
+/* Thread: any. Different from every other member's, and from this member's of earlier runs. */
 uint64_t core_next_request_id(struct core *c);
 
 #endif

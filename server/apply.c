@@ -1,0 +1,287 @@
+#include "server/apply.h"
+
+#include "server/exec.h"
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+void applier_init(struct applier *a, struct mvcc *m, struct lessor *l, struct cluster *cluster,
+                  uint64_t member_id)
+{
+    *a = (struct applier){.mvcc = m, .lessor = l, .cluster = cluster, .member_id = member_id};
+    arena_init(&a->arena);
+}
+
+void applier_fini(struct applier *a)
+{
+    persist_metas_free(a->metas);
+    arena_fini(&a->arena);
+}
+
+struct wire_header applier_header(const struct applier *a, int64_t revision)
+{
+    return (struct wire_header){.cluster_id = a->cluster->id,
+                                .member_id = a->member_id,
+                                .revision = revision,
+                                .raft_term = a->term};
+}
+
+/* --- the key space --- */
+
+static struct exec exec_of(struct applier *a, const struct request *req)
+{
+    return (struct exec){.mvcc = a->mvcc,
+                         .writer = true,
+                         .want_results = req != NULL,
+                         .lessor = a->lessor,
+                         .arena = &a->arena};
+}
+
+static void encode_answer(struct applier *a, struct exec_result *r, struct request *req)
+{
+    struct wire_header header = applier_header(a, 0);
+    uint8_t *p = request_reply_reserve(req, exec_response_size(r, header));
+    exec_response_put(r, header, p);
+}
+
+/* A body that does not decode was never proposed by this program: the log is damaged or foreign. */
+static void must_decode(int err)
+{
+    if (err != 0)
+        tv_fatal("a committed log entry does not decode");
+}
+
+static int run_kv(struct applier *a, const struct wire_raft_request *entry, struct exec *x,
+                  struct exec_result *ret)
+{
+    struct wire_put_request put;
+    struct wire_delete_range_request del;
+    struct wire_txn txn;
+    switch (entry->kind) {
+    case WIRE_RAFT_PUT:
+        must_decode(wire_put_request_decode(entry->body, &put));
+        return exec_put(x, &put, ret);
+    case WIRE_RAFT_DELETE_RANGE:
+        must_decode(wire_delete_range_request_decode(entry->body, &del));
+        return exec_delete(x, &del, ret);
+    default:
+        must_decode(wire_txn_decode(entry->body, &txn));
+        return exec_txn(x, &txn, ret);
+    }
+}
+
+static int apply_kv(struct applier *a, const struct wire_raft_request *entry, struct request *req)
+{
+    struct exec x = exec_of(a, req);
+    struct exec_result result = {0};
+    mvcc_txn_begin(a->mvcc);
+    int err = run_kv(a, entry, &x, &result);
+    mvcc_txn_end(a->mvcc);
+    if (err == 0 && req != NULL)
+        encode_answer(a, &result, req);
+    exec_result_fini(&result);
+    arena_clear(&a->arena);
+    return err;
+}
+
+static void answer_header(struct applier *a, struct request *req)
+{
+    if (req == NULL)
+        return;
+    struct wire_header h = applier_header(a, mvcc_txn_revision(a->mvcc));
+    wire_header_put(request_reply_reserve(req, wire_header_size(&h)), &h);
+}
+
+static int apply_compaction(struct applier *a, const struct wire_raft_request *entry,
+                            struct request *req)
+{
+    struct wire_compaction_request c;
+    must_decode(wire_compaction_request_decode(entry->body, &c));
+    int err = mvcc_compact(a->mvcc, c.revision);
+    if (err != 0)
+        return err;
+    a->compacted = true;
+    answer_header(a, req);
+    return 0;
+}
+
+/* --- leases --- */
+
+static int apply_lease_grant(struct applier *a, const struct wire_raft_request *entry,
+                             struct request *req)
+{
+    struct wire_lease_grant_request g;
+    must_decode(wire_lease_grant_request_decode(entry->body, &g));
+    int64_t granted;
+    int err = lessor_grant(a->lessor, g.id, g.ttl, a->now_ms, &granted);
+    if (err != 0)
+        return err;
+    persist_meta_put_lease(&a->metas, g.id, granted);
+    if (req != NULL) {
+        struct wire_header h = applier_header(a, mvcc_txn_revision(a->mvcc));
+        uint8_t *p =
+            request_reply_reserve(req, wire_lease_grant_response_size(&h, g.id, granted));
+        wire_lease_grant_response_put(p, &h, g.id, granted);
+    }
+    return 0;
+}
+
+static void delete_key(void *ctx, struct slice key)
+{
+    exec_delete_key(ctx, key);
+}
+
+/* All keys of the lease go at one revision, in key order. */
+static int apply_lease_revoke(struct applier *a, const struct wire_raft_request *entry,
+                              struct request *req)
+{
+    struct wire_lease_id_request r;
+    must_decode(wire_lease_revoke_request_decode(entry->body, &r));
+    if (!lessor_exists(a->lessor, r.id))
+        return TV_LEASE_NOT_FOUND;
+    struct exec x = exec_of(a, NULL);
+    x.lessor = NULL; /* the lease goes as a whole */
+    mvcc_txn_begin(a->mvcc);
+    lessor_each_key(a->lessor, r.id, delete_key, &x);
+    mvcc_txn_end(a->mvcc);
+    lessor_revoke(a->lessor, r.id);
+    persist_meta_delete_lease(&a->metas, r.id);
+    answer_header(a, req);
+    return 0;
+}
+
+struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32_t *ret_size)
+{
+    uint8_t body[16];
+    size_t body_size = wire_lease_revoke_request_size(lease_id);
+    ASSERT(body_size <= sizeof(body));
+    wire_lease_revoke_request_put(body, lease_id);
+    struct slice s = slice_of(body, body_size);
+    size_t size = wire_raft_request_size(WIRE_RAFT_LEASE_REVOKE, request_id, s);
+    struct bref *payload = bref_new(size);
+    wire_raft_request_put(payload->data, WIRE_RAFT_LEASE_REVOKE, request_id, s);
+    *ret_size = (uint32_t)size;
+    return payload;
+}
+
+bool applier_was_own_revoke(const struct applier *a, struct slice payload)
+{
+    struct wire_raft_request entry;
+    return wire_raft_request_decode(payload, &entry) == 0 &&
+           entry.kind == WIRE_RAFT_LEASE_REVOKE && entry.id >> 48 == (a->member_id & 0xffff);
+}
+
+struct id_list {
+    uint8_t *p;
+    size_t size;
+};
+
+static void measure_lease(void *ctx, int64_t id)
+{
+    struct id_list *l = ctx;
+    l->size += wire_lease_status_size(id);
+}
+
+static void put_lease(void *ctx, int64_t id)
+{
+    struct id_list *l = ctx;
+    l->p = wire_lease_status_put(l->p, id);
+}
+
+void applier_lease_list(struct applier *a, struct request *req)
+{
+    struct wire_header h = applier_header(a, mvcc_txn_revision(a->mvcc));
+    struct id_list l = {.size = wire_header_size(&h)};
+    lessor_each(a->lessor, measure_lease, &l);
+    l.p = wire_header_put(request_reply_reserve(req, l.size), &h);
+    lessor_each(a->lessor, put_lease, &l);
+}
+
+static void measure_key(void *ctx, struct slice key)
+{
+    struct id_list *l = ctx;
+    l->size += wire_item_size(WIRE_LEASE_TTL_KEYS, key.size);
+}
+
+static void put_key(void *ctx, struct slice key)
+{
+    struct id_list *l = ctx;
+    l->p = wire_item_put(l->p, WIRE_LEASE_TTL_KEYS, key);
+}
+
+void applier_lease_keys(struct applier *a, struct request *req)
+{
+    struct id_list l = {0};
+    lessor_each_key(a->lessor, req->lease_id, measure_key, &l);
+    l.p = request_reply_reserve(req, l.size);
+    lessor_each_key(a->lessor, req->lease_id, put_key, &l);
+}
+
+/* --- members --- */
+
+static int apply_member_attr(struct applier *a, const struct wire_raft_request *entry,
+                             struct request *req)
+{
+    struct wire_member_attr attr;
+    must_decode(wire_member_attr_decode(entry->body, &attr));
+    cluster_set_attributes(a->cluster, attr.member_id, attr.name, attr.client_urls,
+                           attr.client_urls_count);
+    struct buf encoded;
+    buf_init(&encoded, SIZE_MAX);
+    cluster_encode(a->cluster, &encoded);
+    persist_meta_put(&a->metas, SLICE_LITERAL("members"), buf_slice(&encoded));
+    buf_fini(&encoded);
+    answer_header(a, req);
+    return 0;
+}
+
+/* --- one entry --- */
+
+uint64_t applier_request_id(struct slice payload)
+{
+    struct wire_raft_request entry;
+    return wire_raft_request_decode(payload, &entry) == 0 ? entry.id : 0;
+}
+
+static int apply_entry(struct applier *a, const struct wire_raft_request *entry, struct request *req)
+{
+    switch (entry->kind) {
+    case WIRE_RAFT_PUT:
+    case WIRE_RAFT_DELETE_RANGE:
+    case WIRE_RAFT_TXN:
+        return apply_kv(a, entry, req);
+    case WIRE_RAFT_COMPACTION:
+        return apply_compaction(a, entry, req);
+    case WIRE_RAFT_LEASE_GRANT:
+        return apply_lease_grant(a, entry, req);
+    case WIRE_RAFT_LEASE_REVOKE:
+        return apply_lease_revoke(a, entry, req);
+    case WIRE_RAFT_MEMBER_ATTR_SET:
+        return apply_member_attr(a, entry, req);
+    }
+    /* Passing it over would make this member differ from those that know it. */
+    tv_fatal("a committed log entry has kind %u, which this version does not know", entry->kind);
+}
+
+void applier_apply(struct applier *a, struct slice payload, struct request *req)
+{
+    struct wire_raft_request entry;
+    must_decode(wire_raft_request_decode(payload, &entry));
+    int err = apply_entry(a, &entry, req);
+    if (req != NULL)
+        req->err = err;
+}
+
+struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint64_t term)
+{
+    struct persist_batch *b = mem_alloc_zero(sizeof(*b));
+    b->applied_index = index;
+    b->applied_term = term;
+    b->revision = mvcc_revision(a->mvcc);
+    b->compacted = mvcc_compacted(a->mvcc);
+    b->metas = a->metas;
+    a->metas = NULL;
+    return b;
+}

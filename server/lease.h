@@ -1,0 +1,57 @@
+/* Leases: which exist, which keys hang on them, and, at the leader, when they end.
+ *
+ * Which leases and keys there are is part of the replicated state: the same at every member. When a
+ * lease ends is not: only the leader knows, and puts the end on the log. There is no clock in here;
+ * `now_ms` is monotonic.
+ *
+ * Owner: the core thread. Rules from etcd server/lease/lessor.go. */
+#ifndef SERVER_LEASE_H
+#define SERVER_LEASE_H
+
+#include "base/slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lessor;
+
+enum { LEASE_REVOKE_RETRY_MS = 3000 };
+#define LEASE_TTL_MAX_S 9000000000 /* etcd: MaxLeaseTTL */
+
+/* Shorter TTLs are granted as `ttl_min_s`. */
+struct lessor *lessor_new(int64_t ttl_min_s);
+void lessor_free(struct lessor *l);
+
+/* --- replicated: called when entries are applied, and at load --- */
+
+/* *ret_granted_s is the TTL it got. Errors: TV_LEASE_EXIST; TV_LEASE_NOT_FOUND: id 0;
+ * TV_LEASE_TTL_TOO_LARGE. */
+int lessor_grant(struct lessor *l, int64_t id, int64_t ttl_s, uint64_t now_ms, int64_t *ret_granted_s);
+/* The lease and its keys' ties are gone; the keys themselves are the caller's business. */
+void lessor_revoke(struct lessor *l, int64_t id);
+bool lessor_exists(const struct lessor *l, int64_t id);
+/* The lease must exist (or nothing happens). The key is copied; attaching it twice is harmless. */
+void lessor_attach(struct lessor *l, int64_t id, struct slice key);
+void lessor_detach(struct lessor *l, int64_t id, struct slice key);
+/* In key order. `fn` must not attach or detach. */
+void lessor_each_key(const struct lessor *l, int64_t id, void (*fn)(void *ctx, struct slice key), void *ctx);
+/* In the order of their remaining time, as etcd lists them. */
+void lessor_each(const struct lessor *l, void (*fn)(void *ctx, int64_t id), void *ctx);
+uint64_t lessor_count(const struct lessor *l);
+
+/* --- at the leader --- */
+
+/* From here on leases end, each no sooner than its whole TTL plus `extend_ms` from now; ends that would
+ * fall together are spread, so that not all are revoked at once. */
+void lessor_promote(struct lessor *l, uint64_t now_ms, uint64_t extend_ms);
+void lessor_demote(struct lessor *l);
+/* Begin its TTL anew. Errors: TV_LEASE_NOT_FOUND, also when it has already ended. */
+int lessor_renew(struct lessor *l, int64_t id, uint64_t now_ms, int64_t *ret_ttl_s);
+/* Seconds left, rounded down, and the TTL granted. Errors: TV_LEASE_NOT_FOUND. */
+int lessor_remaining(const struct lessor *l, int64_t id, uint64_t now_ms, int64_t *ret_ttl_s,
+                     int64_t *ret_granted_s);
+/* Up to `max` leases whose time is up. One is given out again LEASE_REVOKE_RETRY_MS later, should its
+ * revocation have been lost. */
+uint32_t lessor_expired(struct lessor *l, uint64_t now_ms, int64_t *ret_ids, uint32_t max);
+
+#endif

@@ -1,0 +1,103 @@
+/* One I/O thread's part of a node: its connections, its reads, its watchers, and its requests to the core.
+ *
+ * A worker runs on a libuv loop. With --io-threads 0 there is one, on the core's own loop; otherwise
+ * each has a thread and a loop of its own. It reads the store by itself; everything else it asks the
+ * core for, with a struct request.
+ *
+ * Limits: requests that wait for an answer are bounded by the streams the transport admits, and by the
+ * core (too many requests). A range that is being gathered holds 8 bytes a key.
+ *
+ * Owner: the worker's thread, except worker_answer(). */
+#ifndef SERVER_WORKER_H
+#define SERVER_WORKER_H
+
+#include "server/request.h"
+#include "server/watch.h"
+
+#include "base/buf.h"
+
+#include <uv.h>
+
+struct node;
+
+struct worker {
+    struct node *node;
+    uv_loop_t *loop;
+    struct grpc_server *server;
+    struct watch_hub *hub;
+    struct epoch_reader *reader;
+    struct buf scratch; /* answers on their way to the transport */
+    struct arena arena;
+
+    struct mpsc answers; /* from the core */
+    uv_async_t wakeup;   /* answers, or a new revision */
+    _Atomic bool published;
+    struct list requests_free;
+    uint32_t requests_free_count;
+
+    struct list reads_asked; /* wait for the barrier under way */
+    struct list reads_next;  /* came since: wait for the next one */
+    bool barrier_under_way;
+    struct list reads_slow; /* long ranges being gathered */
+    uv_idle_t idle;         /* runs while there are reads_slow or lagging watchers */
+    bool watch_work;
+    uint64_t leader_lost_ms; /* 0 = there is a leader */
+};
+
+void worker_init(struct worker *w, struct node *node, uv_loop_t *loop);
+/* All calls are closed and nothing is with the core. */
+void worker_fini(struct worker *w);
+
+/* --- requests --- */
+
+/* A fresh request of this worker, its answer to go to `call`; `user` is the caller's. */
+struct request *worker_request(struct worker *w, enum request_kind kind, struct grpc_call *call,
+                               void (*answered)(struct worker *w, struct request *req));
+/* Set the payload: the body as the client sent it, unchanged. False when it is over
+ * --max-request-bytes. */
+bool worker_payload(struct worker *w, struct request *req, uint32_t raft_kind, struct slice body);
+void worker_post(struct worker *w, struct request *req);
+void worker_request_free(struct worker *w, struct request *req);
+/* Thread: the core's. The request comes back to its worker. */
+void worker_answer(struct request *req);
+/* Thread: the core's. There is a new revision or another leader. */
+void worker_publish(struct worker *w);
+
+/* Every 100 ms or so. */
+void worker_tick(struct worker *w, uint64_t now_ms);
+/* Do what idles: slow ranges, lagging watchers. */
+void worker_wake(struct worker *w);
+
+/* --- answers --- */
+
+void worker_fail(struct grpc_call *call, int err);
+/* The header of an answer at `revision`. */
+struct wire_header worker_header(const struct worker *w, int64_t revision);
+/* The client asked for a leader ("hasleader") and there is none. */
+bool worker_lacks_leader(struct worker *w, struct grpc_call *call);
+
+/* --- reads --- */
+
+/* A read that may have to wait for its turn; lives until its answer is handed over. */
+struct read {
+    struct list link;
+    struct worker *worker;
+    struct grpc_call *call; /* NULL: it ended */
+    void (*serve)(struct read *r);
+    void *state; /* serve()'s own */
+    void (*state_free)(void *state);
+    size_t msg_size;
+    uint8_t msg[];
+};
+
+/* Serve at once, or, when `linearizable`, as soon as the core says that what is published by then is
+ * new enough. The message is copied. */
+void worker_read(struct worker *w, struct grpc_call *call, struct slice msg, bool linearizable,
+                 void (*serve)(struct read *r));
+/* From serve(): again in the next turn. */
+void worker_read_again(struct read *r);
+void worker_read_free(struct read *r);
+/* The op of calls that end in a read or a request. */
+void worker_call_closed(struct grpc_call *call, enum grpc_code code, struct slice text);
+
+#endif
