@@ -237,6 +237,40 @@ static int apply_member_attr(struct applier *a, const struct wire_raft_request *
     return 0;
 }
 
+/* etcdserverpb.Member: 1 ID, 2 name, 3 peerURLs, 4 clientURLs. */
+static size_t member_size(const struct cluster_member *m)
+{
+    size_t size = wire_uint_size(1, m->id) + wire_bytes_size(2, slice_of_string(m->name));
+    for (uint32_t i = 0; i < m->peer_urls_count; i++)
+        size += wire_item_size(3, strlen(m->peer_urls[i]));
+    for (uint32_t i = 0; i < m->client_urls_count; i++)
+        size += wire_item_size(4, strlen(m->client_urls[i]));
+    return size;
+}
+
+static uint8_t *member_put(const struct cluster_member *m, uint8_t *p)
+{
+    p = wire_bytes_put(wire_uint_put(p, 1, m->id), 2, slice_of_string(m->name));
+    for (uint32_t i = 0; i < m->peer_urls_count; i++)
+        p = wire_item_put(p, 3, slice_of_string(m->peer_urls[i]));
+    for (uint32_t i = 0; i < m->client_urls_count; i++)
+        p = wire_item_put(p, 4, slice_of_string(m->client_urls[i]));
+    return p;
+}
+
+void applier_member_list(struct applier *a, struct request *req)
+{
+    struct wire_header h = applier_header(a, 0); /* etcd's has no revision here */
+    size_t size = wire_header_size(&h);
+    for (uint32_t i = 0; i < a->cluster->members_count; i++)
+        size += wire_item_size(2, member_size(&a->cluster->members[i]));
+    uint8_t *p = wire_header_put(request_reply_reserve(req, size), &h);
+    for (uint32_t i = 0; i < a->cluster->members_count; i++) {
+        const struct cluster_member *m = &a->cluster->members[i];
+        p = member_put(m, wire_item_put_head(p, 2, member_size(m)));
+    }
+}
+
 /* --- one entry --- */
 
 uint64_t applier_request_id(struct slice payload)

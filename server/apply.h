@@ -46,9 +46,10 @@ struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32
 /* Is this such a payload, from this member's own leader? */
 bool applier_was_own_revoke(const struct applier *a, struct slice payload);
 
-/* Answers that come from the leases: LeaseLeases whole, the keys of LeaseTimeToLive as its items. */
+/* Whole answers of LeaseLeases and MemberList, and the keys of LeaseTimeToLive as its items. */
 void applier_lease_list(struct applier *a, struct request *req);
 void applier_lease_keys(struct applier *a, struct request *req);
+void applier_member_list(struct applier *a, struct request *req);
 
 struct wire_header applier_header(const struct applier *a, int64_t revision);
 

@@ -284,6 +284,10 @@ static void take_incoming(struct core *c)
             applier_lease_list(c->applier, req);
             answer(c, req, 0);
             break;
+        case REQUEST_MEMBER_LIST:
+            applier_member_list(c->applier, req);
+            answer(c, req, 0);
+            break;
         }
     }
 }

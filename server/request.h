@@ -16,12 +16,19 @@
 struct grpc_call;
 struct worker;
 
+/* What a call's user pointer points to while something is done for it; closed() when the call ends
+ * before that. */
+struct call_tie {
+    void (*closed)(struct call_tie *tie);
+};
+
 enum request_kind {
     REQUEST_PROPOSE,      /* put `payload` on the log; answered when applied */
     REQUEST_READ_BARRIER, /* answered when a read at the published revision is linearizable */
     REQUEST_LEASE_RENEW,  /* lease_id in; ttl out */
     REQUEST_LEASE_TTL,    /* lease_id, want_keys in; ttl, granted_ttl out; keys as the reply's body */
-    REQUEST_LEASE_LIST,   /* ids as the reply's body */
+    REQUEST_LEASE_LIST,   /* the whole reply */
+    REQUEST_MEMBER_LIST,  /* the whole reply */
 };
 
 enum { REQUEST_INLINE_BYTES = 96 };
@@ -50,7 +57,9 @@ struct request {
     uint8_t reply_inline[REQUEST_INLINE_BYTES];
 
     /* Worker only. */
-    struct grpc_call *call;
+    struct call_tie tie;
+    void (*answered)(struct worker *w, struct request *req);
+    struct grpc_call *call; /* NULL: it ended meanwhile */
     void *user;
 };
 

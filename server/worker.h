@@ -80,9 +80,10 @@ bool worker_lacks_leader(struct worker *w, struct grpc_call *call);
 
 /* A read that may have to wait for its turn; lives until its answer is handed over. */
 struct read {
+    struct call_tie tie;
     struct list link;
     struct worker *worker;
-    struct grpc_call *call; /* NULL: it ended */
+    struct grpc_call *call;
     void (*serve)(struct read *r);
     void *state; /* serve()'s own */
     void (*state_free)(void *state);
@@ -94,7 +95,7 @@ struct read {
  * new enough. The message is copied. */
 void worker_read(struct worker *w, struct grpc_call *call, struct slice msg, bool linearizable,
                  void (*serve)(struct read *r));
-/* From serve(): again in the next turn. */
+/* From serve(): again in the next turn of the loop. */
 void worker_read_again(struct read *r);
 void worker_read_free(struct read *r);
 /* The op of calls that end in a read or a request. */

@@ -1,0 +1,62 @@
+/* A node: everything one trivetd consists of, and how the pieces are tied to loops and threads.
+ *
+ * Threads:
+ *   core     node_run()'s: the core, the log, the peers' connections; with io_threads = 0 also the one
+ *            worker, its client connections and its watchers
+ *   workers  one loop each: client connections, reads, watchers
+ *   persist  RocksDB
+ *   and those of the disk and of libuv's pool (hashes)
+ *
+ * Read next: node.c, node_start(). */
+#ifndef SERVER_NODE_H
+#define SERVER_NODE_H
+
+#include "server/cluster.h"
+#include "server/config.h"
+#include "server/core.h"
+#include "server/peer.h"
+#include "server/worker.h"
+
+#include <uv.h>
+
+struct node_thread;
+
+struct node {
+    const struct config *config;
+    struct cluster cluster; /* after the start: the core thread's */
+    uint64_t cluster_id;
+    uint64_t member_id;
+
+    struct disk *disk;
+    struct wal *wal;
+    struct lsm *lsm;
+    struct persist *persist;
+    struct mvcc *mvcc;
+    struct lessor *lessor;
+    struct applier applier;
+    struct core *core;
+    struct peers *peers;
+
+    uv_loop_t loop; /* the core thread's */
+    uv_timer_t tick;
+    uv_check_t turn;       /* core_turn() after the I/O of a round of the loop */
+    uv_idle_t again;       /* active while a turn is due */
+    uv_poll_t log_written;
+    uv_async_t requests_in; /* from workers on other threads */
+    struct mpsc requests;
+    bool turn_due;
+
+    struct worker *workers;
+    uint32_t workers_count;
+    struct node_thread *threads; /* NULL with io_threads = 0: the worker is on `loop` */
+    bool ready;                  /* said so */
+    bool stopping;
+};
+
+/* Run a node until SIGTERM or SIGINT. The exit status. */
+int node_run(const struct config *config);
+
+/* Thread: any. Bytes that the node's store takes, for Status and the quota. */
+uint64_t node_db_size(const struct node *n);
+
+#endif

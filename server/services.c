@@ -1,0 +1,159 @@
+#include "server/services.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+
+#include "server/node.h"
+
+#include <stdio.h>
+
+void service_malformed(struct grpc_call *call)
+{
+    grpc_finish(call, GRPC_INTERNAL, "grpc: error unmarshalling request: proto: cannot parse invalid "
+                                     "wire-format data");
+}
+
+static void on_request_call_closed(struct call_tie *tie)
+{
+    CONTAINER_OF(tie, struct request, tie)->call = NULL;
+}
+
+void service_tie(struct grpc_call *call, struct request *req)
+{
+    req->tie.closed = on_request_call_closed;
+    grpc_call_set_user(call, &req->tie);
+}
+
+void service_answered(struct worker *w, struct request *req)
+{
+    struct grpc_call *call = req->call;
+    if (call != NULL) {
+        grpc_call_set_user(call, NULL);
+        struct slice reply = slice_of(request_reply_bytes(req), req->reply_size);
+        if (req->err != 0)
+            worker_fail(call, req->err);
+        else if (req->reply != NULL)
+            (void)grpc_reply_shared(call, SLICE_EMPTY, req->reply, reply);
+        else
+            (void)grpc_reply(call, &reply, 1);
+    }
+    worker_request_free(w, req);
+}
+
+bool service_refused(struct grpc_call *call)
+{
+    if (!worker_lacks_leader(service_worker(call), call))
+        return false;
+    worker_fail(call, TV_NO_LEADER);
+    return true;
+}
+
+void service_propose(struct grpc_call *call, uint32_t raft_kind, struct slice body, bool wait_scrub)
+{
+    struct worker *w = service_worker(call);
+    struct request *req = worker_request(w, REQUEST_PROPOSE, call, service_answered);
+    req->wait_scrub = wait_scrub;
+    if (!worker_payload(w, req, raft_kind, body)) {
+        worker_request_free(w, req);
+        worker_fail(call, TV_REQUEST_TOO_LARGE);
+        return;
+    }
+    service_tie(call, req);
+    worker_post(w, req);
+}
+
+/* --- the table --- */
+
+static void on_unimplemented(struct grpc_call *call, void *arg)
+{
+    (void)arg;
+    char text[160];
+    snprintf(text, sizeof(text), "trivet: %s is not implemented in this version",
+             grpc_call_method(call)->path + 1);
+    grpc_finish(call, GRPC_UNIMPLEMENTED, text);
+}
+
+static const struct grpc_call_ops unimplemented_ops = {.closed = worker_call_closed};
+
+static void on_watch_open(struct grpc_call *call, void *arg)
+{
+    struct worker *w = arg;
+    if (!service_refused(call))
+        watch_stream_open(w->hub, call);
+}
+
+#define UNARY(method, method_ops) {.path = (method), .ops = &(method_ops)}
+#define MISSING(method) {.path = (method), .ops = &unimplemented_ops, .open = on_unimplemented}
+#define MISSING_STREAM(method)                                                                     \
+    {.path = (method), .ops = &unimplemented_ops, .open = on_unimplemented,                        \
+     .client_streaming = true, .server_streaming = true}
+
+static const struct grpc_method table[] = {
+    UNARY("/etcdserverpb.KV/Range", kv_range_ops),
+    UNARY("/etcdserverpb.KV/Put", kv_put_ops),
+    UNARY("/etcdserverpb.KV/DeleteRange", kv_delete_range_ops),
+    UNARY("/etcdserverpb.KV/Txn", kv_txn_ops),
+    UNARY("/etcdserverpb.KV/Compact", kv_compact_ops),
+    {.path = "/etcdserverpb.Watch/Watch",
+     .ops = &watch_call_ops,
+     .open = on_watch_open,
+     .client_streaming = true,
+     .server_streaming = true},
+    UNARY("/etcdserverpb.Lease/LeaseGrant", lease_grant_ops),
+    UNARY("/etcdserverpb.Lease/LeaseRevoke", lease_revoke_ops),
+    {.path = "/etcdserverpb.Lease/LeaseKeepAlive",
+     .ops = &lease_keep_alive_ops,
+     .open = lease_keep_alive_open,
+     .client_streaming = true,
+     .server_streaming = true},
+    UNARY("/etcdserverpb.Lease/LeaseTimeToLive", lease_time_to_live_ops),
+    UNARY("/etcdserverpb.Lease/LeaseLeases", lease_leases_ops),
+    UNARY("/etcdserverpb.Maintenance/Status", maintenance_status_ops),
+    UNARY("/etcdserverpb.Maintenance/Alarm", maintenance_alarm_ops),
+    UNARY("/etcdserverpb.Maintenance/HashKV", maintenance_hash_kv_ops),
+    MISSING("/etcdserverpb.Maintenance/Defragment"),
+    MISSING("/etcdserverpb.Maintenance/Hash"),
+    MISSING_STREAM("/etcdserverpb.Maintenance/Snapshot"),
+    MISSING("/etcdserverpb.Maintenance/MoveLeader"),
+    MISSING("/etcdserverpb.Maintenance/Downgrade"),
+    UNARY("/etcdserverpb.Cluster/MemberList", cluster_member_list_ops),
+    MISSING("/etcdserverpb.Cluster/MemberAdd"),
+    MISSING("/etcdserverpb.Cluster/MemberRemove"),
+    MISSING("/etcdserverpb.Cluster/MemberUpdate"),
+    MISSING("/etcdserverpb.Cluster/MemberPromote"),
+    MISSING("/etcdserverpb.Auth/AuthEnable"),
+    MISSING("/etcdserverpb.Auth/AuthDisable"),
+    MISSING("/etcdserverpb.Auth/AuthStatus"),
+    MISSING("/etcdserverpb.Auth/Authenticate"),
+    MISSING("/etcdserverpb.Auth/UserAdd"),
+    MISSING("/etcdserverpb.Auth/UserGet"),
+    MISSING("/etcdserverpb.Auth/UserList"),
+    MISSING("/etcdserverpb.Auth/UserDelete"),
+    MISSING("/etcdserverpb.Auth/UserChangePassword"),
+    MISSING("/etcdserverpb.Auth/UserGrantRole"),
+    MISSING("/etcdserverpb.Auth/UserRevokeRole"),
+    MISSING("/etcdserverpb.Auth/RoleAdd"),
+    MISSING("/etcdserverpb.Auth/RoleGet"),
+    MISSING("/etcdserverpb.Auth/RoleList"),
+    MISSING("/etcdserverpb.Auth/RoleDelete"),
+    MISSING("/etcdserverpb.Auth/RoleGrantPermission"),
+    MISSING("/etcdserverpb.Auth/RoleRevokePermission"),
+    MISSING("/v3lockpb.Lock/Lock"),
+    MISSING("/v3lockpb.Lock/Unlock"),
+    MISSING("/v3electionpb.Election/Campaign"),
+    MISSING("/v3electionpb.Election/Proclaim"),
+    MISSING("/v3electionpb.Election/Leader"),
+    MISSING_STREAM("/v3electionpb.Election/Observe"),
+    MISSING("/v3electionpb.Election/Resign"),
+    UNARY("/grpc.health.v1.Health/Check", health_check_ops),
+    {.path = "/grpc.health.v1.Health/Watch", .ops = &health_watch_ops, .server_streaming = true},
+};
+
+struct grpc_method *services_table(struct worker *w, uint32_t *ret_count)
+{
+    struct grpc_method *methods = mem_dup(table, sizeof(table));
+    *ret_count = sizeof(table) / sizeof(table[0]);
+    for (uint32_t i = 0; i < *ret_count; i++)
+        methods[i].arg = w;
+    return methods;
+}

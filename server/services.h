@@ -1,0 +1,42 @@
+/* etcd's services: for each method of its API, what this version does with a call.
+ *
+ * Owner: the worker whose server the table is given to. */
+#ifndef SERVER_SERVICES_H
+#define SERVER_SERVICES_H
+
+#include "server/worker.h"
+
+#include "proto/grpc.h"
+
+/* The whole table, methods that are not implemented included: those say so. Every `arg` is `w`. The
+ * caller frees it with mem_free(). */
+struct grpc_method *services_table(struct worker *w, uint32_t *ret_count);
+
+/* --- what the files of services share --- */
+
+static inline struct worker *service_worker(const struct grpc_call *call)
+{
+    return grpc_call_method(call)->arg;
+}
+
+/* "grpc: error unmarshalling request: ...", as a Go server answers what does not decode. */
+void service_malformed(struct grpc_call *call);
+/* A request is on its way for the call: if the call ends first, its answer is dropped. */
+void service_tie(struct grpc_call *call, struct request *req);
+/* The answer of a unary call that ends with the request: the reply or the error, then free. */
+void service_answered(struct worker *w, struct request *req);
+/* Put `body` on the log as an entry of this kind, to be answered with the reply; with `wait_scrub` only
+ * when what a compaction gave up is freed. */
+void service_propose(struct grpc_call *call, uint32_t raft_kind, struct slice body, bool wait_scrub);
+/* A unary call of which nothing can be done without a leader it asked for: refused, true. */
+bool service_refused(struct grpc_call *call);
+
+extern const struct grpc_call_ops kv_range_ops, kv_put_ops, kv_delete_range_ops, kv_txn_ops,
+    kv_compact_ops;
+extern const struct grpc_call_ops lease_grant_ops, lease_revoke_ops, lease_keep_alive_ops,
+    lease_time_to_live_ops, lease_leases_ops;
+void lease_keep_alive_open(struct grpc_call *call, void *arg);
+extern const struct grpc_call_ops maintenance_status_ops, maintenance_alarm_ops,
+    maintenance_hash_kv_ops, cluster_member_list_ops, health_check_ops, health_watch_ops;
+
+#endif

@@ -1,0 +1,241 @@
+/* etcdserverpb.Maintenance and Cluster, grpc.health.v1: what operators and probes ask. */
+#include "server/services.h"
+
+#include "server/http_info.h"
+#include "server/node.h"
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+/* --- Maintenance.Status --- */
+
+/* StatusResponse: 1 header, 2 version, 3 dbSize, 4 leader, 5 raftIndex, 6 raftTerm,
+ * 7 raftAppliedIndex, 8 errors, 9 dbSizeInUse, 11 storageVersion, 12 dbSizeQuota. */
+static void on_status(struct grpc_call *call, struct slice msg)
+{
+    (void)msg; /* StatusRequest has no fields */
+    struct worker *w = service_worker(call);
+    struct node *n = w->node;
+    struct core_status s;
+    core_status(n->core, &s);
+    struct wire_header h = worker_header(w, mvcc_revision(n->mvcc));
+    uint8_t answer[512], *p = wire_header_put(answer, &h);
+    p = wire_bytes_put(p, 2, SLICE_LITERAL(ETCD_VERSION));
+    p = wire_uint_put(p, 3, node_db_size(n));
+    p = wire_uint_put(p, 4, s.leader);
+    p = wire_uint_put(p, 5, s.commit_index);
+    p = wire_uint_put(p, 6, s.term);
+    p = wire_uint_put(p, 7, s.applied_index);
+    if (s.leader == 0)
+        p = wire_bytes_put(p, 8, slice_of_string(tv_err_text(TV_NO_LEADER)));
+    p = wire_uint_put(p, 9, node_db_size(n));
+    p = wire_bytes_put(p, 11, SLICE_LITERAL("3.7.0"));
+    p = wire_uint_put(p, 12, n->config->quota_backend_bytes);
+    (void)grpc_reply(call, &(struct slice){answer, (size_t)(p - answer)}, 1);
+}
+
+const struct grpc_call_ops maintenance_status_ops = {.message = on_status,
+                                                     .closed = worker_call_closed};
+
+/* --- Maintenance.Alarm --- */
+
+/* No alarm can be raised in this version: the list of them is empty. AlarmRequest: 1 action. */
+static void on_alarm(struct grpc_call *call, struct slice msg)
+{
+    struct worker *w = service_worker(call);
+    struct wire_reader reader = wire_reader_of(msg);
+    struct wire_field f;
+    uint64_t action = 0;
+    int rv;
+    while ((rv = wire_next_field(&reader, &f)) == 1)
+        if (f.number == 1 && f.type == WIRE_VARINT)
+            action = f.value;
+    if (rv != 0) {
+        service_malformed(call);
+        return;
+    }
+    if (action != 0) {
+        grpc_finish(call, GRPC_UNIMPLEMENTED,
+                    "trivet: raising and clearing alarms is not implemented in this version");
+        return;
+    }
+    struct wire_header h = worker_header(w, mvcc_revision(w->node->mvcc));
+    uint8_t answer[64];
+    size_t size = (size_t)(wire_header_put(answer, &h) - answer);
+    (void)grpc_reply(call, &(struct slice){answer, size}, 1);
+}
+
+const struct grpc_call_ops maintenance_alarm_ops = {.message = on_alarm, .closed = worker_call_closed};
+
+/* --- Maintenance.HashKV: reads everything, on a thread of libuv's pool --- */
+
+struct hash_work {
+    struct call_tie tie;
+    uv_work_t work;
+    struct worker *worker;
+    struct grpc_call *call; /* NULL: it ended */
+    struct epoch_reader *reader;
+    int64_t rev;
+    struct mvcc_hash hash;
+    int err;
+};
+
+static void hash_run(uv_work_t *work)
+{
+    struct hash_work *h = work->data;
+    struct mvcc *m = h->worker->node->mvcc;
+    epoch_enter(mvcc_epoch(m), h->reader);
+    h->err = mvcc_hash(m, h->rev, &h->hash);
+    epoch_leave(h->reader);
+}
+
+static void hash_done(uv_work_t *work, int status)
+{
+    struct hash_work *h = work->data;
+    (void)status;
+    epoch_unregister(h->reader);
+    struct grpc_call *call = h->call;
+    if (call != NULL) {
+        grpc_call_set_user(call, NULL);
+        if (h->err != 0) {
+            worker_fail(call, h->err);
+        } else {
+            /* HashKVResponse: 1 header, 2 hash, 3 compact_revision, 4 hash_revision. */
+            struct wire_header header =
+                worker_header(h->worker, mvcc_revision(h->worker->node->mvcc));
+            uint8_t answer[128], *p = wire_header_put(answer, &header);
+            p = wire_uint_put(p, 2, h->hash.hash);
+            p = wire_uint_put(p, 3, (uint64_t)h->hash.compact_revision);
+            p = wire_uint_put(p, 4, (uint64_t)h->hash.revision);
+            (void)grpc_reply(call, &(struct slice){answer, (size_t)(p - answer)}, 1);
+        }
+    }
+    mem_free(h);
+}
+
+static void on_hash_call_closed(struct call_tie *tie)
+{
+    CONTAINER_OF(tie, struct hash_work, tie)->call = NULL;
+}
+
+static void serve_hash(struct read *r)
+{
+    struct worker *w = r->worker;
+    struct grpc_call *call = r->call;
+    struct wire_compaction_request req; /* HashKVRequest has its revision in the same field */
+    int err = wire_compaction_request_decode(slice_of(r->msg, r->msg_size), &req);
+    ASSERT(err == 0); /* it was decoded before */
+    worker_read_free(r);
+    struct epoch_reader *reader = epoch_register(mvcc_epoch(w->node->mvcc));
+    if (reader == NULL) {
+        worker_fail(call, TV_TOO_MANY_REQUESTS);
+        return;
+    }
+    struct hash_work *h = mem_alloc_zero(sizeof(*h));
+    h->worker = w;
+    h->call = call;
+    h->reader = reader;
+    h->rev = req.revision;
+    h->work.data = h;
+    h->tie.closed = on_hash_call_closed;
+    grpc_call_set_user(call, &h->tie);
+    uv_queue_work(w->loop, &h->work, hash_run, hash_done);
+}
+
+static void on_hash_kv(struct grpc_call *call, struct slice msg)
+{
+    struct wire_compaction_request req;
+    if (wire_compaction_request_decode(msg, &req) != 0)
+        service_malformed(call);
+    else
+        worker_read(service_worker(call), call, msg, false, serve_hash);
+}
+
+const struct grpc_call_ops maintenance_hash_kv_ops = {.message = on_hash_kv,
+                                                      .closed = worker_call_closed};
+
+/* --- Cluster.MemberList --- */
+
+static void ask_members(struct grpc_call *call, struct worker *w)
+{
+    struct request *req = worker_request(w, REQUEST_MEMBER_LIST, call, service_answered);
+    service_tie(call, req);
+    worker_post(w, req);
+}
+
+static void serve_members(struct read *r)
+{
+    struct worker *w = r->worker;
+    struct grpc_call *call = r->call;
+    worker_read_free(r);
+    ask_members(call, w);
+}
+
+/* MemberListRequest: 1 linearizable. */
+static void on_member_list(struct grpc_call *call, struct slice msg)
+{
+    struct wire_reader reader = wire_reader_of(msg);
+    struct wire_field f;
+    bool linearizable = false;
+    int rv;
+    while ((rv = wire_next_field(&reader, &f)) == 1)
+        if (f.number == 1 && f.type == WIRE_VARINT)
+            linearizable = f.value != 0;
+    if (rv != 0)
+        service_malformed(call);
+    else if (linearizable)
+        worker_read(service_worker(call), call, SLICE_EMPTY, true, serve_members);
+    else
+        ask_members(call, service_worker(call));
+}
+
+const struct grpc_call_ops cluster_member_list_ops = {.message = on_member_list,
+                                                      .closed = worker_call_closed};
+
+/* --- grpc.health.v1 --- */
+
+enum { HEALTH_SERVING = 1, HEALTH_SERVICE_UNKNOWN = 3 };
+
+/* HealthCheckRequest: 1 service. One service is known: "", the server as a whole. */
+static int health_of(struct slice msg, int *ret_status)
+{
+    struct wire_reader reader = wire_reader_of(msg);
+    struct wire_field f;
+    int rv;
+    *ret_status = HEALTH_SERVING;
+    while ((rv = wire_next_field(&reader, &f)) == 1)
+        if (f.number == 1 && f.type == WIRE_BYTES)
+            *ret_status = f.bytes.size == 0 ? HEALTH_SERVING : HEALTH_SERVICE_UNKNOWN;
+    return rv;
+}
+
+static void on_health_check(struct grpc_call *call, struct slice msg)
+{
+    int status;
+    if (health_of(msg, &status) != 0)
+        service_malformed(call);
+    else if (status == HEALTH_SERVICE_UNKNOWN)
+        grpc_finish(call, GRPC_NOT_FOUND, "unknown service");
+    else
+        (void)grpc_reply(call, &(struct slice){(const uint8_t *)"\x08\x01", 2}, 1);
+}
+
+/* The status never changes while the process serves; the stream stays open. */
+static void on_health_watch(struct grpc_call *call, struct slice msg)
+{
+    int status;
+    if (health_of(msg, &status) != 0) {
+        service_malformed(call);
+        return;
+    }
+    uint8_t answer[2] = {0x08, (uint8_t)status};
+    (void)grpc_send(call, &(struct slice){answer, 2}, 1);
+}
+
+const struct grpc_call_ops health_check_ops = {.message = on_health_check,
+                                               .closed = worker_call_closed};
+const struct grpc_call_ops health_watch_ops = {.message = on_health_watch,
+                                               .closed = worker_call_closed};

@@ -1,0 +1,275 @@
+/* etcdserverpb.KV. Reads are served here, from memory; writes go on the log with the client's own
+ * bytes, checked first: what is on the log can be applied. */
+#include "server/services.h"
+
+#include "server/exec.h"
+#include "server/node.h"
+#include "server/validate.h"
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/mem.h"
+
+enum {
+    /* An answer up to this size is encoded at once; a larger one is pulled by the transport. */
+    ANSWER_FLAT_BYTES_MAX = 64 << 10,
+};
+
+/* --- Range --- */
+
+struct range_read {
+    struct range range;
+    struct wire_header header;
+    uint8_t prefix[64];
+    bool begun;
+};
+
+static void range_read_free(void *state)
+{
+    struct range_read *rr = state;
+    if (rr->begun)
+        range_fini(&rr->range);
+    mem_free(rr);
+}
+
+static size_t source_read(void *ctx, uint8_t *dst, size_t size_max)
+{
+    struct range_read *rr = ctx;
+    return range_read(&rr->range, dst, size_max);
+}
+
+/* The answer goes out as the socket takes it; the pin keeps its versions meanwhile. */
+static void send_large(struct read *r, struct range_read *rr)
+{
+    struct grpc_call *call = r->call;
+    r->state = NULL; /* the source's now */
+    worker_read_free(r);
+    size_t head_size = (size_t)(wire_header_put(rr->prefix, &rr->header) - rr->prefix);
+    rr->range.prefix = slice_of(rr->prefix, head_size);
+    struct grpc_source src = {.read = source_read, .done = range_read_free, .ctx = rr};
+    int err = grpc_send_source(call, head_size + rr->range.body_size, &src);
+    if (err != 0) {
+        range_read_free(rr);
+        return; /* the transport has ended the call */
+    }
+    grpc_finish(call, GRPC_OK, NULL);
+}
+
+static void send_flat(struct read *r, struct range_read *rr)
+{
+    struct worker *w = r->worker;
+    size_t size = wire_header_size(&rr->header) + rr->range.body_size;
+    buf_clear(&w->scratch);
+    uint8_t *p = buf_reserve(&w->scratch, size);
+    uint8_t *end = range_write(&rr->range, wire_header_put(p, &rr->header));
+    ASSERT((size_t)(end - p) == size);
+    struct grpc_call *call = r->call;
+    worker_read_free(r);
+    (void)grpc_reply(call, &(struct slice){p, size}, 1);
+}
+
+static int range_step(struct read *r, struct range_read *rr, bool *ret_more)
+{
+    if (rr->begun) {
+        range_resume(&rr->range);
+    } else {
+        struct wire_range_request req;
+        int err = wire_range_request_decode(slice_of(r->msg, r->msg_size), &req);
+        ASSERT(err == 0); /* it was decoded before */
+        err = range_begin(&rr->range, r->worker->node->mvcc, &req, false);
+        if (err != 0)
+            return err;
+        rr->begun = true;
+    }
+    *ret_more = range_collect(&rr->range, RANGE_COLLECT_PER_TURN);
+    if (*ret_more || rr->range.body_size > ANSWER_FLAT_BYTES_MAX)
+        return range_suspend(&rr->range);
+    return 0;
+}
+
+static void serve_range(struct read *r)
+{
+    struct worker *w = r->worker;
+    struct range_read *rr = r->state;
+    if (rr == NULL) {
+        rr = mem_alloc_zero(sizeof(*rr));
+        r->state = rr;
+        r->state_free = range_read_free;
+    }
+    bool more = false;
+    struct epoch *epoch = mvcc_epoch(w->node->mvcc);
+    epoch_enter(epoch, w->reader);
+    int err = range_step(r, rr, &more);
+    if (err != 0) {
+        struct grpc_call *call = r->call;
+        worker_read_free(r);
+        worker_fail(call, err);
+    } else if (more) {
+        worker_read_again(r);
+    } else {
+        rr->header = worker_header(w, rr->range.header_rev);
+        if (rr->range.body_size > ANSWER_FLAT_BYTES_MAX)
+            send_large(r, rr);
+        else
+            send_flat(r, rr);
+    }
+    epoch_leave(w->reader);
+}
+
+static void on_range(struct grpc_call *call, struct slice msg)
+{
+    struct wire_range_request req;
+    if (wire_range_request_decode(msg, &req) != 0) {
+        service_malformed(call);
+        return;
+    }
+    int err = validate_range(&req);
+    if (err != 0) {
+        worker_fail(call, err);
+        return;
+    }
+    if (!service_refused(call))
+        worker_read(service_worker(call), call, msg, !req.serializable, serve_range);
+}
+
+const struct grpc_call_ops kv_range_ops = {.message = on_range, .closed = worker_call_closed};
+
+/* --- Put, DeleteRange --- */
+
+/* Over the quota, what adds to the store is refused; reads, deletes and compactions go on. */
+static bool over_quota(struct grpc_call *call)
+{
+    struct node *n = service_worker(call)->node;
+    if (n->config->quota_backend_bytes == 0 || node_db_size(n) < n->config->quota_backend_bytes)
+        return false;
+    worker_fail(call, TV_NO_SPACE);
+    return true;
+}
+
+static void on_put(struct grpc_call *call, struct slice msg)
+{
+    struct wire_put_request req;
+    if (wire_put_request_decode(msg, &req) != 0) {
+        service_malformed(call);
+        return;
+    }
+    int err = validate_put(&req);
+    if (err != 0)
+        worker_fail(call, err);
+    else if (!service_refused(call) && !over_quota(call))
+        service_propose(call, WIRE_RAFT_PUT, msg, false);
+}
+
+static void on_delete_range(struct grpc_call *call, struct slice msg)
+{
+    struct wire_delete_range_request req;
+    if (wire_delete_range_request_decode(msg, &req) != 0) {
+        service_malformed(call);
+        return;
+    }
+    int err = validate_delete_range(&req);
+    if (err != 0)
+        worker_fail(call, err);
+    else if (!service_refused(call))
+        service_propose(call, WIRE_RAFT_DELETE_RANGE, msg, false);
+}
+
+const struct grpc_call_ops kv_put_ops = {.message = on_put, .closed = worker_call_closed};
+const struct grpc_call_ops kv_delete_range_ops = {.message = on_delete_range,
+                                                  .closed = worker_call_closed};
+
+/* --- Txn --- */
+
+struct txn_shape {
+    bool reads_only;   /* nothing but ranges; a nested transaction counts as a write */
+    bool serializable; /* and all of them are */
+    bool has_puts;
+};
+
+static void look_at_ops(const struct wire_txn *txn, bool success, struct txn_shape *shape)
+{
+    struct wire_txn_it it;
+    struct wire_op op;
+    wire_txn_ops(txn, success, &it);
+    while (wire_next_op(&it, &op)) {
+        if (op.kind != WIRE_OP_RANGE)
+            shape->reads_only = shape->serializable = false;
+        else if (!op.range.serializable)
+            shape->serializable = false;
+        if (op.kind == WIRE_OP_PUT || op.kind == WIRE_OP_TXN)
+            shape->has_puts = true;
+    }
+}
+
+static void serve_txn(struct read *r)
+{
+    struct worker *w = r->worker;
+    struct exec x = {.mvcc = w->node->mvcc, .want_results = true, .arena = &w->arena};
+    struct exec_result result = {0};
+    struct wire_txn txn;
+    int err = wire_txn_decode(slice_of(r->msg, r->msg_size), &txn);
+    ASSERT(err == 0); /* it was decoded before */
+
+    epoch_enter(mvcc_epoch(x.mvcc), w->reader);
+    err = exec_txn(&x, &txn, &result);
+    if (err == 0) {
+        struct wire_header header = worker_header(w, 0);
+        buf_clear(&w->scratch);
+        size_t size = exec_response_size(&result, header);
+        exec_response_put(&result, header, buf_reserve(&w->scratch, size));
+        w->scratch.size = size;
+    }
+    exec_result_fini(&result);
+    arena_clear(&w->arena);
+    epoch_leave(w->reader);
+
+    struct grpc_call *call = r->call;
+    worker_read_free(r);
+    struct slice reply = buf_slice(&w->scratch);
+    if (err != 0)
+        worker_fail(call, err);
+    else
+        (void)grpc_reply(call, &reply, 1);
+}
+
+static void on_txn(struct grpc_call *call, struct slice msg)
+{
+    struct worker *w = service_worker(call);
+    struct wire_txn txn;
+    if (wire_txn_decode(msg, &txn) != 0) {
+        service_malformed(call);
+        return;
+    }
+    int err = validate_txn(&txn, w->node->config->max_txn_ops);
+    if (err != 0) {
+        worker_fail(call, err);
+        return;
+    }
+    struct txn_shape shape = {.reads_only = true, .serializable = true};
+    look_at_ops(&txn, true, &shape);
+    look_at_ops(&txn, false, &shape);
+    if (service_refused(call))
+        return;
+    if (shape.reads_only)
+        worker_read(w, call, msg, !shape.serializable, serve_txn);
+    else if (!shape.has_puts || !over_quota(call))
+        service_propose(call, WIRE_RAFT_TXN, msg, false);
+}
+
+const struct grpc_call_ops kv_txn_ops = {.message = on_txn, .closed = worker_call_closed};
+
+/* --- Compact --- */
+
+static void on_compact(struct grpc_call *call, struct slice msg)
+{
+    struct wire_compaction_request req;
+    if (wire_compaction_request_decode(msg, &req) != 0) {
+        service_malformed(call);
+        return;
+    }
+    if (service_refused(call))
+        return;
+    service_propose(call, WIRE_RAFT_COMPACTION, msg, req.physical);
+}
+
+const struct grpc_call_ops kv_compact_ops = {.message = on_compact, .closed = worker_call_closed};

@@ -1,0 +1,307 @@
+#include "server/worker.h"
+
+#include "server/node.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+
+enum {
+    REQUESTS_FREE_MAX = 4096,
+    /* How long a cluster may be without a leader before streams that asked for one are closed: etcd's
+     * monitor waits three elections. */
+    LEADER_LOST_ELECTIONS = 3,
+};
+
+/* --- requests --- */
+
+struct request *worker_request(struct worker *w, enum request_kind kind, struct grpc_call *call,
+                               void (*answered)(struct worker *w, struct request *req))
+{
+    struct request *req;
+    if (list_is_empty(&w->requests_free)) {
+        req = mem_alloc(sizeof(*req));
+    } else {
+        req = CONTAINER_OF(w->requests_free.next, struct request, link);
+        list_remove(&req->link);
+        w->requests_free_count--;
+    }
+    memset(req, 0, offsetof(struct request, reply_inline));
+    list_init(&req->link);
+    req->kind = kind;
+    req->worker = w;
+    req->answered = answered;
+    req->call = call;
+    req->user = NULL;
+    return req;
+}
+
+void worker_request_free(struct worker *w, struct request *req)
+{
+    bref_unref(req->payload);
+    bref_unref(req->reply);
+    if (w->requests_free_count >= REQUESTS_FREE_MAX) {
+        mem_free(req);
+        return;
+    }
+    w->requests_free_count++;
+    list_push_front(&w->requests_free, &req->link);
+}
+
+bool worker_payload(struct worker *w, struct request *req, uint32_t raft_kind, struct slice body)
+{
+    req->id = core_next_request_id(w->node->core);
+    size_t size = wire_raft_request_size(raft_kind, req->id, body);
+    if (size > w->node->config->max_request_bytes)
+        return false;
+    req->payload = bref_new(size);
+    req->payload_size = (uint32_t)size;
+    wire_raft_request_put(req->payload->data, raft_kind, req->id, body);
+    return true;
+}
+
+void worker_post(struct worker *w, struct request *req)
+{
+    struct node *n = w->node;
+    if (n->threads == NULL)
+        core_submit(n->core, req);
+    else if (mpsc_push(&n->requests, &req->node))
+        uv_async_send(&n->requests_in);
+}
+
+void worker_answer(struct request *req)
+{
+    struct worker *w = req->worker;
+    if (w->node->threads == NULL)
+        req->answered(w, req);
+    else if (mpsc_push(&w->answers, &req->node))
+        uv_async_send(&w->wakeup);
+}
+
+void worker_publish(struct worker *w)
+{
+    if (w->node->threads == NULL)
+        watch_hub_advance(w->hub);
+    else if (!atomic_exchange(&w->published, true))
+        uv_async_send(&w->wakeup);
+}
+
+static void on_wakeup(uv_async_t *a)
+{
+    struct worker *w = a->data;
+    mpsc_begin(&w->answers);
+    struct mpsc_node *it;
+    while ((it = mpsc_pop(&w->answers)) != NULL) {
+        struct request *req = CONTAINER_OF(it, struct request, node);
+        req->answered(w, req);
+    }
+    if (atomic_exchange(&w->published, false))
+        watch_hub_advance(w->hub);
+}
+
+/* --- answers --- */
+
+void worker_fail(struct grpc_call *call, int err)
+{
+    grpc_finish(call, tv_err_code(err), tv_err_text(err));
+}
+
+struct wire_header worker_header(const struct worker *w, int64_t revision)
+{
+    struct core_status s;
+    core_status(w->node->core, &s);
+    return (struct wire_header){.cluster_id = w->node->cluster_id,
+                                .member_id = w->node->member_id,
+                                .revision = revision,
+                                .raft_term = s.term};
+}
+
+bool worker_lacks_leader(struct worker *w, struct grpc_call *call)
+{
+    struct core_status s;
+    core_status(w->node->core, &s);
+    return s.leader == 0 &&
+           slice_equal(grpc_call_metadata(call, "hasleader"), SLICE_LITERAL("true"));
+}
+
+/* --- reads --- */
+
+void worker_read_free(struct read *r)
+{
+    list_remove(&r->link);
+    if (r->call != NULL)
+        grpc_call_set_user(r->call, NULL);
+    if (r->state != NULL)
+        r->state_free(r->state);
+    mem_free(r);
+}
+
+static void on_barrier(struct worker *w, struct request *req);
+
+static void ask_barrier(struct worker *w)
+{
+    if (w->barrier_under_way || list_is_empty(&w->reads_next))
+        return;
+    list_splice_back(&w->reads_asked, &w->reads_next);
+    w->barrier_under_way = true;
+    worker_post(w, worker_request(w, REQUEST_READ_BARRIER, NULL, on_barrier));
+}
+
+static void on_barrier(struct worker *w, struct request *req)
+{
+    int err = req->err;
+    worker_request_free(w, req);
+    w->barrier_under_way = false;
+    struct list ready;
+    list_init(&ready);
+    list_splice_back(&ready, &w->reads_asked);
+    ask_barrier(w);
+    while (!list_is_empty(&ready)) {
+        struct read *r = CONTAINER_OF(ready.next, struct read, link);
+        list_remove(&r->link);
+        if (err == 0) {
+            r->serve(r);
+        } else {
+            struct grpc_call *call = r->call;
+            worker_read_free(r);
+            worker_fail(call, err);
+        }
+    }
+}
+
+/* What the user pointer of a call refers to, so that its end can be told apart. */
+void worker_call_closed(struct grpc_call *call, enum grpc_code code, struct slice text)
+{
+    (void)code;
+    (void)text;
+    struct call_tie *tie = grpc_call_user(call);
+    if (tie != NULL)
+        tie->closed(tie);
+}
+
+static void on_read_call_closed(struct call_tie *tie)
+{
+    struct read *r = CONTAINER_OF(tie, struct read, tie);
+    r->call = NULL;
+    worker_read_free(r);
+}
+
+void worker_read(struct worker *w, struct grpc_call *call, struct slice msg, bool linearizable,
+                 void (*serve)(struct read *r))
+{
+    struct read *r = mem_alloc(sizeof(*r) + msg.size);
+    *r = (struct read){.worker = w, .call = call, .serve = serve, .msg_size = msg.size};
+    r->tie.closed = on_read_call_closed;
+    if (msg.size > 0)
+        memcpy(r->msg, msg.data, msg.size);
+    list_init(&r->link);
+    grpc_call_set_user(call, &r->tie);
+    if (!linearizable) {
+        serve(r);
+        return;
+    }
+    list_push_back(&w->reads_next, &r->link);
+    ask_barrier(w);
+}
+
+void worker_read_again(struct read *r)
+{
+    list_remove(&r->link);
+    list_push_back(&r->worker->reads_slow, &r->link);
+    worker_wake(r->worker);
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+    struct worker *w = idle->data;
+    struct list due;
+    list_init(&due);
+    list_splice_back(&due, &w->reads_slow);
+    while (!list_is_empty(&due)) {
+        struct read *r = CONTAINER_OF(due.next, struct read, link);
+        list_remove(&r->link);
+        r->serve(r);
+    }
+    if (w->watch_work)
+        w->watch_work = watch_hub_work(w->hub);
+    if (list_is_empty(&w->reads_slow) && !w->watch_work)
+        uv_idle_stop(idle);
+}
+
+void worker_wake(struct worker *w)
+{
+    if (!uv_is_active((uv_handle_t *)&w->idle))
+        uv_idle_start(&w->idle, on_idle);
+}
+
+/* --- life --- */
+
+static uint64_t hub_term(void *ctx)
+{
+    struct worker *w = ctx;
+    struct core_status s;
+    core_status(w->node->core, &s);
+    return s.term;
+}
+
+static void hub_wake(void *ctx)
+{
+    struct worker *w = ctx;
+    w->watch_work = true;
+    worker_wake(w);
+}
+
+void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
+{
+    *w = (struct worker){.node = node, .loop = loop};
+    list_init(&w->requests_free);
+    list_init(&w->reads_asked);
+    list_init(&w->reads_next);
+    list_init(&w->reads_slow);
+    buf_init(&w->scratch, SIZE_MAX);
+    arena_init(&w->arena);
+    mpsc_init(&w->answers);
+    uv_async_init(loop, &w->wakeup, on_wakeup);
+    uv_idle_init(loop, &w->idle);
+    w->wakeup.data = w;
+    w->idle.data = w;
+    w->reader = epoch_register(mvcc_epoch(node->mvcc));
+    ASSERT(w->reader != NULL);
+    struct watch_hub_options o = {
+        .mvcc = node->mvcc,
+        .reader = w->reader,
+        .cluster_id = node->cluster_id,
+        .member_id = node->member_id,
+        .term = hub_term,
+        .wake = hub_wake,
+        .ctx = w,
+        /* etcd cuts fragments at the request limit and half a megabyte of gRPC's own. */
+        .response_bytes_max = node->config->max_request_bytes + (512 << 10),
+        .progress_interval_ms = node->config->watch_progress_interval_ms,
+    };
+    w->hub = watch_hub_new(&o);
+}
+
+void worker_fini(struct worker *w)
+{
+    watch_hub_free(w->hub);
+    epoch_unregister(w->reader);
+    LIST_EACH_SAFE (it, after, &w->requests_free)
+        mem_free(CONTAINER_OF(it, struct request, link));
+    buf_fini(&w->scratch);
+    arena_fini(&w->arena);
+}
+
+void worker_tick(struct worker *w, uint64_t now_ms)
+{
+    struct core_status s;
+    core_status(w->node->core, &s);
+    if (s.leader != 0)
+        w->leader_lost_ms = 0;
+    else if (w->leader_lost_ms == 0)
+        w->leader_lost_ms = now_ms;
+    uint64_t patience_ms = LEADER_LOST_ELECTIONS * w->node->config->election_ms;
+    bool lost = w->leader_lost_ms != 0 && now_ms - w->leader_lost_ms > patience_ms;
+    watch_hub_tick(w->hub, now_ms, lost);
+}
