@@ -1,0 +1,77 @@
+/* The configuration of a node, from the command line and the environment under etcd's names.
+ *
+ * A flag of etcd's that this version cannot honour is refused and never passed over in silence, unless
+ * it is set to what trivet does anyway. As in etcd, an option given both as a flag and in the environment
+ * is an error, and so is a value that does not parse.
+ *
+ * Source of names, defaults and texts: etcd server/embed/config.go, server/etcdmain. */
+#ifndef SERVER_CONFIG_H
+#define SERVER_CONFIG_H
+
+#include "server/url.h"
+
+#include "base/log.h"
+#include "storage/disk.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CONFIG_ETCD_VERSION "3.7.1"
+#define CONFIG_CLUSTER_VERSION "3.7.0"
+#define CONFIG_TRIVET_VERSION "0.1.0"
+#define CONFIG_QUOTA_DEFAULT_BYTES (INT64_C(2) << 30)
+
+struct config {
+    char *name;
+    char *data_dir; /* never empty */
+    char *wal_dir;  /* "" = under data_dir */
+    struct urls listen_client_urls;
+    struct urls listen_peer_urls;
+    struct urls advertise_client_urls;
+    struct urls advertise_peer_urls;
+    char *initial_cluster;
+    char *initial_cluster_token;
+    bool cluster_is_new; /* --initial-cluster-state=new */
+
+    uint64_t heartbeat_ms;
+    uint64_t election_ms;
+    uint64_t snapshot_count;
+    uint64_t quota_backend_bytes; /* 0 = no quota */
+    uint32_t max_txn_ops;
+    uint32_t max_request_bytes;
+    uint32_t max_concurrent_streams;
+    uint64_t keepalive_min_time_ms;
+    uint64_t keepalive_interval_ms; /* 0 = never */
+    uint64_t keepalive_timeout_ms;
+    uint64_t watch_progress_interval_ms;
+    enum log_level log_level;
+    bool pre_vote;
+
+    enum disk_mode wal_io;
+    uint32_t io_threads; /* 0 = clients are served by the core's thread */
+};
+
+enum config_outcome {
+    CONFIG_OK,
+    CONFIG_USAGE,    /* a flag that does not parse: err_text and the usage to stderr, exit status 2 */
+    CONFIG_INVALID,  /* exit status 1 */
+    CONFIG_SHADOWED, /* a variable is set that a flag sets too: err_text names it; exit status 1 */
+    CONFIG_HELP,
+    CONFIG_VERSION,
+};
+
+/* Parse argv (from [1] on) and the variables of `env` that begin with ETCD_. `cpus` chooses io_threads.
+ * Prints nothing, but logs which variables were used and which nobody knows. *ret owns its memory and
+ * wants config_fini() whatever the outcome. */
+enum config_outcome config_parse(struct config *ret, int argc, char *const *argv, char *const *env,
+                                 uint32_t cpus, char *err_text, size_t err_size);
+void config_fini(struct config *c);
+
+/* As main() wants it: the above with this process's environment, everything said that is to be said, the
+ * log level set. -1 = go on; else the status to exit with. */
+int config_load(struct config *ret, int argc, char *const *argv);
+
+/* The shortest TTL a lease gets, as etcd computes it from the election timeout. */
+int64_t config_lease_ttl_min_s(const struct config *c);
+
+#endif
