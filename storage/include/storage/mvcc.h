@@ -207,10 +207,11 @@ enum { MVCC_HEIGHT_MAX = 12 };
 struct mvcc_iter {
     const struct mvcc_node *path[MVCC_HEIGHT_MAX]; /* root first */
     uint16_t at[MVCC_HEIGHT_MAX];
-    uint32_t height;       /* nodes in the path; 0 = at the end */
-    uint32_t unbounded;    /* leaves that are known to end before range_end need no comparing */
+    uint32_t height;        /* nodes in the path; 0 = at the end */
+    bool bounded;           /* range_end may lie within the leaf */
     struct slice range_end; /* empty = no bound */
     int64_t rev;
+    const struct mvcc_version *single; /* of a range that is one key */
 };
 
 /* etcd's ranges: an empty `range_end` is the one key, "\0" is all keys >= key, and otherwise

@@ -1,0 +1,252 @@
+/* The store in memory: its life, the writer's transactions, and publishing.
+ *
+ * A put, from here: mvcc_txn_put() encodes the version, mvcc__index_put() makes it the newest of its
+ * key (mvcc_index.c), mvcc__history_append() adds it to the log of changes (mvcc_history.c), and
+ * mvcc_publish() lets readers see it. What readers may still hold goes through mvcc__retire(): it
+ * waits for the publish that takes it out of their reach, and then for the epoch.
+ *
+ * Owner: the writer. */
+#include "mvcc_internal.h"
+
+#include "base/mem.h"
+
+void mvcc_options_init(struct mvcc_options *o)
+{
+    *o = (struct mvcc_options){0};
+}
+
+static struct snapshot *snapshot_new(const struct mvcc *m)
+{
+    struct snapshot *s = mem_alloc(sizeof(*s));
+    *s = (struct snapshot){.root = m->root, .revision = m->revision, .compacted = m->compacted};
+    return s;
+}
+
+struct mvcc *mvcc_new(const struct mvcc_options *o)
+{
+    struct mvcc *m = mem_alloc_zero(sizeof(*m));
+    if (o != NULL)
+        m->o = *o;
+    epoch_init(&m->epoch);
+    list_init(&m->pins);
+    int rv = pthread_mutex_init(&m->pins_lock, NULL);
+    ASSERT(rv == 0);
+    mvcc__history_init(&m->history);
+    m->batch = 1;
+    m->revision = 1;
+    m->compacted = -1;
+    m->scrub_allowed = m->scrub_rev = m->scrub_done = -1;
+    atomic_init(&m->persisted, INT64_MAX);
+    m->root = &mvcc__leaf_new(m)->node;
+    atomic_init(&m->published, snapshot_new(m));
+    atomic_init(&m->revision_published, m->revision);
+    atomic_init(&m->compacted_published, m->compacted);
+    atomic_init(&m->stats_index_bytes, m->index_bytes);
+    m->batch++;
+    return m;
+}
+
+void mvcc_free(struct mvcc *m)
+{
+    if (m->loading)
+        mvcc_load_abort(m);
+    ASSERT(list_is_empty(&m->pins));
+    m->in_txn = false;
+    m->replacing = true;
+    mvcc__index_retire(m, m->root, true);
+    for (size_t i = 0; i < m->pending_count; i++)
+        epoch_retire(&m->epoch, m->pending[i], mem_free);
+    epoch_fini(&m->epoch);
+    mvcc__history_fini(&m->history);
+    mem_free(atomic_load(&m->published));
+    int rv = pthread_mutex_destroy(&m->pins_lock);
+    ASSERT(rv == 0);
+    mem_free(m->pending);
+    mem_free(m->scratch);
+    mem_free(m);
+}
+
+struct epoch *mvcc_epoch(struct mvcc *m)
+{
+    return &m->epoch;
+}
+
+int64_t mvcc_revision(const struct mvcc *m)
+{
+    return atomic_load_explicit(&m->revision_published, memory_order_acquire);
+}
+
+int64_t mvcc_compacted(const struct mvcc *m)
+{
+    return atomic_load_explicit(&m->compacted_published, memory_order_acquire);
+}
+
+void mvcc_stats(const struct mvcc *m, struct mvcc_stats *ret)
+{
+    *ret = (struct mvcc_stats){
+        .keys = atomic_load_explicit(&m->stats_keys, memory_order_relaxed),
+        .versions = atomic_load_explicit(&m->stats_versions, memory_order_relaxed),
+        .version_bytes = atomic_load_explicit(&m->stats_version_bytes, memory_order_relaxed),
+        .index_bytes = atomic_load_explicit(&m->stats_index_bytes, memory_order_relaxed),
+        .history_count = atomic_load_explicit(&m->stats_history_count, memory_order_relaxed),
+    };
+}
+
+/* --- memory that readers may still see --- */
+
+void mvcc__retire(struct mvcc *m, void *p)
+{
+    if (m->pending_count == m->pending_capacity) {
+        m->pending_capacity = m->pending_capacity == 0 ? 256 : m->pending_capacity * 2;
+        m->pending = mem_realloc(m->pending, m->pending_capacity * sizeof(*m->pending));
+    }
+    m->pending[m->pending_count++] = p;
+    m->unpublished = true;
+}
+
+void mvcc__version_added(struct mvcc *m, const struct mvcc_version *v)
+{
+    m->versions++;
+    m->version_bytes += mvcc_version_bytes(v);
+}
+
+void mvcc__version_drop(struct mvcc *m, struct mvcc_version *v)
+{
+    m->versions--;
+    m->version_bytes -= mvcc_version_bytes(v);
+    if (m->o.on_drop != NULL && !m->replacing)
+        m->o.on_drop(m->o.ctx, v);
+    mvcc__retire(m, v);
+}
+
+/* --- transactions --- */
+
+int64_t mvcc_txn_begin(struct mvcc *m)
+{
+    ASSERT(!m->in_txn && !m->loading);
+    m->in_txn = true;
+    m->txn_changes = 0;
+    return m->revision + 1;
+}
+
+int64_t mvcc_txn_revision(const struct mvcc *m)
+{
+    return m->revision + (m->in_txn && m->txn_changes > 0);
+}
+
+static void add_change(struct mvcc *m, struct mvcc_version *v, struct mvcc_version *newest,
+                       int live_change)
+{
+    atomic_store_explicit(&v->older, newest, memory_order_relaxed); /* the slot's store releases */
+    mvcc__index_put(m, v, live_change);
+    mvcc__history_append(m, &m->history, v);
+    mvcc__version_added(m, v);
+    m->keys += (uint64_t)live_change;
+    m->txn_changes++;
+    m->unpublished = true;
+}
+
+const struct mvcc_version *mvcc_txn_put(struct mvcc *m, struct slice key, struct slice value,
+                                        int64_t lease, const struct mvcc_version **ret_prev)
+{
+    ASSERT(m->in_txn && key.size > 0);
+    int64_t rev = m->revision + 1;
+    struct mvcc_kv kv = {.key = key,
+                         .value = value,
+                         .create_revision = rev,
+                         .mod_revision = rev,
+                         .version = 1,
+                         .lease = lease};
+    struct mvcc_version *newest = mvcc__index_find(m->root, key);
+    bool exists = newest != NULL && !mvcc_version_is_tombstone(newest);
+    if (exists) {
+        struct mvcc_kv was;
+        mvcc_version_decode(newest, &was);
+        kv.create_revision = was.create_revision;
+        kv.version = was.version + 1;
+    }
+    struct mvcc_version *v = mvcc__version_encode(&kv, m->txn_changes, false);
+    add_change(m, v, newest, exists ? 0 : 1);
+    if (ret_prev != NULL)
+        *ret_prev = exists ? newest : NULL;
+    return v;
+}
+
+static void delete_one(struct mvcc *m, struct mvcc_version *newest)
+{
+    ASSERT(!mvcc_version_is_tombstone(newest));
+    struct mvcc_kv kv = {.key = mvcc_version_key(newest), .mod_revision = m->revision + 1};
+    add_change(m, mvcc__version_encode(&kv, m->txn_changes, true), newest, -1);
+}
+
+static size_t collect_range(struct mvcc *m, struct slice key, struct slice range_end)
+{
+    struct mvcc_iter it;
+    const struct mvcc_version *v;
+    size_t count = 0;
+    mvcc_txn_iter_init(&it, m, key, range_end, 0);
+    while ((v = mvcc_iter_next(&it)) != NULL) {
+        if (count == m->scratch_capacity) {
+            m->scratch_capacity = count == 0 ? 64 : count * 2;
+            m->scratch = mem_realloc(m->scratch, m->scratch_capacity * sizeof(*m->scratch));
+        }
+        m->scratch[count++] = (struct mvcc_version *)v;
+    }
+    return count;
+}
+
+int64_t mvcc_txn_delete_range(struct mvcc *m, struct slice key, struct slice range_end,
+                              void (*cb)(void *ctx, const struct mvcc_version *deleted), void *ctx)
+{
+    ASSERT(m->in_txn);
+    size_t count = collect_range(m, key, range_end);
+    for (size_t i = 0; i < count; i++) {
+        delete_one(m, m->scratch[i]);
+        if (cb != NULL)
+            cb(ctx, m->scratch[i]);
+    }
+    return (int64_t)count;
+}
+
+int64_t mvcc_txn_end(struct mvcc *m)
+{
+    ASSERT(m->in_txn);
+    m->in_txn = false;
+    if (m->txn_changes > 0)
+        m->revision++;
+    return m->revision;
+}
+
+/* --- publishing --- */
+
+static void publish_stats(struct mvcc *m)
+{
+    atomic_store_explicit(&m->stats_keys, m->keys, memory_order_relaxed);
+    atomic_store_explicit(&m->stats_versions, m->versions, memory_order_relaxed);
+    atomic_store_explicit(&m->stats_version_bytes, m->version_bytes, memory_order_relaxed);
+    atomic_store_explicit(&m->stats_index_bytes, m->index_bytes, memory_order_relaxed);
+    atomic_store_explicit(&m->stats_history_count, mvcc__history_count(&m->history),
+                          memory_order_relaxed);
+}
+
+void mvcc_publish(struct mvcc *m)
+{
+    ASSERT(!m->in_txn);
+    if (!m->unpublished)
+        return;
+    m->unpublished = false;
+    struct snapshot *old = atomic_load_explicit(&m->published, memory_order_relaxed);
+    bool compacted = old->compacted != m->compacted;
+    /* Who sees the revision must see the snapshot too. */
+    atomic_store_explicit(&m->published, snapshot_new(m), memory_order_release);
+    atomic_store_explicit(&m->compacted_published, m->compacted, memory_order_release);
+    atomic_store_explicit(&m->revision_published, m->revision, memory_order_release);
+    m->batch++;
+    publish_stats(m);
+    for (size_t i = 0; i < m->pending_count; i++)
+        epoch_retire(&m->epoch, m->pending[i], mem_free);
+    m->pending_count = 0;
+    epoch_retire(&m->epoch, old, mem_free);
+    if (compacted)
+        mvcc__compaction_published(m);
+}

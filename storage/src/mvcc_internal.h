@@ -1,0 +1,245 @@
+/* What the files of the store in memory share. Start with mvcc.c.
+ *
+ *   mvcc.c          life, transactions, publishing
+ *   mvcc_version.c  a version and its encoded form
+ *   mvcc_index.c    the ordered index: a B+tree, copy-on-write but for the leaves' slots
+ *   mvcc_read.c     readers: get, walk, count
+ *   mvcc_history.c  the log of changes in revision order
+ *   mvcc_scrub.c    compaction, pins, garbage
+ *   mvcc_load.c     filling the store from disk
+ *   mvcc_hash.c     etcd's HashKV */
+#ifndef STORAGE_MVCC_INTERNAL_H
+#define STORAGE_MVCC_INTERNAL_H
+
+#include "storage/mvcc.h"
+
+#include "base/assert.h"
+
+#include <pthread.h>
+
+/* --- the index --- */
+
+enum {
+    LEAF_SLOTS_MAX = 63,
+    INNER_CHILDREN_MAX = 72,
+};
+
+/* The part common to leaves and inner nodes. A node is changed in place only as long as `batch` is
+ * the writer's current one: then no reader has seen it. The exception are a leaf's slots, which lead
+ * to a newer version of the same key as soon as there is one. */
+struct mvcc_node {
+    uint16_t count;        /* of slots or children */
+    uint8_t level;         /* 0 = leaf */
+    uint32_t prefix_bytes; /* that all keys in the node have in common, at least */
+    uint64_t batch;
+};
+
+/* `fragment` is the 8 bytes of the key after the prefix, big-endian, padded with zeros: a search
+ * touches a key only where fragments are equal. */
+struct mvcc_leaf {
+    struct mvcc_node node;
+    uint64_t fragment[LEAF_SLOTS_MAX];
+    struct mvcc_version *_Atomic slot[LEAF_SLOTS_MAX]; /* newest of each key, in key order */
+};
+_Static_assert(sizeof(struct mvcc_leaf) == 1024, "a leaf is one allocation class");
+
+struct separator {
+    uint32_t size;
+    uint8_t data[];
+};
+
+/* Keys in child i (i >= 1) are >= separator[i], those in child i - 1 are below. separator[0] is
+ * NULL. A separator is shared by the copies of its node and retired with its entry. */
+struct mvcc_inner {
+    struct mvcc_node node;
+    uint64_t fragment[INNER_CHILDREN_MAX];
+    struct separator *separator[INNER_CHILDREN_MAX];
+    struct mvcc_node *child[INNER_CHILDREN_MAX];
+    uint32_t live[INNER_CHILDREN_MAX]; /* keys below that exist */
+};
+_Static_assert(sizeof(struct mvcc_inner) <= 2048, "an inner node is one allocation class");
+
+static inline const struct mvcc_leaf *mvcc__leaf(const struct mvcc_node *n)
+{
+    return (const struct mvcc_leaf *)n;
+}
+
+static inline const struct mvcc_inner *mvcc__inner(const struct mvcc_node *n)
+{
+    return (const struct mvcc_inner *)n;
+}
+
+static inline struct mvcc_version *mvcc__slot(const struct mvcc_leaf *l, uint32_t i)
+{
+    return atomic_load_explicit(&l->slot[i], memory_order_acquire);
+}
+
+static inline struct mvcc_version *mvcc__older(const struct mvcc_version *v)
+{
+    return atomic_load_explicit(&v->older, memory_order_acquire);
+}
+
+/* The version of the chain that is current at `rev`; NULL when the key does not exist then. */
+static inline const struct mvcc_version *mvcc__visible(const struct mvcc_version *v, int64_t rev)
+{
+    while (v != NULL && v->main > rev)
+        v = mvcc__older(v);
+    return v == NULL || mvcc_version_is_tombstone(v) ? NULL : v;
+}
+
+/* Position of the first slot whose key is >= `key`; *ret_equal says whether it is the key. */
+uint32_t mvcc__leaf_search(const struct mvcc_leaf *l, struct slice key, bool *ret_equal);
+/* The child that `key` belongs to. */
+uint32_t mvcc__inner_search(const struct mvcc_inner *n, struct slice key);
+
+struct mvcc_leaf *mvcc__leaf_new(struct mvcc *m);
+struct mvcc_inner *mvcc__inner_new(struct mvcc *m, uint32_t level);
+struct separator *mvcc__separator_new(struct mvcc *m, struct slice left, struct slice right);
+void mvcc__leaf_set_prefix(struct mvcc_leaf *l);
+void mvcc__inner_set_prefix(struct mvcc_inner *n);
+
+/* The newest version of the key, tombstone or not, or NULL. */
+struct mvcc_version *mvcc__index_find(const struct mvcc_node *root, struct slice key);
+/* Make `v` the newest of its key; v->older is what mvcc__index_find() found. `live_change` is what
+ * this does to the number of keys that exist: -1, 0 or 1. */
+void mvcc__index_put(struct mvcc *m, struct mvcc_version *v, int live_change);
+/* Take the key, whose newest version is a tombstone, out of the index. */
+void mvcc__index_remove(struct mvcc *m, struct slice key);
+uint64_t mvcc__index_live(const struct mvcc_node *root);
+/* Retire all nodes below and including `root`, and the versions if `versions_too`. */
+void mvcc__index_retire(struct mvcc *m, struct mvcc_node *root, bool versions_too);
+
+/* --- the history --- */
+
+enum { HISTORY_CHUNK_ENTRIES = 1019 };
+
+/* Appended by the writer; readers see the first `count`. The first `dropped` are gone. */
+struct mvcc_history_chunk {
+    struct mvcc_history_chunk *_Atomic next;
+    uint64_t base_index; /* changes in the history before this chunk */
+    _Atomic int64_t first_rev; /* INT64_MAX while empty */
+    _Atomic uint32_t count;
+    _Atomic uint32_t dropped;
+    struct mvcc_version *entry[HISTORY_CHUNK_ENTRIES];
+};
+
+/* The chunks in order, for the search; replaced when full. */
+struct history_dir {
+    int64_t floor; /* at least, see struct history */
+    size_t capacity;
+    _Atomic size_t first;
+    _Atomic size_t end;
+    struct mvcc_history_chunk *chunk[];
+};
+
+struct history {
+    struct history_dir *_Atomic dir;
+    _Atomic int64_t floor; /* changes below may be gone */
+};
+
+void mvcc__history_init(struct history *h);
+/* Frees chunks and directory at once. */
+void mvcc__history_fini(struct history *h);
+void mvcc__history_append(struct mvcc *m, struct history *h, struct mvcc_version *v);
+/* The oldest entry and false when there is none. */
+bool mvcc__history_first(const struct history *h, struct mvcc_version **ret_version);
+void mvcc__history_drop_first(struct mvcc *m, struct history *h);
+/* Retire all of it, and leave it empty with `floor`. */
+void mvcc__history_swap(struct mvcc *m, struct history *h, struct history *with);
+uint64_t mvcc__history_count(const struct history *h);
+/* How many changes are behind the cursor. */
+uint64_t mvcc__history_remaining(const struct mvcc_history_cursor *c);
+/* As mvcc_history_next, unpublished changes too. */
+struct mvcc_version *mvcc__history_next(struct mvcc_history_cursor *c, int64_t rev_max);
+
+/* --- the store --- */
+
+/* What readers start from. Immutable; replaced by mvcc_publish(). */
+struct snapshot {
+    const struct mvcc_node *root;
+    int64_t revision;
+    int64_t compacted;
+};
+
+struct mvcc {
+    struct mvcc_options o;
+    struct epoch epoch;
+
+    /* Written by the writer, read by all. */
+    struct snapshot *_Atomic published;
+    _Atomic int64_t revision_published;
+    _Atomic int64_t compacted_published;
+    struct history history;
+    _Atomic uint64_t stats_keys;
+    _Atomic uint64_t stats_versions;
+    _Atomic uint64_t stats_version_bytes;
+    _Atomic uint64_t stats_index_bytes;
+    _Atomic uint64_t stats_history_count;
+
+    /* Written by the persist thread. */
+    _Atomic int64_t persisted;
+
+    pthread_mutex_t pins_lock; /* protects pins and pins_count */
+    struct list pins;
+    uint32_t pins_count;
+
+    /* The writer's own. */
+    struct mvcc_node *root;
+    uint64_t batch;
+    int64_t revision; /* the newest, published or not */
+    int64_t compacted;
+    bool in_txn;
+    uint32_t txn_changes;
+    bool unpublished;
+    bool replacing; /* what goes now is not garbage: on_drop is not called */
+    uint64_t keys, versions, version_bytes, index_bytes;
+    void **pending; /* unlinked since the last publish; still reachable from what is published */
+    size_t pending_count;
+    size_t pending_capacity;
+    struct mvcc_version **scratch; /* of delete_range */
+    size_t scratch_capacity;
+
+    int64_t scrub_allowed; /* compaction that all readers inside know of */
+    int64_t scrub_rev;     /* what the scrub works towards */
+    int64_t scrub_done;    /* and what it has finished */
+    bool scrub_at_set;     /* past all below scrub_rev; scrub_at is among the changes of it */
+    struct mvcc_history_cursor scrub_at;
+
+    struct mvcc_version **load;
+    size_t load_count;
+    size_t load_capacity;
+    bool loading;
+};
+
+/* A new version of `key`; `older` is not set. A tombstone has neither value nor lease. */
+struct mvcc_version *mvcc__version_encode(const struct mvcc_kv *kv, uint32_t sub, bool is_tombstone);
+
+/* Free `p` (with mem_free) when no reader can see it: not before the next publish. */
+void mvcc__retire(struct mvcc *m, void *p);
+/* Count a version that came in, or retire one that goes. */
+void mvcc__version_added(struct mvcc *m, const struct mvcc_version *v);
+void mvcc__version_drop(struct mvcc *m, struct mvcc_version *v);
+
+/* Readers' and the writer's common ground. `newest` is the revision that `root` is exact for. */
+void mvcc__iter_init(struct mvcc_iter *it, const struct mvcc_node *root, struct slice key,
+                     bool after, struct slice range_end, int64_t rev);
+int64_t mvcc__count(const struct mvcc *m, const struct mvcc_node *root, int64_t newest,
+                    struct slice key, struct slice range_end, int64_t rev);
+bool mvcc__range_is_open(struct slice range_end);
+bool mvcc__range_has(struct slice key, struct slice range_end, struct slice k);
+
+/* Called by mvcc_publish() when readers were told of a compaction. */
+void mvcc__compaction_published(struct mvcc *m);
+
+/* --- sorting (mvcc_load.c) --- */
+
+struct sort_item {
+    uint64_t major;
+    uint32_t minor;
+    struct mvcc_version *v;
+};
+
+/* By (major, minor), stable. `spare` is room for `count` more. */
+void mvcc__sort(struct sort_item *item, size_t count, struct sort_item *spare);
+
+#endif
