@@ -531,11 +531,12 @@ static void scrub(struct core *c)
     }
     if (!c->scrubbing)
         return;
-    c->scrubbing = mvcc_scrub(c->mvcc, SCRUB_SLICE_VERSIONS);
-    if (c->scrubbing)
+    if (mvcc_scrub(c->mvcc, SCRUB_SLICE_VERSIONS)) {
         c->o.env.wake(c->o.env.ctx);
-    else
+    } else if (mvcc_scrub_is_done(c->mvcc)) {
+        c->scrubbing = false;
         answer_all(c, &c->scrub_waiters, 0);
+    } /* else readers or the persist thread hold the rest back: a later turn goes on */
 }
 
 void core_turn(struct core *c, uint64_t now_ms)

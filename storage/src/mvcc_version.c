@@ -133,7 +133,7 @@ static int kv_decode(struct slice s, struct mvcc_kv *ret)
     const uint8_t *p = s.data, *end = s.data + s.size;
     *ret = (struct mvcc_kv){0};
     while (p < end) {
-        uint64_t tag, x;
+        uint64_t tag, x = 0;
         p = varint_get(p, end, &tag);
         if (p == NULL)
             return TV_ECORRUPT;
