@@ -29,6 +29,7 @@ struct watch_group {
     struct list link;       /* of its bucket, or of hub->ranges */
     struct list dirty_link; /* of hub->dirty while it has events */
     struct list watchers;   /* synced */
+    uint32_t refs;          /* watchers in either state */
     struct watch_shape shape;
     struct buf events; /* of this round: repeated field 11 */
 };
@@ -63,11 +64,14 @@ struct watch_stream {
 struct watch_hub {
     struct watch_hub_options o;
     int64_t synced_rev;
+    struct mvcc_pin pin; /* at synced_rev: no compaction takes what the hub has not seen */
     uint64_t now_ms;
     struct list points[POINT_BUCKETS_COUNT]; /* groups of single keys */
     struct list ranges;                      /* groups of ranges */
     struct list dirty;
-    struct list lagging;
+    struct list lagging; /* looked at from the front, put back at the end */
+    uint32_t lagging_count;
+    uint32_t lagging_due; /* of these, still to be looked at */
     struct list streams;
     size_t round_bytes;
 };
@@ -78,7 +82,11 @@ struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
 {
     struct watch_hub *h = mem_alloc_zero(sizeof(*h));
     h->o = *o;
+    epoch_enter(mvcc_epoch(o->mvcc), o->reader);
     h->synced_rev = mvcc_revision(o->mvcc);
+    int err = mvcc_pin_take(o->mvcc, &h->pin, h->synced_rev);
+    epoch_leave(o->reader);
+    ASSERT(err == 0);
     for (size_t i = 0; i < POINT_BUCKETS_COUNT; i++)
         list_init(&h->points[i]);
     list_init(&h->ranges);
@@ -91,6 +99,7 @@ struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
 void watch_hub_free(struct watch_hub *h)
 {
     ASSERT(list_is_empty(&h->streams));
+    mvcc_pin_release(h->o.mvcc, &h->pin);
     mem_free(h);
 }
 
@@ -112,10 +121,13 @@ static struct watch_group *group_get(struct watch_hub *h, const struct watch_sha
     struct list *home = shape->range_end.size == 0 ? bucket_of(h, shape->key) : &h->ranges;
     LIST_EACH (it, home) {
         struct watch_group *g = CONTAINER_OF(it, struct watch_group, link);
-        if (shape_equal(&g->shape, shape))
+        if (shape_equal(&g->shape, shape)) {
+            g->refs++;
             return g;
+        }
     }
     struct watch_group *g = mem_alloc_zero(sizeof(*g));
+    g->refs = 1;
     g->shape = *shape;
     g->shape.key.data = mem_dup(shape->key.data, shape->key.size);
     if (shape->range_end.size > 0)
@@ -224,10 +236,32 @@ static void send_events(struct watcher *w, int64_t rev, struct bref *owner, stru
 
 /* --- the moves between the states --- */
 
+static void lagging_add(struct watch_hub *h, struct watcher *w, int64_t next_rev)
+{
+    w->state = WATCHER_LAGGING;
+    w->next_rev = next_rev;
+    list_push_back(&h->lagging, &w->link);
+    h->lagging_count++;
+}
+
+static void unlink_watcher(struct watch_hub *h, struct watcher *w)
+{
+    if (w->state == WATCHER_LAGGING)
+        h->lagging_count--;
+    list_remove(&w->link);
+}
+
+/* Have all lagging watchers looked at, a bounded number at a time. */
+static void look_at_lagging(struct watch_hub *h)
+{
+    h->lagging_due = h->lagging_count;
+    if (h->lagging_due > 0)
+        h->o.wake(h->o.ctx);
+}
+
 static void watch_hub__join(struct watch_hub *h, struct watcher *w)
 {
-    (void)h;
-    list_remove(&w->link);
+    unlink_watcher(h, w);
     w->state = WATCHER_SYNCED;
     list_push_back(&w->group->watchers, &w->link);
 }
@@ -235,19 +269,14 @@ static void watch_hub__join(struct watch_hub *h, struct watcher *w)
 static void watch_hub__fall_behind(struct watch_hub *h, struct watcher *w, int64_t next_rev)
 {
     PROBE(watch_falls_behind);
-    list_remove(&w->link);
-    w->state = WATCHER_LAGGING;
-    w->next_rev = next_rev;
-    list_push_back(&h->lagging, &w->link);
+    unlink_watcher(h, w);
+    lagging_add(h, w, next_rev);
 }
 
-static void group_release(struct watch_hub *h, struct watch_group *g)
+static void group_release(struct watch_group *g)
 {
-    if (!list_is_empty(&g->watchers))
+    if (--g->refs > 0)
         return;
-    LIST_EACH (it, &h->lagging)
-        if (CONTAINER_OF(it, struct watcher, link)->group == g)
-            return;
     list_remove(&g->link);
     list_remove(&g->dirty_link);
     buf_fini(&g->events);
@@ -262,10 +291,10 @@ static void watcher_remove(struct watcher *w)
     struct watch_hub *h = w->stream->hub;
     struct watch_group *g = w->group;
     (void)u64map_remove(&w->stream->by_id, (uint64_t)w->id + 1);
-    list_remove(&w->link);
+    unlink_watcher(h, w);
     list_remove(&w->stream_link);
     mem_free(w);
-    group_release(h, g);
+    group_release(g);
 }
 
 static void cancel_compacted(struct watcher *w, int64_t compacted)
@@ -343,11 +372,10 @@ void watch_hub_advance(struct watch_hub *h)
     int64_t first_rev = h->synced_rev + 1;
     int64_t rev = h->synced_rev;
     struct mvcc_history_cursor cursor;
-    int rv = mvcc_history_seek(h->o.mvcc, &cursor, first_rev);
-    /* The core keeps history that a hub has not seen: it scrubs at most up to the published revision
-     * of the turn before, and a compaction beyond a synced watcher turns it LAGGING below. */
+    int err = mvcc_history_seek(h->o.mvcc, &cursor, first_rev);
+    ASSERT(err == 0); /* the pin */
     const struct mvcc_version *v;
-    while (rv == 0 && (v = mvcc_history_next(&cursor, rev_max)) != NULL) {
+    while ((v = mvcc_history_next(&cursor, rev_max)) != NULL) {
         int64_t at = mvcc_version_mod_revision(v);
         if (at != rev && h->round_bytes > ROUND_BYTES_MAX) {
             flush_round(h, first_rev, rev);
@@ -358,8 +386,8 @@ void watch_hub_advance(struct watch_hub *h)
     }
     flush_round(h, first_rev, rev_max);
     epoch_leave(h->o.reader);
-    if (!list_is_empty(&h->lagging))
-        h->o.wake(h->o.ctx);
+    mvcc_pin_move(&h->pin, rev_max);
+    look_at_lagging(h);
 }
 
 /* --- lagging watchers: each with its own cursor --- */
@@ -425,25 +453,19 @@ static bool watch_hub__catch_up(struct watch_hub *h, struct watcher *w)
 bool watch_hub_work(struct watch_hub *h)
 {
     enum { WATCHERS_PER_TURN = 64 };
-    bool more = false;
-    uint32_t done = 0;
     epoch_enter(mvcc_epoch(h->o.mvcc), h->o.reader);
-    LIST_EACH_SAFE (it, after, &h->lagging) {
-        if (done++ == WATCHERS_PER_TURN) {
-            more = true;
+    for (uint32_t i = 0; i < WATCHERS_PER_TURN && h->lagging_due > 0; i++) {
+        h->lagging_due--;
+        if (list_is_empty(&h->lagging))
             break;
-        }
-        struct watcher *w = CONTAINER_OF(it, struct watcher, link);
-        struct list *link = it;
-        bool again = watch_hub__catch_up(h, w);
-        if (again) {
-            more = true;
-            list_remove(link); /* the others first */
-            list_push_back(&h->lagging, link);
-        }
+        struct watcher *w = CONTAINER_OF(h->lagging.next, struct watcher, link);
+        list_remove(&w->link);
+        list_push_back(&h->lagging, &w->link); /* the others first */
+        if (watch_hub__catch_up(h, w))
+            h->lagging_due++;
     }
     epoch_leave(h->o.reader);
-    return more;
+    return h->lagging_due > 0 && h->lagging_count > 0;
 }
 
 /* --- progress --- */
@@ -562,10 +584,8 @@ static void on_create(struct watch_stream *s, const struct wire_watch_create *c)
     if (c->start_revision == 0 || c->start_revision == now) {
         watch_hub__join(h, w);
     } else {
-        w->state = WATCHER_LAGGING;
-        w->next_rev = c->start_revision;
-        list_push_back(&h->lagging, &w->link);
-        h->o.wake(h->o.ctx);
+        lagging_add(h, w, c->start_revision);
+        look_at_lagging(h);
     }
 }
 
@@ -606,7 +626,8 @@ static void on_message(struct grpc_call *call, struct slice msg)
 static void on_writable(struct grpc_call *call)
 {
     struct watch_stream *s = grpc_call_user(call);
-    s->hub->o.wake(s->hub->o.ctx);
+    if (s != NULL)
+        look_at_lagging(s->hub);
 }
 
 static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice text)
@@ -614,6 +635,8 @@ static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice 
     (void)code;
     (void)text;
     struct watch_stream *s = grpc_call_user(call);
+    if (s == NULL)
+        return; /* refused when it was opened */
     LIST_EACH_SAFE (it, after, &s->watchers)
         watcher_remove(CONTAINER_OF(it, struct watcher, stream_link));
     u64map_fini(&s->by_id);
