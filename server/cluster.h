@@ -8,12 +8,14 @@
 #ifndef SERVER_CLUSTER_H
 #define SERVER_CLUSTER_H
 
+#include "server/url.h"
+
 #include "base/buf.h"
 #include "base/slice.h"
 
 #include <stdint.h>
 
-enum { CLUSTER_MEMBERS_MAX = 16, CLUSTER_URLS_MAX = 16 };
+enum { CLUSTER_MEMBERS_MAX = 16, CLUSTER_URLS_MAX = URLS_MAX };
 
 struct cluster_member {
     uint64_t id;
@@ -35,6 +37,10 @@ struct cluster {
 int cluster_from_initial(const char *initial_cluster, const char *token, struct cluster *ret,
                          char *err_text, size_t err_size);
 void cluster_fini(struct cluster *c);
+/* At the first start: `name` must be one of the members, and its peer URLs those that it advertises.
+ * Errors: TV_EINVAL, with etcd's text. */
+int cluster_check_local(const struct cluster *c, const char *name, const struct urls *advertised,
+                        char *err_text, size_t err_size);
 
 struct cluster_member *cluster_find(const struct cluster *c, uint64_t id);
 struct cluster_member *cluster_find_name(const struct cluster *c, const char *name);
