@@ -1,0 +1,185 @@
+/* The durable store behind the store in memory: RocksDB, always a prefix of the raft log.
+ *
+ * Two things live here. struct lsm is the database: it is opened, scanned into memory at start, and
+ * receives commits. struct persist is the thread that follows the store in memory and makes commits.
+ *
+ * Revisions only grow, so nothing is ever inserted between keys that exist: the persist thread
+ * writes sorted table files itself, in one pass, and hands them to RocksDB. There is no memtable, no
+ * log and no rewriting on the way; a commit is one atomic, fsynced change of RocksDB's manifest.
+ *
+ * Records, by the first byte of their key; integers in keys are big-endian:
+ *   'k' main(8) sub(4) tombstone(1)  -> mvccpb.KeyValue, as the store in memory holds it
+ *   'l' lease id(8)                  -> granted TTL in seconds (8)
+ *   'm' name                         -> what the owner of the name put there
+ *   's'                              -> format version, struct lsm_meta
+ *
+ * Invariants:
+ * 1. What RocksDB holds is the state after entry `applied_index` of the log, no more and no less,
+ *    but for versions that a compaction to `compacted` drops: they are there or gone.
+ * 2. A version is dropped on disk only when the compaction that gave it up is committed on disk.
+ * 3. A commit whose fate is not known ends the process.
+ *
+ * Read next: src/lsm.c, src/persist.c. */
+#ifndef STORAGE_LSM_H
+#define STORAGE_LSM_H
+
+#include "base/buf.h"
+#include "base/mpsc.h"
+#include "base/slice.h"
+#include "storage/mvcc.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* --- what a commit says of itself --- */
+
+struct lsm_meta {
+    uint64_t applied_index; /* 0 for a fresh store */
+    uint64_t applied_term;
+    int64_t revision;  /* 1 for a fresh store */
+    int64_t compacted; /* -1 when there was no compaction */
+};
+
+/* A record outside the key space, to be set or removed with a commit. */
+struct persist_meta {
+    struct persist_meta *next; /* the one before it in time */
+    bool is_delete;
+    uint32_t key_size;
+    uint32_t value_size;
+    uint8_t data[]; /* key with its prefix byte, then value */
+};
+
+/* All four prepend to *list, which begins as NULL: the newest is first, and wins. The slices are
+ * copied. */
+void persist_meta_put(struct persist_meta **list, struct slice name, struct slice value);
+void persist_meta_delete(struct persist_meta **list, struct slice name);
+void persist_meta_put_lease(struct persist_meta **list, int64_t lease_id, int64_t granted_ttl);
+void persist_meta_delete_lease(struct persist_meta **list, int64_t lease_id);
+void persist_metas_free(struct persist_meta *list);
+
+/* --- the database --- */
+
+struct lsm;
+
+struct lsm_options {
+    size_t block_cache_bytes; /* default 4 MiB: nothing is read after start */
+    uint32_t open_files_max;  /* default 128 */
+    bool compress;            /* LZ4; default true */
+    /* Versions that compactions gave up may make this share of what is on disk, in percent, before
+     * they are collected (default 50, 1..99), but at least this many (default 100,000). */
+    uint32_t garbage_percent;
+    uint64_t garbage_versions_min;
+};
+
+void lsm_options_init(struct lsm_options *o);
+
+/* Open the database in folder `dir`, or make it. `o` may be NULL for the defaults.
+ * Owns:   on 0 *ret_lsm is the caller's until lsm_close().
+ * Errors: TV_EIO, TV_ECORRUPT, TV_ENOTSUP (a later format), with RocksDB's words in `err_text`. */
+int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm, char *err_text,
+             size_t err_text_size);
+/* No struct persist may be left on it. */
+void lsm_close(struct lsm *l);
+
+/* Replace the contents of `m` with what is on disk and say in *ret_meta what entry of the log that
+ * is. `threads_count` threads read (0 = one per CPU); the caller's thread, which is the store's
+ * writer, links. `lease` (may be NULL) is called for each lease, in order of id, on this thread.
+ * Errors: TV_EIO, TV_ECORRUPT with words in `err_text`: `m` keeps its old contents. */
+int lsm_load(struct lsm *l, struct mvcc *m, uint32_t threads_count, struct lsm_meta *ret_meta,
+             void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx,
+             char *err_text, size_t err_text_size);
+
+/* What the last commit says of itself. Thread: any. */
+void lsm_meta(struct lsm *l, struct lsm_meta *ret);
+/* The committed value of an 'm' record, appended to `ret`. Thread: any.
+ * Errors: TV_ENOTFOUND, TV_EIO, TV_ETOOLARGE. */
+int lsm_get(struct lsm *l, struct slice name, struct buf *ret);
+/* Commit records alone, durable on return: identities at first start. Takes the list.
+ * Thread: any, while there is no struct persist on `l`. */
+void lsm_put(struct lsm *l, struct persist_meta *metas);
+
+struct lsm_stats {
+    uint64_t disk_bytes;  /* table files */
+    uint64_t files_count;
+    uint64_t versions;    /* 'k' records on disk, given up or not */
+    uint64_t garbage;     /* of these, about: given up and not collected yet */
+    uint64_t commits;
+    uint64_t commit_ns;   /* spent in commits: finish, fsync, manifest */
+    uint64_t collections; /* of garbage or of small files */
+};
+/* Thread: any. */
+void lsm_stats(struct lsm *l, struct lsm_stats *ret);
+
+/* --- the seam below the persist thread --- */
+
+/* Where committed state goes. The real one is RocksDB's (the default); a simulator brings its own,
+ * in memory, and sets persist_options.threaded to false: then everything happens inside
+ * persist_submit() and persist_request_flush(). All but `detach` run on the persist thread. */
+struct persist_store {
+    void *ctx;
+    /* Take what the last commit says of itself; collect garbage by asking `m` from now on. */
+    void (*attach)(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta);
+    /* The next change in order; part of the next commit. Borrowed during the call. */
+    void (*put)(void *ctx, const struct mvcc_version *v);
+    /* Make durable: all that was put since the last commit, and `metas` (borrowed; newest first,
+     * the newest of equal keys wins). On return it is, or the process has ended. */
+    void (*commit)(void *ctx, const struct lsm_meta *meta, const struct persist_meta *metas);
+    /* Forget what was put and not committed; `m` is not asked any more. */
+    void (*detach)(void *ctx);
+};
+
+/* --- the persist thread --- */
+
+struct persist;
+
+/* Everything applied between the last batch and entry `applied_index`. */
+struct persist_batch {
+    struct mpsc_node node;
+    uint64_t applied_index;
+    uint64_t applied_term;
+    int64_t revision;  /* published */
+    int64_t compacted;
+    struct persist_meta *metas;
+};
+
+/* With its metas. A batch is mem_alloc_zero'd by whoever fills it in. */
+void persist_batch_free(struct persist_batch *b);
+
+struct persist_options {
+    struct lsm *lsm; /* may be NULL when `store` is set */
+    struct mvcc *mvcc;
+    const struct persist_store *store; /* default NULL: the lsm. Copied */
+    bool threaded;                     /* default true */
+    /* Commit when this much waits since the last commit, whatever comes first: it bounds what a
+     * restart replays from the log. */
+    uint64_t flush_bytes;       /* of encoded versions and metas; default 64 MiB */
+    uint64_t flush_entries;     /* of the log; default 200,000 */
+    uint64_t flush_interval_ms; /* default 60,000; only when something waits. Not when unthreaded */
+    /* The thread takes what came in at most this often, so that a busy core wakes it rarely. */
+    uint32_t pace_ms; /* default 5 */
+};
+
+void persist_options_init(struct persist_options *o);
+
+/* The store in memory must hold what the lsm holds, or follow from it: after lsm_load(). What is
+ * put on the log's later entries reaches the disk through persist_submit() alone.
+ * Thread: core; it calls mvcc_set_persisted_revision() at once. */
+struct persist *persist_new(const struct persist_options *o);
+/* Writes and commits all that was submitted, then ends the thread. */
+void persist_free(struct persist *p);
+/* Ends the thread without a commit: what was not committed is lost, as in a crash. */
+void persist_abort(struct persist *p);
+
+/* Takes the batch. Never blocks. Batches come in the order of applied_index; everything up to
+ * `revision` is published.
+ * Thread: core. Limit: what waits is bounded by the entries applied; see persist_backlog(). */
+void persist_submit(struct persist *p, struct persist_batch *b);
+/* Thread: any. Entries of the log submitted and not yet handed to the store. */
+uint64_t persist_backlog(const struct persist *p);
+/* Thread: any. The entry of the last commit: the log is needed from the next one on. */
+uint64_t persist_flushed_index(const struct persist *p);
+/* Thread: any. Commit soon what was submitted before this call. */
+void persist_request_flush(struct persist *p);
+
+#endif
