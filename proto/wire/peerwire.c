@@ -1,0 +1,160 @@
+#include "proto/peerwire.h"
+
+#include "base/assert.h"
+#include "base/err.h"
+
+static const uint8_t magic[4] = {'T', 'R', 'V', 'T'};
+
+enum { FLAG_REJECT = 1, FLAG_TRANSFER = 2, FLAG_IS_REPLY = 1, FLAG_RENEW = 2 };
+
+static uint8_t *put(uint8_t *dst, uint64_t value, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        *dst++ = (uint8_t)(value >> (8 * i));
+    return dst;
+}
+
+static uint64_t get(const uint8_t **p, size_t size)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < size; i++)
+        value |= (uint64_t)*(*p)++ << (8 * i);
+    return value;
+}
+
+uint8_t peerwire_kind(struct slice frame)
+{
+    return frame.size == 0 ? 0 : frame.data[0];
+}
+
+/* --- hello --- */
+
+uint8_t *peerwire_hello_put(uint8_t *dst, const struct peerwire_hello *h)
+{
+    dst = put(dst, PEERWIRE_HELLO, 1);
+    memcpy(dst, magic, sizeof(magic));
+    dst = put(dst + sizeof(magic), h->version, 2);
+    dst = put(dst, 0, 2);
+    dst = put(dst, h->cluster_id, 8);
+    dst = put(dst, h->from, 8);
+    return put(dst, h->to, 8);
+}
+
+int peerwire_hello_decode(struct slice frame, struct peerwire_hello *ret)
+{
+    if (frame.size != PEERWIRE_HELLO_BYTES || frame.data[0] != PEERWIRE_HELLO ||
+        memcmp(frame.data + 1, magic, sizeof(magic)) != 0)
+        return TV_EMALFORMED;
+    const uint8_t *p = frame.data + 1 + sizeof(magic);
+    ret->version = (uint16_t)get(&p, 2);
+    (void)get(&p, 2);
+    ret->cluster_id = get(&p, 8);
+    ret->from = get(&p, 8);
+    ret->to = get(&p, 8);
+    return 0;
+}
+
+/* --- raft --- */
+
+uint8_t *peerwire_raft_put_head(uint8_t *dst, const struct peerwire_raft *m)
+{
+    dst = put(dst, PEERWIRE_RAFT, 1);
+    dst = put(dst, m->type, 1);
+    dst = put(dst, (m->reject ? FLAG_REJECT : 0) | (m->transfer ? FLAG_TRANSFER : 0), 1);
+    dst = put(dst, 0, 1);
+    const uint64_t fields[] = {m->from,      m->to,     m->term,        m->log_term,
+                               m->log_index, m->commit, m->reject_hint, m->context};
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+        dst = put(dst, fields[i], 8);
+    return put(dst, m->entries_count, 4);
+}
+
+uint8_t *peerwire_entry_put_head(uint8_t *dst, const struct peerwire_entry *e)
+{
+    ASSERT(e->data.size <= UINT32_MAX);
+    dst = put(dst, e->term, 8);
+    dst = put(dst, e->log_index, 8);
+    dst = put(dst, e->type, 1);
+    return put(dst, e->data.size, 4);
+}
+
+static int entry_decode(struct slice *entries, struct peerwire_entry *ret)
+{
+    if (entries->size < PEERWIRE_ENTRY_HEAD_BYTES)
+        return TV_EMALFORMED;
+    const uint8_t *p = entries->data;
+    ret->term = get(&p, 8);
+    ret->log_index = get(&p, 8);
+    ret->type = (uint8_t)get(&p, 1);
+    size_t size = get(&p, 4);
+    size_t left = entries->size - PEERWIRE_ENTRY_HEAD_BYTES;
+    if (size > left)
+        return TV_EMALFORMED;
+    ret->data = slice_of(p, size);
+    *entries = slice_of(p + size, left - size);
+    return 0;
+}
+
+bool peerwire_next_entry(struct slice *entries, struct peerwire_entry *ret)
+{
+    if (entries->size == 0)
+        return false;
+    int err = entry_decode(entries, ret);
+    ASSERT(err == 0); /* peerwire_raft_decode() has seen them all */
+    return true;
+}
+
+int peerwire_raft_decode(struct slice frame, struct peerwire_raft *ret)
+{
+    if (frame.size < PEERWIRE_RAFT_HEAD_BYTES || frame.data[0] != PEERWIRE_RAFT)
+        return TV_EMALFORMED;
+    const uint8_t *p = frame.data + 1;
+    ret->type = (uint8_t)get(&p, 1);
+    uint8_t flags = (uint8_t)get(&p, 1);
+    ret->reject = (flags & FLAG_REJECT) != 0;
+    ret->transfer = (flags & FLAG_TRANSFER) != 0;
+    (void)get(&p, 1);
+    uint64_t *const fields[] = {&ret->from,      &ret->to,     &ret->term,        &ret->log_term,
+                                &ret->log_index, &ret->commit, &ret->reject_hint, &ret->context};
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+        *fields[i] = get(&p, 8);
+    ret->entries_count = (uint32_t)get(&p, 4);
+    if (ret->entries_count > PEERWIRE_ENTRIES_MAX)
+        return TV_EMALFORMED;
+    ret->entries = slice_of(p, frame.size - PEERWIRE_RAFT_HEAD_BYTES);
+    struct slice rest = ret->entries;
+    struct peerwire_entry e;
+    for (uint32_t i = 0; i < ret->entries_count; i++)
+        if (entry_decode(&rest, &e) != 0)
+            return TV_EMALFORMED;
+    return rest.size == 0 ? 0 : TV_EMALFORMED;
+}
+
+/* --- lease --- */
+
+uint8_t *peerwire_lease_put(uint8_t *dst, const struct peerwire_lease *l)
+{
+    dst = put(dst, PEERWIRE_LEASE, 1);
+    dst = put(dst, (l->is_reply ? FLAG_IS_REPLY : 0) | (l->renew ? FLAG_RENEW : 0), 1);
+    dst = put(dst, l->token, 8);
+    dst = put(dst, (uint64_t)l->lease_id, 8);
+    dst = put(dst, (uint64_t)l->ttl, 8);
+    dst = put(dst, (uint64_t)l->granted_ttl, 8);
+    return put(dst, (uint32_t)l->err, 4);
+}
+
+int peerwire_lease_decode(struct slice frame, struct peerwire_lease *ret)
+{
+    if (frame.size != PEERWIRE_LEASE_BYTES || frame.data[0] != PEERWIRE_LEASE)
+        return TV_EMALFORMED;
+    const uint8_t *p = frame.data + 1;
+    uint8_t flags = (uint8_t)get(&p, 1);
+    ret->is_reply = (flags & FLAG_IS_REPLY) != 0;
+    ret->renew = (flags & FLAG_RENEW) != 0;
+    ret->token = get(&p, 8);
+    ret->lease_id = (int64_t)get(&p, 8);
+    ret->ttl = (int64_t)get(&p, 8);
+    ret->granted_ttl = (int64_t)get(&p, 8);
+    ret->err = (int32_t)get(&p, 4);
+    return 0;
+}

@@ -1,0 +1,45 @@
+/* The other members: one connection to each for what we send, one from each for what we receive.
+ *
+ * A connection carries one gRPC call, /trivet.Peer/Messages, whose messages are frames (proto/peerwire.h):
+ * a handshake that names the cluster and both members, then raft's messages and questions about leases
+ * in the order they were sent. When it breaks it is made again; what was on it is lost, as raft expects.
+ *
+ * Limits: PEER_QUEUE_BYTES_MAX wait for a peer that does not read; what comes then is dropped.
+ *
+ * Owner: the core thread. */
+#ifndef SERVER_PEER_H
+#define SERVER_PEER_H
+
+#include "server/core.h"
+
+#include "proto/grpc.h"
+
+enum { PEER_QUEUE_BYTES_MAX = 128 << 20 };
+
+struct peers;
+
+struct peers_options {
+    struct grpc_loop *loop;
+    const struct cluster *cluster; /* the peers' URLs are read once */
+    uint64_t member_id;
+    uint32_t max_request_bytes;
+    uint64_t election_ms;
+    void *ctx;
+    void (*receive)(void *ctx, const struct raft_msg *msg);
+    void (*receive_lease)(void *ctx, uint64_t from, const struct core_lease_msg *msg);
+    void (*lost)(void *ctx, uint64_t id);
+};
+
+struct peers *peers_new(const struct peers_options *o);
+void peers_free(struct peers *p);
+/* Errors: as grpc_server_listen(). */
+int peers_listen(struct peers *p, const char *address);
+/* Every heartbeat: streams that a peer has ended are begun again. */
+void peers_tick(struct peers *p);
+/* Dropped when the peer is not connected. Borrowed during the call. */
+void peers_send(struct peers *p, const struct raft_msg *msg);
+void peers_send_lease(struct peers *p, uint64_t to, const struct core_lease_msg *msg);
+/* Peers that are connected now, in the direction from us. */
+uint32_t peers_connected(const struct peers *p);
+
+#endif
