@@ -44,6 +44,7 @@ static void reject_append(struct raft *r, const struct raft_msg *msg)
     m->log_index = msg->log_index;
     m->reject_hint = hint;
     m->log_term = term;
+    m->commit = r->commit;
     m->context = r->round_seen;
     r->round_echoed = r->round_seen;
 }
@@ -136,6 +137,7 @@ void raft__ready_replies(struct raft *r)
     if (r->heartbeat_reply_due || r->round_echoed < r->round_seen) {
         struct raft_msg *m = raft__push(r, RAFT_MSG_HEARTBEAT_REPLY, r->leader);
         m->log_index = durable;
+        m->commit = r->commit;
         m->context = r->round_seen;
         r->heartbeat_reply_due = false;
         r->round_echoed = r->round_seen;

@@ -363,6 +363,11 @@ uint64_t raft_last_index(const struct raft *r)
     return r->log.last_index;
 }
 
+uint64_t raft_persisted_index(const struct raft *r)
+{
+    return r->persisted_index;
+}
+
 enum raft_role raft_role(const struct raft *r)
 {
     return r->role;
@@ -451,6 +456,7 @@ void raft_check(const struct raft *r)
     ASSERT(r->log.base_index <= r->applied);
     ASSERT(r->applied <= r->given);
     ASSERT(r->given <= r->commit);
+    ASSERT(r->given <= r->written_index);
     ASSERT(r->commit <= r->log.last_index);
     ASSERT(r->persisted_index <= r->written_index);
     ASSERT(r->written_index <= r->log.last_index);

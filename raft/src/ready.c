@@ -56,9 +56,12 @@ static void ready_write(struct raft *r, struct raft_ready *ret)
 
 static void ready_committed(struct raft *r, struct raft_ready *ret)
 {
-    if (r->given == r->commit)
+    /* Never ahead of the writes: what the disk has at an index that is given out is then either this
+     * entry or about to be replaced by it. */
+    uint64_t end = r->commit < r->written_index ? r->commit : r->written_index;
+    if (r->given == end)
         return;
-    ret->committed = raft__log_span(&r->log, r->given + 1, r->commit + 1, &ret->committed_count);
+    ret->committed = raft__log_span(&r->log, r->given + 1, end + 1, &ret->committed_count);
     if (ret->committed_count > RAFT_COMMITTED_MAX)
         ret->committed_count = RAFT_COMMITTED_MAX;
     r->given += ret->committed_count;

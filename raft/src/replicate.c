@@ -80,13 +80,20 @@ static void rejected(struct raft *r, struct raft_peer *p, const struct raft_msg 
         return; /* the answer to an earlier probe */
 
     /* The follower's newest entry that may match has log_term; skip all of ours that are newer, as they
-     * cannot be there. One round trip per term instead of one per entry. */
-    uint64_t hint = msg->reject_hint;
-    if (msg->log_term != 0) {
+     * cannot be there: one round trip per term instead of one per entry. What is committed there is
+     * equal to ours; where we do not have the terms in memory any more we go back to it at once. */
+    uint64_t next = msg->reject_hint + 1;
+    if (msg->reject_hint < r->log.base_index) {
+        PROBE(raft_backtrack_below_memory);
+        next = msg->commit + 1;
+    } else if (msg->log_term != 0) {
         uint64_t term;
-        hint = raft__log_newest_not_above(&r->log, hint, msg->log_term, &term);
+        next = raft__log_newest_not_above(&r->log, msg->reject_hint, msg->log_term, &term) + 1;
+        if (next <= r->log.base_index)
+            next = msg->commit + 1;
     }
-    uint64_t next = hint + 1;
+    if (next <= msg->commit)
+        next = msg->commit + 1;
     if (next > msg->log_index)
         next = msg->log_index;
     if (next <= p->match_index)
@@ -110,6 +117,11 @@ void raft__on_heartbeat_reply(struct raft *r, struct raft_peer *p, const struct 
         acknowledged(r, p, msg->log_index);
     p->probe_sent = false;
     p->fetching = false;
+    if (p->state == RAFT_PROGRESS_SNAPSHOT && msg->commit >= p->next_index) {
+        /* It has more than it acknowledged, before a restart perhaps; that may be enough. */
+        PROBE(raft_snapshot_not_needed);
+        raft__peer_probe(p, msg->commit + 1);
+    }
     /* It lacks something that is not on its way, as far as we can see: an empty append finds out. */
     if (msg->log_index < r->log.last_index)
         p->nudge = true;

@@ -72,7 +72,8 @@ static bool reply_is_valid(const struct raft *r, const struct raft_msg *msg)
 {
     if (r->role != RAFT_LEADER || msg->term != r->term)
         return true; /* will not be looked at */
-    return msg->context <= r->round_current && msg->log_index <= r->log.last_index;
+    return msg->context <= r->round_current && msg->log_index <= r->log.last_index &&
+           msg->commit <= r->log.last_index;
 }
 
 /* The sender is of an earlier term: tell it, where that matters, and drop the message. */

@@ -331,7 +331,7 @@ static void relink(struct cluster *c, bool whole)
 /* What the persist thread does: state on disk, behind, then the log is cut. */
 static void flush(struct cluster *c, struct node *n)
 {
-    uint64_t durable = n->disk.start_index + n->disk.entries_count;
+    uint64_t durable = raft_persisted_index(n->raft);
     uint64_t flushed = n->applied < durable ? n->applied : durable;
     if (flushed > n->flushed)
         n->flushed += 1 + rng_below(&c->rng, flushed - n->flushed);

@@ -23,7 +23,8 @@
  *                                a leader also when a majority is silent (check_quorum)
  *
  * Invariants (raft_check() asserts them):
- * 1. applied <= given out <= commit <= last index; persisted <= last index.
+ * 1. applied <= given out <= commit <= last index; persisted <= written <= last index; what is given
+ *    out was given to be written before, or is so in the same raft_ready().
  * 2. Nothing at or below the commit index is ever truncated.
  * 3. A vote, a vote request of our own, or the acknowledgement of an entry leaves this member only
  *    after the term, the vote or the entry it speaks of was reported by raft_persisted().
@@ -100,10 +101,11 @@ enum raft_msg_type {
  *
  *   APPEND            log_index, log_term: the entry before `entries`; commit; context: read round
  *   APPEND_REPLY      log_index: durable and equal to the leader's log up to here; context: newest
- *                     round seen. reject: log_index as asked, and (reject_hint, log_term) is the
- *                     newest entry of the follower that may match
+ *                     round seen. reject: log_index as asked, (reject_hint, log_term) is the
+ *                     newest entry of the follower that may match, commit what it has committed
  *   HEARTBEAT         commit: not above what the follower is known to have; context: read round
- *   HEARTBEAT_REPLY   log_index: as in APPEND_REPLY, 0 = nothing yet under this leader; context
+ *   HEARTBEAT_REPLY   log_index: as in APPEND_REPLY, 0 = nothing yet under this leader; context;
+ *                     commit: of the follower
  *   PRE_VOTE, VOTE    log_index, log_term: the candidate's last entry; transfer: the leader asked
  *                     for this election. The term of PRE_VOTE is the one it would stand for
  *   *VOTE_REPLY       reject
@@ -204,7 +206,8 @@ struct raft_ready {
     struct raft_hard_state hard_state;
     bool hard_state_changed; /* never by a new commit index alone: that rides on the next write */
 
-    /* To apply, in order. They are durable on a majority, perhaps not yet here. */
+    /* To apply, in order. They are durable on a majority, perhaps not yet here, but no entry comes here
+     * before it was in `entries`. */
     const struct raft_entry *committed;
     uint32_t committed_count;
 
@@ -272,6 +275,10 @@ uint64_t raft_leader(const struct raft *r); /* 0 = not known */
 uint64_t raft_term(const struct raft *r);
 uint64_t raft_commit_index(const struct raft *r);
 uint64_t raft_last_index(const struct raft *r);
+/* This member's log, as it is now, is durable up to here. Not the same as the last entry on the disk:
+ * after a change of leader the disk may hold others, which a write under way replaces. State that outlives
+ * a crash (raft_options.applied_index) must not be ahead of this index. */
+uint64_t raft_persisted_index(const struct raft *r);
 enum raft_role raft_role(const struct raft *r);
 /* All voters, this member included, up to `max`; how many. Meaningful at the leader. */
 uint32_t raft_progress(const struct raft *r, struct raft_progress *ret, uint32_t max);
