@@ -409,7 +409,7 @@ void wire_nest_end(struct buf *b, size_t nest);
 
 struct wire_range_response {
     struct wire_header header;
-    struct slice msg; /* for wire_range_kvs() */
+    struct slice msg; /* wire_next_kv(reader of this, WIRE_RANGE_KVS, ...) */
     uint32_t kvs_count;
     bool more;
     int64_t count;

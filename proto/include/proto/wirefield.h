@@ -48,7 +48,8 @@ struct wire_field {
 
 static inline struct wire_reader wire_reader_of(struct slice msg)
 {
-    return (struct wire_reader){msg.data, msg.data + msg.size};
+    /* NULL + 0 is not defined in C. */
+    return (struct wire_reader){msg.data, msg.size == 0 ? msg.data : msg.data + msg.size};
 }
 
 /* Where a varint at `at` ends, or NULL when it is cut off or has more than 64 bits. */
