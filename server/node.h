@@ -38,7 +38,10 @@ struct node {
     struct peers *peers;
 
     uv_loop_t loop; /* the core thread's */
+    struct grpc_loop *gl;
     uv_timer_t tick;
+    uv_timer_t stop_timer;
+    uv_signal_t signals[2];
     uv_check_t turn;       /* core_turn() after the I/O of a round of the loop */
     uv_idle_t again;       /* active while a turn is due */
     uv_poll_t log_written;
@@ -49,7 +52,10 @@ struct node {
     struct worker *workers;
     uint32_t workers_count;
     struct node_thread *threads; /* NULL with io_threads = 0: the worker is on `loop` */
-    bool ready;                  /* said so */
+    struct grpc_server *acceptor; /* hands sockets to the threads */
+    uint32_t next_thread;
+    bool publishing;
+    bool ready; /* our name is on the log: said so */
     bool stopping;
 };
 

@@ -1,7 +1,6 @@
 /* etcdserverpb.Maintenance and Cluster, grpc.health.v1: what operators and probes ask. */
 #include "server/services.h"
 
-#include "server/http_info.h"
 #include "server/node.h"
 
 #include "base/assert.h"
@@ -23,7 +22,7 @@ static void on_status(struct grpc_call *call, struct slice msg)
     core_status(n->core, &s);
     struct wire_header h = worker_header(w, mvcc_revision(n->mvcc));
     uint8_t answer[512], *p = wire_header_put(answer, &h);
-    p = wire_bytes_put(p, 2, SLICE_LITERAL(ETCD_VERSION));
+    p = wire_bytes_put(p, 2, SLICE_LITERAL(CONFIG_ETCD_VERSION));
     p = wire_uint_put(p, 3, node_db_size(n));
     p = wire_uint_put(p, 4, s.leader);
     p = wire_uint_put(p, 5, s.commit_index);
@@ -32,7 +31,7 @@ static void on_status(struct grpc_call *call, struct slice msg)
     if (s.leader == 0)
         p = wire_bytes_put(p, 8, slice_of_string(tv_err_text(TV_NO_LEADER)));
     p = wire_uint_put(p, 9, node_db_size(n));
-    p = wire_bytes_put(p, 11, SLICE_LITERAL("3.7.0"));
+    p = wire_bytes_put(p, 11, SLICE_LITERAL(CONFIG_CLUSTER_VERSION));
     p = wire_uint_put(p, 12, n->config->quota_backend_bytes);
     (void)grpc_reply(call, &(struct slice){answer, (size_t)(p - answer)}, 1);
 }

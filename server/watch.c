@@ -514,6 +514,13 @@ void watch_hub_tick(struct watch_hub *h, uint64_t now_ms, bool leader_lost)
     }
 }
 
+void watch_hub_stop(struct watch_hub *h)
+{
+    LIST_EACH (it, &h->streams)
+        grpc_finish(CONTAINER_OF(it, struct watch_stream, link)->call, tv_err_code(TV_STOPPED),
+                    tv_err_text(TV_STOPPED));
+}
+
 /* --- requests --- */
 
 static void reject(struct watch_stream *s, const char *reason)

@@ -48,6 +48,9 @@ bool watch_hub_work(struct watch_hub *h);
 /* Notify of progress where it is due; close streams that require a leader when there was none for long. */
 void watch_hub_tick(struct watch_hub *h, uint64_t now_ms, bool leader_lost);
 
+/* The server stops: end all streams, so that their clients go elsewhere. */
+void watch_hub_stop(struct watch_hub *h);
+
 /* The ops of etcdserverpb.Watch/Watch; open() makes the stream. */
 void watch_stream_open(struct watch_hub *h, struct grpc_call *call);
 extern const struct grpc_call_ops watch_call_ops;

@@ -283,6 +283,16 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
     w->hub = watch_hub_new(&o);
 }
 
+void worker_drop_answers(struct worker *w)
+{
+    mpsc_begin(&w->answers);
+    struct mpsc_node *it;
+    while ((it = mpsc_pop(&w->answers)) != NULL) {
+        struct request *req = CONTAINER_OF(it, struct request, node);
+        req->answered(w, req);
+    }
+}
+
 void worker_fini(struct worker *w)
 {
     watch_hub_free(w->hub);

@@ -14,6 +14,7 @@
 #include "server/request.h"
 #include "server/watch.h"
 
+#include "base/arena.h"
 #include "base/buf.h"
 
 #include <uv.h>
@@ -23,7 +24,9 @@ struct node;
 struct worker {
     struct node *node;
     uv_loop_t *loop;
+    struct grpc_loop *gl; /* NULL: the core's */
     struct grpc_server *server;
+    struct grpc_method *methods;
     struct watch_hub *hub;
     struct epoch_reader *reader;
     struct buf scratch; /* answers on their way to the transport */
@@ -45,6 +48,8 @@ struct worker {
 };
 
 void worker_init(struct worker *w, struct node *node, uv_loop_t *loop);
+/* At the end, when the core is gone: what it answered is freed unread. */
+void worker_drop_answers(struct worker *w);
 /* All calls are closed and nothing is with the core. */
 void worker_fini(struct worker *w);
 

@@ -1,0 +1,71 @@
+#include "server/http.h"
+
+#include "server/http_info.h"
+#include "server/node.h"
+
+#include "base/mem.h"
+
+/* A page that waits for a linearizable read. */
+struct http_wait {
+    struct http1_exchange *exchange;
+    struct http_status status;
+    struct slice method;
+    struct slice path;
+    struct slice query;
+    uint8_t text[];
+};
+
+static void respond(struct http1_exchange *x, struct slice method, struct slice path,
+                    struct slice query, const struct http_status *st)
+{
+    struct http_answer a;
+    http_info_answer(method, path, query, st, &a);
+    http1_respond(x, a.status, a.content_type, slice_of(a.body, a.body_size));
+}
+
+static void on_barrier(struct worker *w, struct request *req)
+{
+    struct http_wait *wait = req->user;
+    wait->status.linearizable_read_err = req->err;
+    respond(wait->exchange, wait->method, wait->path, wait->query, &wait->status);
+    mem_free(wait);
+    worker_request_free(w, req);
+}
+
+static struct slice keep(uint8_t **at, struct slice s)
+{
+    if (s.size > 0)
+        memcpy(*at, s.data, s.size);
+    struct slice kept = slice_of(*at, s.size);
+    *at += s.size;
+    return kept;
+}
+
+void http_serve(struct http1_exchange *x, const struct http1_request *req, void *arg)
+{
+    struct worker *w = arg;
+    if (!http_info_knows(req->path)) {
+        http1_respond(x, 404, "text/plain; charset=utf-8", SLICE_LITERAL("404 page not found\n"));
+        return;
+    }
+    struct core_status s;
+    core_status(w->node->core, &s);
+    struct http_status st = {.leader = s.leader, .cluster_version_known = s.leader != 0};
+    uint32_t reads = http_info_reads(req->method, req->path, req->query, &st);
+    /* A local read cannot fail: the store is in memory. */
+    if ((reads & HTTP_READ_LINEARIZABLE) == 0) {
+        respond(x, req->method, req->path, req->query, &st);
+        return;
+    }
+    struct http_wait *wait =
+        mem_alloc_zero(sizeof(*wait) + req->method.size + req->path.size + req->query.size);
+    uint8_t *at = wait->text;
+    wait->exchange = x;
+    wait->status = st;
+    wait->method = keep(&at, req->method);
+    wait->path = keep(&at, req->path);
+    wait->query = keep(&at, req->query);
+    struct request *post = worker_request(w, REQUEST_READ_BARRIER, NULL, on_barrier);
+    post->user = wait;
+    worker_post(w, post);
+}

@@ -1,0 +1,29 @@
+/* trivetd: a member of a trivet cluster. */
+#include "server/config.h"
+#include "server/node.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+
+/* Sockets are what this program is made of: take what the system allows. */
+static void raise_open_files_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int main(int argc, char **argv)
+{
+    struct config config;
+    int status = config_load(&config, argc, argv);
+    if (status < 0) {
+        signal(SIGPIPE, SIG_IGN);
+        raise_open_files_limit();
+        status = node_run(&config);
+    }
+    config_fini(&config);
+    return status;
+}

@@ -1,0 +1,738 @@
+#include "server/node.h"
+
+#include "server/http.h"
+#include "server/services.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    FDS_WAITING_MAX = 1024,  /* accepted sockets on their way to a thread; more are closed */
+    DRAIN_PATIENCE_MS = 3000, /* clients may take so long to finish when we stop */
+    WORKER_TICK_MS = 100,
+};
+
+/* An I/O thread: a loop with one worker. */
+struct node_thread {
+    struct node *node;
+    struct worker *worker;
+    uv_thread_t thread;
+    uv_loop_t loop;
+    uv_async_t control; /* sockets to adopt, or time to stop */
+    uv_timer_t tick;
+    uv_mutex_t mutex;
+    int fds[FDS_WAITING_MAX];
+    uint32_t fds_count;
+    bool stop;
+};
+
+static uint64_t now_ms(void)
+{
+    return clock_mono_ns() / 1000000;
+}
+
+uint64_t node_db_size(const struct node *n)
+{
+    struct mvcc_stats s;
+    mvcc_stats(n->mvcc, &s);
+    return s.version_bytes;
+}
+
+/* --- the core's loop --- */
+
+static void on_again(uv_idle_t *idle)
+{
+    (void)idle; /* its being active keeps the loop from blocking before the turn */
+}
+
+static void wake(void *ctx)
+{
+    struct node *n = ctx;
+    if (n->turn_due)
+        return;
+    n->turn_due = true;
+    uv_idle_start(&n->again, on_again);
+}
+
+static void on_turn(uv_check_t *check)
+{
+    struct node *n = check->data;
+    if (!n->turn_due)
+        return;
+    n->turn_due = false;
+    core_turn(n->core, now_ms());
+    if (!n->turn_due)
+        uv_idle_stop(&n->again);
+}
+
+static void on_log_written(uv_poll_t *poll, int status, int events)
+{
+    struct node *n = poll->data;
+    (void)status;
+    (void)events;
+    wal_poll(n->wal);
+}
+
+static void on_wal_done(void *ctx, uint64_t seq)
+{
+    struct node *n = ctx;
+    core_log_written(n->core, seq);
+    wake(n);
+}
+
+static void on_requests_in(uv_async_t *a)
+{
+    struct node *n = a->data;
+    mpsc_begin(&n->requests);
+    struct mpsc_node *it;
+    while ((it = mpsc_pop(&n->requests)) != NULL)
+        core_submit(n->core, CONTAINER_OF(it, struct request, node));
+}
+
+static void publish_self(struct node *n);
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct node *n = timer->data;
+    core_tick(n->core, now_ms());
+    peers_tick(n->peers);
+    if (n->threads == NULL)
+        worker_tick(&n->workers[0], now_ms());
+    publish_self(n);
+}
+
+/* --- what the core asks of the world --- */
+
+static void env_send(void *ctx, const struct raft_msg *msg)
+{
+    peers_send(((struct node *)ctx)->peers, msg);
+}
+
+static void env_send_lease(void *ctx, uint64_t to, const struct core_lease_msg *msg)
+{
+    peers_send_lease(((struct node *)ctx)->peers, to, msg);
+}
+
+static void env_answer(void *ctx, struct request *req)
+{
+    (void)ctx;
+    if (req->worker == NULL)
+        req->answered(NULL, req); /* the node's own */
+    else
+        worker_answer(req);
+}
+
+static void env_published(void *ctx)
+{
+    struct node *n = ctx;
+    for (uint32_t i = 0; i < n->workers_count; i++)
+        worker_publish(&n->workers[i]);
+}
+
+/* --- what the peers bring --- */
+
+static void on_peer_msg(void *ctx, const struct raft_msg *msg)
+{
+    struct node *n = ctx;
+    core_receive(n->core, msg);
+    wake(n);
+}
+
+static void on_peer_lease(void *ctx, uint64_t from, const struct core_lease_msg *msg)
+{
+    struct node *n = ctx;
+    core_receive_lease(n->core, from, msg);
+    wake(n);
+}
+
+static void on_peer_lost(void *ctx, uint64_t id)
+{
+    struct node *n = ctx;
+    core_peer_lost(n->core, id);
+    wake(n);
+}
+
+/* --- telling the cluster who we are --- */
+
+static void log_ready(struct node *n)
+{
+    char urls[2048];
+    urls_join(&n->config->advertise_client_urls, "", urls, sizeof(urls));
+    log_info("published local member to cluster through raft",
+             LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id),
+             LOG_STR("client-urls", urls));
+    log_info("ready to serve client requests");
+    for (uint32_t i = 0; i < n->config->listen_client_urls.count; i++)
+        log_info("serving client traffic insecurely; this is strongly discouraged!",
+                 LOG_STR("address", url_address(n->config->listen_client_urls.items[i])));
+}
+
+static void on_self_published(struct worker *w, struct request *req)
+{
+    (void)w;
+    struct node *n = req->user;
+    n->publishing = false;
+    if (req->err == 0 && !n->ready) {
+        n->ready = true;
+        log_ready(n);
+    }
+    bref_unref(req->payload);
+    bref_unref(req->reply);
+    mem_free(req);
+}
+
+/* Once there is a leader: our name and client URLs go on the log; again until it worked. */
+static void publish_self(struct node *n)
+{
+    struct core_status s;
+    core_status(n->core, &s);
+    if (n->ready || n->publishing || n->stopping || s.leader == 0)
+        return;
+    n->publishing = true;
+    const struct urls *urls = &n->config->advertise_client_urls;
+    struct wire_member_attr attr = {.member_id = n->member_id,
+                                    .name = slice_of_string(n->config->name),
+                                    .client_urls_count = urls->count};
+    for (uint32_t i = 0; i < urls->count; i++)
+        attr.client_urls[i] = slice_of_string(urls->items[i]);
+    struct bref *body = bref_new(wire_member_attr_size(&attr));
+    wire_member_attr_put(body->data, &attr);
+    struct slice bytes = slice_of(body->data, body->capacity_bytes);
+
+    struct request *req = mem_alloc_zero(sizeof(*req));
+    list_init(&req->link);
+    req->kind = REQUEST_PROPOSE;
+    req->answered = on_self_published;
+    req->user = n;
+    req->id = core_next_request_id(n->core);
+    req->payload_size = (uint32_t)wire_raft_request_size(WIRE_RAFT_MEMBER_ATTR_SET, req->id, bytes);
+    req->payload = bref_new(req->payload_size);
+    wire_raft_request_put(req->payload->data, WIRE_RAFT_MEMBER_ATTR_SET, req->id, bytes);
+    bref_unref(body);
+    core_submit(n->core, req);
+}
+
+/* --- start: the disk --- */
+
+/* A start that cannot go on: said in one line, exit status 1. */
+static int refuse(const char *what, const char *why)
+{
+    log_write(LOG_FATAL, __FILE__, __LINE__, what,
+              (struct log_field[]){LOG_STR("error", why)}, 1);
+    return TV_EINVAL;
+}
+
+static int make_dir(const char *path)
+{
+    char text[512];
+    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+        return 0;
+    snprintf(text, sizeof(text), "cannot create directory %s: %s", path, strerror(errno));
+    return refuse("cannot access data directory", text);
+}
+
+static int choose_dirs(const struct config *c, char *wal_dir, char *lsm_dir, size_t size)
+{
+    char member[4096], etcd_db[4200];
+    snprintf(member, sizeof(member), "%s/member", c->data_dir);
+    snprintf(etcd_db, sizeof(etcd_db), "%s/snap/db", member);
+    if (access(etcd_db, F_OK) == 0)
+        return refuse("the data directory belongs to etcd", etcd_db);
+    snprintf(lsm_dir, size, "%s/lsm", member);
+    if (c->wal_dir[0] != '\0')
+        snprintf(wal_dir, size, "%s", c->wal_dir);
+    else
+        snprintf(wal_dir, size, "%s/wal", member);
+    int err = make_dir(c->data_dir);
+    return err != 0 ? err : make_dir(member);
+}
+
+/* Who we are: from the flags at the first start, from the store afterwards. */
+static int load_members(struct node *n)
+{
+    char err_text[512];
+    const struct config *c = n->config;
+    struct buf stored;
+    buf_init(&stored, 16 << 20);
+    int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &n->cluster, err_text,
+                                   sizeof(err_text));
+    if (err != 0)
+        return refuse("failed to start etcd", err_text);
+    const struct cluster_member *self = cluster_find_name(&n->cluster, c->name);
+    if (self == NULL) {
+        snprintf(err_text, sizeof(err_text),
+                 "couldn't find local name \"%s\" in the initial cluster configuration", c->name);
+        return refuse("failed to start etcd", err_text);
+    }
+    n->member_id = self->id;
+    n->cluster_id = n->cluster.id;
+    if (lsm_get(n->lsm, SLICE_LITERAL("members"), &stored) == 0) {
+        struct cluster from_store;
+        err = cluster_decode(buf_slice(&stored), &from_store);
+        if (err != 0)
+            err = refuse("the stored membership is damaged", c->data_dir);
+        else if (from_store.id != n->cluster_id || cluster_find(&from_store, n->member_id) == NULL)
+            err = refuse("the data directory belongs to another cluster or member", c->data_dir);
+        cluster_fini(&n->cluster);
+        n->cluster = from_store;
+    } else {
+        struct persist_meta *metas = NULL;
+        cluster_encode(&n->cluster, &stored);
+        persist_meta_put(&metas, SLICE_LITERAL("members"), buf_slice(&stored));
+        lsm_put(n->lsm, metas);
+    }
+    buf_fini(&stored);
+    return err;
+}
+
+struct replayed {
+    uint64_t applied_index;
+    struct raft_entry *entries; /* behind applied_index */
+    uint32_t count;
+    uint32_t capacity;
+    struct raft_hard_state hard_state;
+};
+
+static int on_replayed_entry(void *ctx, const struct wal_entry *e)
+{
+    struct replayed *r = ctx;
+    if (e->log_index <= r->applied_index)
+        return 0;
+    /* A lower index replaces what was there from it on. */
+    while (r->count > 0 && r->entries[r->count - 1].log_index >= e->log_index)
+        bref_unref(r->entries[--r->count].owner);
+    if (r->count == r->capacity) {
+        r->capacity = r->capacity == 0 ? 1024 : r->capacity * 2;
+        r->entries = mem_realloc(r->entries, r->capacity * sizeof(*r->entries));
+    }
+    r->entries[r->count++] = (struct raft_entry){.term = e->term,
+                                                 .log_index = e->log_index,
+                                                 .type = (enum raft_entry_type)e->type,
+                                                 .data = e->data,
+                                                 .owner = e->owner == NULL ? NULL
+                                                                           : bref_ref(e->owner)};
+    return 0;
+}
+
+static void on_replayed_hard_state(void *ctx, const struct wal_hard_state *hs)
+{
+    struct replayed *r = ctx;
+    r->hard_state =
+        (struct raft_hard_state){.term = hs->term, .vote = hs->vote, .commit = hs->commit};
+}
+
+static int open_log(struct node *n, const char *dir, struct replayed *r)
+{
+    char err_text[512];
+    int err = disk_open(n->config->wal_io, dir, &n->disk, err_text, sizeof(err_text));
+    if (err != 0)
+        return refuse("cannot open the write-ahead log's directory", err_text);
+    log_info("write-ahead log", LOG_STR("path", dir), LOG_STR("method", disk_describe(n->disk)));
+    struct wal_options o;
+    wal_options_init(&o);
+    o.disk = n->disk;
+    o.cluster_id = n->cluster_id;
+    o.member_id = n->member_id;
+    o.payload_from_index = r->applied_index + 1;
+    struct wal_replay replay = {
+        .ctx = r, .entry = on_replayed_entry, .hard_state = on_replayed_hard_state};
+    err = wal_open(&o, &replay, &n->wal, err_text, sizeof(err_text));
+    if (err != 0)
+        return refuse("cannot open the write-ahead log", err_text);
+    if (r->hard_state.commit < r->applied_index)
+        r->hard_state.commit = r->applied_index;
+    return 0;
+}
+
+static void on_loaded_lease(void *ctx, int64_t id, int64_t granted_ttl)
+{
+    int64_t granted;
+    (void)lessor_grant(((struct node *)ctx)->lessor, id, granted_ttl, now_ms(), &granted);
+}
+
+/* Which keys hang on which lease is not stored: the keys say it. */
+static void attach_keys(struct node *n)
+{
+    if (lessor_count(n->lessor) == 0)
+        return;
+    struct mvcc_iter it;
+    mvcc_iter_init(&it, n->mvcc, SLICE_LITERAL("\0"), SLICE_LITERAL("\0"), 0);
+    const struct mvcc_version *v;
+    while ((v = mvcc_iter_next(&it)) != NULL) {
+        int64_t lease = mvcc_version_lease(v);
+        if (lease != 0)
+            lessor_attach(n->lessor, lease, mvcc_version_key(v));
+    }
+}
+
+static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta)
+{
+    char err_text[512];
+    uint64_t began = clock_mono_ns();
+    int err = lsm_open(dir, NULL, &n->lsm, err_text, sizeof(err_text));
+    if (err != 0)
+        return refuse("cannot open the store", err_text);
+    n->mvcc = mvcc_new(NULL);
+    n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
+    err = lsm_load(n->lsm, n->mvcc, 0, ret_meta, on_loaded_lease, n, err_text, sizeof(err_text));
+    if (err != 0)
+        return refuse("cannot load the store", err_text);
+    attach_keys(n);
+    struct mvcc_stats s;
+    mvcc_stats(n->mvcc, &s);
+    log_info("loaded the store", LOG_UINT("keys", s.keys), LOG_INT("revision", ret_meta->revision),
+             LOG_UINT("applied-index", ret_meta->applied_index),
+             LOG_UINT("took-ms", (clock_mono_ns() - began) / 1000000));
+    return 0;
+}
+
+static void start_core(struct node *n, const struct lsm_meta *meta, const struct replayed *r)
+{
+    struct persist_options po;
+    persist_options_init(&po);
+    po.lsm = n->lsm;
+    po.mvcc = n->mvcc;
+    n->persist = persist_new(&po);
+    applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, n->member_id);
+    struct core_options o = {
+        .cluster = &n->cluster,
+        .member_id = n->member_id,
+        .mvcc = n->mvcc,
+        .wal = n->wal,
+        .persist = n->persist,
+        .applier = &n->applier,
+        .env = {.ctx = n,
+                .send = env_send,
+                .send_lease = env_send_lease,
+                .answer = env_answer,
+                .published = env_published,
+                .wake = wake},
+        .heartbeat_ms = n->config->heartbeat_ms,
+        .election_ms = n->config->election_ms,
+        .pre_vote = n->config->pre_vote,
+        .seed = rng_seed_from_os(),
+        .id_seed = (uint64_t)clock_wall_us(),
+        .snapshot_count = n->config->snapshot_count,
+        .hard_state = r->hard_state,
+        .applied_index = meta->applied_index,
+        .applied_term = meta->applied_term,
+        .entries = r->entries,
+        .entries_count = r->count,
+    };
+    n->core = core_new(&o);
+    wal_set_done(n->wal, on_wal_done, n);
+}
+
+static int open_data(struct node *n)
+{
+    char wal_dir[4200], lsm_dir[4200];
+    struct lsm_meta meta;
+    int err = choose_dirs(n->config, wal_dir, lsm_dir, sizeof(wal_dir));
+    if (err == 0)
+        err = open_store(n, lsm_dir, &meta);
+    if (err == 0)
+        err = load_members(n);
+    if (err != 0)
+        return err;
+    struct replayed r = {.applied_index = meta.applied_index};
+    err = open_log(n, wal_dir, &r);
+    if (err == 0)
+        start_core(n, &meta, &r);
+    for (uint32_t i = 0; i < r.count; i++)
+        bref_unref(r.entries[i].owner);
+    mem_free(r.entries);
+    return err;
+}
+
+/* --- start: sockets and threads --- */
+
+static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop *gl)
+{
+    const struct config *c = w->node->config;
+    struct grpc_server_options o;
+    grpc_server_options_init(&o);
+    /* etcd's allowance for what surrounds a request. */
+    o.recv_message_bytes_max = c->max_request_bytes + (512u << 10);
+    o.concurrent_streams_max = c->max_concurrent_streams;
+    o.keepalive_min_time_ms = c->keepalive_min_time_ms;
+    o.keepalive_interval_ms = c->keepalive_interval_ms;
+    o.keepalive_timeout_ms = c->keepalive_timeout_ms;
+    o.http1 = http_serve;
+    o.http1_arg = w;
+    uint32_t count;
+    w->methods = services_table(w, &count);
+    return grpc_server_new(gl, &o, w->methods, count);
+}
+
+static int listen_all(const struct urls *urls, struct peers *peers, struct grpc_server *clients)
+{
+    for (uint32_t i = 0; i < urls->count; i++) {
+        const char *address = url_address(urls->items[i]);
+        int err = peers != NULL ? peers_listen(peers, address)
+                                : grpc_server_listen(clients, address, NULL);
+        if (err == 0)
+            continue;
+        char text[600];
+        snprintf(text, sizeof(text), "listen tcp %s: %s", address,
+                 err == TV_EBUSY ? "bind: address already in use" : tv_err_text(err));
+        return refuse("failed to start etcd", text);
+    }
+    return 0;
+}
+
+static void on_control(uv_async_t *a)
+{
+    struct node_thread *t = a->data;
+    uv_mutex_lock(&t->mutex);
+    int fds[FDS_WAITING_MAX];
+    uint32_t count = t->fds_count;
+    memcpy(fds, t->fds, count * sizeof(fds[0]));
+    t->fds_count = 0;
+    bool stop = t->stop;
+    uv_mutex_unlock(&t->mutex);
+    for (uint32_t i = 0; i < count; i++)
+        (void)grpc_server_adopt(t->worker->server, fds[i]);
+    if (stop)
+        uv_stop(&t->loop);
+}
+
+static void on_thread_tick(uv_timer_t *timer)
+{
+    struct node_thread *t = timer->data;
+    worker_tick(t->worker, now_ms());
+}
+
+static void close_handle(uv_handle_t *h, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(h))
+        uv_close(h, NULL);
+}
+
+static void run_thread(void *arg)
+{
+    struct node_thread *t = arg;
+    uv_run(&t->loop, UV_RUN_DEFAULT);
+}
+
+static void accept_to_thread(void *arg, int fd)
+{
+    struct node *n = arg;
+    struct node_thread *t = &n->threads[n->next_thread++ % n->workers_count];
+    uv_mutex_lock(&t->mutex);
+    bool room = t->fds_count < FDS_WAITING_MAX;
+    if (room)
+        t->fds[t->fds_count++] = fd;
+    uv_mutex_unlock(&t->mutex);
+    if (room)
+        uv_async_send(&t->control);
+    else
+        close(fd);
+}
+
+static void start_threads(struct node *n)
+{
+    n->threads = mem_alloc_zero(n->workers_count * sizeof(*n->threads));
+    for (uint32_t i = 0; i < n->workers_count; i++) {
+        struct node_thread *t = &n->threads[i];
+        t->node = n;
+        t->worker = &n->workers[i];
+        uv_loop_init(&t->loop);
+        uv_mutex_init(&t->mutex);
+        uv_async_init(&t->loop, &t->control, on_control);
+        uv_timer_init(&t->loop, &t->tick);
+        t->control.data = t;
+        t->tick.data = t;
+        worker_init(t->worker, n, &t->loop);
+        t->worker->gl = grpc_loop_new(&t->loop);
+        t->worker->server = new_client_server(t->worker, t->worker->gl);
+        uv_timer_start(&t->tick, on_thread_tick, WORKER_TICK_MS, WORKER_TICK_MS);
+    }
+    for (uint32_t i = 0; i < n->workers_count; i++)
+        uv_thread_create(&n->threads[i].thread, run_thread, &n->threads[i]);
+}
+
+static int start_clients(struct node *n)
+{
+    n->workers_count = n->config->io_threads == 0 ? 1 : n->config->io_threads;
+    n->workers = mem_alloc_zero(n->workers_count * sizeof(*n->workers));
+    if (n->config->io_threads == 0) {
+        struct worker *w = &n->workers[0];
+        worker_init(w, n, &n->loop);
+        w->server = new_client_server(w, n->gl);
+        return listen_all(&n->config->listen_client_urls, NULL, w->server);
+    }
+    start_threads(n);
+    struct grpc_server_options o;
+    grpc_server_options_init(&o);
+    n->acceptor = grpc_server_new(n->gl, &o, NULL, 0);
+    grpc_server_set_accept(n->acceptor, accept_to_thread, n);
+    return listen_all(&n->config->listen_client_urls, NULL, n->acceptor);
+}
+
+static int start_peers(struct node *n)
+{
+    struct peers_options o = {.loop = n->gl,
+                              .cluster = &n->cluster,
+                              .member_id = n->member_id,
+                              .max_request_bytes = n->config->max_request_bytes,
+                              .election_ms = n->config->election_ms,
+                              .ctx = n,
+                              .receive = on_peer_msg,
+                              .receive_lease = on_peer_lease,
+                              .lost = on_peer_lost};
+    n->peers = peers_new(&o);
+    return listen_all(&n->config->listen_peer_urls, n->peers, NULL);
+}
+
+/* --- stop --- */
+
+static void on_stop_timer(uv_timer_t *timer)
+{
+    struct node *n = timer->data;
+    uv_stop(&n->loop);
+}
+
+static void on_drained(struct grpc_server *s, void *arg)
+{
+    struct node *n = arg;
+    (void)s;
+    uv_stop(&n->loop);
+}
+
+/* Hand leadership over first, so that the cluster goes on without waiting for an election; tell the
+ * clients to go elsewhere; stop when they have gone, or after a while. */
+static void on_signal(uv_signal_t *sig, int number)
+{
+    struct node *n = sig->data;
+    if (n->stopping) {
+        uv_stop(&n->loop);
+        return;
+    }
+    n->stopping = true;
+    log_info("received signal; shutting down", LOG_STR("signal", strsignal(number)));
+    if (core_hand_over(n->core))
+        wake(n);
+    uv_timer_start(&n->stop_timer, on_stop_timer, DRAIN_PATIENCE_MS, 0);
+    if (n->threads == NULL) {
+        watch_hub_stop(n->workers[0].hub);
+        grpc_server_drain(n->workers[0].server, on_drained, n);
+    }
+}
+
+static void stop_thread(struct node_thread *t)
+{
+    uv_mutex_lock(&t->mutex);
+    t->stop = true;
+    uv_mutex_unlock(&t->mutex);
+    uv_async_send(&t->control);
+    uv_thread_join(&t->thread);
+}
+
+static void finish_loop(uv_loop_t *loop)
+{
+    uv_walk(loop, close_handle, NULL);
+    uv_run(loop, UV_RUN_DEFAULT);
+    uv_loop_close(loop);
+}
+
+/* The order matters: no call may be open when the core goes, no request with the core when the workers
+ * go, nothing may be written when the log goes; RocksDB last, with all that was applied. */
+static void stop(struct node *n)
+{
+    for (uint32_t i = 0; n->threads != NULL && i < n->workers_count; i++)
+        stop_thread(&n->threads[i]);
+    for (uint32_t i = 0; i < n->workers_count; i++)
+        grpc_server_free(n->workers[i].server);
+    if (n->acceptor != NULL)
+        grpc_server_free(n->acceptor);
+    peers_free(n->peers);
+    on_requests_in(&n->requests_in);
+    wal_flush(n->wal);
+    core_free(n->core);
+    for (uint32_t i = 0; i < n->workers_count; i++) {
+        struct worker *w = &n->workers[i];
+        worker_drop_answers(w);
+        worker_fini(w);
+        mem_free(w->methods);
+        if (n->threads != NULL) {
+            grpc_loop_free(w->gl);
+            finish_loop(&n->threads[i].loop);
+            uv_mutex_destroy(&n->threads[i].mutex);
+        }
+    }
+    grpc_loop_free(n->gl);
+    finish_loop(&n->loop);
+    wal_close(n->wal);
+    disk_close(n->disk);
+    persist_free(n->persist);
+    lsm_close(n->lsm);
+    applier_fini(&n->applier);
+    lessor_free(n->lessor);
+    mvcc_free(n->mvcc);
+    cluster_fini(&n->cluster);
+    mem_free(n->threads);
+    mem_free(n->workers);
+}
+
+/* --- run --- */
+
+static void init_handle(void *handle, struct node *n)
+{
+    ((uv_handle_t *)handle)->data = n;
+}
+
+static void start_loop(struct node *n)
+{
+    uv_timer_init(&n->loop, &n->tick);
+    uv_timer_init(&n->loop, &n->stop_timer);
+    uv_check_init(&n->loop, &n->turn);
+    uv_idle_init(&n->loop, &n->again);
+    uv_async_init(&n->loop, &n->requests_in, on_requests_in);
+    uv_poll_init(&n->loop, &n->log_written, wal_fd(n->wal));
+    init_handle(&n->tick, n);
+    init_handle(&n->stop_timer, n);
+    init_handle(&n->turn, n);
+    init_handle(&n->requests_in, n);
+    init_handle(&n->log_written, n);
+    uv_check_start(&n->turn, on_turn);
+    uv_poll_start(&n->log_written, UV_READABLE, on_log_written);
+    uv_timer_start(&n->tick, on_tick, n->config->heartbeat_ms, n->config->heartbeat_ms);
+    for (int i = 0; i < 2; i++) {
+        uv_signal_init(&n->loop, &n->signals[i]);
+        init_handle(&n->signals[i], n);
+        uv_signal_start(&n->signals[i], on_signal, i == 0 ? SIGTERM : SIGINT);
+    }
+}
+
+int node_run(const struct config *config)
+{
+    struct node *n = mem_alloc_zero(sizeof(*n));
+    n->config = config;
+    mpsc_init(&n->requests);
+    uv_loop_init(&n->loop);
+    n->gl = grpc_loop_new(&n->loop);
+    if (open_data(n) != 0)
+        return 1; /* said already; the process ends */
+    start_loop(n);
+    if (start_peers(n) != 0 || start_clients(n) != 0)
+        return 1;
+    log_info("started trivet", LOG_STR("name", config->name), LOG_HEX("local-member-id", n->member_id),
+             LOG_HEX("cluster-id", n->cluster_id), LOG_UINT("io-threads", config->io_threads));
+    wake(n);
+    uv_run(&n->loop, UV_RUN_DEFAULT);
+    stop(n);
+    mem_free(n);
+    log_info("stopped");
+    return 0;
+}
