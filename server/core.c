@@ -1,8 +1,8 @@
 /* The node's loop of logic. One turn, in order:
  *
  *   requests -> raft_propose / raft_read_index
- *   raft_ready -> messages to peers, ONE append to the log, committed entries to apply
- *   wal_submit -> the disk works while the network does
+ *   raft_ready -> messages to peers, ONE append to the log, which the disk begins to write
+ *   committed entries are applied while the disk and the network work
  *   mvcc_publish -> one store-release makes the batch visible; answers go back to the workers
  *
  * The leader's own log write runs beside replication: nothing here waits for the disk.
@@ -24,6 +24,7 @@ enum {
     PROPOSE_BATCH_MAX = 1024,
     SCRUB_SLICE_VERSIONS = 512,
     LEASE_REVOKES_PENDING_MAX = 16,
+    LOG_KEEP_BYTES = 256 << 20,
     READ_RETRY_MS = 500, /* as etcd: a read index that is not confirmed is asked for again */
 };
 
@@ -498,8 +499,10 @@ static void drain_raft(struct core *c)
         note_role(c);
         for (uint32_t i = 0; i < rd.msgs_count; i++)
             c->o.env.send(c->o.env.ctx, &rd.msgs[i]);
-        if (rd.persist_seq != 0)
+        if (rd.persist_seq != 0) {
             write_log(c, &rd);
+            wal_submit(c->o.wal); /* the disk works while we apply */
+        }
         apply_committed(c, rd.committed, rd.committed_count);
         confirm_reads(c, rd.reads, rd.reads_count);
         raft_ready_done(c->raft);
@@ -546,7 +549,6 @@ void core_turn(struct core *c, uint64_t now_ms)
     propose_waiting(c);
     ask_read_index(c);
     drain_raft(c);
-    wal_submit(c->o.wal);
     submit_persist(c);
     serve_reads(c);
     scrub(c);
@@ -635,12 +637,19 @@ static void revoke_expired(struct core *c)
     }
 }
 
-/* The log is kept as long as RocksDB needs it for a restart, and longer for followers that are behind. */
+/* Entries that RocksDB holds are kept for members that were away, a quarter at a time dropped when
+ * the log takes more than its share of the disk; the newest snapshot_count are always kept. */
 static void cut_log(struct core *c)
 {
     uint64_t flushed = persist_flushed_index(c->o.persist);
-    if (flushed > c->o.snapshot_count)
-        wal_cut(c->o.wal, flushed - c->o.snapshot_count);
+    uint64_t first = wal_first_index(c->o.wal);
+    uint64_t last = wal_last_index(c->o.wal);
+    if (wal_size_bytes(c->o.wal) <= LOG_KEEP_BYTES || flushed <= c->o.snapshot_count)
+        return;
+    uint64_t quarter = first + (last - first) / 4;
+    uint64_t spare = flushed - c->o.snapshot_count;
+    if (spare >= first)
+        wal_cut(c->o.wal, spare < quarter ? spare : quarter);
 }
 
 void core_tick(struct core *c, uint64_t now_ms)
