@@ -7,7 +7,8 @@
  *   mvcc_history.c  the log of changes in revision order
  *   mvcc_scrub.c    compaction, pins, garbage
  *   mvcc_load.c     filling the store from disk
- *   mvcc_hash.c     etcd's HashKV */
+ *   mvcc_hash.c     etcd's HashKV
+ *   mvcc_check.c    all invariants, for tests */
 #ifndef STORAGE_MVCC_INTERNAL_H
 #define STORAGE_MVCC_INTERNAL_H
 

@@ -53,6 +53,14 @@ void mvcc_pin_release(struct mvcc *m, struct mvcc_pin *pin)
     pthread_mutex_unlock(&m->pins_lock);
 }
 
+uint32_t mvcc_pins_count(struct mvcc *m)
+{
+    pthread_mutex_lock(&m->pins_lock);
+    uint32_t count = m->pins_count;
+    pthread_mutex_unlock(&m->pins_lock);
+    return count;
+}
+
 /* The lowest pin or `rev`, whichever is lower. When a reader is at the list just now, nothing may go:
  * the writer does not wait for it. */
 static int64_t pins_min(struct mvcc *m, int64_t rev)

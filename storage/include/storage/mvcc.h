@@ -248,6 +248,9 @@ void mvcc_pin_move(struct mvcc_pin *pin, int64_t rev);
 /* Thread: any, section or not. */
 void mvcc_pin_release(struct mvcc *m, struct mvcc_pin *pin);
 
+/* Thread: any. How many are taken now. */
+uint32_t mvcc_pins_count(struct mvcc *m);
+
 /* --- history: every change in order, for watchers, the persist thread and the hash --- */
 
 /* Lives within one section. */
@@ -305,5 +308,9 @@ int mvcc_load_add(struct mvcc *m, struct mvcc_version *v);
 void mvcc_load_end(struct mvcc *m, int64_t revision, int64_t compacted);
 /* Instead of mvcc_load_end(): forget what was added, keep the old contents. */
 void mvcc_load_abort(struct mvcc *m);
+
+/* Verify the invariants of the whole store by ASSERT, for tests: it looks at everything.
+ * Thread: writer, not inside a transaction. */
+void mvcc_check(const struct mvcc *m);
 
 #endif
