@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ACCOUNTS = 600, TOTAL = ACCOUNTS * 2, TXNS = 20000, READERS = 3 };
+enum { ACCOUNTS = 600, TOTAL = ACCOUNTS * 2, TXNS = 60000, READERS = 3 };
 
 static struct mvcc *m;
 static _Atomic bool stop;
