@@ -1,0 +1,282 @@
+"""Nodes of trivet or of etcd on 127.0.0.1, for tests: started, stopped, killed, paused.
+
+    with Cluster("trivet", size=3) as cluster:
+        cluster.start()                 # waits until every node serves
+        cluster.kill(0)                 # kill -9
+        cluster.start_node(0)
+        cluster.wait_healthy([0])
+
+Nothing is left behind: data goes to a temporary folder that is deleted (kept when a test failed and
+said keep()), and a node dies with the process that started it, however that ends.
+"""
+
+import atexit
+import ctypes
+import http.client
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+TOOLS = os.path.join(ROOT, ".dev", "tools", "bin")
+ETCDCTL = os.path.join(TOOLS, "etcdctl")
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent():
+    """For preexec_fn: the child is killed when the thread that started it ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class ClusterError(Exception):
+    """A node did not do what was asked of it; the message has the end of its log."""
+
+
+def build_dir():
+    """The build whose trivetd is tested; TRIVET_BUILD names another, a sanitizer's for instance."""
+    return os.path.join(ROOT, os.environ.get("TRIVET_BUILD", "build"))
+
+
+def binary(kind):
+    if kind == "etcd":
+        return os.path.join(TOOLS, "etcd")
+    return os.path.join(build_dir(), "server", "trivetd")
+
+
+def available(kind):
+    return os.access(binary(kind), os.X_OK)
+
+
+def free_ports(count):
+    """Ports free now, below the range from which the kernel takes those of outgoing connections."""
+    chosen = []
+    source = random.SystemRandom()
+    while len(chosen) < count:
+        port = source.randrange(14000, 32000)
+        if port in chosen:
+            continue
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        chosen.append(port)
+    return chosen
+
+
+def http_get(port, path, timeout=5):
+    """(status, body), or None when nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+class Node:
+    """One process, its ports and its data."""
+
+    def __init__(self, cluster, index):
+        self.cluster = cluster
+        self.index = index
+        self.name = "n%d" % index
+        self.client_port, self.peer_port = free_ports(2)
+        self.data_dir = os.path.join(cluster.dir, self.name)
+        self.log_path = os.path.join(cluster.dir, self.name + ".log")
+        self.process = None
+
+    def endpoint(self):
+        return "127.0.0.1:%d" % self.client_port
+
+    def command(self):
+        client = "http://127.0.0.1:%d" % self.client_port
+        peer = "http://127.0.0.1:%d" % self.peer_port
+        args = [binary(self.cluster.kind), "--name", self.name, "--data-dir", self.data_dir,
+                "--listen-client-urls", client, "--advertise-client-urls", client,
+                "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                "--initial-cluster", self.cluster.initial_cluster(),
+                "--initial-cluster-token", "test-" + os.path.basename(self.cluster.dir),
+                "--initial-cluster-state", "new"]
+        return args + self.cluster.flags
+
+    def start(self):
+        assert self.process is None
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                preexec_fn=die_with_parent, env=self.cluster.environment())
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, timeout):
+        """The exit status; negative = a signal."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise ClusterError("%s did not end within %d s\n%s" %
+                               (self.name, timeout, self.log_tail())) from None
+        self.process = None
+        return status
+
+    def healthy(self, timeout=5):
+        answer = http_get(self.client_port, "/health", timeout)
+        return answer is not None and '"health":"true"' in answer[1].replace(" ", "")
+
+    def log_tail(self, lines=15):
+        try:
+            with open(self.log_path, "rb") as log:
+                return b"\n".join(log.read().splitlines()[-lines:]).decode(errors="replace")
+        except OSError:
+            return "(no log)"
+
+    def rss_bytes(self):
+        with open("/proc/%d/statm" % self.process.pid) as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Cluster:
+    def __init__(self, kind, size=3, flags=(), heartbeat_ms=100, election_ms=1000):
+        self.kind = kind
+        self.flags = ["--heartbeat-interval", str(heartbeat_ms),
+                      "--election-timeout", str(election_ms)] + list(flags)
+        self.dir = tempfile.mkdtemp(prefix="trivet-test-", dir=os.environ.get("TRIVET_TEST_DIR"))
+        self.kept = False
+        self.nodes = [Node(self, i) for i in range(size)]
+        atexit.register(self.close)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None and kind is not KeyboardInterrupt:
+            self.keep()
+        self.close()
+
+    def environment(self):
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCD_", "ETCDCTL_"))}
+        env.setdefault("ASAN_OPTIONS", "abort_on_error=1:detect_leaks=0")
+        env.setdefault("UBSAN_OPTIONS", "halt_on_error=1:abort_on_error=1:print_stacktrace=1")
+        env.setdefault("TSAN_OPTIONS", "halt_on_error=1:abort_on_error=1")
+        return env
+
+    def initial_cluster(self):
+        return ",".join("%s=http://127.0.0.1:%d" % (n.name, n.peer_port) for n in self.nodes)
+
+    def endpoints(self):
+        return ",".join(n.endpoint() for n in self.nodes)
+
+    def start(self, timeout=60):
+        for node in self.nodes:
+            node.start()
+        self.wait_healthy(timeout=timeout)
+
+    def start_node(self, index):
+        self.nodes[index].start()
+
+    def wait_healthy(self, indices=None, timeout=60):
+        """Until each says so itself: it knows a leader and can serve a linearizable read."""
+        deadline = time.monotonic() + timeout
+        for node in [self.nodes[i] for i in indices] if indices is not None else self.nodes:
+            while not node.healthy():
+                if not node.running():
+                    raise ClusterError("%s ended by itself with %s\n%s" % (
+                        node.name, node.process.returncode, node.log_tail()))
+                if time.monotonic() > deadline:
+                    raise ClusterError("%s is not healthy after %d s\n%s" %
+                                       (node.name, timeout, node.log_tail()))
+                time.sleep(0.05)
+
+    def kill(self, *indices):
+        """kill -9, all at once."""
+        for i in indices:
+            self.nodes[i].send(signal.SIGKILL)
+        for i in indices:
+            status = self.nodes[i].wait(10)
+            if status != -signal.SIGKILL:
+                raise ClusterError("%s had ended by itself with %d\n%s" %
+                                   (self.nodes[i].name, status, self.nodes[i].log_tail()))
+
+    def stop(self, *indices, timeout=20):
+        """SIGTERM; returns the exit statuses."""
+        for i in indices:
+            self.nodes[i].send(signal.SIGTERM)
+        return [self.nodes[i].wait(timeout) for i in indices]
+
+    def pause(self, index):
+        self.nodes[index].send(signal.SIGSTOP)
+
+    def resume(self, index):
+        self.nodes[index].send(signal.SIGCONT)
+
+    def check_running(self):
+        """Raise when a node that should run has ended by itself."""
+        for node in self.nodes:
+            if node.process is not None and node.process.poll() is not None:
+                raise ClusterError("%s ended by itself with %d\n%s" % (
+                    node.name, node.process.returncode, node.log_tail(40)))
+
+    def keep(self):
+        """Leave data and logs for a look."""
+        if not self.kept:
+            self.kept = True
+            print("kept: %s" % self.dir, file=sys.stderr)
+
+    def close(self):
+        for node in self.nodes:
+            if node.process is not None:
+                node.process.kill()
+                node.process.wait()
+                node.process = None
+        if not self.kept:
+            shutil.rmtree(self.dir, ignore_errors=True)
+        atexit.unregister(self.close)
+
+
+def run(args, timeout=120, **options):
+    """subprocess.run() for a helper program that must not outlive this one."""
+    return subprocess.run(args, timeout=timeout, preexec_fn=die_with_parent, **options)
+
+
+def exit_on_signals():
+    """SIGTERM ends the process by the usual way, so that clusters are cleaned up."""
+    def leave(number, _frame):
+        sys.exit(128 + number)
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGHUP, leave)
+
+
+class Tally:
+    """Counts named checks and prints the closing line that tests/run.py reads."""
+
+    def __init__(self):
+        self.passed = 0
+        self.failed = 0
+
+    def check(self, ok, name, detail=""):
+        if ok:
+            self.passed += 1
+        else:
+            self.failed += 1
+            print("FAILED %s%s" % (name, "\n" + detail if detail else ""), flush=True)
+        return ok
+
+    def finish(self):
+        print("%d passed, %d failed" % (self.passed, self.failed), flush=True)
+        return 0 if self.failed == 0 and self.passed > 0 else 1

@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Every test suite, one line each, and a sum. `./dev test` builds what is needed and runs this.
+
+A suite is a program whose last line is "N passed, N failed" and whose exit status agrees, or the part
+of meson's tests that has the suite's name. What they print goes to .dev/test/<suite>.log; of a suite
+that fails the end of it is shown. One that cannot run here says SKIPPED and why.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), ".."))
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+import cluster  # noqa: E402
+
+LOGS = os.path.join(ROOT, ".dev", "test")
+CLOSING = re.compile(r"^(\d+) passed, (\d+) failed", re.M)
+CHECK_LINE = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.M)
+SHOWN_LINES_MAX = 60
+MESON_EXIT_SKIPPED = 77
+
+
+class Skip(Exception):
+    pass
+
+
+class Suite:
+    """`run(suite, full)` returns (passed, failed); `about` says what it shows."""
+
+    def __init__(self, name, about, run, timeout=600):
+        self.name, self.about, self.run, self.timeout = name, about, run, timeout
+
+    def log_path(self):
+        return os.path.join(LOGS, self.name + ".log")
+
+
+def execute(suite, args, env=None, append=False):
+    """Run to the end or the time limit, output to the suite's log; returns (status, this output)."""
+    environment = dict(os.environ, **(env or {}))
+    with open(suite.log_path(), "ab" if append else "wb") as log:
+        log.write(("$ %s\n" % " ".join(args)).encode())
+        log.flush()
+        begin = log.tell()
+        process = subprocess.Popen(args, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                   env=environment, start_new_session=True,
+                                   preexec_fn=cluster.die_with_parent)
+        try:
+            status = process.wait(suite.timeout)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if status is None:
+            log.write(("\ntook more than %d s: killed\n" % suite.timeout).encode())
+    with open(suite.log_path(), "rb") as log:
+        log.seek(begin)
+        return status, log.read().decode(errors="replace")
+
+
+def program(suite, args, env=None, append=False):
+    status, output = execute(suite, args, env, append)
+    closing = CLOSING.findall(output)
+    if not closing:
+        return 0, 1
+    passed, failed = int(closing[-1][0]), int(closing[-1][1])
+    if status != 0 and failed == 0:
+        failed = 1
+    return passed, failed
+
+
+def meson(suite, folder, part, env=None):
+    """Counts single checks where a program is Check's, else programs."""
+    status, _ = execute(suite, ["meson", "test", "-C", folder, "--no-rebuild", "--suite", part,
+                                "--num-processes", "2", "--print-errorlogs",
+                                "--timeout-multiplier", "3"], env)
+    passed = failed = 0
+    with open(os.path.join(ROOT, folder, "meson-logs", "testlog.json"), encoding="utf-8") as f:
+        for line in f:
+            result = json.loads(line)
+            checks = CHECK_LINE.search(result.get("stdout", ""))
+            closing = CLOSING.search(result.get("stdout", ""))
+            if result["returncode"] == MESON_EXIT_SKIPPED:
+                print("  SKIPPED IN %s: %s" % (suite.name.upper(), result["name"]))
+                continue
+            if checks:
+                total, failures, errors = map(int, checks.groups())
+                good, bad = total - failures - errors, failures + errors
+            elif closing:
+                good, bad = map(int, closing.groups())
+            else:
+                good, bad = 1, 0
+            if result["result"] != "OK" and bad == 0:
+                good, bad = max(good - 1, 0), 1
+            passed, failed = passed + good, failed + bad
+    if status != 0 and failed == 0:
+        failed = 1
+    return passed, failed
+
+
+def build(suite, folder, options):
+    status, _ = execute(suite, ["./dev", "build", folder] + options)
+    if status != 0:
+        raise RuntimeError("%s does not build" % folder)
+
+
+def need(kind="trivet", etcd=False, tool=None):
+    if not cluster.available(kind):
+        raise Skip("there is no %s" % os.path.relpath(cluster.binary(kind), ROOT))
+    if etcd and not cluster.available("etcd"):
+        raise Skip("there is no etcd to compare with")
+    if tool and not os.access(os.path.join(cluster.TOOLS, tool), os.X_OK):
+        raise Skip("no Go 1.26 here to build tests/clients/go with")
+
+
+def lint(suite, full):
+    return program(suite, [sys.executable, "tests/lint/lint.py"])
+
+
+def unit(suite, full):
+    return meson(suite, "build", "unit")
+
+
+def interaction(suite, full):
+    return meson(suite, "build", "interaction")
+
+
+def etcdctl_diff(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/etcdctl_diff.py"])
+
+
+def grpc_diff(suite, full):
+    need(etcd=True, tool="grpcdiff")
+    return program(suite, [sys.executable, "tests/clients/grpc_diff.py",
+                           "--requests", "50000" if full else "6000"])
+
+
+def model_check(suite, full):
+    need(tool="modelcheck")
+    return program(suite, [sys.executable, "tests/clients/model_check.py", "--operations", "50000"])
+
+
+def faults(suite, full):
+    need(tool="faultload")
+    return program(suite, [sys.executable, "tests/faults/killer.py",
+                           "--rounds", "200" if full else "15"])
+
+
+def bad_input(suite, full):
+    need()
+    return program(suite, [sys.executable, "tests/faults/badinput.py",
+                           "--requests", "100000" if full else "30000"])
+
+
+def sanitized(options, env):
+    """The unit tests, and trivetd under short runs of real clients and bad input."""
+    def run(suite, full):
+        folder = "build-" + suite.name
+        build(suite, folder, ["-Db_lundef=false"] + options)
+        passed, failed = meson(suite, folder, "unit", env)
+        more = dict(env, TRIVET_BUILD=folder)
+        if not os.access(os.path.join(ROOT, folder, "server", "trivetd"), os.X_OK):
+            raise Skip("there is no trivetd in %s" % folder)
+        runs = [["tests/faults/badinput.py", "--requests", "100000" if full else "3000",
+                 "--sanitizer"]]
+        if os.access(os.path.join(cluster.TOOLS, "modelcheck"), os.X_OK):
+            runs.append(["tests/clients/model_check.py", "--operations",
+                         "50000" if full else "5000"])
+            runs.append(["tests/faults/killer.py", "--rounds", "40" if full else "3"])
+        if cluster.available("etcd"):
+            runs.append(["tests/clients/etcdctl_diff.py"])
+        for args in runs:
+            good, bad = program(suite, [sys.executable] + args, more, append=True)
+            passed, failed = passed + good, failed + bad
+        return passed, failed
+    return run
+
+
+SUPPRESSIONS = os.path.join(ROOT, "tests", "lib", "tsan.supp")
+ASAN_ENV = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0:detect_stack_use_after_return=1",
+            "UBSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:print_stacktrace=1"}
+TSAN_ENV = {"TSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:suppressions=" + SUPPRESSIONS}
+
+SUITES = [
+    Suite("lint", "the rules of the house", lint),
+    Suite("unit", "each module by itself", unit, 900),
+    Suite("interaction", "raft, told as stories in text files", interaction),
+    Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
+    Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
+    Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
+    Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
+    Suite("badinput", "what no client should send", bad_input, 1800),
+    Suite("asan", "the same under ASan and UBSan",
+          sanitized(["-Db_sanitize=address,undefined"], ASAN_ENV), 3600),
+    Suite("tsan", "the same under TSan", sanitized(["-Db_sanitize=thread"], TSAN_ENV), 3600),
+]
+
+
+def show_end(suite):
+    with open(suite.log_path(), encoding="utf-8", errors="replace") as log:
+        lines = log.read().splitlines()
+    for line in lines[-SHOWN_LINES_MAX:]:
+        print("    | " + line)
+
+
+def run_suite(suite, full):
+    """(passed, failed, skipped) and the line about it."""
+    begin = time.monotonic()
+    try:
+        passed, failed = suite.run(suite, full)
+    except Skip as why:
+        print("%-12s SKIPPED: %s" % (suite.name, str(why).upper()), flush=True)
+        return 0, 0, 1
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        print("%-12s FAILED: %s" % (suite.name, error), flush=True)
+        if os.path.exists(suite.log_path()):
+            show_end(suite)
+        return 0, 1, 0
+    print("%-12s %6d passed %4d failed %7.1f s" %
+          (suite.name, passed, failed, time.monotonic() - begin), flush=True)
+    if failed:
+        show_end(suite)
+        print("    all of it: %s" % os.path.relpath(suite.log_path(), ROOT))
+    return passed, failed, 0
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev test")
+    parser.add_argument("suites", nargs="*", help="which; default all")
+    parser.add_argument("--full", action="store_true", help="all rounds (hours)")
+    parser.add_argument("--list", action="store_true")
+    args = parser.parse_args()
+    if args.list:
+        for suite in SUITES:
+            print("%-12s %s" % (suite.name, suite.about))
+        return 0
+    known = {s.name: s for s in SUITES}
+    unknown = [n for n in args.suites if n not in known]
+    if unknown:
+        parser.error("no such suite: %s" % ", ".join(unknown))
+    cluster.exit_on_signals()
+    os.makedirs(LOGS, exist_ok=True)
+    passed = failed = skipped = 0
+    for suite in [known[n] for n in args.suites] if args.suites else SUITES:
+        result = run_suite(suite, args.full)
+        passed, failed, skipped = passed + result[0], failed + result[1], skipped + result[2]
+    print("%d passed, %d failed%s" % (passed, failed,
+                                      ", %d skipped" % skipped if skipped else ""))
+    return 0 if failed == 0 and passed > 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
