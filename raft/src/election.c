@@ -1,8 +1,9 @@
 /* Elections (thesis, chapters 3.4 and 9.6): standing, voting, counting.
  *
  * A vote is a promise across crashes. The vote itself, in memory, binds this member at once; the
- * message that tells of it waits until raft_persisted() reported the term and the vote durable. That
- * holds for the candidate's vote for itself too: it counts, and its requests go out, only then. */
+ * message that tells of it waits until raft_persisted() reported the term and the vote durable.
+ * That holds for the candidate's vote for itself too: it counts, and its requests go out, only
+ * then. */
 #include "internal.h"
 
 #include "base/assert.h"
@@ -120,11 +121,10 @@ void raft__on_vote_request(struct raft *r, const struct raft_msg *msg)
 {
     bool pre = msg->type == RAFT_MSG_PRE_VOTE;
     ASSERT(pre ? msg->term >= r->term : msg->term == r->term);
-    bool free_to_vote = r->vote == msg->from || (r->vote == 0 && r->leader == 0) ||
-                        (pre && msg->term > r->term);
-    bool up_to_date =
-        msg->log_term > r->log.last_term ||
-        (msg->log_term == r->log.last_term && msg->log_index >= r->log.last_index);
+    bool free_to_vote =
+        r->vote == msg->from || (r->vote == 0 && r->leader == 0) || (pre && msg->term > r->term);
+    bool up_to_date = msg->log_term > r->log.last_term ||
+                      (msg->log_term == r->log.last_term && msg->log_index >= r->log.last_index);
 
     if (!free_to_vote || !up_to_date) {
         struct raft_msg *m =

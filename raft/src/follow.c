@@ -1,8 +1,8 @@
 /* The follower: entries from the leader, acknowledgements and forwarded proposals to it.
  *
- * A follower notes how far its log equals the leader's (matched_index), and raft_ready() acknowledges
- * what of that is durable. An acknowledgement is cumulative: one answers any number of appends, and
- * every heartbeat reply repeats it, so that a lost one does not matter. */
+ * A follower notes how far its log equals the leader's (matched_index), and raft_ready()
+ * acknowledges what of that is durable. An acknowledgement is cumulative: one answers any number of
+ * appends, and every heartbeat reply repeats it, so that a lost one does not matter. */
 #include "internal.h"
 
 #include "base/assert.h"
@@ -30,8 +30,7 @@ static void truncate_log(struct raft *r, uint64_t from)
 static void reject_append(struct raft *r, const struct raft_msg *msg)
 {
     uint64_t term;
-    uint64_t hint =
-        raft__log_newest_not_above(&r->log, msg->log_index, msg->log_term, &term);
+    uint64_t hint = raft__log_newest_not_above(&r->log, msg->log_index, msg->log_term, &term);
     if (hint < r->commit) { /* what is committed is equal everywhere */
         hint = r->commit;
         bool known = raft__log_term(&r->log, hint, &term);

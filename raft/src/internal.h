@@ -11,9 +11,9 @@
 #include "base/rng.h"
 
 enum {
-    RAFT__FETCHED_MAX = 1024,      /* entries from the reader in one raft_ready() */
-    RAFT__FETCH_INFLIGHT_MAX = 4,  /* appends from the reader on their way to one follower */
-    RAFT__READ_ROUNDS_MAX = 64,    /* read rounds on their way; later questions wait for a free one */
+    RAFT__FETCHED_MAX = 1024,     /* entries from the reader in one raft_ready() */
+    RAFT__FETCH_INFLIGHT_MAX = 4, /* appends from the reader on their way to one follower */
+    RAFT__READ_ROUNDS_MAX = 64,   /* read rounds on their way; later questions wait */
 };
 
 /* Terms and indexes beyond this come from no correct member; the sums we make never overflow. */
@@ -54,7 +54,7 @@ struct raft {
     uint64_t given;   /* handed out to be applied */
     uint64_t applied; /* reported applied */
 
-    /* Writes. handed_out: what the newest write carries; durable: what the last reported one carried. */
+    /* Writes. handed_out: what the newest one carries; durable: what the last reported one did. */
     uint64_t write_seq;
     uint64_t written_index;
     uint64_t persisted_index;
@@ -69,7 +69,7 @@ struct raft {
     uint32_t peers_count;
     struct raft_peer *self;
 
-    uint32_t election_elapsed; /* ticks since the leader was heard of; at the leader, since a check */
+    uint32_t election_elapsed; /* ticks since the leader was heard of or checked its quorum */
     uint32_t election_timeout; /* randomised */
     uint32_t heartbeat_elapsed;
 
@@ -171,8 +171,8 @@ void raft__read_refuse_all(struct raft *r);
 
 /* --- ready.c --- */
 
-/* Queue a message to `to`, with our id and term. Borrowed until the next push; NULL when the outbox is
- * full and the message is dropped. */
+/* Queue a message to `to`, with our id and term. Borrowed until the next push; NULL when the outbox
+ * is full and the message is dropped. */
 struct raft_msg *raft__send(struct raft *r, enum raft_msg_type type, uint64_t to);
 /* The same for raft_ready() itself, which is bounded by other means. Never NULL. */
 struct raft_msg *raft__push(struct raft *r, enum raft_msg_type type, uint64_t to);

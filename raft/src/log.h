@@ -29,8 +29,8 @@ void raft__log_fini(struct raft_log *l);
 /* What an entry costs in memory or in a message. */
 size_t raft__entry_bytes(const struct raft_entry *e);
 
-/* Appends copies of the entries and takes references; their indexes follow the last one. Moves the ring
- * when it must grow: no pointer into it may be held. */
+/* Appends copies of the entries and takes references; their indexes follow the last one. Moves the
+ * ring when it must grow: no pointer into it may be held. */
 void raft__log_append(struct raft_log *l, const struct raft_entry *entries, uint32_t count);
 /* Drops `from` and everything after it; from > base_index. */
 void raft__log_truncate(struct raft_log *l, uint64_t from);

@@ -1,11 +1,11 @@
-/* What the leader knows of one voter, itself included, and the window of appends on their way to it.
+/* What the leader knows of one voter, itself included, and the window of appends under way to it.
  *
- *   PROBE      one append, then wait for its answer or a heartbeat's; next_index goes down on rejects
+ *   PROBE      one append, then wait for its answer or a heartbeat's; rejects lower next_index
  *   REPLICATE  next_index runs ahead of match_index, as far as the window lets it
  *   SNAPSHOT   the entry after match_index is no longer kept anywhere here
  *
- * Moves: raft__peer_probe() on a reject, a lost connection and a new term; raft__peer_replicate() when
- * the follower acknowledged the entry before next_index; SNAPSHOT when the reader says so. */
+ * Moves: raft__peer_probe() on a reject, a lost connection and a new term; raft__peer_replicate()
+ * when the follower acknowledged the entry before next_index; SNAPSHOT when the reader says so. */
 #ifndef RAFT_SRC_PEER_H
 #define RAFT_SRC_PEER_H
 
@@ -30,11 +30,11 @@ struct raft_peer {
     uint64_t commit_sent; /* the follower learns of this commit index if nothing is lost */
     uint64_t prev_index;  /* an entry that may have left memory, and its term */
     uint64_t prev_term;
-    uint64_t round_sent;  /* read rounds, see read.c */
+    uint64_t round_sent; /* read rounds, see read.c */
     uint64_t round_acked;
     bool active;
-    bool probe_sent;    /* PROBE: wait */
-    bool nudge;         /* send an append even without entries: something may have been lost */
+    bool probe_sent; /* PROBE: wait */
+    bool nudge;      /* send an append even without entries: something may have been lost */
     bool heartbeat_due;
     bool fetching; /* the reader was asked, or failed; wait */
 

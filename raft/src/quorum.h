@@ -1,5 +1,5 @@
-/* What a majority means. Every count of voters goes through here, so that a joint configuration (two
- * majorities at once) has one place to be added. */
+/* What a majority means. Every count of voters goes through here, so that a joint configuration
+ * (two majorities at once) has one place to be added. */
 #ifndef RAFT_SRC_QUORUM_H
 #define RAFT_SRC_QUORUM_H
 

@@ -77,8 +77,8 @@ void raft_restore(struct raft *r, const struct raft_entry *entries, uint32_t cou
         tv_fatal("the log lost entries: it ends at %llu, but %llu was committed",
                  (unsigned long long)r->log.last_index, (unsigned long long)r->commit);
     if (r->log.last_term > r->term) {
-        /* The write that brought the entries was cut short before the new term. No vote of that term
-         * has left us, and its leader was elected without one. */
+        /* The write that brought the entries was cut short before the new term. No vote of that
+         * term has left us, and its leader was elected without one. */
         PROBE(raft_restored_term_from_log);
         r->term = r->log.last_term;
         r->vote = 0;
@@ -133,8 +133,8 @@ void raft__reset(struct raft *r)
     r->leader = 0;
     r->election_elapsed = 0;
     r->heartbeat_elapsed = 0;
-    r->election_timeout = r->o.election_timeout_ticks +
-                          (uint32_t)rng_below(&r->rng, r->o.election_timeout_ticks);
+    r->election_timeout =
+        r->o.election_timeout_ticks + (uint32_t)rng_below(&r->rng, r->o.election_timeout_ticks);
     r->vote_requests_due = false;
     r->campaign_transfer = false;
     r->matched_index = 0;
@@ -188,8 +188,7 @@ static void tick_leader(struct raft *r)
             active += r->peers[i].active || &r->peers[i] == r->self;
             r->peers[i].active = false;
         }
-        if (r->o.check_quorum &&
-            raft__quorum_votes(active, 0, r->peers_count) != RAFT_QUORUM_WON) {
+        if (r->o.check_quorum && raft__quorum_votes(active, 0, r->peers_count) != RAFT_QUORUM_WON) {
             PROBE(raft_leader_without_quorum);
             raft__become_follower(r, r->term, 0);
             return;
@@ -401,9 +400,10 @@ const char *raft_role_name(enum raft_role role)
 const char *raft_msg_type_name(enum raft_msg_type type)
 {
     static const char *const names[] = {
-        "append",         "append reply",    "heartbeat",        "heartbeat reply", "pre-vote",
-        "pre-vote reply", "vote",            "vote reply",       "read index",      "read index reply",
-        "propose",        "transfer leader", "timeout now",
+        "append",      "append reply",     "heartbeat", "heartbeat reply",
+        "pre-vote",    "pre-vote reply",   "vote",      "vote reply",
+        "read index",  "read index reply", "propose",   "transfer leader",
+        "timeout now",
     };
     _Static_assert(sizeof(names) / sizeof(names[0]) == RAFT_MSG_TYPES_COUNT, "one name per type");
     return (unsigned)type < RAFT_MSG_TYPES_COUNT ? names[type] : "unknown";

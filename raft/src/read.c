@@ -1,12 +1,13 @@
 /* Linearizable reads without the log (thesis, 6.4).
  *
- * The questions that came in between two raft_ready() share one round. A round has a number; it rides
- * on every append and heartbeat from then on, and followers send the newest number they saw with every
- * answer. When a majority has answered with this number or a later one, this member was still the
- * leader after the questions were asked, and the commit index noted when the round began may be read.
+ * The questions that came in between two raft_ready() share one round. A round has a number; it
+ * rides on every append and heartbeat from then on, and followers send the newest number they saw
+ * with every answer. When a majority has answered with this number or a later one, this member was
+ * still the leader after the questions were asked, and the commit index noted when the round began
+ * may be read.
  *
- * A leader knows the true commit index only when it has committed an entry of its own term; until then
- * questions wait without a round. */
+ * A leader knows the true commit index only when it has committed an entry of its own term; until
+ * then questions wait without a round. */
 #include "internal.h"
 
 #include "base/assert.h"

@@ -1,6 +1,6 @@
-/* Everything that goes out. The outputs are pieces of raft's own memory: messages point to entries in
- * the log's ring, which does not move before raft_ready_done(). Where the ring ends, a span ends too:
- * the rest comes with the next raft_ready(). */
+/* Everything that goes out. The outputs are pieces of raft's own memory: messages point to entries
+ * in the log's ring, which does not move before raft_ready_done(). Where the ring ends, a span ends
+ * too: the rest comes with the next raft_ready(). */
 #include "internal.h"
 
 #include "base/assert.h"
@@ -47,17 +47,15 @@ static void ready_write(struct raft *r, struct raft_ready *ret)
     r->handed_out = hs;
 
     uint32_t at = (r->writes_first + r->writes_count) % RAFT_WRITES_MAX;
-    r->writes[at] = (struct raft_write){.seq = r->write_seq,
-                                        .last_index = r->written_index,
-                                        .term = r->term,
-                                        .vote = r->vote};
+    r->writes[at] = (struct raft_write){
+        .seq = r->write_seq, .last_index = r->written_index, .term = r->term, .vote = r->vote};
     r->writes_count++;
 }
 
 static void ready_committed(struct raft *r, struct raft_ready *ret)
 {
-    /* Never ahead of the writes: what the disk has at an index that is given out is then either this
-     * entry or about to be replaced by it. */
+    /* Never ahead of the writes: what the disk has at an index that is given out is then either
+     * this entry or about to be replaced by it. */
     uint64_t end = r->commit < r->written_index ? r->commit : r->written_index;
     if (r->given == end)
         return;

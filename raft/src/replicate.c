@@ -1,9 +1,9 @@
 /* The log from the leader to its followers (thesis, 3.5); the followers' side is in follow.c.
  *
  * Nothing is sent at propose time. raft_ready() gives each follower what it lacks: one append
- * with everything new, pipelined up to the window, so that a batch of proposals is one message. A new
- * commit index rides on it; when there is nothing to append it goes alone, at once. Entries that left
- * memory come from the reader, a few messages at a time. */
+ * with everything new, pipelined up to the window, so that a batch of proposals is one message. A
+ * new commit index rides on it; when there is nothing to append it goes alone, at once. Entries
+ * that left memory come from the reader, a few messages at a time. */
 #include "internal.h"
 
 #include "base/assert.h"
@@ -61,7 +61,7 @@ static void acknowledged(struct raft *r, struct raft_peer *p, uint64_t log_index
         log_index >= p->match_index)
         raft__peer_replicate(p);
     else if (p->state == RAFT_PROGRESS_SNAPSHOT && advanced)
-        raft__peer_probe(p, p->match_index + 1); /* it got on by itself; see whether that suffices */
+        raft__peer_probe(p, p->match_index + 1); /* it got on by itself: is that enough? */
     if (p->next_index <= p->match_index)
         p->next_index = p->match_index + 1;
     if (advanced) {
@@ -79,9 +79,10 @@ static void rejected(struct raft *r, struct raft_peer *p, const struct raft_msg 
     if (p->state == RAFT_PROGRESS_PROBE && p->next_index - 1 != msg->log_index)
         return; /* the answer to an earlier probe */
 
-    /* The follower's newest entry that may match has log_term; skip all of ours that are newer, as they
-     * cannot be there: one round trip per term instead of one per entry. What is committed there is
-     * equal to ours; where we do not have the terms in memory any more we go back to it at once. */
+    /* The follower's newest entry that may match has log_term; skip all of ours that are newer, as
+     * they cannot be there: one round trip per term instead of one per entry. What is committed
+     * there is equal to ours; where we do not have the terms in memory any more we go back to it at
+     * once. */
     uint64_t next = msg->reject_hint + 1;
     if (msg->reject_hint < r->log.base_index) {
         PROBE(raft_backtrack_below_memory);
@@ -122,7 +123,7 @@ void raft__on_heartbeat_reply(struct raft *r, struct raft_peer *p, const struct 
         PROBE(raft_snapshot_not_needed);
         raft__peer_probe(p, msg->commit + 1);
     }
-    /* It lacks something that is not on its way, as far as we can see: an empty append finds out. */
+    /* It lacks something, perhaps not on its way any more: an empty append finds out. */
     if (msg->log_index < r->log.last_index)
         p->nudge = true;
 }
@@ -181,7 +182,8 @@ static bool term_before(struct raft *r, struct raft_peer *p, uint64_t log_index,
     return true;
 }
 
-static const struct raft_entry *entries_for(struct raft *r, struct raft_peer *p, uint32_t *ret_count)
+static const struct raft_entry *entries_for(struct raft *r, struct raft_peer *p,
+                                            uint32_t *ret_count)
 {
     *ret_count = 0;
     if (p->next_index > r->log.last_index)
@@ -245,7 +247,7 @@ static void replicate_to(struct raft *r, struct raft_peer *p)
 {
     if (p->state == RAFT_PROGRESS_PROBE) {
         if (!p->probe_sent)
-            (void)send_append(r, p, true); /* if the reader is not ready yet, a later round sends it */
+            (void)send_append(r, p, true); /* not ready to be read? Then later. */
         return;
     }
     bool sent = false;

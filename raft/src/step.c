@@ -1,4 +1,5 @@
-/* A message comes in: is it one that a correct member can have sent, of which term is it, who handles it.
+/* A message comes in: is it one that a correct member can have sent, of which term is it, who
+ * handles it.
  *
  * Messages are checked before anything changes, so that a peer that is broken or lies can at worst
  * confuse the contents of the log it leads, and never ends this process. */

@@ -71,8 +71,8 @@ static void say_msg(struct cluster *c, const struct raft_msg *m)
         say(c, " REJECT");
     if (m->transfer)
         say(c, " transfer");
-    bool has_position = m->type == RAFT_MSG_APPEND || m->type == RAFT_MSG_VOTE ||
-                        m->type == RAFT_MSG_PRE_VOTE;
+    bool has_position =
+        m->type == RAFT_MSG_APPEND || m->type == RAFT_MSG_VOTE || m->type == RAFT_MSG_PRE_VOTE;
     if (has_position)
         say(c, " after %llu/%llu", (unsigned long long)m->log_index,
             (unsigned long long)m->log_term);
@@ -544,14 +544,14 @@ static const struct {
     const char *name;
     void (*run)(struct cluster *c, char **words, uint32_t count);
 } commands[] = {
-    {"nodes", cmd_nodes},         {"propose", cmd_propose},   {"campaign", cmd_input},
-    {"read", cmd_input},          {"transfer", cmd_input},    {"unreachable", cmd_input},
-    {"tick", cmd_tick},           {"deliver", cmd_deliver},   {"drop", cmd_deliver},
-    {"forge", cmd_forge},         {"stabilize", cmd_stabilize}, {"cut", cmd_links},
-    {"heal", cmd_links},          {"disk", cmd_disk},         {"persist", cmd_disk},
-    {"compact", cmd_disk},        {"reader", cmd_disk},       {"crash", cmd_power},
-    {"restart", cmd_power},       {"status", cmd_status},     {"progress", cmd_progress},
-    {"log", cmd_log},             {"hold", cmd_hold},         {"go", cmd_hold},
+    {"nodes", cmd_nodes},   {"propose", cmd_propose},     {"campaign", cmd_input},
+    {"read", cmd_input},    {"transfer", cmd_input},      {"unreachable", cmd_input},
+    {"tick", cmd_tick},     {"deliver", cmd_deliver},     {"drop", cmd_deliver},
+    {"forge", cmd_forge},   {"stabilize", cmd_stabilize}, {"cut", cmd_links},
+    {"heal", cmd_links},    {"disk", cmd_disk},           {"persist", cmd_disk},
+    {"compact", cmd_disk},  {"reader", cmd_disk},         {"crash", cmd_power},
+    {"restart", cmd_power}, {"status", cmd_status},       {"progress", cmd_progress},
+    {"log", cmd_log},       {"hold", cmd_hold},           {"go", cmd_hold},
 };
 
 void cluster_run(struct cluster *c, char *line, struct buf *out)

@@ -1,24 +1,24 @@
-/* A cluster of raft members that is driven by commands and tells in words all that goes out of them.
+/* A cluster of raft members that is driven by commands and tells in words what goes out of them.
  *
- *   nodes N [option=value ...]  a new cluster of members 1..N; options: pre-vote, check-quorum, window,
- *                               msg-bytes, inflight, uncommitted (numbers)
+ *   nodes N [option=value ...]  a new cluster of members 1..N; options: pre-vote, check-quorum,
+ *                               window, msg-bytes, inflight, uncommitted (numbers)
  *   campaign N                  stand for election
  *   propose N data ...          one batch of entries
  *   read N context
  *   transfer N to
  *   tick N count
- *   deliver A->B [count]        the oldest messages on their way from A to B; all of them without count
+ *   deliver A->B [count]        the oldest messages on their way from A to B; all without count
  *   drop A->B                   lose them all
  *   forge A->B type key=value ...   a message that A never sent; prints what B says to it
  *   stabilize                   deliver everything until nothing moves
- *   hold N / go N               between them the inputs of N collect, and `go` carries out their outputs
+ *   hold N / go N               between them inputs of N collect; `go` carries out the outputs
  *   quiet command ...           carry it out without telling
  *   cut N ... / heal            isolate members from the others (not from each other) / undo
  *   disk N slow|fast            slow: writes wait for `persist`
  *   persist N [count]           the oldest writes are durable
  *   crash N / restart N         unfinished writes are lost
  *   compact N log_index         the disk keeps only entries after this one
- *   reader N later|now          later: reads of old entries are answered TV_EAGAIN; now: they are there
+ *   reader N later|now          later: reads of old entries say TV_EAGAIN; now: they are there
  *   unreachable N peer
  *   status / progress N / log N
  *

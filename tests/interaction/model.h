@@ -1,6 +1,6 @@
-/* What a member of a simulated cluster stands on: a disk that loses what it has not finished writing, and
- * messages that outlive the raft_ready() they came from. Shared by the interaction tests and the
- * randomised cluster. */
+/* What a member of a simulated cluster stands on: a disk that loses what it has not finished
+ * writing, and messages that outlive the raft_ready() they came from. Shared by the interaction
+ * tests and the randomised cluster. */
 #ifndef TESTS_INTERACTION_MODEL_H
 #define TESTS_INTERACTION_MODEL_H
 

@@ -1,5 +1,5 @@
-/* Runs text files of commands against a cluster of raft members (cluster.h) and compares what is seen with
- * what the file expects:
+/* Runs text files of commands against a cluster of raft members (cluster.h) and compares what is
+ * seen with what the file expects:
  *
  *   # a comment
  *   propose 1 foo
@@ -7,7 +7,7 @@
  *   ----
  *   expected lines, up to an empty one
  *
- *   run_interaction [--rewrite] file ...      --rewrite puts what was seen in place of what was expected */
+ *   run_interaction [--rewrite] file ...      --rewrite: what was seen becomes what is expected */
 #include "cluster.h"
 
 #include "base/assert.h"
@@ -95,8 +95,8 @@ static bool run(const char *path, struct buf *ret)
         append(ret, "\n", 1);
         if (!slice_equal(buf_slice(&seen), buf_slice(&expected))) {
             same = false;
-            (void)printf("%s: the block whose ---- is line %u differs; seen:\n%.*s", path, line_number,
-                         (int)seen.size, (const char *)seen.data);
+            (void)printf("%s: the block whose ---- is line %u differs; seen:\n%.*s", path,
+                         line_number, (int)seen.size, (const char *)seen.data);
             (void)printf("expected:\n%.*s\n", (int)expected.size, (const char *)expected.data);
         }
         for (size_t i = 0; i < expected.size; i++)

@@ -1,7 +1,7 @@
-/* Whole clusters in one thread under random faults: messages lost, doubled, late and out of order, power
- * failures that lose every unfinished write, partitions, slow disks, leaders moved about. After every step
- * the promises of raft are checked against what an outside observer has seen; at the end the faults stop
- * and the cluster must make progress again.
+/* Whole clusters in one thread under random faults: messages lost, doubled, late and out of order,
+ * power failures that lose every unfinished write, partitions, slow disks, leaders moved about.
+ * After every step the promises of raft are checked against what an outside observer has seen; at
+ * the end the faults stop and the cluster must make progress again.
  *
  *   test_raft_random [seeds [first seed]]       or RAFT_SEEDS, RAFT_FIRST_SEED, RAFT_STEPS
  *
@@ -53,7 +53,8 @@ struct read_asked {
 };
 
 struct rates { /* chances per thousand steps, different for each seed */
-    uint32_t lose, twice, crash, start, cut, heal, read, propose, transfer, campaign, disk, unreachable;
+    uint32_t lose, twice, crash, start, cut, heal, read, propose, transfer, campaign, disk,
+        unreachable;
 };
 
 struct cluster {
@@ -446,8 +447,8 @@ static void calm_down(struct cluster *c)
     }
 }
 
-/* Each seed has its own mixture of faults, some of them off: combinations that an even mixture never
- * reaches (swarm testing). */
+/* Each seed has its own mixture of faults, some of them off: combinations that an even mixture
+ * never reaches (swarm testing). */
 static void draw_rates(struct cluster *c)
 {
     static const uint32_t max[] = {200, 100, 8, 60, 6, 30, 80, 200, 6, 6, 600, 20};

@@ -1,8 +1,9 @@
-/* The consensus core: one member's replica of the log, as a state machine without I/O (Ongaro, "Consensus:
- * Bridging Theory and Practice"; behaviour as in etcd-io/raft).
+/* The consensus core: one member's replica of the log, as a state machine without I/O (Ongaro,
+ * "Consensus: Bridging Theory and Practice"; behaviour as in etcd-io/raft).
  *
- * Messages, ticks, proposals and disk completions go in; raft_ready() says what must be sent, written
- * and applied. It never sends, waits, or looks at a clock: time is ticks, chance is the seed.
+ * Messages, ticks, proposals and disk completions go in; raft_ready() says what must be sent,
+ * written and applied. It never sends, waits, or looks at a clock: time is ticks, chance is the
+ * seed.
  *
  *   raft_step / raft_tick / raft_propose / raft_read_index / raft_persisted / ...
  *   while (raft_ready(r, &rd)) {
@@ -18,13 +19,13 @@
  *   FOLLOWER -> PRE_CANDIDATE    election timeout or raft_campaign(), with pre_vote
  *   FOLLOWER, CANDIDATE -> CANDIDATE    the same without pre_vote; TIMEOUT_NOW from the leader
  *   PRE_CANDIDATE -> CANDIDATE   a majority would vote for us
- *   CANDIDATE -> LEADER          a majority voted, this member's own vote counted once it is durable
+ *   CANDIDATE -> LEADER          a majority voted; our own vote counts once it is durable
  *   any -> FOLLOWER              a higher term, the leader of this term, or a majority against us;
  *                                a leader also when a majority is silent (check_quorum)
  *
  * Invariants (raft_check() asserts them):
- * 1. applied <= given out <= commit <= last index; persisted <= written <= last index; what is given
- *    out was given to be written before, or is so in the same raft_ready().
+ * 1. applied <= given out <= commit <= last index; persisted <= written <= last index; what is
+ *    given out was given to be written before, or is so in the same raft_ready().
  * 2. Nothing at or below the commit index is ever truncated.
  * 3. A vote, a vote request of our own, or the acknowledgement of an entry leaves this member only
  *    after the term, the vote or the entry it speaks of was reported by raft_persisted().
@@ -33,8 +34,8 @@
  * 5. A leader commits by counting only entries of its own term (thesis, 3.6.2).
  *
  * Limits: RAFT_VOTERS_MAX voters, RAFT_OUTBOX_MAX replies, RAFT_FORWARD_MAX forwarded entries,
- * RAFT_READS_MAX unconfirmed reads, RAFT_WRITES_MAX writes in flight; bytes as in raft_options. What
- * does not fit is dropped like a message on a bad network, or refused with TV_EDROPPED.
+ * RAFT_READS_MAX unconfirmed reads, RAFT_WRITES_MAX writes in flight; bytes as in raft_options.
+ * What does not fit is dropped like a message on a bad network, or refused with TV_EDROPPED.
  *
  * Thread: one owner, for everything here. Two members share nothing. */
 #ifndef RAFT_RAFT_H
@@ -132,9 +133,9 @@ struct raft_msg {
 
 /* Where entries come from that raft no longer keeps in memory.
  *
- * read() gives entries [lo, hi), at least one and at most *count, stopping after `bytes_max` of data
- * (the first entry always fits); *count becomes how many. Each `owner` comes with a reference that
- * raft gives up.
+ * read() gives entries [lo, hi), at least one and at most *count, stopping after `bytes_max` of
+ * data (the first entry always fits); *count becomes how many. Each `owner` comes with a reference
+ * that raft gives up.
  * Errors: TV_EAGAIN: a read was begun, raft_entries_fetched() says when to ask again.
  *         TV_ECOMPACTED_LOG: `lo` is no longer kept; the follower needs a snapshot. */
 struct raft_log_reader {
@@ -154,11 +155,11 @@ struct raft_options {
     bool check_quorum;               /* true: a leader that a majority does not answer steps down */
     uint64_t seed;
 
-    uint32_t inflight_msgs_max;    /* 512 appends to one follower that are not acknowledged */
-    size_t inflight_bytes_max;     /* 64 MiB of them */
-    size_t msg_bytes_max;          /* 1 MiB of entries in one message, but at least one entry */
-    size_t log_window_bytes;       /* 32 MiB of applied entries kept in memory for followers */
-    size_t uncommitted_bytes_max;  /* 256 MiB at the leader; then proposals are dropped */
+    uint32_t inflight_msgs_max;   /* 512 appends to one follower that are not acknowledged */
+    size_t inflight_bytes_max;    /* 64 MiB of them */
+    size_t msg_bytes_max;         /* 1 MiB of entries in one message, but at least one entry */
+    size_t log_window_bytes;      /* 32 MiB of applied entries kept in memory for followers */
+    size_t uncommitted_bytes_max; /* 256 MiB at the leader; then proposals are dropped */
 
     struct raft_log_reader reader; /* optional: without one, what left the window is compacted */
 
@@ -198,16 +199,16 @@ struct raft_ready {
     uint32_t msgs_count;
 
     /* ONE write: these entries replace everything in the log from the first one's index on (there
-     * may be such entries after a change of leader), and the hard state if it changed. Writes become
-     * durable in the order of their numbers. */
+     * may be such entries after a change of leader), and the hard state if it changed. Writes
+     * become durable in the order of their numbers. */
     uint64_t persist_seq; /* 0 = nothing to persist */
     const struct raft_entry *entries;
     uint32_t entries_count;
     struct raft_hard_state hard_state;
     bool hard_state_changed; /* never by a new commit index alone: that rides on the next write */
 
-    /* To apply, in order. They are durable on a majority, perhaps not yet here, but no entry comes here
-     * before it was in `entries`. */
+    /* To apply, in order. They are durable on a majority, perhaps not yet here, but no entry comes
+     * here before it was in `entries`. */
     const struct raft_entry *committed;
     uint32_t committed_count;
 
@@ -222,9 +223,9 @@ void raft_options_init(struct raft_options *o);
 struct raft *raft_new(const struct raft_options *o);
 void raft_free(struct raft *r);
 
-/* The entries read back from the log, from log_start_index + 1 on; once, before any other input, also
- * with none. Takes references, not the array. A log that has a gap, goes back in term, or ends before
- * the commit or applied index is broken durability and ends the process. */
+/* The entries read back from the log, from log_start_index + 1 on; once, before any other input,
+ * also with none. Takes references, not the array. A log that has a gap, goes back in term, or ends
+ * before the commit or applied index is broken durability and ends the process. */
 void raft_restore(struct raft *r, const struct raft_entry *entries, uint32_t count);
 
 /* --- inputs; between raft_ready() and raft_ready_done() only raft_applied() is allowed --- */
@@ -236,19 +237,21 @@ int raft_step(struct raft *r, const struct raft_msg *msg);
 
 void raft_tick(struct raft *r);
 
-/* Append at the leader, or forward to it; all or nothing. The entries' term and log_index are ignored.
+/* Append at the leader, or forward to it; all or nothing. The entries' term and log_index are
+ * ignored.
  * Owns:   on 0 raft holds its own references; on error none.
  * Errors: TV_EDROPPED: no leader, leadership is being transferred, or a limit is reached.
  *         TV_ENOTSUP: RAFT_ENTRY_CONF. */
 int raft_propose(struct raft *r, const struct raft_entry *entries, uint32_t count);
 
-/* Ask for an index that a linearizable read may be served at (thesis, 6.4); it comes as a raft_read. A
- * question can be lost on the way to the leader: the caller asks again, with another context.
+/* Ask for an index that a linearizable read may be served at (thesis, 6.4); it comes as a
+ * raft_read. A question can be lost on the way to the leader: the caller asks again, with another
+ * context.
  * Errors: TV_EDROPPED: no leader, or RAFT_READS_MAX wait. */
 int raft_read_index(struct raft *r, uint64_t context);
 
-/* Make `id` the leader (thesis, 3.10); a follower passes the wish on. Proposals are dropped until it is
- * done or an election timeout has passed.
+/* Make `id` the leader (thesis, 3.10); a follower passes the wish on. Proposals are dropped until
+ * it is done or an election timeout has passed.
  * Errors: TV_EINVAL: not another voter. TV_EDROPPED: no leader. */
 int raft_transfer_leader(struct raft *r, uint64_t id);
 
@@ -275,9 +278,9 @@ uint64_t raft_leader(const struct raft *r); /* 0 = not known */
 uint64_t raft_term(const struct raft *r);
 uint64_t raft_commit_index(const struct raft *r);
 uint64_t raft_last_index(const struct raft *r);
-/* This member's log, as it is now, is durable up to here. Not the same as the last entry on the disk:
- * after a change of leader the disk may hold others, which a write under way replaces. State that outlives
- * a crash (raft_options.applied_index) must not be ahead of this index. */
+/* This member's log, as it is now, is durable up to here. Not the same as the last entry on the
+ * disk: after a change of leader the disk may hold others, which a write under way replaces. State
+ * that outlives a crash (raft_options.applied_index) must not be ahead of this index. */
 uint64_t raft_persisted_index(const struct raft *r);
 enum raft_role raft_role(const struct raft *r);
 /* All voters, this member included, up to `max`; how many. Meaningful at the leader. */

@@ -1,0 +1,585 @@
+/* The parts of the consensus core one by one, its limits, and what a broken peer may do to it. How
+ * members work together is in tests/interaction/ and test_raft_random.c. */
+#include "internal.h"
+#include "model.h"
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/mem.h"
+
+#include <check.h>
+#include <signal.h>
+#include <stdlib.h>
+
+/* --- quorum --- */
+
+START_TEST(quorum_is_a_majority)
+{
+    static const uint64_t values[] = {5, 1, 9, 7, 3};
+    ck_assert_uint_eq(raft__quorum_reached(values, 1), 5);
+    ck_assert_uint_eq(raft__quorum_reached(values, 2), 1);
+    ck_assert_uint_eq(raft__quorum_reached(values, 3), 5);
+    ck_assert_uint_eq(raft__quorum_reached(values, 4), 5);
+    ck_assert_uint_eq(raft__quorum_reached(values, 5), 5);
+
+    for (uint32_t count = 1; count <= RAFT_VOTERS_MAX; count++)
+        for (uint32_t yes = 0; yes <= count; yes++)
+            for (uint32_t no = 0; yes + no <= count; no++) {
+                enum raft_quorum got = raft__quorum_votes(yes, no, count);
+                enum raft_quorum want = 2 * yes > count             ? RAFT_QUORUM_WON
+                                        : 2 * (count - no) <= count ? RAFT_QUORUM_LOST
+                                                                    : RAFT_QUORUM_PENDING;
+                ck_assert_int_eq(got, want);
+            }
+}
+END_TEST
+
+/* --- the log in memory --- */
+
+static void append(struct raft_log *l, uint64_t term, size_t size)
+{
+    uint8_t data[64] = {0};
+    struct raft_entry e = model_entry(data, size);
+    e.term = term;
+    e.log_index = l->last_index + 1;
+    raft__log_append(l, &e, 1);
+    bref_unref(e.owner);
+}
+
+START_TEST(log_spans_end_where_the_ring_ends)
+{
+    struct raft_log l;
+    raft__log_init(&l, 0, 0);
+    for (uint32_t i = 0; i < 300; i++) /* grows once */
+        append(&l, 1 + i / 100, i % 64);
+    ck_assert_uint_eq(l.capacity, 512);
+    raft__log_trim(&l, 250, 0);
+    ck_assert_uint_eq(l.base_index, 250);
+    ck_assert_uint_eq(l.base_term, 3);
+    while (l.last_index < 600) /* wraps */
+        append(&l, 4, 8);
+    ck_assert_uint_eq(l.capacity, 512);
+
+    uint32_t count;
+    const struct raft_entry *e = raft__log_span(&l, 500, 601, &count);
+    ck_assert_uint_eq(count, 12);
+    ck_assert_uint_eq(e[11].log_index, 511);
+    e = raft__log_span(&l, 512, 601, &count);
+    ck_assert_uint_eq(count, 89);
+    ck_assert_uint_eq(e[88].log_index, 600);
+    (void)raft__log_span(&l, 600, 600, &count);
+    ck_assert_uint_eq(count, 0);
+
+    raft__log_truncate(&l, 290);
+    ck_assert_uint_eq(l.last_index, 289);
+    ck_assert_uint_eq(l.last_term, 3);
+    raft__log_truncate(&l, 251);
+    ck_assert_uint_eq(l.last_index, 250);
+    ck_assert_uint_eq(l.last_term, 3);
+    ck_assert_uint_eq(l.bytes, 0);
+    raft__log_fini(&l);
+}
+END_TEST
+
+START_TEST(log_finds_the_newest_entry_not_above_a_term)
+{
+    struct rng rng;
+    rng_init(&rng, 7);
+    for (uint32_t round = 0; round < 50; round++) {
+        struct raft_log l;
+        uint64_t term = rng_below(&rng, 3);
+        raft__log_init(&l, term == 0 ? 0 : 1 + rng_below(&rng, 5), term);
+        for (uint32_t i = 0; i < 20; i++)
+            append(&l, term += rng_below(&rng, 3) + (term == 0), 1);
+        for (uint64_t index = 0; index < 40; index++)
+            for (uint64_t t = 0; t < 50; t++) {
+                uint64_t got_term;
+                uint64_t got = raft__log_newest_not_above(&l, index, t, &got_term);
+                ck_assert_uint_le(got, index);
+                if (index < l.base_index) {
+                    ck_assert_uint_eq(got, index);
+                    ck_assert_uint_eq(got_term, 0);
+                    continue;
+                }
+                uint64_t want = index < l.last_index ? index : l.last_index, want_term = 0;
+                while (raft__log_term(&l, want, &want_term) && want_term > t)
+                    want--;
+                ck_assert_uint_eq(got, want);
+                ck_assert_uint_eq(got_term, want >= l.base_index ? want_term : 0);
+            }
+        raft__log_fini(&l);
+    }
+}
+END_TEST
+
+/* --- one member among silent others --- */
+
+static const uint64_t voters[] = {1, 2, 3};
+
+static struct raft *member(uint32_t voters_count, void (*change)(struct raft_options *o))
+{
+    struct raft_options o;
+    raft_options_init(&o);
+    o.id = 1;
+    o.voters = voters;
+    o.voters_count = voters_count;
+    o.seed = 1;
+    if (change != NULL)
+        change(&o);
+    struct raft *r = raft_new(&o);
+    raft_restore(r, NULL, 0);
+    return r;
+}
+
+/* Carries out what is ready, as if disk and apply took no time; how many messages of `type` went
+ * out. */
+static uint32_t drain(struct raft *r, enum raft_msg_type type)
+{
+    struct raft_ready rd;
+    uint32_t count = 0;
+    for (;;) {
+        uint64_t seq = 0;
+        while (raft_ready(r, &rd)) {
+            for (uint32_t i = 0; i < rd.msgs_count; i++)
+                count += rd.msgs[i].type == type;
+            if (rd.persist_seq != 0)
+                seq = rd.persist_seq;
+            if (rd.committed_count > 0)
+                raft_applied(r, rd.committed[rd.committed_count - 1].log_index);
+            raft_ready_done(r);
+            raft_check(r);
+        }
+        if (seq == 0)
+            return count;
+        raft_persisted(r, seq);
+    }
+}
+
+static int step(struct raft *r, struct raft_msg msg)
+{
+    msg.to = raft_id(r);
+    return raft_step(r, &msg);
+}
+
+static struct raft *follower_of_2(void)
+{
+    struct raft *r = member(3, NULL);
+    ck_assert_int_eq(step(r, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 1}),
+                     0);
+    (void)drain(r, RAFT_MSG_APPEND);
+    ck_assert_uint_eq(raft_leader(r), 2);
+    return r;
+}
+
+static struct raft *leader(void (*change)(struct raft_options *o))
+{
+    struct raft *r = member(3, change);
+    raft_campaign(r);
+    (void)drain(r, RAFT_MSG_VOTE);
+    (void)step(r, (struct raft_msg){.type = RAFT_MSG_PRE_VOTE_REPLY, .from = 2, .term = 1});
+    (void)drain(r, RAFT_MSG_VOTE);
+    (void)step(r, (struct raft_msg){.type = RAFT_MSG_VOTE_REPLY, .from = 2, .term = 1});
+    (void)drain(r, RAFT_MSG_APPEND);
+    ck_assert_int_eq(raft_role(r), RAFT_LEADER);
+    return r;
+}
+
+static void acknowledge(struct raft *r, uint64_t from, uint64_t log_index)
+{
+    int rv = step(r, (struct raft_msg){.type = RAFT_MSG_APPEND_REPLY,
+                                       .from = from,
+                                       .term = raft_term(r),
+                                       .log_index = log_index});
+    ck_assert_int_eq(rv, 0);
+}
+
+START_TEST(election_timeouts_are_spread)
+{
+    bool seen[20] = {false};
+    struct raft *r = member(3, NULL);
+    for (uint32_t i = 0; i < 500; i++) {
+        uint32_t ticks = 0;
+        do {
+            raft_tick(r);
+            ticks++;
+        } while (drain(r, RAFT_MSG_PRE_VOTE) == 0);
+        ck_assert_uint_ge(ticks, 10);
+        ck_assert_uint_lt(ticks, 20);
+        seen[ticks] = true;
+    }
+    for (uint32_t i = 10; i < 20; i++)
+        ck_assert(seen[i]);
+    ck_assert_uint_eq(raft_term(r), 0); /* asking changes nothing */
+    raft_free(r);
+}
+END_TEST
+
+START_TEST(proposals_before_a_ready_are_one_append)
+{
+    struct raft *r = leader(NULL);
+    acknowledge(r, 2, 1);
+    acknowledge(r, 3, 1);
+    (void)drain(r, RAFT_MSG_APPEND);
+    for (uint32_t i = 0; i < 100; i++) {
+        struct raft_entry e = model_entry("x", 1);
+        ck_assert_int_eq(raft_propose(r, &e, 1), 0);
+        bref_unref(e.owner);
+    }
+    struct raft_ready rd;
+    ck_assert(raft_ready(r, &rd));
+    ck_assert_uint_eq(rd.msgs_count, 2);
+    ck_assert_uint_eq(rd.msgs[0].entries_count, 100);
+    ck_assert_uint_eq(rd.msgs[1].entries_count, 100);
+    ck_assert_ptr_eq(rd.msgs[0].entries, rd.entries); /* nothing is copied */
+    ck_assert_uint_eq(rd.entries_count, 100);
+    raft_ready_done(r);
+    ck_assert(!raft_ready(r, &rd));
+    raft_free(r);
+}
+END_TEST
+
+START_TEST(reads_between_readies_share_one_round)
+{
+    struct raft *r = leader(NULL);
+    acknowledge(r, 2, 1);
+    (void)drain(r, RAFT_MSG_APPEND);
+    for (uint64_t i = 1; i <= 1000; i++)
+        ck_assert_int_eq(raft_read_index(r, i), 0);
+    ck_assert_uint_eq(drain(r, RAFT_MSG_HEARTBEAT), 2);
+    int rv = step(
+        r, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT_REPLY, .from = 3, .term = 1, .context = 1});
+    ck_assert_int_eq(rv, 0);
+    struct raft_ready rd;
+    ck_assert(raft_ready(r, &rd));
+    ck_assert_uint_eq(rd.reads_count, 1000);
+    ck_assert_uint_eq(rd.reads[0].context, 1);
+    ck_assert_uint_eq(rd.reads[999].context, 1000);
+    ck_assert_uint_eq(rd.reads[999].log_index, 1);
+    raft_ready_done(r);
+    raft_free(r);
+}
+END_TEST
+
+/* --- limits --- */
+
+START_TEST(reads_are_bounded)
+{
+    struct raft *r = leader(NULL);
+    acknowledge(r, 2, 1);
+    (void)drain(r, RAFT_MSG_APPEND);
+    for (uint64_t i = 1; i <= RAFT_READS_MAX; i++) {
+        ck_assert_int_eq(raft_read_index(r, i), 0);
+        if (i % 100 == 0) /* more rounds than may be under way: the rest waits for one */
+            (void)drain(r, RAFT_MSG_HEARTBEAT);
+    }
+    ck_assert_int_eq(raft_read_index(r, 1), TV_EDROPPED);
+    /* It all ends well. */
+    uint32_t answered = 0;
+    for (uint64_t round = RAFT__READ_ROUNDS_MAX; answered < RAFT_READS_MAX; round++) {
+        ck_assert_uint_lt(round, 2 * RAFT__READ_ROUNDS_MAX + 2);
+        (void)step(r,
+                   (struct raft_msg){
+                       .type = RAFT_MSG_HEARTBEAT_REPLY, .from = 3, .term = 1, .context = round});
+        struct raft_ready rd;
+        while (raft_ready(r, &rd)) {
+            for (uint32_t i = 0; i < rd.reads_count; i++)
+                ck_assert_uint_eq(rd.reads[i].context, ++answered);
+            raft_ready_done(r);
+        }
+    }
+    raft_free(r);
+}
+END_TEST
+
+START_TEST(forwarding_is_bounded)
+{
+    struct raft *r = follower_of_2();
+    struct raft_entry batch[64];
+    for (uint32_t i = 0; i < 64; i++)
+        batch[i] = model_entry("x", 1);
+    for (uint32_t i = 0; i < RAFT_FORWARD_MAX / 64; i++)
+        ck_assert_int_eq(raft_propose(r, batch, 64), 0);
+    ck_assert_int_eq(raft_propose(r, batch, 1), TV_EDROPPED);
+    ck_assert_uint_ge(drain(r, RAFT_MSG_PROPOSE), 1);
+    ck_assert_int_eq(raft_propose(r, batch, 1), 0);
+    for (uint32_t i = 0; i < 64; i++)
+        bref_unref(batch[i].owner);
+    raft_free(r);
+}
+END_TEST
+
+START_TEST(the_outbox_is_bounded)
+{
+    struct raft *r = follower_of_2();
+    for (uint32_t i = 0; i < 2 * RAFT_OUTBOX_MAX; i++) {
+        int rv = step(r, (struct raft_msg){.type = RAFT_MSG_READ_INDEX, .from = 3, .context = i});
+        ck_assert_int_eq(rv, 0);
+    }
+    ck_assert_uint_eq(drain(r, RAFT_MSG_READ_INDEX_REPLY), RAFT_OUTBOX_MAX);
+    raft_free(r);
+}
+END_TEST
+
+START_TEST(writes_under_way_are_bounded)
+{
+    struct raft *r = leader(NULL);
+    struct raft_entry e = model_entry("x", 1);
+    struct raft_ready rd;
+    uint64_t first = 0, newest = 0;
+    for (uint32_t i = 0; i < RAFT_WRITES_MAX + 10; i++) {
+        ck_assert_int_eq(raft_propose(r, &e, 1), 0);
+        while (raft_ready(r, &rd)) {
+            if (rd.persist_seq != 0)
+                newest = rd.persist_seq;
+            if (first == 0)
+                first = newest;
+            raft_ready_done(r);
+        }
+    }
+    ck_assert_uint_eq(newest - first + 1, RAFT_WRITES_MAX);
+    raft_persisted(r, first); /* one place is free: the rest goes as one write */
+    ck_assert(raft_ready(r, &rd));
+    ck_assert_uint_eq(rd.persist_seq, newest + 1);
+    ck_assert_uint_eq(rd.entries_count, 10);
+    raft_ready_done(r);
+    raft_check(r);
+    bref_unref(e.owner);
+    raft_free(r);
+}
+END_TEST
+
+static void small_limits(struct raft_options *o)
+{
+    o->inflight_msgs_max = 4;
+    o->msg_bytes_max = 1;
+    o->uncommitted_bytes_max = 1000;
+}
+
+START_TEST(appends_under_way_are_bounded)
+{
+    struct raft *r = leader(small_limits);
+    acknowledge(r, 2, 1);
+    (void)drain(r, RAFT_MSG_APPEND);
+    struct raft_entry batch[10];
+    for (uint32_t i = 0; i < 10; i++)
+        batch[i] = model_entry("x", 1);
+    ck_assert_int_eq(raft_propose(r, batch, 10), 0);
+    ck_assert_uint_eq(drain(r, RAFT_MSG_APPEND), 4); /* 3 is still being probed */
+    acknowledge(r, 2, 3);
+    ck_assert_uint_eq(drain(r, RAFT_MSG_APPEND), 2);
+    acknowledge(r, 2, 11);
+    ck_assert_uint_eq(raft_commit_index(r), 11);
+    for (uint32_t i = 0; i < 10; i++)
+        bref_unref(batch[i].owner);
+    raft_free(r);
+}
+END_TEST
+
+START_TEST(membership_cannot_be_proposed)
+{
+    struct raft *r = leader(NULL);
+    struct raft_entry e = {.type = RAFT_ENTRY_CONF};
+    ck_assert_int_eq(raft_propose(r, &e, 1), TV_ENOTSUP);
+    ck_assert_int_eq(step(r, (struct raft_msg){.type = RAFT_MSG_PROPOSE,
+                                               .from = 2,
+                                               .entries = &e,
+                                               .entries_count = 1}),
+                     TV_EINVAL);
+    ck_assert_int_eq(raft_transfer_leader(r, 1), TV_EINVAL);
+    ck_assert_int_eq(raft_transfer_leader(r, 9), TV_EINVAL);
+    raft_free(r);
+}
+END_TEST
+
+/* --- restart --- */
+
+static struct raft_options restart_options(void)
+{
+    struct raft_options o;
+    raft_options_init(&o);
+    o.id = 1;
+    o.voters = voters;
+    o.voters_count = 3;
+    o.hard_state = (struct raft_hard_state){.term = 3, .vote = 2, .commit = 2};
+    return o;
+}
+
+START_TEST(restart_remembers)
+{
+    struct raft_options o = restart_options();
+    struct raft_entry entries[] = {{.term = 1, .log_index = 1}, {.term = 3, .log_index = 2}};
+    struct raft *r = raft_new(&o);
+    raft_restore(r, entries, 2);
+    ck_assert_uint_eq(raft_term(r), 3);
+    ck_assert_uint_eq(raft_commit_index(r), 2);
+    ck_assert_uint_eq(raft_persisted_index(r), 2);
+    struct raft_ready rd;
+    ck_assert(raft_ready(r, &rd));
+    ck_assert_uint_eq(rd.committed_count, 2);
+    ck_assert_uint_eq(rd.persist_seq, 0);
+    raft_ready_done(r);
+    raft_free(r);
+}
+END_TEST
+
+START_TEST(restart_knows_that_what_was_applied_was_committed)
+{
+    struct raft_options o = restart_options();
+    struct raft_entry entries[] = {{.term = 3, .log_index = 8}, {.term = 3, .log_index = 9}};
+    o.log_start_index = 7;
+    o.log_start_term = 2;
+    o.applied_index = 9;
+    struct raft *r = raft_new(&o);
+    raft_restore(r, entries, 2);
+    ck_assert_uint_eq(raft_commit_index(r), 9);
+    struct raft_ready rd;
+    ck_assert(!raft_ready(r, &rd));
+    raft_check(r);
+    raft_free(r);
+}
+END_TEST
+
+/* The entries of a cut-short write are there, the new term is not. */
+START_TEST(restart_takes_the_term_from_the_log)
+{
+    struct raft_options o = restart_options();
+    struct raft_entry entries[] = {{.term = 1, .log_index = 1}, {.term = 5, .log_index = 2}};
+    struct raft *r = raft_new(&o);
+    raft_restore(r, entries, 2);
+    ck_assert_uint_eq(raft_term(r), 5);
+    struct raft_ready rd;
+    ck_assert(raft_ready(r, &rd));
+    ck_assert(rd.hard_state_changed);
+    ck_assert_uint_eq(rd.hard_state.term, 5);
+    ck_assert_uint_eq(rd.hard_state.vote, 0);
+    raft_ready_done(r);
+    raft_free(r);
+}
+END_TEST
+
+START_TEST(restart_refuses_a_log_that_lost_entries)
+{
+    struct raft_options o = restart_options();
+    struct raft_entry entries[] = {{.term = 1, .log_index = 1}};
+    struct raft *r = raft_new(&o);
+    raft_restore(r, entries, 1);
+}
+END_TEST
+
+START_TEST(restart_refuses_a_log_with_a_gap)
+{
+    struct raft_options o = restart_options();
+    struct raft_entry entries[] = {{.term = 1, .log_index = 1}, {.term = 1, .log_index = 3}};
+    struct raft *r = raft_new(&o);
+    raft_restore(r, entries, 2);
+}
+END_TEST
+
+/* --- a broken peer --- */
+
+static uint64_t small_or_wild(struct rng *rng)
+{
+    switch (rng_below(rng, 12)) {
+    case 0:
+        return rng_next(rng);
+    case 1:
+        return UINT64_MAX - rng_below(rng, 3);
+    default:
+        return rng_below(rng, 12);
+    }
+}
+
+/* Small numbers, near what the member has, so that many are accepted; some wild. */
+static struct raft_msg forged(struct rng *rng, const struct raft *r, struct raft_entry *entries)
+{
+    uint64_t last = raft_last_index(r), term = raft_term(r);
+    struct raft_msg m = {
+        .type = (enum raft_msg_type)rng_below(rng, RAFT_MSG_TYPES_COUNT + 1),
+        .from = 2 + rng_below(rng, 2),
+        .to = 1,
+        .term = rng_below(rng, 4) > 0 ? term + rng_below(rng, 2) : small_or_wild(rng),
+        .log_term = rng_below(rng, 3) > 0 ? term : small_or_wild(rng),
+        .log_index = rng_below(rng, 3) > 0 ? last - rng_below(rng, last + 1 < 4 ? last + 1 : 4)
+                                           : small_or_wild(rng),
+        .commit = small_or_wild(rng),
+        .reject_hint = small_or_wild(rng),
+        .context = small_or_wild(rng),
+        .reject = rng_below(rng, 4) == 0,
+        .transfer = rng_below(rng, 8) == 0,
+    };
+    if (m.type == RAFT_MSG_PROPOSE || m.type == RAFT_MSG_READ_INDEX ||
+        m.type == RAFT_MSG_TRANSFER_LEADER)
+        m.term = rng_below(rng, 8) > 0 ? 0 : m.term;
+    if (m.type == RAFT_MSG_APPEND || m.type == RAFT_MSG_PROPOSE) {
+        m.entries = entries;
+        m.entries_count = (uint32_t)rng_below(rng, 4);
+    }
+    for (uint32_t i = 0; i < m.entries_count; i++) {
+        bool wild = rng_below(rng, 20) == 0;
+        entries[i] = (struct raft_entry){
+            .type = rng_below(rng, 30) == 0 ? (enum raft_entry_type)rng_below(rng, 5)
+                                            : RAFT_ENTRY_NORMAL,
+            .log_index = wild ? small_or_wild(rng) : m.log_index + 1 + i,
+            .term = wild ? small_or_wild(rng) : m.term};
+    }
+    return m;
+}
+
+START_TEST(a_broken_peer_does_not_end_us)
+{
+    uint32_t accepted = 0, refused = 0, led = 0;
+    for (uint64_t seed = 0; seed < 400; seed++) {
+        struct rng rng;
+        rng_init(&rng, seed);
+        struct raft *r = seed % 2 == 0 ? leader(NULL) : member(3, NULL);
+        for (uint32_t i = 0; i < 400; i++) {
+            struct raft_entry entries[4];
+            struct raft_msg m = forged(&rng, r, entries);
+            int rv = raft_step(r, &m);
+            accepted += rv == 0;
+            refused += rv == TV_EINVAL;
+            led += raft_role(r) == RAFT_LEADER;
+            if (rng_below(&rng, 20) == 0)
+                raft_tick(r);
+            raft_check(r);
+            if (rng_below(&rng, 3) == 0)
+                (void)drain(r, RAFT_MSG_APPEND);
+        }
+        raft_free(r);
+    }
+    ck_assert_uint_gt(accepted, 10000);
+    ck_assert_uint_gt(refused, 10000);
+    ck_assert_uint_gt(led, 1000);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("raft");
+    TCase *t = tcase_create("raft");
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, quorum_is_a_majority);
+    tcase_add_test(t, log_spans_end_where_the_ring_ends);
+    tcase_add_test(t, log_finds_the_newest_entry_not_above_a_term);
+    tcase_add_test(t, election_timeouts_are_spread);
+    tcase_add_test(t, proposals_before_a_ready_are_one_append);
+    tcase_add_test(t, reads_between_readies_share_one_round);
+    tcase_add_test(t, reads_are_bounded);
+    tcase_add_test(t, forwarding_is_bounded);
+    tcase_add_test(t, the_outbox_is_bounded);
+    tcase_add_test(t, writes_under_way_are_bounded);
+    tcase_add_test(t, appends_under_way_are_bounded);
+    tcase_add_test(t, membership_cannot_be_proposed);
+    tcase_add_test(t, restart_remembers);
+    tcase_add_test(t, restart_knows_that_what_was_applied_was_committed);
+    tcase_add_test(t, restart_takes_the_term_from_the_log);
+    tcase_add_test_raise_signal(t, restart_refuses_a_log_that_lost_entries, SIGABRT);
+    tcase_add_test_raise_signal(t, restart_refuses_a_log_with_a_gap, SIGABRT);
+    tcase_add_test(t, a_broken_peer_does_not_end_us);
+    suite_add_tcase(s, t);
+    SRunner *sr = srunner_create(s);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
