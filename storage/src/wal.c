@@ -211,6 +211,8 @@ void wal_restart(struct wal *w, uint64_t seq, uint64_t log_index, uint64_t term)
     w->before_first = log_index;
     if (w->durable_index > log_index)
         w->durable_index = log_index;
+    if (w->hs.commit < log_index)
+        w->hs.commit = log_index;
     wal__terms_reset(&w->terms, log_index, term);
     struct wal_batch *b = begin_batch(w);
     b->flags = WAL_FRAME_RESTART;

@@ -405,6 +405,7 @@ static int replay_all(struct opening *o)
 
 struct finding {
     uint64_t spares_searched_bytes;
+    uint64_t headless_seq; /* the first segment behind the end without a good header; 0: none */
     bool durable;     /* something says that the expected batch was durable */
     bool header_good; /* of the segment searched */
     uint64_t *blocks; /* offsets of whole batches */
@@ -435,6 +436,8 @@ static int search_segment(struct opening *o, struct wal_segment *s, uint64_t fro
             return rv;
         x->header_good = x->header_good && header_is_ours(o, s, &h);
         begun = x->header_good;
+        if (!x->header_good && x->headless_seq == 0)
+            x->headless_seq = s->seq;
         if (x->header_good && h.durable_batch >= o->expected)
             x->durable = true;
         from = WAL_BLOCK_BYTES;
@@ -462,12 +465,30 @@ static int search_segment(struct opening *o, struct wal_segment *s, uint64_t fro
     return 0;
 }
 
-static int fail_damaged(struct opening *o)
+/* Is there something at the log's end that began as the next batch? */
+static bool batch_begins_at_stop(struct opening *o)
+{
+    struct wal_frame f;
+    int err;
+    uint64_t end = o->stop->size_bytes;
+    if (o->stop_offset + WAL_BLOCK_BYTES > end)
+        return false;
+    const uint8_t *block =
+        wal__window(o->w, o->stop, o->stop_offset, WAL_BLOCK_BYTES, end, &err);
+    return block != NULL && wal__frame_peek(block, o->stop->seq, end - o->stop_offset, &f);
+}
+
+static int fail_damaged(struct opening *o, const struct finding *x)
 {
     const struct wal_segment *after = segment_after(o->w, o->stop);
+    uint64_t next = o->stop->seq + 1;
     char text[128];
-    if (o->stop_offset >= o->stop->size_bytes && after != NULL && after->seq != o->stop->seq + 1)
-        return fail_at(o, TV_ECORRUPT, o->stop->seq + 1, 0, "the segment is missing");
+    if (after != NULL && !batch_begins_at_stop(o)) {
+        if (after->seq != next)
+            return fail_at(o, TV_ECORRUPT, next, 0, "the segment is missing");
+        if (x->headless_seq == next)
+            return fail_at(o, TV_ECORRUPT, next, 0, "the segment's header does not verify");
+    }
     (void)snprintf(text, sizeof(text),
                    "batch %" PRIu64 " does not verify, but was durable: a later one says so",
                    o->expected);
@@ -482,7 +503,7 @@ static int judge_tail(struct opening *o)
     for (struct wal_segment *s = o->stop; s != NULL && rv == 0; s = segment_after(o->w, s)) {
         rv = search_segment(o, s, s == o->stop ? o->stop_offset : 0, &x);
         if (rv == 0 && x.durable)
-            rv = fail_damaged(o);
+            rv = fail_damaged(o, &x);
     }
     mem_free(x.blocks);
     return rv;

@@ -87,7 +87,8 @@ size_t wal_entry_bytes_max(const struct wal *w);
 void wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entries, uint32_t count,
                 const struct wal_hard_state *hs);
 /* The state now comes from a snapshot up to this entry, durable elsewhere: the log is empty and goes
- * on with the next index. Durable as any append, reported by `seq`. */
+ * on with the next index. The hard state's commit is raised to it. Durable as any append, reported by
+ * `seq`. */
 void wal_restart(struct wal *w, uint64_t seq, uint64_t log_index, uint64_t term);
 /* Begin to write what is appended, as far as the writes under way allow; the rest follows by itself. */
 void wal_submit(struct wal *w);
