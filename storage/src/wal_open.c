@@ -5,8 +5,9 @@
  * 2. Batches are replayed by number, through the segments, up to the first that does not verify.
  * 3. What lies behind that place is searched for anything that says the missing batch was durable. If
  *    there is: damage, and nothing is changed on disk. If not: a torn tail.
- * 4. Batches behind a torn tail may be whole; each loses its first block (zeros, durably), so that they
- *    can never follow what will be written in front of them.
+ * 4. Batches behind a torn tail may be whole. All that begins like a batch of this segment, whole or not,
+ *    loses its first block (zeros, durably), so that it can never follow what will be written in front
+ *    of it. Not whole as well: a later torn write in its place may bring just the sector it lacks.
  * 5. All segments are synced: what a killed process had in the page cache or in the drive's was read
  *    above, and counts as durable from now on.
  * 6. An empty batch states that all before it was durable. wal_close() does the same, so damage to the
@@ -407,8 +408,7 @@ struct finding {
     uint64_t spares_searched_bytes;
     uint64_t headless_seq; /* the first segment behind the end without a good header; 0: none */
     bool durable;     /* something says that the expected batch was durable */
-    bool header_good; /* of the segment searched */
-    uint64_t *blocks; /* offsets of whole batches */
+    uint64_t *blocks; /* offsets, in the segment searched, of what begins like a batch or header */
     size_t blocks_count;
     size_t blocks_capacity;
 };
@@ -422,7 +422,27 @@ static void note_block(struct finding *x, uint64_t offset)
     x->blocks[x->blocks_count++] = offset;
 }
 
-/* Search a segment from an offset on for whole batches, whatever lies between them. */
+/* The segment's header, good or not; *ret_begun: the segment had been begun. */
+static int search_header(struct opening *o, struct wal_segment *s, struct finding *x,
+                         bool *ret_begun)
+{
+    struct wal_header h = {0};
+    bool good;
+    int rv = read_header(o, s, &h, &good);
+    if (rv != 0)
+        return rv;
+    *ret_begun = h.magic == WAL_HEADER_MAGIC && h.segment_seq == s->seq;
+    if (*ret_begun)
+        note_block(x, 0);
+    good = good && header_is_ours(o, s, &h);
+    if (good && h.durable_batch >= o->expected)
+        x->durable = true;
+    if (!good && x->headless_seq == 0)
+        x->headless_seq = s->seq;
+    return 0;
+}
+
+/* Search a segment from an offset on for batches, whatever lies between them. */
 static int search_segment(struct opening *o, struct wal_segment *s, uint64_t from,
                           struct finding *x)
 {
@@ -430,16 +450,9 @@ static int search_segment(struct opening *o, struct wal_segment *s, uint64_t fro
     uint64_t end = s->size_bytes;
     bool begun = from > 0;
     if (from == 0) {
-        struct wal_header h;
-        int rv = read_header(o, s, &h, &x->header_good);
+        int rv = search_header(o, s, x, &begun);
         if (rv != 0)
             return rv;
-        x->header_good = x->header_good && header_is_ours(o, s, &h);
-        begun = x->header_good;
-        if (!x->header_good && x->headless_seq == 0)
-            x->headless_seq = s->seq;
-        if (x->header_good && h.durable_batch >= o->expected)
-            x->durable = true;
         from = WAL_BLOCK_BYTES;
     }
     for (uint64_t at = from; at < end; at += WAL_BLOCK_BYTES) {
@@ -454,11 +467,9 @@ static int search_segment(struct opening *o, struct wal_segment *s, uint64_t fro
         if (block == NULL || !wal__frame_peek(block, s->seq, end - at, &f))
             continue;
         begun = true;
-        if (wal__read_batch(w, s, at, end, &f, &err) != NULL) {
-            note_block(x, at);
-            if (f.durable_batch >= o->expected)
-                x->durable = true;
-        }
+        note_block(x, at);
+        if (wal__read_batch(w, s, at, end, &f, &err) != NULL && f.durable_batch >= o->expected)
+            x->durable = true;
         if (err != 0)
             return fail_io(o, s->seq, at, err);
     }
@@ -519,8 +530,6 @@ static int erase_tail(struct opening *o)
     for (struct wal_segment *s = o->stop; s != NULL && rv == 0; s = segment_after(w, s)) {
         x.blocks_count = 0;
         rv = search_segment(o, s, s == o->stop ? o->stop_offset : 0, &x);
-        if (rv == 0 && s != o->stop && x.header_good)
-            note_block(&x, 0);
         for (size_t i = 0; i < x.blocks_count && rv == 0; i++) {
             PROBE(wal_torn_tail_erased);
             int err = write_and_wait(w, s->file, x.blocks[i], zeros);
