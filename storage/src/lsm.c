@@ -1,0 +1,518 @@
+/* The database: opening it, and commits.
+ *
+ * A commit is two table files that RocksDB takes in one step (IngestExternalFile: fsync of the files,
+ * hard links, one fsynced edit of the manifest):
+ *
+ *   versions   'k' records; revisions only grow, so the file begins behind all others and goes to
+ *              the last level at once, where nothing but the collection of garbage touches it
+ *   records    'l', 'm' and 's': small; overlaps its predecessors and is merged with them
+ *
+ * The first is written while versions come in; a crash before the commit leaves it in the staging
+ * folder, and the next opening removes it.
+ *
+ * There are two levels: L0 holds a few files of records, L1 everything else.
+ *
+ * Read next: lsm_load.c, lsm_tidy.c. */
+#include "lsm_internal.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    BLOCK_BYTES = 32 << 10,
+    TABLE_FILE_BYTES = 64 << 20,
+    COLLECT_BYTES_MAX = 512 << 20, /* one collection step: bounds the disk space it needs meanwhile */
+    COLLECT_BYTES_PER_SECOND = 64 << 20,
+    RECORD_FILES_MAX = 4, /* in L0 before they are merged */
+    LEVELS_COUNT = 2,
+    WRITE_BUFFER_BYTES = 1 << 20, /* nothing is written to it */
+    BYTES_PER_SYNC = 1 << 20,
+    INFO_LOG_BYTES = 1 << 20,
+    INFO_LOG_FILES = 2,
+    INFO_LOG_WARN = 2,
+    TABLE_FORMAT = 5, /* readable by every RocksDB since 6.6 */
+};
+
+void lsm_options_init(struct lsm_options *o)
+{
+    *o = (struct lsm_options){.block_cache_bytes = 4 << 20,
+                              .open_files_max = 128,
+                              .compress = true,
+                              .garbage_percent = 50,
+                              .garbage_versions_min = 100000};
+}
+
+int lsm__error(char *message, char *err_text, size_t err_text_size)
+{
+    if (message == NULL)
+        return 0;
+    int err = strncmp(message, "Corruption", 10) == 0 ? TV_ECORRUPT : TV_EIO;
+    if (err_text != NULL && err_text_size > 0)
+        (void)snprintf(err_text, err_text_size, "%s", message); /* may be cut */
+    rocksdb_free(message);
+    return err;
+}
+
+static void must(char *message, const char *what)
+{
+    if (message != NULL)
+        tv_fatal("rocksdb: %s: %s", what, message);
+}
+
+/* --- opening --- */
+
+static void table_options(struct lsm *l, rocksdb_options_t *o)
+{
+    rocksdb_block_based_table_options_t *t = rocksdb_block_based_options_create();
+    rocksdb_block_based_options_set_block_size(t, BLOCK_BYTES);
+    rocksdb_block_based_options_set_block_cache(t, l->cache);
+    rocksdb_block_based_options_set_format_version(t, TABLE_FORMAT);
+    rocksdb_options_set_block_based_table_factory(o, t);
+    rocksdb_block_based_options_destroy(t);
+    rocksdb_options_set_compression(o, l->o.compress ? rocksdb_lz4_compression
+                                                     : rocksdb_no_compression);
+}
+
+static void make_options(struct lsm *l)
+{
+    l->cache = rocksdb_cache_create_lru(l->o.block_cache_bytes);
+    l->limiter = rocksdb_ratelimiter_create(COLLECT_BYTES_PER_SECOND, 100000, 10);
+    l->writer_options = rocksdb_options_create();
+    table_options(l, l->writer_options);
+
+    rocksdb_options_t *o = l->options = rocksdb_options_create();
+    table_options(l, o);
+    rocksdb_options_set_create_if_missing(o, 1);
+    rocksdb_options_set_num_levels(o, LEVELS_COUNT);
+    rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 0);
+    rocksdb_options_set_level0_file_num_compaction_trigger(o, RECORD_FILES_MAX);
+    rocksdb_options_set_target_file_size_base(o, TABLE_FILE_BYTES);
+    rocksdb_options_set_max_compaction_bytes(o, COLLECT_BYTES_MAX);
+    rocksdb_options_set_ratelimiter(o, l->limiter);
+    rocksdb_options_set_bytes_per_sync(o, BYTES_PER_SYNC);
+    rocksdb_options_set_write_buffer_size(o, WRITE_BUFFER_BYTES);
+    rocksdb_options_set_max_background_jobs(o, 2);
+    rocksdb_options_set_max_open_files(o, (int)l->o.open_files_max);
+    rocksdb_options_set_max_file_opening_threads(o, 1);
+    rocksdb_options_set_info_log_level(o, INFO_LOG_WARN);
+    rocksdb_options_set_max_log_file_size(o, INFO_LOG_BYTES);
+    rocksdb_options_set_keep_log_file_num(o, INFO_LOG_FILES);
+    rocksdb_options_set_stats_dump_period_sec(o, 0);
+    rocksdb_options_set_stats_persist_period_sec(o, 0);
+    rocksdb_options_set_advise_random_on_open(o, 0); /* files are read from end to end */
+    rocksdb_options_set_compaction_filter_factory(o, lsm__filter_factory(l));
+
+    rocksdb_env_t *env = rocksdb_create_default_env(); /* one in the process */
+    rocksdb_env_lower_thread_pool_cpu_priority(env);
+    rocksdb_env_destroy(env);
+
+    l->env_options = rocksdb_envoptions_create();
+    l->read_options = rocksdb_readoptions_create();
+    l->ingest_options = rocksdb_ingestexternalfileoptions_create();
+    rocksdb_ingestexternalfileoptions_set_move_files(l->ingest_options, 1);
+}
+
+static void free_options(struct lsm *l)
+{
+    rocksdb_ingestexternalfileoptions_destroy(l->ingest_options);
+    rocksdb_readoptions_destroy(l->read_options);
+    rocksdb_envoptions_destroy(l->env_options);
+    rocksdb_options_destroy(l->options);
+    rocksdb_options_destroy(l->writer_options);
+    rocksdb_ratelimiter_destroy(l->limiter);
+    rocksdb_cache_destroy(l->cache);
+}
+
+static void lsm_free(struct lsm *l)
+{
+    if (l->db != NULL)
+        rocksdb_close(l->db);
+    free_options(l);
+    pthread_cond_destroy(&l->tidy_wake);
+    pthread_mutex_destroy(&l->lock);
+    mem_free(l->dir);
+    mem_free(l);
+}
+
+static void staging_path(const struct lsm *l, char ret_path[LSM_PATH_BYTES_MAX], const char *name)
+{
+    int n = snprintf(ret_path, LSM_PATH_BYTES_MAX, "%s/" LSM_STAGING "/%s", l->dir, name);
+    ASSERT(n > 0 && n < LSM_PATH_BYTES_MAX);
+}
+
+/* The staging folder exists and is empty. */
+static int clear_staging(const struct lsm *l)
+{
+    char path[LSM_PATH_BYTES_MAX];
+    staging_path(l, path, "");
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return TV_EIO;
+    DIR *d = opendir(path);
+    if (d == NULL)
+        return TV_EIO;
+    int err = 0;
+    struct dirent *e;
+    while ((e = readdir(d)) != NULL) {
+        if (e->d_name[0] != '.' && unlinkat(dirfd(d), e->d_name, 0) != 0)
+            err = TV_EIO;
+    }
+    closedir(d);
+    return err;
+}
+
+static int read_state(struct lsm *l, char *err_text, size_t err_text_size)
+{
+    char *message = NULL;
+    size_t size;
+    uint8_t *p = (uint8_t *)rocksdb_get(l->db, l->read_options, "s", 1, &size, &message);
+    int err = lsm__error(message, err_text, err_text_size);
+    if (err != 0)
+        return err;
+    l->committed = (struct lsm_meta){.revision = 1, .compacted = -1};
+    if (p == NULL)
+        return 0; /* fresh */
+    if (size < 4 || lsm__get_be32(p) != LSM_FORMAT) {
+        (void)snprintf(err_text, err_text_size, "the store was written in a format not known here");
+        err = TV_ENOTSUP;
+    } else if (size != LSM_STATE_BYTES) {
+        (void)snprintf(err_text, err_text_size, "the store's state record is damaged");
+        err = TV_ECORRUPT;
+    } else {
+        l->committed = (struct lsm_meta){.applied_index = lsm__get_be64(p + 4),
+                                         .applied_term = lsm__get_be64(p + 12),
+                                         .revision = (int64_t)lsm__get_be64(p + 20),
+                                         .compacted = (int64_t)lsm__get_be64(p + 28)};
+    }
+    rocksdb_free(p);
+    return err;
+}
+
+int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm, char *err_text,
+             size_t err_text_size)
+{
+    if (strlen(dir) > LSM_PATH_BYTES_MAX - 64) {
+        (void)snprintf(err_text, err_text_size, "the store's path is too long");
+        return TV_EIO;
+    }
+    struct lsm *l = mem_alloc_zero(sizeof(*l));
+    if (o != NULL)
+        l->o = *o;
+    else
+        lsm_options_init(&l->o);
+    ASSERT(l->o.garbage_percent >= 1 && l->o.garbage_percent <= 99);
+    l->dir = mem_strdup(dir);
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->tidy_wake, &attr);
+    pthread_condattr_destroy(&attr);
+    make_options(l);
+
+    char *message = NULL;
+    l->db = rocksdb_open(l->options, dir, &message);
+    int err = lsm__error(message, err_text, err_text_size);
+    if (err == 0 && (err = clear_staging(l)) != 0)
+        (void)snprintf(err_text, err_text_size, "%s/" LSM_STAGING ": %s", dir, strerror(errno));
+    if (err == 0)
+        err = read_state(l, err_text, err_text_size);
+    if (err != 0) {
+        lsm_free(l);
+        return err;
+    }
+    *ret_lsm = l;
+    return 0;
+}
+
+/* --- table files --- */
+
+static rocksdb_sstfilewriter_t *writer_new(struct lsm *l, char ret_path[LSM_PATH_BYTES_MAX])
+{
+    char name[32];
+    char *message = NULL;
+    (void)snprintf(name, sizeof(name), "%llu.sst", (unsigned long long)++l->writer_number);
+    staging_path(l, ret_path, name);
+    rocksdb_sstfilewriter_t *w = rocksdb_sstfilewriter_create(l->env_options, l->writer_options);
+    rocksdb_sstfilewriter_open(w, ret_path, &message);
+    must(message, ret_path);
+    return w;
+}
+
+static void writer_finish(rocksdb_sstfilewriter_t *w)
+{
+    char *message = NULL;
+    rocksdb_sstfilewriter_finish(w, &message);
+    must(message, "finishing a table file");
+    rocksdb_sstfilewriter_destroy(w);
+}
+
+static void lsm_put_version(void *ctx, const struct mvcc_version *v)
+{
+    struct lsm *l = ctx;
+    if (l->writer == NULL) {
+        char path[LSM_PATH_BYTES_MAX];
+        l->writer = writer_new(l, path);
+        l->versions_number = l->writer_number;
+    }
+    uint8_t key[LSM_KV_KEY_BYTES];
+    key[0] = 'k';
+    lsm__put_be64(key + 1, (uint64_t)mvcc_version_mod_revision(v));
+    lsm__put_be32(key + 9, mvcc_version_sub(v));
+    key[13] = mvcc_version_is_tombstone(v);
+    struct slice kv = mvcc_version_kv(v);
+    char *message = NULL;
+    rocksdb_sstfilewriter_put(l->writer, (const char *)key, sizeof(key), (const char *)kv.data,
+                              kv.size, &message);
+    must(message, "writing a version");
+}
+
+struct record {
+    const struct persist_meta *meta;
+    size_t age; /* 0 = newest */
+};
+
+static int record_compare(const void *a, const void *b)
+{
+    const struct record *x = a, *y = b;
+    int order = slice_compare(slice_of(x->meta->data, x->meta->key_size),
+                              slice_of(y->meta->data, y->meta->key_size));
+    return order != 0 ? order : (x->age > y->age) - (x->age < y->age);
+}
+
+static void write_record(rocksdb_sstfilewriter_t *w, const struct persist_meta *meta)
+{
+    char *message = NULL;
+    const char *key = (const char *)meta->data;
+    if (meta->is_delete)
+        rocksdb_sstfilewriter_delete(w, key, meta->key_size, &message);
+    else
+        rocksdb_sstfilewriter_put(w, key, meta->key_size, key + meta->key_size, meta->value_size,
+                                  &message);
+    must(message, "writing a record");
+}
+
+/* In the order of keys; of equal ones the newest. */
+static void write_records(rocksdb_sstfilewriter_t *w, const struct persist_meta *metas)
+{
+    size_t count = 0;
+    for (const struct persist_meta *it = metas; it != NULL; it = it->next)
+        count++;
+    if (count == 0)
+        return;
+    struct record *records = mem_alloc(count * sizeof(*records));
+    size_t age = 0;
+    for (const struct persist_meta *it = metas; it != NULL; it = it->next, age++)
+        records[age] = (struct record){.meta = it, .age = age};
+    qsort(records, count, sizeof(*records), record_compare);
+    const struct persist_meta *last = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const struct persist_meta *it = records[i].meta;
+        if (last == NULL || !slice_equal(slice_of(it->data, it->key_size),
+                                         slice_of(last->data, last->key_size)))
+            write_record(w, it);
+        last = it;
+    }
+    mem_free(records);
+}
+
+static void write_state(rocksdb_sstfilewriter_t *w, const struct lsm_meta *meta)
+{
+    uint8_t state[LSM_STATE_BYTES];
+    lsm__put_be32(state, LSM_FORMAT);
+    lsm__put_be64(state + 4, meta->applied_index);
+    lsm__put_be64(state + 12, meta->applied_term);
+    lsm__put_be64(state + 20, (uint64_t)meta->revision);
+    lsm__put_be64(state + 28, (uint64_t)meta->compacted);
+    char *message = NULL;
+    rocksdb_sstfilewriter_put(w, "s", 1, (const char *)state, sizeof(state), &message);
+    must(message, "writing the state");
+}
+
+static void lsm_commit(void *ctx, const struct lsm_meta *meta, const struct persist_meta *metas)
+{
+    struct lsm *l = ctx;
+    uint64_t begin_ns = clock_mono_ns();
+    char versions_path[LSM_PATH_BYTES_MAX], records_path[LSM_PATH_BYTES_MAX];
+    const char *paths[2];
+    size_t paths_count = 0;
+    ASSERT(meta->applied_index >= l->committed.applied_index);
+    ASSERT(meta->revision >= l->committed.revision && meta->compacted >= l->committed.compacted);
+
+    if (l->writer != NULL) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), "%llu.sst", (unsigned long long)l->versions_number);
+        staging_path(l, versions_path, name);
+        writer_finish(l->writer);
+        l->writer = NULL;
+        paths[paths_count++] = versions_path;
+    }
+    rocksdb_sstfilewriter_t *w = writer_new(l, records_path);
+    write_records(w, metas);
+    write_state(w, meta);
+    writer_finish(w);
+    paths[paths_count++] = records_path;
+
+    char *message = NULL;
+    rocksdb_ingest_external_file(l->db, paths, paths_count, l->ingest_options, &message);
+    must(message, "commit");
+
+    pthread_mutex_lock(&l->lock);
+    l->committed = *meta;
+    l->commits++;
+    l->commit_ns += clock_mono_ns() - begin_ns;
+    pthread_mutex_unlock(&l->lock);
+    lsm__tidy_wake(l);
+}
+
+void lsm_put(struct lsm *l, struct persist_meta *metas)
+{
+    ASSERT(l->writer == NULL && !l->tidy_running);
+    struct lsm_meta meta = l->committed;
+    lsm_commit(l, &meta, metas);
+    persist_metas_free(metas);
+}
+
+/* --- the persist thread's side --- */
+
+static void lsm_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
+{
+    struct lsm *l = ctx;
+    lsm_meta(l, ret_meta);
+    lsm__tidy_start(l, m);
+}
+
+/* A table file without a commit is nothing; the next opening would remove it just the same. */
+static void drop_writer(struct lsm *l)
+{
+    if (l->writer == NULL)
+        return;
+    rocksdb_sstfilewriter_destroy(l->writer);
+    l->writer = NULL;
+    (void)clear_staging(l);
+}
+
+static void lsm_detach(void *ctx)
+{
+    struct lsm *l = ctx;
+    lsm__tidy_end(l);
+    drop_writer(l);
+}
+
+void lsm__store(struct lsm *l, struct persist_store *ret_store)
+{
+    *ret_store = (struct persist_store){.ctx = l,
+                                        .attach = lsm_attach,
+                                        .put = lsm_put_version,
+                                        .commit = lsm_commit,
+                                        .detach = lsm_detach};
+}
+
+void lsm_close(struct lsm *l)
+{
+    ASSERT(!l->tidy_running && l->writer == NULL);
+    lsm_free(l);
+}
+
+/* --- asking --- */
+
+void lsm_meta(struct lsm *l, struct lsm_meta *ret)
+{
+    pthread_mutex_lock(&l->lock);
+    *ret = l->committed;
+    pthread_mutex_unlock(&l->lock);
+}
+
+int lsm_get(struct lsm *l, struct slice name, struct buf *ret)
+{
+    char *message = NULL;
+    size_t size;
+    char *key = mem_alloc(name.size + 1);
+    key[0] = 'm';
+    memcpy(key + 1, name.data, name.size);
+    char *value = rocksdb_get(l->db, l->read_options, key, name.size + 1, &size, &message);
+    mem_free(key);
+    int err = lsm__error(message, NULL, 0);
+    if (err == 0 && value == NULL)
+        return TV_ENOTFOUND;
+    if (err == 0)
+        err = buf_append(ret, value, size);
+    rocksdb_free(value);
+    return err;
+}
+
+static int file_compare(const void *a, const void *b)
+{
+    const struct lsm_file *x = a, *y = b;
+    return (x->first_rev > y->first_rev) - (x->first_rev < y->first_rev);
+}
+
+struct lsm_file *lsm__files(struct lsm *l, size_t *ret_count)
+{
+    const rocksdb_livefiles_t *live = rocksdb_livefiles(l->db);
+    int live_count = rocksdb_livefiles_count(live);
+    struct lsm_file *files = mem_alloc(((size_t)live_count + 1) * sizeof(*files));
+    size_t count = 0;
+    for (int i = 0; i < live_count; i++) {
+        size_t size;
+        uint32_t sub;
+        bool tombstone;
+        struct lsm_file f = {.versions = rocksdb_livefiles_entries(live, i),
+                             .bytes = rocksdb_livefiles_size(live, i)};
+        const char *key = rocksdb_livefiles_smallestkey(live, i, &size);
+        if (!lsm__kv_key_parse((const uint8_t *)key, size, &f.first_rev, &sub, &tombstone))
+            continue;
+        key = rocksdb_livefiles_largestkey(live, i, &size);
+        if (!lsm__kv_key_parse((const uint8_t *)key, size, &f.last_rev, &sub, &tombstone))
+            f.last_rev = INT64_MAX;
+        (void)snprintf(f.name, sizeof(f.name), "%s", rocksdb_livefiles_name(live, i));
+        files[count++] = f;
+    }
+    rocksdb_livefiles_destroy(live);
+    qsort(files, count, sizeof(*files), file_compare);
+    *ret_count = count;
+    return files;
+}
+
+static uint64_t garbage_of(struct lsm *l, uint64_t versions)
+{
+    struct mvcc_stats in_memory;
+    pthread_mutex_lock(&l->lock);
+    if (l->tidy_mvcc != NULL)
+        mvcc_stats(l->tidy_mvcc, &in_memory);
+    else
+        in_memory.versions = versions;
+    pthread_mutex_unlock(&l->lock);
+    return versions > in_memory.versions ? versions - in_memory.versions : 0;
+}
+
+void lsm_stats(struct lsm *l, struct lsm_stats *ret)
+{
+    *ret = (struct lsm_stats){0};
+    const rocksdb_livefiles_t *live = rocksdb_livefiles(l->db);
+    ret->files_count = (uint64_t)rocksdb_livefiles_count(live);
+    for (int i = 0; i < (int)ret->files_count; i++)
+        ret->disk_bytes += rocksdb_livefiles_size(live, i);
+    rocksdb_livefiles_destroy(live);
+
+    size_t count;
+    struct lsm_file *files = lsm__files(l, &count);
+    for (size_t i = 0; i < count; i++)
+        ret->versions += files[i].versions;
+    mem_free(files);
+    ret->garbage = garbage_of(l, ret->versions);
+
+    pthread_mutex_lock(&l->lock);
+    ret->commits = l->commits;
+    ret->commit_ns = l->commit_ns;
+    ret->collections = l->collections;
+    pthread_mutex_unlock(&l->lock);
+}

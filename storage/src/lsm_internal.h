@@ -1,0 +1,120 @@
+/* What the files of the database share. */
+#ifndef STORAGE_LSM_INTERNAL_H
+#define STORAGE_LSM_INTERNAL_H
+
+#include "storage/lsm.h"
+
+#include <pthread.h>
+#include <rocksdb/c.h>
+#include <stdatomic.h>
+
+enum {
+    LSM_FORMAT = 1,
+    LSM_KV_KEY_BYTES = 14,    /* 'k' main(8) sub(4) tombstone(1) */
+    LSM_LEASE_KEY_BYTES = 9,  /* 'l' id(8) */
+    LSM_STATE_BYTES = 36,     /* format(4) applied_index(8) applied_term(8) revision(8) compacted(8) */
+    LSM_PATH_BYTES_MAX = 4096,
+};
+
+/* The folder below the database's where table files are written before they are committed. */
+#define LSM_STAGING "staging"
+
+struct lsm {
+    rocksdb_t *db;
+    rocksdb_options_t *options;        /* of the database */
+    rocksdb_options_t *writer_options; /* of the table files that we write */
+    rocksdb_envoptions_t *env_options;
+    rocksdb_ingestexternalfileoptions_t *ingest_options;
+    rocksdb_readoptions_t *read_options;
+    rocksdb_cache_t *cache;
+    rocksdb_ratelimiter_t *limiter;
+    struct lsm_options o;
+    char *dir;
+
+    /* Owner: the persist thread, or whoever commits while there is none. */
+    rocksdb_sstfilewriter_t *writer; /* NULL when nothing was put since the last commit */
+    uint64_t writer_number;          /* names the staging files */
+    uint64_t versions_number;        /* of the file that `writer` writes */
+
+    pthread_mutex_t lock; /* protects the group below */
+    struct lsm_meta committed;
+    uint64_t commits;
+    uint64_t commit_ns;
+    uint64_t collections;
+    struct mvcc *tidy_mvcc; /* what is asked for garbage; NULL when nobody is attached */
+    pthread_cond_t tidy_wake;
+    bool tidy_stop;
+
+    /* Owner: the persist thread, which starts and ends the tidy thread. */
+    bool tidy_running;
+    pthread_t tidy_thread;
+
+    /* The compaction that garbage is collected up to; 0 = not collecting. The tidy thread sets it
+     * before a manual compaction, whose filter reads it, and takes it back after. */
+    _Atomic int64_t collect_compacted;
+    struct mvcc *collect_mvcc;
+};
+
+static inline void lsm__put_be32(uint8_t *p, uint32_t x)
+{
+    x = __builtin_bswap32(x);
+    memcpy(p, &x, sizeof(x));
+}
+
+static inline void lsm__put_be64(uint8_t *p, uint64_t x)
+{
+    x = __builtin_bswap64(x);
+    memcpy(p, &x, sizeof(x));
+}
+
+static inline uint32_t lsm__get_be32(const uint8_t *p)
+{
+    uint32_t x;
+    memcpy(&x, p, sizeof(x));
+    return __builtin_bswap32(x);
+}
+
+static inline uint64_t lsm__get_be64(const uint8_t *p)
+{
+    uint64_t x;
+    memcpy(&x, p, sizeof(x));
+    return __builtin_bswap64(x);
+}
+
+/* The parts of a 'k' record's key; false when it is not one. */
+static inline bool lsm__kv_key_parse(const uint8_t *key, size_t size, int64_t *ret_main,
+                                     uint32_t *ret_sub, bool *ret_tombstone)
+{
+    if (size != LSM_KV_KEY_BYTES || key[0] != 'k' || key[13] > 1)
+        return false;
+    *ret_main = (int64_t)lsm__get_be64(key + 1);
+    *ret_sub = lsm__get_be32(key + 9);
+    *ret_tombstone = key[13] != 0;
+    return true;
+}
+
+/* Takes RocksDB's message: copies it into `err_text` (may be NULL) and returns the TV_* for it, 0 for
+ * NULL. */
+int lsm__error(char *message, char *err_text, size_t err_text_size);
+
+/* The table files that hold 'k' records, oldest first. Freed with mem_free(). */
+struct lsm_file {
+    int64_t first_rev;
+    int64_t last_rev;
+    uint64_t versions;
+    uint64_t bytes;
+    char name[32]; /* below the database's folder */
+};
+struct lsm_file *lsm__files(struct lsm *l, size_t *ret_count);
+void lsm__store(struct lsm *l, struct persist_store *ret_store);
+
+/* --- lsm_tidy.c --- */
+
+/* For the database's options; `l` outlives them. */
+rocksdb_compactionfilterfactory_t *lsm__filter_factory(struct lsm *l);
+void lsm__tidy_start(struct lsm *l, struct mvcc *m);
+void lsm__tidy_end(struct lsm *l);
+/* Something was committed. */
+void lsm__tidy_wake(struct lsm *l);
+
+#endif
