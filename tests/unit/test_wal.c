@@ -284,7 +284,7 @@ START_TEST(test_restart)
             wal_flush(w);
     }
     wal_restart(w, 301, 1000, 5);
-    model.before_first = model.last = 1000;
+    model.before_first = model.last = model.hs.commit = 1000;
     ck_assert_uint_eq(wal_first_index(w), 1001);
     ck_assert_uint_eq(wal_term_before_first(w), 5);
     wal_set_done(w, on_done, NULL);
