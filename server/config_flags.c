@@ -1,0 +1,191 @@
+#include "server/config_flags.h"
+
+#include "server/config.h"
+
+#define FIELD(member) offsetof(struct config, member)
+#define ONLY(name, value) {(name), FLAG_ONLY, 0, (value), NULL, NULL}
+#define ONLY_BOOL(name, value) {(name), FLAG_ONLY_BOOL, 0, (value), NULL, NULL}
+#define REFUSED(name) {(name), FLAG_REFUSED, 0, NULL, NULL, NULL}
+#define REFUSED_BOOL(name) {(name), FLAG_REFUSED_BOOL, 0, NULL, NULL, NULL}
+
+const struct flag config_flags[] = {
+    {"name", FLAG_STRING, FIELD(name), "default", "Member",
+     "This member's name, unique in the cluster."},
+    {"data-dir", FLAG_STRING, FIELD(data_dir), "", NULL,
+     "Where everything is kept ('${name}.etcd' when empty)."},
+    {"wal-dir", FLAG_STRING, FIELD(wal_dir), "", NULL,
+     "Where the log is kept, if not in the data directory."},
+    {"listen-peer-urls", FLAG_URLS, FIELD(listen_peer_urls), "http://localhost:2380", NULL,
+     "Addresses to listen on for the other members."},
+    {"listen-client-urls", FLAG_URLS, FIELD(listen_client_urls), "http://localhost:2379", NULL,
+     "Addresses to listen on for clients."},
+    {"heartbeat-interval", FLAG_UINT, FIELD(heartbeat_ms), "100", NULL,
+     "Milliseconds between a leader's heartbeats."},
+    {"election-timeout", FLAG_UINT, FIELD(election_ms), "1000", NULL,
+     "Milliseconds without a heartbeat after which there is an election."},
+    {"pre-vote", FLAG_BOOL, FIELD(pre_vote), "true", NULL,
+     "Ask whether an election could be won before it is called."},
+    {"snapshot-count", FLAG_UINT, FIELD(snapshot_count), "10000", NULL,
+     "Log entries that are kept for followers which lag."},
+    {"quota-backend-bytes", FLAG_QUOTA, FIELD(quota_backend_bytes), "0", NULL,
+     "Size of the store above which writes are refused; 0 is 2 GiB, below 0 is no limit."},
+    {"max-txn-ops", FLAG_UINT32, FIELD(max_txn_ops), "128", NULL,
+     "Operations that a transaction may have."},
+    {"max-request-bytes", FLAG_UINT32, FIELD(max_request_bytes), "1572864", NULL,
+     "Size of the largest request."},
+    {"max-concurrent-streams", FLAG_UINT32, FIELD(max_concurrent_streams), "4294967295", NULL,
+     "Calls that a client connection may have open at a time."},
+    {"grpc-keepalive-min-time", FLAG_DURATION, FIELD(keepalive_min_time_ms), "5s", NULL,
+     "Clients that ping more often than this are sent away."},
+    {"grpc-keepalive-interval", FLAG_DURATION, FIELD(keepalive_interval_ms), "2h", NULL,
+     "Idle time after which a client connection is pinged; 0 is never."},
+    {"grpc-keepalive-timeout", FLAG_DURATION, FIELD(keepalive_timeout_ms), "20s", NULL,
+     "Time to answer such a ping."},
+    {"watch-progress-notify-interval", FLAG_DURATION, FIELD(watch_progress_interval_ms), "10m",
+     NULL, "How often watchers that ask for it are told how far they are."},
+
+    {"initial-advertise-peer-urls", FLAG_URLS, FIELD(advertise_peer_urls), "http://localhost:2380",
+     "Clustering", "Addresses under which the other members reach this one."},
+    {"advertise-client-urls", FLAG_URLS, FIELD(advertise_client_urls), "http://localhost:2379",
+     NULL, "Addresses under which clients reach this member."},
+    {"initial-cluster", FLAG_STRING, FIELD(initial_cluster), "default=http://localhost:2380", NULL,
+     "All members at the first start: name=URL,name=URL,..."},
+    {"initial-cluster-token", FLAG_STRING, FIELD(initial_cluster_token), "etcd-cluster", NULL,
+     "Tells clusters with the same addresses apart."},
+    {"initial-cluster-state", FLAG_CLUSTER_STATE, FIELD(cluster_is_new), "new", NULL,
+     "'new', or 'existing' for a member that joins a cluster."},
+
+    {"log-level", FLAG_LOG_LEVEL, FIELD(log_level), "info", "Logging",
+     "debug, info, warn, error, panic or fatal."},
+
+    {"wal-io", FLAG_WAL_IO, FIELD(wal_io), "auto", "trivet",
+     "How the log is written: auto, uring (io_uring) or sync (a thread)."},
+    {"io-threads", FLAG_UINT32, FIELD(io_threads), NULL, NULL,
+     "Threads that serve clients; 0 is none beside the node's own. By default as many as there\n"
+     "    are CPUs but two, 8 at most."},
+
+    {"version", FLAG_VERSION, 0, "false", NULL, NULL},
+
+    /* What trivet does anyway. */
+    ONLY("logger", "zap"),
+    ONLY("log-format", "json"),
+    ONLY("log-outputs", "stderr"),
+    ONLY("auto-compaction-retention", "0"),
+    ONLY("metrics", "basic"),
+    ONLY("cors", "*"),
+    ONLY("host-whitelist", "*"),
+    ONLY_BOOL("strict-reconfig-check", "true"),
+    ONLY_BOOL("enable-log-rotation", "false"),
+    ONLY_BOOL("client-cert-auth", "false"),
+    ONLY_BOOL("auto-tls", "false"),
+    ONLY_BOOL("peer-client-cert-auth", "false"),
+    ONLY_BOOL("peer-auto-tls", "false"),
+    ONLY_BOOL("enable-pprof", "false"),
+    ONLY_BOOL("enable-grpc-gateway", "false"),
+    ONLY_BOOL("enable-distributed-tracing", "false"),
+    ONLY_BOOL("memory-mlock", "false"),
+    ONLY_BOOL("socket-reuse-port", "false"),
+    ONLY_BOOL("force-new-cluster", "false"),
+    ONLY_BOOL("unsafe-no-fsync", "false"),
+    ONLY_BOOL("initial-election-tick-advance", "false"),
+
+    /* What it does not do. */
+    REFUSED("config-file"),
+    REFUSED("listen-client-http-urls"),
+    REFUSED("listen-metrics-urls"),
+    REFUSED("max-snapshots"),
+    REFUSED("max-wals"),
+    REFUSED("snapshot-catchup-entries"),
+    REFUSED("backend-bbolt-freelist-type"),
+    REFUSED("backend-batch-interval"),
+    REFUSED("backend-batch-limit"),
+    REFUSED_BOOL("socket-reuse-address"),
+    REFUSED("raft-read-timeout"),
+    REFUSED("raft-write-timeout"),
+    REFUSED("feature-gates"),
+    REFUSED("discovery"),
+    REFUSED("discovery-token"),
+    REFUSED("discovery-endpoints"),
+    REFUSED("discovery-dial-timeout"),
+    REFUSED("discovery-request-timeout"),
+    REFUSED("discovery-keepalive-time"),
+    REFUSED("discovery-keepalive-timeout"),
+    REFUSED_BOOL("discovery-insecure-transport"),
+    REFUSED_BOOL("discovery-insecure-skip-tls-verify"),
+    REFUSED("discovery-cert"),
+    REFUSED("discovery-key"),
+    REFUSED("discovery-cacert"),
+    REFUSED("discovery-user"),
+    REFUSED("discovery-password"),
+    REFUSED("discovery-fallback"),
+    REFUSED("discovery-srv"),
+    REFUSED("discovery-srv-name"),
+    REFUSED("cert-file"),
+    REFUSED("key-file"),
+    REFUSED("client-cert-file"),
+    REFUSED("client-key-file"),
+    REFUSED("client-crl-file"),
+    REFUSED("client-cert-allowed-hostname"),
+    REFUSED("trusted-ca-file"),
+    REFUSED("peer-cert-file"),
+    REFUSED("peer-key-file"),
+    REFUSED("peer-client-cert-file"),
+    REFUSED("peer-client-key-file"),
+    REFUSED("peer-trusted-ca-file"),
+    REFUSED("peer-crl-file"),
+    REFUSED("peer-cert-allowed-cn"),
+    REFUSED("peer-cert-allowed-hostname"),
+    REFUSED_BOOL("peer-skip-client-san-verification"),
+    REFUSED("self-signed-cert-validity"),
+    REFUSED("cipher-suites"),
+    REFUSED("tls-min-version"),
+    REFUSED("tls-max-version"),
+    REFUSED("auth-token"),
+    REFUSED("bcrypt-cost"),
+    REFUSED("auth-token-ttl"),
+    REFUSED("log-rotation-config-json"),
+    REFUSED("warning-apply-duration"),
+    REFUSED("warning-unary-request-duration"),
+    REFUSED("distributed-tracing-address"),
+    REFUSED("distributed-tracing-service-name"),
+    REFUSED("distributed-tracing-instance-id"),
+    REFUSED("distributed-tracing-sampling-rate"),
+    REFUSED("auto-compaction-mode"),
+    REFUSED("corrupt-check-time"),
+    REFUSED("compact-hash-check-time"),
+    REFUSED("compaction-batch-limit"),
+    REFUSED("compaction-sleep-interval"),
+    REFUSED("bootstrap-defrag-threshold-megabytes"),
+    REFUSED("max-learners"),
+    REFUSED("downgrade-check-time"),
+};
+
+const uint32_t config_flags_count = sizeof(config_flags) / sizeof(config_flags[0]);
+_Static_assert(sizeof(config_flags) / sizeof(config_flags[0]) <= FLAGS_MAX, "FLAGS_MAX");
+
+void config_print_usage(FILE *out)
+{
+    fputs("Usage:\n\n"
+          "  trivetd [flags]\n    Start a member.\n\n"
+          "  trivetd --version\n    Show the version.\n\n"
+          "  trivetd -h | --help\n    Show all flags.\n\n",
+          out);
+}
+
+void config_print_help(FILE *out)
+{
+    config_print_usage(out);
+    fputs("Each flag can be given as a variable instead: --max-txn-ops is ETCD_MAX_TXN_OPS.\n", out);
+    for (uint32_t i = 0; i < config_flags_count; i++) {
+        const struct flag *f = &config_flags[i];
+        if (f->help == NULL)
+            continue;
+        if (f->group != NULL)
+            fprintf(out, "\n%s:\n", f->group);
+        fprintf(out, "  --%s", f->name);
+        if (f->value != NULL)
+            fprintf(out, " '%s'", f->value);
+        fprintf(out, "\n    %s\n", f->help);
+    }
+    fputs("\nOther flags of etcd's are refused unless they are set to what trivet does anyway.\n", out);
+}
