@@ -515,7 +515,7 @@ static void on_abort(int number)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 20;
+    uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 150;
     uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     signal(SIGABRT, on_abort);
     log_set_level(LOG_ERROR);
