@@ -127,7 +127,7 @@ static void node_stop(struct node *n)
 {
     raft_free(n->raft);
     n->raft = NULL;
-    model_disk_crash(&n->disk);
+    model_disk_crash(&n->disk, 0, 0);
 }
 
 static void send(struct cluster *c, const struct raft_msg *msg)

@@ -29,7 +29,7 @@ void model_disk_init(struct model_disk *d)
 
 void model_disk_fini(struct model_disk *d)
 {
-    model_disk_crash(d);
+    model_disk_crash(d, 0, 0);
     entries_unref(d->entries, d->entries_count);
     mem_free(d->entries);
     mem_free(d->writes);
@@ -88,8 +88,17 @@ uint64_t model_disk_finish(struct model_disk *d, uint32_t count)
     return seq;
 }
 
-void model_disk_crash(struct model_disk *d)
+void model_disk_crash(struct model_disk *d, uint32_t survivors, uint32_t torn_entries)
 {
+    (void)model_disk_finish(d, survivors);
+    if (d->writes_count > 0 && torn_entries > 0) {
+        struct model_write torn = d->writes[0];
+        if (torn.entries_count > torn_entries)
+            torn.entries_count = torn_entries;
+        torn.entries = entries_copy(torn.entries, torn.entries_count);
+        torn.hard_state_changed = false;
+        apply_write(d, &torn);
+    }
     for (uint32_t i = 0; i < d->writes_count; i++) {
         entries_unref(d->writes[i].entries, d->writes[i].entries_count);
         mem_free(d->writes[i].entries);

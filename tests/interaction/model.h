@@ -35,8 +35,9 @@ void model_disk_fini(struct model_disk *d);
 void model_disk_write(struct model_disk *d, const struct raft_ready *rd);
 /* Finish the oldest `count` writes; the sequence number to report, 0 when there were none. */
 uint64_t model_disk_finish(struct model_disk *d, uint32_t count);
-/* Power fails: unfinished writes are gone. */
-void model_disk_crash(struct model_disk *d);
+/* Power fails: unfinished writes are gone, but for the oldest `survivors` and the first
+ * `torn_entries` entries, without hard state, of the one after them. */
+void model_disk_crash(struct model_disk *d, uint32_t survivors, uint32_t torn_entries);
 /* Entries up to `log_index` are no longer kept. */
 void model_disk_cut(struct model_disk *d, uint64_t log_index);
 /* As struct raft_log_reader wants it; `ctx` is the disk. */

@@ -1,5 +1,5 @@
 /* Whole clusters in one thread under random faults: messages lost, doubled, late and out of order,
- * power failures that lose every unfinished write, partitions, slow disks, leaders moved about.
+ * power failures that lose or tear unfinished writes, partitions, slow disks, leaders moved about.
  * After every step the promises of raft are checked against what an outside observer has seen; at
  * the end the faults stop and the cluster must make progress again.
  *
@@ -68,6 +68,7 @@ struct cluster {
     bool linked[NODES_MAX][NODES_MAX];
     bool calm; /* no more faults */
     struct rates rates;
+    uint32_t ticks_rate; /* against the pace of messages: fast clocks, many elections */
     struct observer seen;
     struct read_asked reads[READS_MAX];
     uint64_t context;
@@ -215,11 +216,11 @@ static void node_start(struct cluster *c, struct node *n)
     n->pump_due = true;
 }
 
-static void node_crash(struct node *n)
+static void node_crash(struct cluster *c, struct node *n)
 {
     raft_free(n->raft);
     n->raft = NULL;
-    model_disk_crash(&n->disk);
+    model_disk_crash(&n->disk, (uint32_t)rng_below(&c->rng, 3), (uint32_t)rng_below(&c->rng, 4));
 }
 
 static void net_remove(struct cluster *c, uint32_t at)
@@ -354,7 +355,7 @@ static void trouble(struct cluster *c, struct node *n)
         return;
     }
     if (chance(c, x->crash)) {
-        node_crash(n);
+        node_crash(c, n);
         return;
     }
     if (chance(c, x->cut))
@@ -381,7 +382,7 @@ static void act(struct cluster *c)
     struct node *n = any_node(c);
     trouble(c, n);
     if (n->raft != NULL) {
-        if (chance(c, 60))
+        if (chance(c, c->ticks_rate))
             raft_tick(n->raft);
         if (chance(c, c->rates.propose))
             propose(c, n);
@@ -459,6 +460,7 @@ static void draw_rates(struct cluster *c)
     c->rates.heal += 3;
     c->rates.propose += 20;
     c->rates.disk += 50;
+    c->ticks_rate = chance(c, 500) ? 60 : 30 + (uint32_t)rng_below(&c->rng, 300);
     if (chance(c, 500))
         c->rates.disk = 1000;
 }
