@@ -48,7 +48,8 @@ void lsm_options_init(struct lsm_options *o)
                               .open_files_max = 128,
                               .compress = true,
                               .garbage_percent = 50,
-                              .garbage_versions_min = 100000};
+                              .garbage_versions_min = 100000,
+                              .small_files_max = 16};
 }
 
 int lsm__error(char *message, char *err_text, size_t err_text_size)
@@ -209,6 +210,7 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
     else
         lsm_options_init(&l->o);
     ASSERT(l->o.garbage_percent >= 1 && l->o.garbage_percent <= 99);
+    ASSERT(l->o.small_files_max >= 2);
     l->dir = mem_strdup(dir);
     pthread_mutex_init(&l->lock, NULL);
     pthread_condattr_t attr;

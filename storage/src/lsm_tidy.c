@@ -22,7 +22,6 @@
 enum {
     TIDY_INTERVAL_S = 5,
     SMALL_FILE_BYTES = 8 << 20,
-    SMALL_FILES_MAX = 16,
     /* BottommostLevelCompaction::kForceOptimized: rewrite the last level, but each file once. */
     FORCE_LAST_LEVEL = 3,
 };
@@ -167,7 +166,7 @@ static void tidy(struct lsm *l, struct mvcc *m, int64_t *collected)
         has_garbage(l, m, files, count)) {
         *collected = meta.compacted;
         rewrite(l, m, meta.compacted, 0, meta.compacted);
-    } else if (small >= SMALL_FILES_MAX) {
+    } else if (small >= l->o.small_files_max) {
         rewrite(l, m, meta.compacted, files[count - small].first_rev, files[count - 1].last_rev);
     }
     mem_free(files);

@@ -70,6 +70,8 @@ struct lsm_options {
      * they are collected (default 50, 1..99), but at least this many (default 100,000). */
     uint32_t garbage_percent;
     uint64_t garbage_versions_min;
+    /* The newest table files are merged when so many of them are below 8 MiB (default 16, >= 2). */
+    uint32_t small_files_max;
 };
 
 void lsm_options_init(struct lsm_options *o);
