@@ -1,0 +1,392 @@
+/* trivetctl: the command line. What it prints is what etcdctl prints for the same command.
+ *
+ * A command encodes its request, makes one call and prints the answer; main() picks it from the
+ * table at the end. */
+#include "unary.h"
+
+#include "base/mem.h"
+#include "etcdserverpb.pb-c.h"
+#include "proto/wire.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    ENDPOINTS_MAX = 64,
+    EXIT_USAGE = 2,
+    RESPONSE_BYTES_MAX = INT32_MAX,
+    TIMEOUT_MS_DEFAULT = 5000,
+};
+
+struct options {
+    char *endpoints_text; /* what endpoints[] points into */
+    const char *endpoints[ENDPOINTS_MAX];
+    uint32_t endpoints_count;
+    uint64_t timeout_ms;
+    bool prefix;
+    bool from_key;
+    bool keys_only;
+    bool print_value_only;
+    bool prev_kv;
+    bool serializable;
+    int64_t limit;
+    int64_t revision;
+    int64_t lease;
+};
+
+/* Call `path` on one of the endpoints and say so when it fails. */
+static int call_any(const struct options *o, const char *const *endpoints, uint32_t count,
+                    const char *path, struct slice request, struct buf *ret_response)
+{
+    struct unary *u = unary_new(endpoints, count);
+    if (u == NULL) {
+        fprintf(stderr, "Error: an endpoint is not of the form http://host:port or host:port\n");
+        return TV_EINVAL;
+    }
+    enum grpc_code code = unary_call(u, path, request, o->timeout_ms, ret_response);
+    unary_free(u);
+    if (code == GRPC_OK)
+        return 0;
+    fprintf(stderr, "Error: %.*s\n", (int)ret_response->size, (const char *)ret_response->data);
+    return TV_EAGAIN;
+}
+
+static int call(const struct options *o, const char *path, struct slice request,
+                struct buf *ret_response)
+{
+    return call_any(o, o->endpoints, o->endpoints_count, path, request, ret_response);
+}
+
+static int malformed(void)
+{
+    fprintf(stderr, "Error: the answer cannot be read\n");
+    return TV_EMALFORMED;
+}
+
+static void print_bytes(struct slice s)
+{
+    (void)fwrite(s.data, 1, s.size, stdout); /* main() looks at ferror(stdout) */
+    putchar('\n');
+}
+
+static void print_kv(const struct options *o, const struct wire_kv *kv)
+{
+    if (!o->print_value_only)
+        print_bytes(kv->key);
+    if (!o->keys_only)
+        print_bytes(kv->value);
+    else if (!o->print_value_only)
+        putchar('\n');
+}
+
+/* All keyed `number` in a decoded message. */
+static int print_kvs(const struct options *o, struct slice msg, uint32_t number)
+{
+    struct wire_reader r = wire_reader_of(msg);
+    struct wire_kv kv;
+    int rv;
+    while ((rv = wire_next_kv(&r, number, &kv)) == 1)
+        print_kv(o, &kv);
+    return rv == 0 ? 0 : malformed();
+}
+
+/* The end of the range that --prefix or --from-key ask for; `end` has room for the key. */
+static struct slice range_end(const struct options *o, struct slice key, uint8_t *end)
+{
+    if (o->from_key || (o->prefix && key.size == 0)) {
+        end[0] = '\0';
+        return slice_of(end, 1);
+    }
+    if (!o->prefix)
+        return SLICE_EMPTY;
+    size_t size = key.size;
+    memcpy(end, key.data, size);
+    while (size > 0 && end[size - 1] == 0xff)
+        size--;
+    if (size == 0) {
+        end[0] = '\0';
+        return slice_of(end, 1);
+    }
+    end[size - 1]++;
+    return slice_of(end, size);
+}
+
+static int run_put(const struct options *o, char **args, struct buf *response)
+{
+    struct wire_put_request r = {.key = slice_of_string(args[0]),
+                                 .value = slice_of_string(args[1]),
+                                 .lease = o->lease,
+                                 .prev_kv = o->prev_kv};
+    size_t size = wire_put_request_size(&r);
+    uint8_t *request = mem_alloc(size + 1);
+    (void)wire_put_request_put(request, &r);
+    int rv = call(o, "/etcdserverpb.KV/Put", slice_of(request, size), response);
+    mem_free(request);
+    if (rv != 0)
+        return rv;
+    struct wire_put_response answer;
+    if (wire_put_response_decode(buf_slice(response), &answer) != 0)
+        return malformed();
+    puts("OK");
+    struct wire_kv kv;
+    if (answer.prev_kv.size > 0 && wire_kv_decode(answer.prev_kv, &kv) == 0)
+        print_kv(o, &kv);
+    return 0;
+}
+
+static int run_get(const struct options *o, char **args, struct buf *response)
+{
+    struct slice key = slice_of_string(args[0]);
+    uint8_t *end = mem_alloc(key.size + 1);
+    struct wire_range_request r = {.key = key.size > 0 ? key : SLICE_LITERAL("\0"),
+                                   .range_end = range_end(o, key, end),
+                                   .limit = o->limit,
+                                   .revision = o->revision,
+                                   .serializable = o->serializable,
+                                   .keys_only = o->keys_only};
+    size_t size = wire_range_request_size(&r);
+    uint8_t *request = mem_alloc(size + 1);
+    (void)wire_range_request_put(request, &r);
+    int rv = call(o, "/etcdserverpb.KV/Range", slice_of(request, size), response);
+    mem_free(request);
+    mem_free(end);
+    if (rv != 0)
+        return rv;
+    struct wire_range_response answer;
+    if (wire_range_response_decode(buf_slice(response), &answer) != 0)
+        return malformed();
+    return print_kvs(o, answer.msg, WIRE_RANGE_KVS);
+}
+
+static int run_del(const struct options *o, char **args, struct buf *response)
+{
+    struct slice key = slice_of_string(args[0]);
+    uint8_t *end = mem_alloc(key.size + 1);
+    struct wire_delete_range_request r = {.key = key.size > 0 ? key : SLICE_LITERAL("\0"),
+                                          .range_end = range_end(o, key, end),
+                                          .prev_kv = o->prev_kv};
+    size_t size = wire_delete_range_request_size(&r);
+    uint8_t *request = mem_alloc(size + 1);
+    (void)wire_delete_range_request_put(request, &r);
+    int rv = call(o, "/etcdserverpb.KV/DeleteRange", slice_of(request, size), response);
+    mem_free(request);
+    mem_free(end);
+    if (rv != 0)
+        return rv;
+    struct wire_delete_range_response answer;
+    if (wire_delete_range_response_decode(buf_slice(response), &answer) != 0)
+        return malformed();
+    printf("%" PRId64 "\n", answer.deleted);
+    return print_kvs(o, answer.msg, WIRE_DELETE_RANGE_PREV_KVS);
+}
+
+/* Every endpoint speaks for itself: one line each. */
+static int run_status(const struct options *o, char **args, struct buf *response)
+{
+    int failure = 0;
+    for (uint32_t i = 0; i < o->endpoints_count; i++) {
+        int rv = call_any(o, &o->endpoints[i], 1, "/etcdserverpb.Maintenance/Status", SLICE_EMPTY,
+                          response);
+        Etcdserverpb__StatusResponse *s =
+            rv == 0 ? etcdserverpb__status_response__unpack(NULL, response->size, response->data)
+                    : NULL;
+        if (s == NULL) {
+            failure = rv != 0 ? rv : malformed();
+            continue;
+        }
+        uint64_t id = s->header != NULL ? s->header->member_id : 0;
+        printf("%s, %" PRIx64 ", %s, %.1f MB, %s, term %" PRIu64 ", index %" PRIu64
+               ", applied %" PRIu64 "\n",
+               o->endpoints[i], id, s->version, (double)s->dbsize / 1e6,
+               s->leader == 0 ? "no leader" : (s->leader == id ? "leader" : "follower"),
+               s->raftterm, s->raftindex, s->raftappliedindex);
+        etcdserverpb__status_response__free_unpacked(s, NULL);
+    }
+    return failure;
+}
+
+static void print_joined(char **texts, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        printf("%s%s", i > 0 ? "," : "", texts[i]);
+}
+
+static int run_member(const struct options *o, char **args, struct buf *response)
+{
+    if (strcmp(args[0], "list") != 0) {
+        fprintf(stderr, "Error: unknown command \"%s\" for \"trivetctl member\"\n", args[0]);
+        return TV_EINVAL;
+    }
+    static const uint8_t linearizable[] = {1 << 3, 1};
+    int rv = call(o, "/etcdserverpb.Cluster/MemberList",
+                  slice_of(linearizable, sizeof(linearizable)), response);
+    if (rv != 0)
+        return rv;
+    Etcdserverpb__MemberListResponse *list =
+        etcdserverpb__member_list_response__unpack(NULL, response->size, response->data);
+    if (list == NULL)
+        return malformed();
+    for (size_t i = 0; i < list->n_members; i++) {
+        const Etcdserverpb__Member *m = list->members[i];
+        printf("%" PRIx64 ", %s, %s, ", m->id, m->name[0] != '\0' ? "started" : "unstarted",
+               m->name);
+        print_joined(m->peerurls, m->n_peerurls);
+        printf(", ");
+        print_joined(m->clienturls, m->n_clienturls);
+        printf(", %s\n", m->islearner ? "true" : "false");
+    }
+    etcdserverpb__member_list_response__free_unpacked(list, NULL);
+    return 0;
+}
+
+static const struct command {
+    const char *name;
+    int args_min;
+    int args_max;
+    const char *usage;
+    int (*run)(const struct options *o, char **args, struct buf *response);
+} commands[] = {
+    {"put", 2, 2, "put KEY VALUE [--prev-kv] [--lease ID]", run_put},
+    {"get", 1, 1,
+     "get KEY [--prefix | --from-key] [--limit N] [--rev N] [--keys-only] [--print-value-only]\n"
+     "      [--consistency l|s]",
+     run_get},
+    {"del", 1, 1, "del KEY [--prefix | --from-key] [--prev-kv]", run_del},
+    {"status", 0, 0, "status (of each endpoint)", run_status},
+    {"member", 1, 1, "member list", run_member},
+};
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: trivetctl [--endpoints HOST:PORT,...] [--command-timeout SECONDS] "
+                    "COMMAND\n");
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        fprintf(stderr, "  %s\n", commands[i].usage);
+    return EXIT_USAGE;
+}
+
+static int parse_number(const char *text, int base, int64_t *ret_number)
+{
+    char *end;
+    *ret_number = strtoll(text, &end, base);
+    return end != text && *end == '\0' ? 0 : TV_EINVAL;
+}
+
+static int parse_endpoints(struct options *o, const char *text)
+{
+    mem_free(o->endpoints_text);
+    o->endpoints_text = mem_strdup(text);
+    o->endpoints_count = 0;
+    char *rest = o->endpoints_text;
+    char *one;
+    while ((one = strsep(&rest, ",")) != NULL) {
+        if (o->endpoints_count == ENDPOINTS_MAX || *one == '\0')
+            return TV_EINVAL;
+        o->endpoints[o->endpoints_count++] = one;
+    }
+    return 0;
+}
+
+enum {
+    OPT_ENDPOINTS = 256,
+    OPT_TIMEOUT,
+    OPT_PREFIX,
+    OPT_FROM_KEY,
+    OPT_KEYS_ONLY,
+    OPT_VALUE_ONLY,
+    OPT_PREV_KV,
+    OPT_CONSISTENCY,
+    OPT_LIMIT,
+    OPT_REV,
+    OPT_LEASE
+};
+
+static const struct option long_options[] = {
+    {"endpoints", required_argument, NULL, OPT_ENDPOINTS},
+    {"command-timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"prefix", no_argument, NULL, OPT_PREFIX},
+    {"from-key", no_argument, NULL, OPT_FROM_KEY},
+    {"keys-only", no_argument, NULL, OPT_KEYS_ONLY},
+    {"print-value-only", no_argument, NULL, OPT_VALUE_ONLY},
+    {"prev-kv", no_argument, NULL, OPT_PREV_KV},
+    {"consistency", required_argument, NULL, OPT_CONSISTENCY},
+    {"limit", required_argument, NULL, OPT_LIMIT},
+    {"rev", required_argument, NULL, OPT_REV},
+    {"lease", required_argument, NULL, OPT_LEASE},
+    {NULL, 0, NULL, 0},
+};
+
+static int parse_option(struct options *o, int option, const char *value)
+{
+    int64_t seconds;
+    switch (option) {
+    case OPT_ENDPOINTS:
+        return parse_endpoints(o, value);
+    case OPT_TIMEOUT:
+        if (parse_number(value, 10, &seconds) != 0 || seconds <= 0 || seconds > 1000000)
+            return TV_EINVAL;
+        o->timeout_ms = (uint64_t)seconds * 1000;
+        return 0;
+    case OPT_PREFIX:
+        o->prefix = true;
+        return 0;
+    case OPT_FROM_KEY:
+        o->from_key = true;
+        return 0;
+    case OPT_KEYS_ONLY:
+        o->keys_only = true;
+        return 0;
+    case OPT_VALUE_ONLY:
+        o->print_value_only = true;
+        return 0;
+    case OPT_PREV_KV:
+        o->prev_kv = true;
+        return 0;
+    case OPT_CONSISTENCY:
+        o->serializable = strcmp(value, "s") == 0;
+        return o->serializable || strcmp(value, "l") == 0 ? 0 : TV_EINVAL;
+    case OPT_LIMIT:
+        return parse_number(value, 10, &o->limit);
+    case OPT_REV:
+        return parse_number(value, 10, &o->revision);
+    case OPT_LEASE:
+        return parse_number(value, 16, &o->lease);
+    default:
+        return TV_EINVAL;
+    }
+}
+
+static int run_command(const struct options *o, char **args, int args_count)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        const struct command *c = &commands[i];
+        if (args_count == 0 || strcmp(args[0], c->name) != 0)
+            continue;
+        if (args_count - 1 < c->args_min || args_count - 1 > c->args_max)
+            return usage();
+        struct buf response;
+        buf_init(&response, RESPONSE_BYTES_MAX);
+        int rv = c->run(o, args + 1, &response);
+        buf_fini(&response);
+        if (fflush(stdout) != 0 || ferror(stdout))
+            rv = TV_EIO;
+        return rv == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    }
+    return usage();
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.timeout_ms = TIMEOUT_MS_DEFAULT};
+    const char *endpoints = getenv("ETCDCTL_ENDPOINTS");
+    int rv = parse_endpoints(&o, endpoints != NULL ? endpoints : "127.0.0.1:2379");
+    int option;
+    while (rv == 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+        rv = parse_option(&o, option, optarg);
+    int status = rv == 0 ? run_command(&o, argv + optind, argc - optind) : usage();
+    mem_free(o.endpoints_text);
+    return status;
+}

@@ -1,0 +1,26 @@
+/* One unary call at a time, made to look like a function: for command lines, not for servers.
+ *
+ * Owner: the thread that made it, which has no other business while a call is under way. */
+#ifndef CLIENT_SRC_UNARY_H
+#define CLIENT_SRC_UNARY_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/slice.h"
+
+#include <stdint.h>
+
+struct unary;
+
+/* A connection to one of `endpoints`: "host:port" or "http://host:port". Errors: NULL when one of
+ * them cannot be meant. */
+struct unary *unary_new(const char *const *endpoints, uint32_t endpoints_count);
+void unary_free(struct unary *u);
+
+/* Send `request` to the method and wait for the answer, `timeout_ms` at most, which includes the
+ * time until somebody can be connected to. `ret_response` is cleared first; on another code than
+ * GRPC_OK it holds the text of the error. */
+enum grpc_code unary_call(struct unary *u, const char *path, struct slice request,
+                          uint64_t timeout_ms, struct buf *ret_response);
+
+#endif
