@@ -101,7 +101,8 @@ static int compare_members(const void *a, const void *b)
 }
 
 /* One "name=url" of `text`. Without '=' it is a name without a URL, as in etcd. */
-static int add_pair(struct cluster *c, char *pair, const char *text, char *err_text, size_t err_size)
+static int add_pair(struct cluster *c, char *pair, const char *text, char *err_text,
+                    size_t err_size)
 {
     char *value = strchr(pair, '=');
     if (value != NULL)

@@ -1,8 +1,8 @@
 /* Who the members are: from --initial-cluster at the first start, from the store afterwards.
  *
- * Ids are etcd's (server/etcdserver/api/membership/member.go, cluster.go): a member's is the first 8
- * bytes of SHA-1 over its sorted peer URLs and the token, the cluster's that of SHA-1 over the sorted
- * member ids, big-endian both.
+ * Ids are etcd's (server/etcdserver/api/membership/member.go, cluster.go): a member's is the first
+ * 8 bytes of SHA-1 over its sorted peer URLs and the token, the cluster's that of SHA-1 over the
+ * sorted member ids, big-endian both.
  *
  * Owner: the core thread once it runs. */
 #ifndef SERVER_CLUSTER_H
@@ -32,13 +32,13 @@ struct cluster {
     uint32_t members_count;
 };
 
-/* From "n1=http://a:2380,n2=...,n1=http://b:2380" and the token. On error err_text says what is wrong,
- * in etcd's words where it has some. Errors: TV_EINVAL. */
+/* From "n1=http://a:2380,n2=...,n1=http://b:2380" and the token. On error err_text says what is
+ * wrong, in etcd's words where it has some. Errors: TV_EINVAL. */
 int cluster_from_initial(const char *initial_cluster, const char *token, struct cluster *ret,
                          char *err_text, size_t err_size);
 void cluster_fini(struct cluster *c);
-/* At the first start: `name` must be one of the members, and its peer URLs those that it advertises.
- * Errors: TV_EINVAL, with etcd's text. */
+/* At the first start: `name` must be one of the members, and its peer URLs those that it
+ * advertises. Errors: TV_EINVAL, with etcd's text. */
 int cluster_check_local(const struct cluster *c, const char *name, const struct urls *advertised,
                         char *err_text, size_t err_size);
 

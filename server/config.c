@@ -30,7 +30,7 @@ enum {
 struct parser {
     struct config *config;
     char *const *env;
-    bool set[FLAGS_MAX];       /* on the command line */
+    bool set[FLAGS_MAX]; /* on the command line */
     bool set_by_env[FLAGS_MAX];
     char *err_text;
     size_t err_size;
@@ -73,8 +73,8 @@ static double unit_ms(const char **text)
     static const struct {
         const char *name;
         double ms;
-    } units[] = {{"ns", 1e-6},      {"us", 1e-3}, {"\u00b5s", 1e-3}, {"\u03bcs", 1e-3},
-                 {"ms", 1},         {"s", 1e3},   {"m", 6e4},        {"h", 36e5}};
+    } units[] = {{"ns", 1e-6}, {"us", 1e-3}, {"\u00b5s", 1e-3}, {"\u03bcs", 1e-3},
+                 {"ms", 1},    {"s", 1e3},   {"m", 6e4},        {"h", 36e5}};
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         size_t size = strlen(units[i].name);
         if (strncmp(*text, units[i].name, size) == 0) {
@@ -198,7 +198,8 @@ static bool set_value(struct parser *p, const struct flag *f, const char *text)
 }
 
 /* A flag of etcd's that is not taken, or not with this value. `given` is how it was written. */
-static bool is_supported(struct parser *p, const struct flag *f, const char *value, const char *given)
+static bool is_supported(struct parser *p, const struct flag *f, const char *value,
+                         const char *given)
 {
     switch (f->kind) {
     case FLAG_REFUSED:
@@ -281,8 +282,8 @@ static enum config_outcome parse_flag(struct parser *p, int argc, char *const *a
     size_t name_size = equals == NULL ? strlen(name) : (size_t)(equals - name);
     uint32_t i = find_flag(name, name_size);
     if (i == UINT32_MAX) {
-        bool help = (name_size == 4 && memcmp(name, "help", 4) == 0) ||
-                    (name_size == 1 && *name == 'h');
+        bool help =
+            (name_size == 4 && memcmp(name, "help", 4) == 0) || (name_size == 1 && *name == 'h');
         if (help)
             return CONFIG_HELP;
         snprintf(p->err_text, p->err_size, "flag provided but not defined: -%.*s", (int)name_size,

@@ -1,8 +1,8 @@
 /* The configuration of a node, from the command line and the environment under etcd's names.
  *
- * A flag of etcd's that this version cannot honour is refused and never passed over in silence, unless
- * it is set to what trivet does anyway. As in etcd, an option given both as a flag and in the environment
- * is an error, and so is a value that does not parse.
+ * A flag of etcd's that this version cannot honour is refused and never passed over in silence,
+ * unless it is set to what trivet does anyway. As in etcd, an option given both as a flag and in
+ * the environment is an error, and so is a value that does not parse.
  *
  * Source of names, defaults and texts: etcd server/embed/config.go, server/etcdmain. */
 #ifndef SERVER_CONFIG_H
@@ -53,22 +53,22 @@ struct config {
 
 enum config_outcome {
     CONFIG_OK,
-    CONFIG_USAGE,    /* a flag that does not parse: err_text and the usage to stderr, exit status 2 */
+    CONFIG_USAGE, /* a flag that does not parse: err_text and the usage to stderr, exit status 2 */
     CONFIG_INVALID,  /* exit status 1 */
     CONFIG_SHADOWED, /* a variable is set that a flag sets too: err_text names it; exit status 1 */
     CONFIG_HELP,
     CONFIG_VERSION,
 };
 
-/* Parse argv (from [1] on) and the variables of `env` that begin with ETCD_. `cpus` chooses io_threads.
- * Prints nothing, but logs which variables were used and which nobody knows. *ret owns its memory and
- * wants config_fini() whatever the outcome. */
+/* Parse argv (from [1] on) and the variables of `env` that begin with ETCD_. `cpus` chooses
+ * io_threads. Prints nothing, but logs which variables were used and which nobody knows. *ret owns
+ * its memory and wants config_fini() whatever the outcome. */
 enum config_outcome config_parse(struct config *ret, int argc, char *const *argv, char *const *env,
                                  uint32_t cpus, char *err_text, size_t err_size);
 void config_fini(struct config *c);
 
-/* As main() wants it: the above with this process's environment, everything said that is to be said, the
- * log level set. -1 = go on; else the status to exit with. */
+/* As main() wants it: the above with this process's environment, everything said that is to be
+ * said, the log level set. -1 = go on; else the status to exit with. */
 int config_load(struct config *ret, int argc, char *const *argv);
 
 /* The shortest TTL a lease gets, as etcd computes it from the election timeout. */

@@ -3,10 +3,22 @@
 #include "server/config.h"
 
 #define FIELD(member) offsetof(struct config, member)
-#define ONLY(name, value) {(name), FLAG_ONLY, 0, (value), NULL, NULL}
-#define ONLY_BOOL(name, value) {(name), FLAG_ONLY_BOOL, 0, (value), NULL, NULL}
-#define REFUSED(name) {(name), FLAG_REFUSED, 0, NULL, NULL, NULL}
-#define REFUSED_BOOL(name) {(name), FLAG_REFUSED_BOOL, 0, NULL, NULL, NULL}
+#define ONLY(name, value)                         \
+    {                                             \
+        (name), FLAG_ONLY, 0, (value), NULL, NULL \
+    }
+#define ONLY_BOOL(name, value)                         \
+    {                                                  \
+        (name), FLAG_ONLY_BOOL, 0, (value), NULL, NULL \
+    }
+#define REFUSED(name)                             \
+    {                                             \
+        (name), FLAG_REFUSED, 0, NULL, NULL, NULL \
+    }
+#define REFUSED_BOOL(name)                             \
+    {                                                  \
+        (name), FLAG_REFUSED_BOOL, 0, NULL, NULL, NULL \
+    }
 
 const struct flag config_flags[] = {
     {"name", FLAG_STRING, FIELD(name), "default", "Member",
@@ -175,7 +187,8 @@ void config_print_usage(FILE *out)
 void config_print_help(FILE *out)
 {
     config_print_usage(out);
-    fputs("Each flag can be given as a variable instead: --max-txn-ops is ETCD_MAX_TXN_OPS.\n", out);
+    fputs("Each flag can be given as a variable instead: --max-txn-ops is ETCD_MAX_TXN_OPS.\n",
+          out);
     for (uint32_t i = 0; i < config_flags_count; i++) {
         const struct flag *f = &config_flags[i];
         if (f->help == NULL)
@@ -187,5 +200,6 @@ void config_print_help(FILE *out)
             fprintf(out, " '%s'", f->value);
         fprintf(out, "\n    %s\n", f->help);
     }
-    fputs("\nOther flags of etcd's are refused unless they are set to what trivet does anyway.\n", out);
+    fputs("\nOther flags of etcd's are refused unless they are set to what trivet does anyway.\n",
+          out);
 }

@@ -44,7 +44,7 @@ static bool next_value(struct slice *query, const char *name, struct slice *ret)
 {
     while (query->size > 0) {
         const uint8_t *and = memchr(query->data, '&', query->size);
-        size_t size = and == NULL ? query->size : (size_t)(and - query->data);
+        size_t size = and == NULL ? query->size : (size_t)(and-query->data);
         struct slice pair = slice_of(query->data, size);
         size_t used = and == NULL ? size : size + 1;
         *query = slice_of(query->data + used, query->size - used);
@@ -78,7 +78,8 @@ static bool is_serializable(struct slice query)
 
 static const char text_plain[] = "text/plain; charset=utf-8";
 
-static void append(struct http_answer *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void append(struct http_answer *a, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 static void append(struct http_answer *a, const char *fmt, ...)
 {
@@ -223,8 +224,8 @@ static bool is_excluded(const struct page *page, const struct check *check, stru
     return page->all && has_value(query, "exclude", check->name);
 }
 
-static void answer_checks(const struct page *page, struct slice query,
-                          const struct http_status *st, struct http_answer *a)
+static void answer_checks(const struct page *page, struct slice query, const struct http_status *st,
+                          struct http_answer *a)
 {
     bool failed = false;
     a->content_type = text_plain;

@@ -1,7 +1,8 @@
 /* The answers of /health, /livez, /readyz and /version, as a function of what is known of the node.
  *
- * Two of etcd's checks read a key: the caller does that (http_info_reads() says which reads are needed),
- * then asks for the answer with the outcome. Source of the rules: etcd server/etcdserver/api/etcdhttp.
+ * Two of etcd's checks read a key: the caller does that (http_info_reads() says which reads are
+ * needed), then asks for the answer with the outcome. Source of the rules: etcd
+ * server/etcdserver/api/etcdhttp.
  *
  * Thread: any; nothing here has state. */
 #ifndef SERVER_HTTP_INFO_H
@@ -37,8 +38,8 @@ struct http_answer {
 
 /* Is this one of our paths? /livez and /readyz have a path below them for each check. */
 bool http_info_knows(struct slice path);
-/* The reads (enum http_reads, or-ed) that an answer to this request depends on. With `st` as far as it
- * is known already: etcd's /health does not read when there is no leader, for instance. */
+/* The reads (enum http_reads, or-ed) that an answer to this request depends on. With `st` as far as
+ * it is known already: etcd's /health does not read when there is no leader, for instance. */
 uint32_t http_info_reads(struct slice method, struct slice path, struct slice query,
                          const struct http_status *st);
 /* A path that is not ours is answered with 404. */

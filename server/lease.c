@@ -1,6 +1,6 @@
-/* A lease knows its keys through a hash set of copies; the leader's leases stand in a binary heap, by the
- * time at which something is due for them: their end or, once they were given out as ended, the time to
- * give them out again. Renewing a lease moves it down the heap. */
+/* A lease knows its keys through a hash set of copies; the leader's leases stand in a binary heap,
+ * by the time at which something is due for them: their end or, once they were given out as ended,
+ * the time to give them out again. Renewing a lease moves it down the heap. */
 #include "server/lease.h"
 
 #include "base/assert.h"
@@ -29,8 +29,8 @@ struct lease_key {
 struct lease {
     int64_t id;
     int64_t ttl_s;
-    uint64_t deadline_ms;    /* NEVER_MS unless promoted */
-    uint32_t heap_at;        /* valid when promoted */
+    uint64_t deadline_ms; /* NEVER_MS unless promoted */
+    uint32_t heap_at;     /* valid when promoted */
     uint32_t keys_count;
     uint32_t slots_count;    /* a power of two, or 0; at most 3/4 are taken */
     struct lease_key **keys; /* open addressing, linear probing; NULL = free */
@@ -301,7 +301,8 @@ void lessor_free(struct lessor *l)
     mem_free(l);
 }
 
-int lessor_grant(struct lessor *l, int64_t id, int64_t ttl_s, uint64_t now_ms, int64_t *ret_granted_s)
+int lessor_grant(struct lessor *l, int64_t id, int64_t ttl_s, uint64_t now_ms,
+                 int64_t *ret_granted_s)
 {
     if (id == 0)
         return TV_LEASE_NOT_FOUND;
@@ -310,9 +311,8 @@ int lessor_grant(struct lessor *l, int64_t id, int64_t ttl_s, uint64_t now_ms, i
     if (find(l, id) != NULL)
         return TV_LEASE_EXIST;
     struct lease *lease = mem_alloc(sizeof(*lease));
-    *lease = (struct lease){.id = id,
-                            .ttl_s = ttl_s < l->ttl_min_s ? l->ttl_min_s : ttl_s,
-                            .deadline_ms = NEVER_MS};
+    *lease = (struct lease){
+        .id = id, .ttl_s = ttl_s < l->ttl_min_s ? l->ttl_min_s : ttl_s, .deadline_ms = NEVER_MS};
     u64map_put(&l->by_id, (uint64_t)id, lease);
     if (l->promoted) {
         lease->deadline_ms = ends_ms(lease, now_ms);

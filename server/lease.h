@@ -26,7 +26,8 @@ void lessor_free(struct lessor *l);
 
 /* *ret_granted_s is the TTL it got. Errors: TV_LEASE_EXIST; TV_LEASE_NOT_FOUND: id 0;
  * TV_LEASE_TTL_TOO_LARGE. */
-int lessor_grant(struct lessor *l, int64_t id, int64_t ttl_s, uint64_t now_ms, int64_t *ret_granted_s);
+int lessor_grant(struct lessor *l, int64_t id, int64_t ttl_s, uint64_t now_ms,
+                 int64_t *ret_granted_s);
 /* The lease and its keys' ties are gone; the keys themselves are the caller's business. */
 void lessor_revoke(struct lessor *l, int64_t id);
 bool lessor_exists(const struct lessor *l, int64_t id);
@@ -34,15 +35,16 @@ bool lessor_exists(const struct lessor *l, int64_t id);
 void lessor_attach(struct lessor *l, int64_t id, struct slice key);
 void lessor_detach(struct lessor *l, int64_t id, struct slice key);
 /* In key order. `fn` must not attach or detach. */
-void lessor_each_key(const struct lessor *l, int64_t id, void (*fn)(void *ctx, struct slice key), void *ctx);
+void lessor_each_key(const struct lessor *l, int64_t id, void (*fn)(void *ctx, struct slice key),
+                     void *ctx);
 /* In the order of their remaining time, as etcd lists them. */
 void lessor_each(const struct lessor *l, void (*fn)(void *ctx, int64_t id), void *ctx);
 uint64_t lessor_count(const struct lessor *l);
 
 /* --- at the leader --- */
 
-/* From here on leases end, each no sooner than its whole TTL plus `extend_ms` from now; ends that would
- * fall together are spread, so that not all are revoked at once. */
+/* From here on leases end, each no sooner than its whole TTL plus `extend_ms` from now; ends that
+ * would fall together are spread, so that not all are revoked at once. */
 void lessor_promote(struct lessor *l, uint64_t now_ms, uint64_t extend_ms);
 void lessor_demote(struct lessor *l);
 /* Begin its TTL anew. Errors: TV_LEASE_NOT_FOUND, also when it has already ended. */
@@ -50,8 +52,8 @@ int lessor_renew(struct lessor *l, int64_t id, uint64_t now_ms, int64_t *ret_ttl
 /* Seconds left, rounded down, and the TTL granted. Errors: TV_LEASE_NOT_FOUND. */
 int lessor_remaining(const struct lessor *l, int64_t id, uint64_t now_ms, int64_t *ret_ttl_s,
                      int64_t *ret_granted_s);
-/* Up to `max` leases whose time is up. One is given out again LEASE_REVOKE_RETRY_MS later, should its
- * revocation have been lost. */
+/* Up to `max` leases whose time is up. One is given out again LEASE_REVOKE_RETRY_MS later, should
+ * its revocation have been lost. */
 uint32_t lessor_expired(struct lessor *l, uint64_t now_ms, int64_t *ret_ids, uint32_t max);
 
 #endif

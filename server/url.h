@@ -1,6 +1,7 @@
 /* The URLs that members are named by, in etcd's form: scheme and "host:port", nothing behind.
  *
- * etcd knows http, https, unix and unixs; this version speaks http alone and says so of the others. */
+ * etcd knows http, https, unix and unixs; this version speaks http alone and says so of the others.
+ */
 #ifndef SERVER_URL_H
 #define SERVER_URL_H
 
@@ -15,15 +16,15 @@ struct urls {
     uint32_t count;
 };
 
-/* One URL without the blanks around it, its scheme in lower case; the caller frees *ret_url. On error
- * err_text says what is wrong, in etcd's words where it has some. Errors: TV_EINVAL. */
+/* One URL without the blanks around it, its scheme in lower case; the caller frees *ret_url. On
+ * error err_text says what is wrong, in etcd's words where it has some. Errors: TV_EINVAL. */
 int url_parse(const char *text, char **ret_url, char *err_text, size_t err_size);
-/* "http://a:1,http://b:2": sorted, each once, as etcd keeps them. *ret owns its memory, and is empty
- * after an error. Errors: TV_EINVAL, also for more than URLS_MAX. */
+/* "http://a:1,http://b:2": sorted, each once, as etcd keeps them. *ret owns its memory, and is
+ * empty after an error. Errors: TV_EINVAL, also for more than URLS_MAX. */
 int urls_parse(const char *text, struct urls *ret, char *err_text, size_t err_size);
 void urls_fini(struct urls *u);
-/* Put in its place, sorted; it owns `url` from then on, and frees it when it is there already or there
- * is no room. Errors: TV_ETOOLARGE. */
+/* Put in its place, sorted; it owns `url` from then on, and frees it when it is there already or
+ * there is no room. Errors: TV_ETOOLARGE. */
 int urls_add(struct urls *u, char *url);
 
 /* What follows "://": "127.0.0.1:2379" or "[::1]:2379". Borrowed; `url` was parsed before. */

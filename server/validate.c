@@ -34,16 +34,16 @@ int validate_delete_range(const struct wire_delete_range_request *req)
 
 /* --- does the transaction write a key twice? ---
  *
- * The operations of a branch are a list; a transaction among them has two lists of its own. Two writes
- * exclude each other when somewhere above them they are in the two branches of one transaction;
- * otherwise both may happen. Of a put and a put of the same key that is an error. Of a put and a delete
- * of its key it is one when the delete is met before the put by a walk that takes, of each list, first
- * its deletes, then its transactions (success, then failure), then its puts. (So a put in one
- * transaction and a delete in a later one beside it may stand, and not the other way round: that is
- * etcd's rule.)
+ * The operations of a branch are a list; a transaction among them has two lists of its own. Two
+ * writes exclude each other when somewhere above them they are in the two branches of one
+ * transaction; otherwise both may happen. Of a put and a put of the same key that is an error. Of a
+ * put and a delete of its key it is one when the delete is met before the put by a walk that takes,
+ * of each list, first its deletes, then its transactions (success, then failure), then its puts.
+ * (So a put in one transaction and a delete in a later one beside it may stand, and not the other
+ * way round: that is etcd's rule.)
  *
- * The walk numbers what it meets. Then a sweep over the keys in order knows which deletes cover the key
- * of a put. */
+ * The walk numbers what it meets. Then a sweep over the keys in order knows which deletes cover the
+ * key of a put. */
 
 enum { EVENTS_SMALL = 16, NONE = UINT32_MAX };
 
@@ -95,7 +95,8 @@ static struct event *add_event(struct overlap *o, enum event_kind kind, struct s
     return e;
 }
 
-static void add_delete(struct overlap *o, const struct wire_delete_range_request *req, uint32_t list)
+static void add_delete(struct overlap *o, const struct wire_delete_range_request *req,
+                       uint32_t list)
 {
     bool point = req->range_end.size == 0;
     /* What ends before it begins deletes nothing. That "\0" as the end means "all that follow" is
@@ -153,7 +154,8 @@ static void walk(struct overlap *o, const struct wire_txn *txn, bool success, ui
     }
 }
 
-/* The node below which two lists exclude each other, one of two branches of a transaction; else NULL. */
+/* The node below which two lists exclude each other, one of two branches of a transaction; else
+ * NULL. */
 static const struct list_node *exclusive(const struct overlap *o, uint32_t a, uint32_t b)
 {
     const struct list_node *lists = o->lists;
@@ -355,8 +357,7 @@ static uint32_t max_of(uint32_t a, uint32_t b)
 static int check_txn(const struct wire_txn *txn, uint32_t ops_max, struct tally *ret_success,
                      struct tally *ret_failure)
 {
-    uint32_t ops =
-        max_of(txn->compares_count, max_of(txn->success_count, txn->failure_count));
+    uint32_t ops = max_of(txn->compares_count, max_of(txn->success_count, txn->failure_count));
     if (ops > ops_max)
         return TV_TOO_MANY_OPS;
 

@@ -90,13 +90,16 @@ END_TEST
 START_TEST(test_member_of_three)
 {
     enum config_outcome outcome = parse(
-        "--name n1 -data-dir=/d --wal-dir /w --listen-client-urls=http://127.0.0.1:2379,http://10.0.0.1:2379 "
+        "--name n1 -data-dir=/d --wal-dir /w "
+        "--listen-client-urls=http://127.0.0.1:2379,http://10.0.0.1:2379 "
         "--advertise-client-urls http://10.0.0.1:2379 --listen-peer-urls http://10.0.0.1:2380 "
         "--initial-advertise-peer-urls=http://10.0.0.1:2380 --initial-cluster-state=existing "
         "--initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380 "
-        "--initial-cluster-token=t --heartbeat-interval=250 --election-timeout 2500 --pre-vote=false "
+        "--initial-cluster-token=t --heartbeat-interval=250 --election-timeout 2500 "
+        "--pre-vote=false "
         "--log-level debug --log-format=json --logger zap --enable-pprof=F --strict-reconfig-check",
-        "ETCD_QUOTA_BACKEND_BYTES=8589934592 ETCD_MAX_TXN_OPS=0x100 ETCD_WAL_IO=sync ETCD_IO_THREADS=3 "
+        "ETCD_QUOTA_BACKEND_BYTES=8589934592 ETCD_MAX_TXN_OPS=0x100 ETCD_WAL_IO=sync "
+        "ETCD_IO_THREADS=3 "
         "ETCD_GRPC_KEEPALIVE_MIN_TIME=1m30.5s ETCD_FOO=1 ETCD_SNAPSHOT_COUNT= ETCD_VERSION=x");
     ck_assert_msg(outcome == CONFIG_OK, "%s", err_text);
     ck_assert_str_eq(config.name, "n1");
@@ -122,8 +125,8 @@ END_TEST
 
 START_TEST(test_initial_cluster_from_name)
 {
-    ck_assert_int_eq(
-        parse("--name=m --initial-advertise-peer-urls http://b:2,http://a:1", ""), CONFIG_OK);
+    ck_assert_int_eq(parse("--name=m --initial-advertise-peer-urls http://b:2,http://a:1", ""),
+                     CONFIG_OK);
     ck_assert_str_eq(config.initial_cluster, "m=http://a:1,m=http://b:2");
     ck_assert_str_eq(config.data_dir, "m.etcd");
     config_fini(&config);
@@ -151,11 +154,10 @@ START_TEST(test_durations)
         const char *text;
         int64_t ms; /* < 0: refused */
     } cases[] = {
-        {"0", 0},        {"0s", 0},       {"5s", 5000},   {"1.5s", 1500},     {"2h45m", 9900000},
-        {"300ms", 300},  {"1us", 1},      {"1ns", 1},     {"1m0.001s", 60001}, {"+1s", 1000},
-        {".5s", 500},    {"1.s", 1000},   {"5", -1},      {"s", -1},          {".s", -1},
-        {"-1s", -1},     {"1x", -1},      {"1s5", -1},    {"1e3s", -1},
-        {"99999999999h", -1},
+        {"0", 0},       {"0s", 0},     {"5s", 5000}, {"1.5s", 1500},      {"2h45m", 9900000},
+        {"300ms", 300}, {"1us", 1},    {"1ns", 1},   {"1m0.001s", 60001}, {"+1s", 1000},
+        {".5s", 500},   {"1.s", 1000}, {"5", -1},    {"s", -1},           {".s", -1},
+        {"-1s", -1},    {"1x", -1},    {"1s5", -1},  {"1e3s", -1},        {"99999999999h", -1},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char args[64];
@@ -189,7 +191,8 @@ START_TEST(test_refused)
          "invalid value \"-1\" for flag -max-txn-ops: parse error"},
         {"--max-txn-ops=99999999999", "", CONFIG_USAGE,
          "invalid value \"99999999999\" for flag -max-txn-ops: value out of range"},
-        {"--pre-vote=x", "", CONFIG_USAGE, "invalid boolean value \"x\" for -pre-vote: parse error"},
+        {"--pre-vote=x", "", CONFIG_USAGE,
+         "invalid boolean value \"x\" for -pre-vote: parse error"},
         {"--initial-cluster-state=x", "", CONFIG_USAGE,
          "invalid value \"x\" for flag -initial-cluster-state: invalid value"},
         {"--wal-io=x", "", CONFIG_USAGE,

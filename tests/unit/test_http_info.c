@@ -28,8 +28,7 @@ static const struct {
     const char *body;
 } cases[] = {
     {"GET", "/health", "", &good, R, 200, "{\"health\":\"true\",\"reason\":\"\"}"},
-    {"GET", "/health", "serializable=true", &good, L, 200,
-     "{\"health\":\"true\",\"reason\":\"\"}"},
+    {"GET", "/health", "serializable=true", &good, L, 200, "{\"health\":\"true\",\"reason\":\"\"}"},
     {"GET", "/health", "serializable=1", &good, R, 200, "{\"health\":\"true\",\"reason\":\"\"}"},
     {"GET", "/health", "", &no_leader, 0, 503,
      "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n"},

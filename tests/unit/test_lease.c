@@ -219,7 +219,7 @@ START_TEST(test_expiry_random)
     uint64_t now_ms = 0;
     struct rng rng;
     rng_init(&rng, 11);
-    for (uint32_t step = 0; step < 50000; step++) {
+    for (uint32_t step = 0; step < 20000; step++) {
         uint32_t n = (uint32_t)rng_below(&rng, MODEL_LEASES);
         int64_t id = (int64_t)n + 1, ttl_s;
         now_ms += rng_below(&rng, 50);
@@ -246,8 +246,10 @@ START_TEST(test_expiry_random)
             lessor_revoke(lessor, ids[i]);
             *end_ms = 0;
         }
+        uint32_t overdue = 0; /* an assertion for each lease would take most of the time */
         for (uint32_t i = 0; i < MODEL_LEASES; i++)
-            ck_assert(ends_ms[i] == 0 || ends_ms[i] > now_ms);
+            overdue += ends_ms[i] != 0 && ends_ms[i] <= now_ms;
+        ck_assert_uint_eq(overdue, 0);
     }
     lessor_free(lessor);
 }

@@ -1,6 +1,7 @@
 /* Validation of requests. Transactions are written in a small language:
  *
- *   pK put   dK delete   dK-E delete the range   rK get   . an empty operation   t(S|F) a transaction
+ *   pK put   dK delete   dK-E delete the range   rK get   . an empty operation   t(S|F) a
+ * transaction
  *
  * with one letter for K and E (0 stands for the byte 0, _ for no key), "S|F" for a whole one. */
 #include "unit.h"
@@ -176,8 +177,8 @@ START_TEST(test_txn)
         {"db-d pa pd", 0},
         {"db-d pb", TV_DUPLICATE_KEY},
         {"db-d pc", TV_DUPLICATE_KEY},
-        {"dd-b pc", 0},  /* ends before it begins */
-        {"da-0 pb", 0},  /* all from a on: etcd does not see it */
+        {"dd-b pc", 0}, /* ends before it begins */
+        {"da-0 pb", 0}, /* all from a on: etcd does not see it */
         {"da-0 pa", 0},
         {"d0-z pb", TV_DUPLICATE_KEY},
         {"da | pa", 0},
@@ -288,9 +289,9 @@ static bool is_deleted(const struct writes *w, struct slice key)
 {
     for (uint32_t i = 0; i < w->deletes_count; i++) {
         const struct wire_delete_range_request *d = &w->deletes[i];
-        if (d->range_end.size == 0 ? slice_equal(d->key, key)
-                                   : slice_compare(d->key, key) <= 0 &&
-                                         slice_compare(key, d->range_end) < 0)
+        if (d->range_end.size == 0
+                ? slice_equal(d->key, key)
+                : slice_compare(d->key, key) <= 0 && slice_compare(key, d->range_end) < 0)
             return true;
     }
     return false;
@@ -417,7 +418,8 @@ START_TEST(test_txn_large)
              .delete_range = {.key = slice_of(low, 4), .range_end = slice_of(high, 1)}}};
         for (uint32_t j = 0; j < 2; j++) {
             uint8_t op[64];
-            append_item(&msg, WIRE_TXN_SUCCESS, slice_of(op, (size_t)(wire_op_put(op, &ops[j]) - op)));
+            append_item(&msg, WIRE_TXN_SUCCESS,
+                        slice_of(op, (size_t)(wire_op_put(op, &ops[j]) - op)));
         }
     }
     struct wire_txn txn;
