@@ -40,6 +40,7 @@ enum {
     INFO_LOG_FILES = 2,
     INFO_LOG_WARN = 2,
     TABLE_FORMAT = 5, /* readable by every RocksDB since 6.6 */
+    EMPTY_LOGS_MAX = 8,
 };
 
 void lsm_options_init(struct lsm_options *o)
@@ -170,6 +171,39 @@ static int clear_staging(const struct lsm *l)
     return err;
 }
 
+/* RocksDB opens a log of its own each time, and keeps all of them until a memtable is flushed, which
+ * never happens here. So now and then one is: with the state record as it is. */
+static int drop_empty_logs(struct lsm *l, char *err_text, size_t err_text_size)
+{
+    DIR *d = opendir(l->dir);
+    if (d == NULL)
+        return 0; /* only tidiness */
+    int logs = 0;
+    struct dirent *e;
+    while ((e = readdir(d)) != NULL) {
+        size_t size = strlen(e->d_name);
+        logs += size > 4 && strcmp(e->d_name + size - 4, ".log") == 0;
+    }
+    closedir(d);
+    if (logs <= EMPTY_LOGS_MAX)
+        return 0;
+    char *message = NULL;
+    size_t size;
+    char *state = rocksdb_get(l->db, l->read_options, "s", 1, &size, &message);
+    if (state != NULL) {
+        rocksdb_writeoptions_t *wo = rocksdb_writeoptions_create();
+        rocksdb_flushoptions_t *fo = rocksdb_flushoptions_create();
+        rocksdb_writeoptions_disable_WAL(wo, 1);
+        rocksdb_put(l->db, wo, "s", 1, state, size, &message);
+        if (message == NULL)
+            rocksdb_flush(l->db, fo, &message); /* waits */
+        rocksdb_flushoptions_destroy(fo);
+        rocksdb_writeoptions_destroy(wo);
+        rocksdb_free(state);
+    }
+    return lsm__error(message, err_text, err_text_size);
+}
+
 static int read_state(struct lsm *l, char *err_text, size_t err_text_size)
 {
     char *message = NULL;
@@ -227,6 +261,8 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
         (void)snprintf(err_text, err_text_size, "%s/" LSM_STAGING ": %s", dir, strerror(errno));
     if (err == 0)
         err = read_state(l, err_text, err_text_size);
+    if (err == 0)
+        err = drop_empty_logs(l, err_text, err_text_size);
     if (err != 0) {
         lsm_free(l);
         return err;

@@ -491,6 +491,38 @@ START_TEST(test_kill_at_any_time)
 }
 END_TEST
 
+static int count_files(const char *ending)
+{
+    int count = 0;
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    while ((e = readdir(d)) != NULL)
+        count += strstr(e->d_name, ending) != NULL;
+    closedir(d);
+    return count;
+}
+
+START_TEST(test_many_restarts)
+{
+    make_dir();
+    struct machine x;
+    machine_init(&x, 12);
+    for (int i = 0; i < 30; i++) {
+        struct lsm *l = open_lsm(NULL);
+        if (i == 0) {
+            struct persist *p = start(l, x.m, 50);
+            machine_run(&x, p, 300);
+            persist_free(p);
+        }
+        lsm_close(l);
+    }
+    ck_assert_int_lt(count_files(".log"), 15);
+    ck_assert_uint_eq(check_disk(12), 300);
+    machine_fini(&x);
+    remove_dir();
+}
+END_TEST
+
 START_TEST(test_one_large_revision)
 {
     make_dir();
@@ -730,5 +762,5 @@ START_TEST(test_in_step)
 END_TEST
 
 UNIT_MAIN("lsm", test_fresh, test_round_trips, test_restart_from_disk, test_kill_at_any_time,
-          test_one_large_revision, test_garbage_is_collected, test_small_files_are_merged,
+          test_many_restarts, test_one_large_revision, test_garbage_is_collected, test_small_files_are_merged,
           test_damage_is_reported, test_in_step)
