@@ -57,11 +57,12 @@ void grpc_loop_flush(struct grpc_loop *gl);
 /* All may be NULL but closed. */
 struct grpc_call_ops {
     /* One whole message. `msg` is borrowed until return. Of a call without client streaming (server)
-     * there is exactly one; a second or a missing one is refused before it gets here. */
+     * there is exactly one, given once the client has half-closed; a second or a missing one is
+     * refused before it gets here. */
     void (*message)(struct grpc_call *call, struct slice msg);
     /* The peer will send no more messages. */
     void (*half_closed)(struct grpc_call *call);
-    /* The queue had been above its low-water mark and is no more. */
+    /* The queue had been above its low-water mark and is no more; not after the end of sending. */
     void (*writable)(struct grpc_call *call);
     /* The end. Server: what was given to grpc_finish(), or GRPC_CANCELLED "context canceled" when the
      * peer or the connection went away first, or GRPC_DEADLINE_EXCEEDED. Client: the status from the
@@ -115,8 +116,8 @@ void grpc_source_resume(struct grpc_call *call);
 size_t grpc_call_queued_bytes(const struct grpc_call *call);
 
 /* Messages stop coming and the peer's flow-control window is not refilled: at most
- * stream_window_bytes are kept. By itself the transport does so while send_queue_high_bytes wait to
- * be sent on the call, so that a peer that does not read cannot ask for more. */
+ * stream_window_bytes are kept. By itself a server does so while more than send_queue_high_bytes
+ * wait to be sent on the call, so that a client that does not read cannot ask for more. */
 void grpc_call_pause_reading(struct grpc_call *call);
 /* What was kept is delivered from the loop, not from inside. */
 void grpc_call_resume_reading(struct grpc_call *call);
@@ -268,7 +269,7 @@ struct grpc_start_options {
     const struct grpc_pair *metadata; /* copied */
     uint32_t metadata_count;
     uint64_t deadline_ns;  /* clock_mono_ns() scale; 0 = none */
-    bool wait_for_ready;   /* while there is no connection: wait for one, or fail with UNAVAILABLE */
+    bool wait_for_ready;   /* without it the call fails with UNAVAILABLE once an attempt has failed */
     const struct grpc_call_ops *ops; /* borrowed */
     void *user;
 };

@@ -1,0 +1,354 @@
+/* What the files of the transport share. Read in this order: timer, io, loop.c (one turn), conn.c (one
+ * connection), call.c (receiving), send.c (sending), server.c, client.c, http1.c.
+ *
+ * Owner of everything: the loop's thread.
+ *
+ * A connection's states and who moves it:
+ *
+ *     SNIFFING --conn_on_read--> HTTP2 | HTTP1 --conn__linger--> LINGER --conn__kill--> DEAD
+ *
+ * A call's end has two halves that come in either order: its owner is told (`told`), and nghttp2 has
+ * closed its stream (`stream_gone`). The struct is free for reuse when both are done and nobody on
+ * the stack holds it. */
+#ifndef PROTO_TRANSPORT_INTERNAL_H
+#define PROTO_TRANSPORT_INTERNAL_H
+
+#include "proto/grpc.h"
+
+#include "io.h"
+#include "timer.h"
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/rng.h"
+
+#include <nghttp2/nghttp2.h>
+
+enum {
+    GRPC_PREFIX_BYTES = 5,
+    FRAME_HEADER_BYTES = 9,
+    READ_BUF_BYTES = 256 << 10,
+    /* Output of one write: what is copied, and how many pieces. */
+    OUT_COPY_BYTES = 256 << 10,
+    OUT_COPY_RESERVE_BYTES = 20 << 10, /* kept free for frames that nghttp2 builds itself */
+    OUT_VECS_MAX = 256,
+    OUT_SHARE_MIN_BYTES = 2048, /* shorter pieces are copied */
+    CALL_INLINE_BYTES = 256,
+    POOL_CALLS_MAX = 4096,
+    POOL_BUF_BYTES_MAX = 4096, /* a pooled call keeps buffers up to this */
+    PEER_TEXT_BYTES = 64,
+    /* A connection whose socket is full and for which nghttp2 has more frames than this waiting
+     * (answers to pings, settings, resets) is not read until it drains. */
+    OUTBOUND_FRAMES_MAX = 4096,
+    /* Resets a client may send at once, and per second: nghttp2 ends the connection above it. */
+    RESET_BURST = 20000,
+    RESET_RATE = 2000,
+    /* Bytes of unfinished and held-back messages of one connection; the call that passes it ends. */
+    CONN_RECV_BUFFERED_BYTES_MAX = 256 << 20,
+};
+
+/* Pieces collected for one write. Owner pieces are referenced until out_clear(). */
+struct out {
+    uint8_t *copy;
+    size_t copy_size;
+    struct io_vec vecs[OUT_VECS_MAX];
+    size_t vecs_count;
+};
+
+struct grpc_loop {
+    uv_loop_t *uv;
+    uv_prepare_t prepare;
+    uv_idle_t idle; /* active while work is left over: keeps the loop from blocking */
+    uint32_t handles_open;
+    struct timer_heap timers;
+    struct io_shared io;
+    struct out out;
+    struct list dirty;     /* connections with something to send */
+    struct list work;      /* calls whose owner is to be told something */
+    struct list graveyard; /* servers and channels freed by their owner in this turn */
+    struct list pool;
+    uint32_t pool_count;
+    uint64_t calls_made;
+    nghttp2_session_callbacks *callbacks;
+    nghttp2_option *option;
+};
+
+/* --- connections --- */
+
+enum conn_state { CONN_SNIFFING, CONN_HTTP2, CONN_HTTP1, CONN_LINGER, CONN_DEAD };
+
+struct conn_limits {
+    uint32_t recv_message_bytes_max;
+    uint32_t send_message_bytes_max;
+    uint32_t header_list_bytes_max;
+    uint32_t stream_window_bytes;
+    uint32_t conn_window_bytes;
+    uint32_t send_queue_low_bytes;
+    uint32_t send_queue_high_bytes;
+    uint64_t send_queue_bytes_max;
+};
+
+struct http1;
+
+struct grpc_conn {
+    struct list link;       /* of its server's or channel's connections */
+    struct list dirty_link; /* of gl->dirty */
+    struct grpc_loop *gl;
+    struct grpc_server *server;   /* one of these two; both NULL once DEAD */
+    struct grpc_channel *channel;
+    struct io *io;
+    nghttp2_session *session;
+    struct http1 *http1;
+    enum conn_state state;
+    uint32_t in_session; /* nghttp2 is on the stack */
+    bool reading;
+    bool draining;     /* refuse nothing yet, close when the last call ends */
+    bool goaway_final; /* the last stream id has been told */
+    bool settings_seen;
+    bool closing;  /* nothing is read any more; close when all is written */
+    bool out_full; /* more to write than one write takes */
+    struct conn_limits limits;
+    struct list calls;
+    uint32_t calls_count;
+    struct grpc_call *hdr_call; /* whose header block is being read */
+    struct grpc_call *held;     /* unary: its message lies in the read buffer */
+    int32_t cached_stream_id;   /* of cached_call */
+    struct grpc_call *cached_call;
+    size_t unconsumed_bytes; /* received, connection window not given back yet */
+    size_t recv_buffered_bytes;
+
+    /* Keepalive, of either side; and ping strikes, of the server. */
+    struct timer timer;
+    uint64_t last_read_ns;
+    uint64_t ping_sent_ns; /* 0 = none outstanding */
+    uint64_t last_ping_ns;
+    uint32_t ping_strikes;
+    bool ping_strikes_reset;
+
+    uint8_t sniffed[24];
+    size_t sniffed_size;
+    void *user;
+    char peer[PEER_TEXT_BYTES];
+};
+
+/* Takes `fd`. Server side when `server` is not NULL. NULL when the socket is unusable. */
+struct grpc_conn *conn__new(struct grpc_loop *gl, struct grpc_server *server,
+                            struct grpc_channel *channel, const struct conn_limits *limits, int fd);
+/* Start HTTP/2 on it. */
+int conn__begin_http2(struct grpc_conn *conn);
+/* The functions nghttp2 calls. */
+void conn__set_callbacks(nghttp2_session_callbacks *callbacks);
+void conn__mark_dirty(struct grpc_conn *conn);
+/* Write what is queued. */
+void conn__flush(struct grpc_conn *conn);
+/* Stop sending; read on for a moment, so that the peer gets what was sent; then kill. */
+void conn__linger(struct grpc_conn *conn);
+/* End every call and close. Idempotent. */
+void conn__kill(struct grpc_conn *conn);
+void conn__start_timer(struct grpc_conn *conn);
+/* A call is gone: a connection that drains may be done. */
+void conn__maybe_done(struct grpc_conn *conn);
+/* Server: tell the client to go elsewhere, in two steps. */
+void conn__drain(struct grpc_conn *conn);
+
+/* --- calls --- */
+
+enum send_kind { SEND_COPY, SEND_SHARED, SEND_SOURCE };
+
+struct send_chunk {
+    struct send_chunk *next;
+    enum send_kind kind;
+    bool is_inline;
+    bool begun;     /* part of it has left */
+    bool continues; /* its first byte is not a message's first */
+    size_t size;    /* not yet sent; 0 for a source */
+    union {
+        struct {
+            size_t at;
+            size_t end;
+            size_t capacity;
+        } copy;
+        struct {
+            struct bref *owner;
+            const uint8_t *data;
+        } shared;
+        struct {
+            struct grpc_source src;
+            uint64_t left;
+        } source;
+    };
+    uint8_t bytes[];
+};
+
+enum {
+    WORK_CLOSED = 1 << 0,   /* tell its owner the end */
+    WORK_WRITABLE = 1 << 1, /* tell its owner that there is room */
+    WORK_DELIVER = 1 << 2,  /* deliver what was held back */
+};
+
+/* A call from a pool. The first group is zeroed for every use. */
+struct grpc_call {
+    struct list link;      /* of conn->calls, channel->waiting, gl->pool */
+    struct list work_link; /* of gl->work */
+    struct timer deadline;
+    struct grpc_loop *gl;
+    struct grpc_conn *conn;
+    struct grpc_channel *channel;
+    const struct grpc_method *method;
+    const struct grpc_call_ops *ops;
+    const struct conn_limits *limits;
+    void *user;
+    uint64_t id;
+    uint64_t deadline_ns;
+    int32_t stream_id;
+    uint32_t refs; /* on the stack */
+    uint32_t work;
+    bool is_client;
+    bool opened; /* its owner knows of it, and is owed closed() */
+    bool told;
+    bool stream_gone;
+
+    /* Receiving. */
+    bool headers_seen;
+    bool headers_too_large;
+    bool peer_closed; /* END_STREAM received */
+    bool half_closed_told;
+    bool recv_off; /* whatever comes is dropped */
+    bool paused_by_user;
+    bool paused_by_queue;
+    bool kept; /* recv holds bytes not parsed yet */
+    bool status_received; /* client: grpc-status seen */
+    bool status_ready;    /* client: the end has come, messages are held back before it */
+    bool never_sent;      /* client: the request did not leave */
+    bool non_grpc;        /* client: the answer is not gRPC's */
+    bool bad_timeout;
+    bool bad_method;
+    bool content_type_ok;
+    bool content_type_proto;
+    bool encoded; /* grpc-encoding other than identity */
+    bool deadline_set;
+    uint16_t http_status;
+    uint32_t recv_need; /* bytes of the message in `recv`, prefix included; 0 = not known yet */
+    size_t recv_accounted_bytes;
+    uint32_t header_list_bytes;
+    size_t unconsumed_bytes; /* of the stream's window */
+    struct slice held;
+    uint64_t timeout_ns;
+
+    /* Sending. */
+    bool headers_sent; /* submitted */
+    bool finishing;    /* no more messages */
+    bool trailers_submitted;
+    bool status_sent; /* trailers have left */
+    bool data_deferred;
+    bool above_low;
+    bool inline_used;
+    bool aborted; /* by the transport */
+    enum grpc_code code;
+    size_t queued_bytes;
+    size_t staged_bytes;
+    struct send_chunk *first;
+    struct send_chunk *last;
+    const char *path;
+    bool wait_for_ready;
+    char timeout_text[16];
+
+    /* Kept in the pool. */
+    struct buf metadata; /* packed, see metadata.h */
+    struct buf recv;
+    struct buf text; /* of the status */
+    _Alignas(16) uint8_t inline_chunk[sizeof(struct send_chunk) + CALL_INLINE_BYTES];
+};
+
+struct grpc_call *call__new(struct grpc_loop *gl);
+void call__hold(struct grpc_call *call);
+void call__release(struct grpc_call *call);
+void call__attach(struct grpc_call *call, struct grpc_conn *conn);
+/* Something is to be told from the loop. */
+void call__queue_work(struct grpc_call *call, uint32_t work);
+void call__do_work(struct grpc_call *call);
+/* Tell the owner the end, now. */
+void call__tell_closed(struct grpc_call *call, enum grpc_code code, struct slice text);
+/* nghttp2 has closed the stream, or there is none (any more). */
+void call__stream_closed(struct grpc_call *call, uint32_t http2_error);
+/* End it from the transport's side with this status. */
+void call__abort(struct grpc_call *call, enum grpc_code code, struct slice text);
+void call__reset(struct grpc_call *call, uint32_t http2_error);
+void call__set_status(struct grpc_call *call, enum grpc_code code, struct slice text);
+
+void call__receive(struct grpc_call *call, struct slice in, bool last_frame);
+void call__peer_closed(struct grpc_call *call);
+void call__client_done(struct grpc_call *call);
+/* The read buffer is about to be reused. */
+void call__keep_held(struct grpc_call *call);
+void call__update_paused_by_queue(struct grpc_call *call);
+
+/* nghttp2 wants up to `size_max` bytes of DATA; see nghttp2_data_source_read_callback. */
+ssize_t call__data_length(struct grpc_call *call, size_t size_max, uint32_t *data_flags);
+/* Put `size` bytes, as announced, behind the frame header into the output. */
+void call__data_put(struct grpc_call *call, const uint8_t *frame_header, size_t size);
+/* True when a message was cut in the middle. */
+bool call__drop_queue(struct grpc_call *call);
+void call__send_status(struct grpc_call *call);
+
+/* --- output --- */
+
+void out_copy(struct out *o, const void *data, size_t size);
+void out_share(struct out *o, struct bref *owner, const uint8_t *data, size_t size);
+void out_clear(struct out *o);
+static inline size_t out_copy_free(const struct out *o)
+{
+    return OUT_COPY_BYTES - o->copy_size;
+}
+
+/* --- the two sides --- */
+
+/* Server: a request's header block is complete. */
+void server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream);
+void server__header(struct grpc_call *call, struct slice name, struct slice value);
+void server__conn_gone(struct grpc_conn *conn);
+void server__call_counted(struct grpc_conn *conn, int change);
+void server__message_counted(struct grpc_conn *conn, bool sent);
+uint64_t server__keepalive_interval_ns(const struct grpc_conn *conn);
+uint64_t server__keepalive_timeout_ns(const struct grpc_conn *conn);
+const struct grpc_server_options *server__options(const struct grpc_server *s);
+/* Answer with trailers only. */
+void server__answer_status(struct grpc_conn *conn, int32_t stream_id, const char *http_status,
+                           enum grpc_code code, struct slice text);
+
+void client__header(struct grpc_call *call, struct slice name, struct slice value);
+void client__headers_done(struct grpc_call *call, bool end_stream);
+void client__conn_ready(struct grpc_conn *conn);
+void client__conn_goaway(struct grpc_conn *conn);
+void client__conn_gone(struct grpc_conn *conn);
+void client__call_gone(struct grpc_call *call);
+void client__submit(struct grpc_call *call);
+/* The call has no stream (any more) and waits to be told its end. */
+void client__park(struct grpc_call *call);
+uint64_t client__keepalive_interval_ns(const struct grpc_conn *conn);
+uint64_t client__keepalive_timeout_ns(const struct grpc_conn *conn);
+bool client__keepalive_without_calls(const struct grpc_conn *conn);
+uint32_t client__http2_to_grpc(uint32_t http2_error);
+
+/* The provider that feeds a call's DATA frames. */
+nghttp2_data_provider conn__provider(struct grpc_call *call);
+
+/* What lies on gl->graveyard. */
+struct grave {
+    struct list link;
+    void (*free_fn)(struct grave *g);
+};
+
+/* --- HTTP/1 --- */
+
+struct http1 *http1__new(struct grpc_conn *conn);
+/* False: close the connection (after what is queued). */
+bool http1__read(struct http1 *h, struct slice in);
+void http1__flush(struct http1 *h);
+/* No request is under way. */
+bool http1__is_idle(const struct http1 *h);
+/* A request is with the handler. */
+bool http1__is_answering(const struct http1 *h);
+void http1__free(struct http1 *h);
+
+#endif

@@ -1,0 +1,102 @@
+/* The byte transport under a connection: what a TLS layer would slide in under, or a test replace.
+ *
+ *     open -> busy <-> open -> closing -> on_closed (the io is freed)
+ *
+ * Invariants:
+ * 1. io_send() takes all it is given. What the socket does not take at once is kept; io_is_busy() is
+ *    then true until on_drained. The owner sends nothing while busy: that bounds what is kept.
+ * 2. After io_close() only on_closed comes. */
+#ifndef PROTO_TRANSPORT_IO_H
+#define PROTO_TRANSPORT_IO_H
+
+#include "base/bref.h"
+#include "base/slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+struct io;
+
+struct io_vec {
+    const uint8_t *data;
+    size_t size;
+    struct bref *owner; /* NULL: borrowed until io_send() returns */
+};
+
+struct io_events {
+    /* `data` is borrowed until return. size < 0: the stream has ended, nothing more comes. */
+    void (*on_read)(void *ctx, const uint8_t *data, ssize_t size);
+    void (*on_drained)(void *ctx);
+    void (*on_closed)(void *ctx);
+};
+
+struct io_ops {
+    int (*read_start)(struct io *io);
+    void (*read_stop)(struct io *io);
+    int (*send)(struct io *io, const struct io_vec *vecs, size_t vecs_count);
+    bool (*is_busy)(const struct io *io);
+    void (*shutdown)(struct io *io);
+    void (*close)(struct io *io);
+    void (*peer)(const struct io *io, char *ret_text, size_t size);
+};
+
+struct io {
+    const struct io_ops *ops;
+    const struct io_events *events;
+    void *ctx;
+};
+
+static inline int io_read_start(struct io *io)
+{
+    return io->ops->read_start(io);
+}
+
+static inline void io_read_stop(struct io *io)
+{
+    io->ops->read_stop(io);
+}
+
+/* Owns: a reference of each owner is taken for what is kept; the caller keeps its own. TV_ECLOSED
+ * when the peer is gone: the caller closes. */
+static inline int io_send(struct io *io, const struct io_vec *vecs, size_t vecs_count)
+{
+    return io->ops->send(io, vecs, vecs_count);
+}
+
+static inline bool io_is_busy(const struct io *io)
+{
+    return io->ops->is_busy(io);
+}
+
+/* End the sending direction after what is kept. */
+static inline void io_shutdown(struct io *io)
+{
+    io->ops->shutdown(io);
+}
+
+static inline void io_close(struct io *io)
+{
+    io->ops->close(io);
+}
+
+static inline void io_peer(const struct io *io, char *ret_text, size_t size)
+{
+    io->ops->peer(io, ret_text, size);
+}
+
+/* --- TCP --- */
+
+struct io_shared {
+    uint8_t *read_buf; /* of the loop: a read callback is done with it before the next */
+    size_t read_buf_bytes;
+    uint64_t bytes_received;
+    uint64_t bytes_sent;
+};
+
+/* Owns: `fd`, a connected socket, always. NULL when the loop cannot take it. */
+struct io *io_tcp_open(uv_loop_t *loop, struct io_shared *shared, int fd,
+                       const struct io_events *events, void *ctx);
+
+#endif

@@ -1,0 +1,205 @@
+/* One turn of a loop. uv polls: sockets are read, calls are opened, messages delivered, answers queued.
+ * Just before it blocks again, on_prepare() tells owners what is due and writes each connection that
+ * has something to send, once. */
+#include "internal.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+/* --- output --- */
+
+void out_copy(struct out *o, const void *data, size_t size)
+{
+    ASSERT(size <= out_copy_free(o));
+    uint8_t *to = o->copy + o->copy_size;
+    memcpy(to, data, size);
+    o->copy_size += size;
+    struct io_vec *last = o->vecs_count > 0 ? &o->vecs[o->vecs_count - 1] : NULL;
+    if (last != NULL && last->owner == NULL && last->data + last->size == to) {
+        last->size += size;
+        return;
+    }
+    ASSERT(o->vecs_count < OUT_VECS_MAX);
+    o->vecs[o->vecs_count++] = (struct io_vec){to, size, NULL};
+}
+
+void out_share(struct out *o, struct bref *owner, const uint8_t *data, size_t size)
+{
+    ASSERT(o->vecs_count < OUT_VECS_MAX);
+    o->vecs[o->vecs_count++] = (struct io_vec){data, size, bref_ref(owner)};
+}
+
+void out_clear(struct out *o)
+{
+    for (size_t i = 0; i < o->vecs_count; i++)
+        bref_unref(o->vecs[i].owner);
+    o->vecs_count = 0;
+    o->copy_size = 0;
+}
+
+/* --- a turn --- */
+
+static void on_idle(uv_idle_t *idle)
+{
+    (void)idle; /* its being active is all that is wanted */
+}
+
+static void bury(struct grpc_loop *gl)
+{
+    struct list graves;
+    list_init(&graves);
+    list_splice_back(&graves, &gl->graveyard);
+    while (!list_is_empty(&graves)) {
+        struct grave *g = CONTAINER_OF(graves.next, struct grave, link);
+        list_remove(&g->link);
+        g->free_fn(g);
+    }
+}
+
+static void do_work(struct grpc_loop *gl)
+{
+    struct list now;
+    list_init(&now);
+    list_splice_back(&now, &gl->work);
+    while (!list_is_empty(&now)) {
+        struct grpc_call *call = CONTAINER_OF(now.next, struct grpc_call, work_link);
+        list_remove(&call->work_link);
+        call__do_work(call);
+    }
+}
+
+static void flush_dirty(struct grpc_loop *gl)
+{
+    struct list now;
+    list_init(&now);
+    list_splice_back(&now, &gl->dirty);
+    while (!list_is_empty(&now)) {
+        struct grpc_conn *conn = CONTAINER_OF(now.next, struct grpc_conn, dirty_link);
+        list_remove(&conn->dirty_link);
+        conn__flush(conn);
+    }
+}
+
+/* Writing may end calls, and ending calls may make others write: a few rounds, then the rest waits
+ * for the next turn, which does not block. */
+static void turn(struct grpc_loop *gl)
+{
+    enum { ROUNDS_MAX = 4 };
+    for (int i = 0; i < ROUNDS_MAX; i++) {
+        if (list_is_empty(&gl->dirty) && list_is_empty(&gl->work))
+            break;
+        do_work(gl);
+        flush_dirty(gl);
+    }
+    bool left_over = !list_is_empty(&gl->dirty) || !list_is_empty(&gl->work);
+    if (left_over != (uv_is_active((uv_handle_t *)&gl->idle) != 0)) {
+        if (left_over)
+            (void)uv_idle_start(&gl->idle, on_idle);
+        else
+            (void)uv_idle_stop(&gl->idle);
+    }
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct grpc_loop *gl = prepare->data;
+    turn(gl);
+    /* Not before all calls of a closed channel are told their end. */
+    if (list_is_empty(&gl->work))
+        bury(gl);
+}
+
+void grpc_loop_flush(struct grpc_loop *gl)
+{
+    turn(gl);
+}
+
+/* --- life --- */
+
+static void session_setup(struct grpc_loop *gl)
+{
+    ASSERT(nghttp2_session_callbacks_new(&gl->callbacks) == 0);
+    conn__set_callbacks(gl->callbacks);
+    ASSERT(nghttp2_option_new(&gl->option) == 0);
+    nghttp2_option_set_no_auto_window_update(gl->option, 1);
+    nghttp2_option_set_no_closed_streams(gl->option, 1);
+    nghttp2_option_set_stream_reset_rate_limit(gl->option, RESET_BURST, RESET_RATE);
+    nghttp2_option_set_max_send_header_block_length(gl->option, 1 << 20);
+    /* Until the peer's SETTINGS say otherwise, as every gRPC client has it. */
+    nghttp2_option_set_peer_max_concurrent_streams(gl->option, 100);
+}
+
+struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
+{
+    struct grpc_loop *gl = mem_alloc_zero(sizeof(*gl));
+    gl->uv = loop;
+    list_init(&gl->dirty);
+    list_init(&gl->work);
+    list_init(&gl->graveyard);
+    list_init(&gl->pool);
+    gl->io.read_buf = mem_alloc(READ_BUF_BYTES);
+    gl->io.read_buf_bytes = READ_BUF_BYTES;
+    gl->out.copy = mem_alloc(OUT_COPY_BYTES);
+    timer_heap_init(&gl->timers, loop);
+    (void)uv_prepare_init(loop, &gl->prepare);
+    (void)uv_idle_init(loop, &gl->idle);
+    gl->prepare.data = gl;
+    gl->idle.data = gl;
+    (void)uv_prepare_start(&gl->prepare, on_prepare);
+    /* Connections and listeners keep a loop alive, not this. */
+    uv_unref((uv_handle_t *)&gl->prepare);
+    gl->handles_open = 3;
+    session_setup(gl);
+    return gl;
+}
+
+static void loop_fini(struct grpc_loop *gl)
+{
+    bury(gl);
+    ASSERT(list_is_empty(&gl->work));
+    while (!list_is_empty(&gl->pool)) {
+        struct grpc_call *call = CONTAINER_OF(gl->pool.next, struct grpc_call, link);
+        list_remove(&call->link);
+        buf_fini(&call->metadata);
+        buf_fini(&call->recv);
+        buf_fini(&call->text);
+        mem_free(call);
+    }
+    timer_heap_fini(&gl->timers);
+    nghttp2_session_callbacks_del(gl->callbacks);
+    nghttp2_option_del(gl->option);
+    mem_free(gl->io.read_buf);
+    mem_free(gl->out.copy);
+    mem_free(gl);
+}
+
+static void on_handle_closed(struct grpc_loop *gl)
+{
+    if (--gl->handles_open == 0)
+        loop_fini(gl);
+}
+
+static void on_prepare_closed(uv_handle_t *handle)
+{
+    on_handle_closed(handle->data);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct timer_heap *h = handle->data;
+    on_handle_closed(CONTAINER_OF(h, struct grpc_loop, timers));
+}
+
+void grpc_loop_free(struct grpc_loop *gl)
+{
+    turn(gl);
+    /* Handles close in the reverse of this order; connections that are closing already come before. */
+    uv_close((uv_handle_t *)&gl->prepare, on_prepare_closed);
+    uv_close((uv_handle_t *)&gl->idle, on_prepare_closed);
+    uv_close((uv_handle_t *)&gl->timers.uv, on_timer_closed);
+}
+
+uv_loop_t *grpc_loop_uv(struct grpc_loop *gl)
+{
+    return gl->uv;
+}

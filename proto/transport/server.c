@@ -1,0 +1,517 @@
+/* The server side: listeners, what a request's headers mean, and draining. */
+#include "address.h"
+#include "internal.h"
+#include "metadata.h"
+
+#include "base/assert.h"
+#include "base/crc32c.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define NS_PER_MS UINT64_C(1000000)
+
+/* Owner of itself: it outlives the server until uv has closed the poll handle. */
+struct listener {
+    struct list link;
+    struct grpc_server *server; /* NULL once closing */
+    uv_poll_t poll;
+    struct timer retry; /* after the process ran out of file descriptors */
+    int fd;
+};
+
+struct grpc_server {
+    struct grave grave;
+    struct grpc_loop *gl;
+    struct grpc_server_options o;
+    struct conn_limits limits;
+    const struct grpc_method *methods;
+    uint32_t methods_count;
+    const struct grpc_method **slots; /* by hash of the path, open addressing */
+    uint32_t slots_mask;
+    struct list listeners;
+    struct list conns;
+    struct grpc_server_stats stats;
+    void (*accept)(void *arg, int fd);
+    void *accept_arg;
+    bool draining;
+    void (*drained)(struct grpc_server *s, void *arg);
+    void *drained_arg;
+    struct timer drained_timer; /* tells `drained` from the loop */
+};
+
+void grpc_server_options_init(struct grpc_server_options *o)
+{
+    *o = (struct grpc_server_options){
+        .recv_message_bytes_max = 4 << 20,
+        .send_message_bytes_max = INT32_MAX,
+        .concurrent_streams_max = 10000,
+        .conns_max = 60000,
+        .header_list_bytes_max = 64 << 10,
+        .stream_window_bytes = 256 << 10,
+        .conn_window_bytes = 1 << 20,
+        .send_queue_low_bytes = 256 << 10,
+        .send_queue_high_bytes = 4 << 20,
+        .send_queue_bytes_max = 1 << 30,
+        .keepalive_min_time_ms = 5000,
+        .keepalive_interval_ms = 2 * 3600 * 1000,
+        .keepalive_timeout_ms = 20000,
+        .handshake_timeout_ms = 120000,
+        .http1_body_bytes_max = 1 << 20,
+    };
+}
+
+/* --- methods --- */
+
+static uint32_t hash_path(struct slice path)
+{
+    return crc32c(0, path.data, path.size);
+}
+
+static void index_methods(struct grpc_server *s)
+{
+    uint32_t count = 16;
+    while (count < 4 * s->methods_count)
+        count *= 2;
+    s->slots = mem_alloc_zero(count * sizeof(*s->slots));
+    s->slots_mask = count - 1;
+    for (uint32_t i = 0; i < s->methods_count; i++) {
+        ASSERT(s->methods[i].ops != NULL && s->methods[i].ops->closed != NULL);
+        uint32_t at = hash_path(slice_of_string(s->methods[i].path)) & s->slots_mask;
+        while (s->slots[at] != NULL)
+            at = (at + 1) & s->slots_mask;
+        s->slots[at] = &s->methods[i];
+    }
+}
+
+static const struct grpc_method *find_method(const struct grpc_server *s, struct slice path)
+{
+    uint32_t at = hash_path(path) & s->slots_mask;
+    for (; s->slots[at] != NULL; at = (at + 1) & s->slots_mask) {
+        const char *have = s->slots[at]->path;
+        if (strncmp(have, (const char *)path.data, path.size) == 0 && have[path.size] == '\0')
+            return s->slots[at];
+    }
+    return NULL;
+}
+
+/* `service` is "/name/". */
+static bool knows_service(const struct grpc_server *s, struct slice service)
+{
+    for (uint32_t i = 0; i < s->methods_count; i++)
+        if (slice_starts_with(slice_of_string(s->methods[i].path), service))
+            return true;
+    return false;
+}
+
+/* --- a request's headers --- */
+
+static void on_content_type(struct grpc_call *call, struct slice value)
+{
+    static const char base[] = "application/grpc";
+    size_t size = sizeof(base) - 1;
+    if (slice_starts_with(value, SLICE_LITERAL("application/grpc")) &&
+        (value.size == size || value.data[size] == '+' || value.data[size] == ';')) {
+        call->content_type_ok = true;
+        call->content_type_proto = slice_equal(value, SLICE_LITERAL("application/grpc+proto"));
+        return;
+    }
+    (void)metadata_add(&call->metadata, SLICE_LITERAL("content-type"), value);
+}
+
+static void on_pseudo(struct grpc_call *call, struct slice name, struct slice value)
+{
+    if (slice_equal(name, SLICE_LITERAL(":path"))) {
+        call->method = find_method(call->conn->server, value);
+        if (call->method == NULL)
+            (void)metadata_add(&call->metadata, name, value);
+    } else if (slice_equal(name, SLICE_LITERAL(":method"))) {
+        if (slice_equal(value, SLICE_LITERAL("POST")))
+            return;
+        call->bad_method = true;
+        (void)metadata_add(&call->metadata, name, value);
+    } else if (slice_equal(name, SLICE_LITERAL(":authority"))) {
+        (void)metadata_add(&call->metadata, name, value);
+    }
+}
+
+void server__header(struct grpc_call *call, struct slice name, struct slice value)
+{
+    if (name.size > 0 && name.data[0] == ':') {
+        on_pseudo(call, name, value);
+    } else if (slice_equal(name, SLICE_LITERAL("content-type"))) {
+        on_content_type(call, value);
+    } else if (slice_equal(name, SLICE_LITERAL("te"))) {
+        ; /* always "trailers" */
+    } else if (slice_equal(name, SLICE_LITERAL("grpc-timeout"))) {
+        call->deadline_set = true;
+        if (timeout_parse(value, &call->timeout_ns, &call->text) != 0)
+            call->bad_timeout = true;
+    } else {
+        if (slice_equal(name, SLICE_LITERAL("grpc-encoding")) &&
+            !slice_equal(value, SLICE_LITERAL("identity")) && value.size > 0)
+            call->encoded = true;
+        (void)metadata_add(&call->metadata, name, value);
+    }
+}
+
+/* Refuse a call that its service never hears of. */
+static void refuse(struct grpc_call *call, const char *http_status, enum grpc_code code,
+                   struct buf *text)
+{
+    server__answer_status(call->conn, call->stream_id, http_status, code, buf_slice(text));
+    buf_fini(text);
+}
+
+static void refuse_path(struct grpc_call *call, struct slice path)
+{
+    struct buf text;
+    buf_init(&text, SIZE_MAX);
+    size_t slash = path.size;
+    while (slash > 0 && path.data[slash - 1] != '/')
+        slash--;
+    if (path.size == 0 || path.data[0] != '/' || slash <= 1) {
+        text_format(&text, "malformed method name: ");
+        text_quote(path, &text);
+    } else if (knows_service(call->conn->server, slice_of(path.data, slash))) {
+        text_format(&text, "unknown method %.*s for service %.*s", (int)(path.size - slash),
+                    (const char *)path.data + slash, (int)(slash - 2),
+                    (const char *)path.data + 1);
+    } else {
+        text_format(&text, "unknown service %.*s", (int)(slash - 2), (const char *)path.data + 1);
+    }
+    refuse(call, "200", GRPC_UNIMPLEMENTED, &text);
+}
+
+/* The checks of grpc-go's operateHeaders() and handleStream(), in their order. */
+static bool is_refused(struct grpc_call *call)
+{
+    struct buf text;
+    buf_init(&text, SIZE_MAX);
+    if (!call->content_type_ok) {
+        text_format(&text, "invalid gRPC request content-type ");
+        text_quote(metadata_get(&call->metadata, SLICE_LITERAL("content-type")), &text);
+        refuse(call, "415", GRPC_INVALID_ARGUMENT, &text);
+        return true;
+    }
+    if (call->bad_timeout) {
+        (void)buf_append(&text, call->text.data, call->text.size);
+        refuse(call, "400", GRPC_INTERNAL, &text);
+        return true;
+    }
+    if (call->bad_method) {
+        text_format(&text, "Received a HEADERS frame with :method ");
+        text_quote(metadata_get(&call->metadata, SLICE_LITERAL(":method")), &text);
+        text_format(&text, " which should be POST");
+        refuse(call, "405", GRPC_INTERNAL, &text);
+        return true;
+    }
+    if (call->deadline_set && call->timeout_ns == 0) {
+        text_format(&text, "context deadline exceeded");
+        refuse(call, "200", GRPC_DEADLINE_EXCEEDED, &text);
+        return true;
+    }
+    if (call->method == NULL) {
+        refuse_path(call, metadata_get(&call->metadata, SLICE_LITERAL(":path")));
+        return true;
+    }
+    if (call->encoded) {
+        text_format(&text, "grpc: Decompressor is not installed for grpc-encoding ");
+        text_quote(metadata_get(&call->metadata, SLICE_LITERAL("grpc-encoding")), &text);
+        refuse(call, "200", GRPC_UNIMPLEMENTED, &text);
+        return true;
+    }
+    return false;
+}
+
+void server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream)
+{
+    call->headers_seen = true;
+    if (call->headers_too_large) {
+        call->recv_off = true;
+        call__reset(call, NGHTTP2_FRAME_SIZE_ERROR);
+        return;
+    }
+    if (is_refused(call)) {
+        call->recv_off = true;
+        return;
+    }
+    call__hold(call);
+    call->ops = call->method->ops;
+    call->opened = true;
+    call->deadline_ns = UINT64_MAX;
+    server__call_counted(conn, 1);
+    if (call->deadline_set) {
+        /* The loop's clock may be a millisecond behind: never too early. */
+        uint64_t now_ns = timer_now_ns(&conn->gl->timers) + NS_PER_MS;
+        call->deadline_ns = now_ns + call->timeout_ns;
+        timer_set(&conn->gl->timers, &call->deadline, call->deadline_ns);
+    }
+    if (call->method->open != NULL)
+        call->method->open(call, call->method->arg);
+    if (end_stream)
+        call__peer_closed(call);
+    call__release(call);
+}
+
+/* --- connections --- */
+
+void server__conn_gone(struct grpc_conn *conn)
+{
+    struct grpc_server *s = conn->server;
+    list_remove(&conn->link);
+    s->stats.conns--;
+    if (s->o.conn_closed != NULL)
+        s->o.conn_closed(conn, s->o.conn_arg);
+    if (s->draining && s->stats.conns == 0)
+        timer_set(&s->gl->timers, &s->drained_timer, 0);
+}
+
+void server__call_counted(struct grpc_conn *conn, int change)
+{
+    struct grpc_server *s = conn->server;
+    if (s == NULL)
+        return;
+    s->stats.calls += (uint64_t)(int64_t)change;
+    s->stats.calls_total += change > 0;
+}
+
+void server__message_counted(struct grpc_conn *conn, bool sent)
+{
+    struct grpc_server *s = conn->server;
+    if (s == NULL)
+        return;
+    s->stats.messages_sent += sent;
+    s->stats.messages_received += !sent;
+}
+
+uint64_t server__keepalive_interval_ns(const struct grpc_conn *conn)
+{
+    return conn->server->o.keepalive_interval_ms * NS_PER_MS;
+}
+
+uint64_t server__keepalive_timeout_ns(const struct grpc_conn *conn)
+{
+    return conn->server->o.keepalive_timeout_ms * NS_PER_MS;
+}
+
+const struct grpc_server_options *server__options(const struct grpc_server *s)
+{
+    return &s->o;
+}
+
+int grpc_server_adopt(struct grpc_server *s, int fd)
+{
+    if (s->draining || s->stats.conns >= s->o.conns_max) {
+        PROBE(grpc_conns_full);
+        (void)close(fd);
+        return TV_EBUSY;
+    }
+    struct grpc_conn *conn = conn__new(s->gl, s, NULL, &s->limits, fd);
+    if (conn == NULL)
+        return TV_ECLOSED;
+    list_push_back(&s->conns, &conn->link);
+    s->stats.conns++;
+    s->stats.conns_total++;
+    if (s->o.handshake_timeout_ms > 0)
+        timer_set(&s->gl->timers, &conn->timer,
+                  timer_now_ns(&s->gl->timers) + s->o.handshake_timeout_ms * NS_PER_MS);
+    if (s->o.conn_opened != NULL)
+        s->o.conn_opened(conn, s->o.conn_arg);
+    return 0;
+}
+
+void grpc_server_set_accept(struct grpc_server *s, void (*accept_fn)(void *arg, int fd), void *arg)
+{
+    s->accept = accept_fn;
+    s->accept_arg = arg;
+}
+
+/* --- listening --- */
+
+static void on_acceptable(uv_poll_t *poll, int status, int events)
+{
+    enum { ACCEPTS_PER_TURN_MAX = 64, RETRY_MS = 100 };
+    struct listener *l = poll->data;
+    for (int i = 0; i < ACCEPTS_PER_TURN_MAX && l->server != NULL; i++) {
+        int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
+            continue;
+        if (fd < 0 && errno != EAGAIN) {
+            /* Out of descriptors or memory: polling on would only spin. */
+            PROBE(grpc_accept_failed);
+            struct timer_heap *timers = &l->server->gl->timers;
+            (void)uv_poll_stop(&l->poll);
+            timer_set(timers, &l->retry, timer_now_ns(timers) + RETRY_MS * NS_PER_MS);
+        }
+        if (fd < 0)
+            return;
+        struct grpc_server *s = l->server;
+        if (s->accept != NULL)
+            s->accept(s->accept_arg, fd);
+        else
+            (void)grpc_server_adopt(s, fd);
+    }
+}
+
+static void on_retry(struct timer *t)
+{
+    struct listener *l = CONTAINER_OF(t, struct listener, retry);
+    (void)uv_poll_start(&l->poll, UV_READABLE, on_acceptable);
+}
+
+static int open_socket(const struct addrinfo *ai, int *ret_fd)
+{
+    int one = 1;
+    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return TV_EIO;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) != 0 || listen(fd, 4096) != 0) {
+        int rv = errno == EADDRINUSE ? TV_EBUSY : TV_EIO;
+        (void)close(fd);
+        return rv;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static uint16_t port_of(int fd)
+{
+    struct sockaddr_storage addr;
+    socklen_t size = sizeof(addr);
+    if (getsockname(fd, (struct sockaddr *)&addr, &size) != 0)
+        return 0;
+    return ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&addr)->sin6_port
+                                            : ((struct sockaddr_in *)&addr)->sin_port);
+}
+
+int grpc_server_listen(struct grpc_server *s, const char *address, uint16_t *ret_port)
+{
+    struct address a;
+    struct addrinfo *found;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    int fd;
+    int rv = address_parse(address, &a);
+    if (rv != 0)
+        return rv;
+    if (getaddrinfo(a.host[0] != '\0' ? a.host : "::", a.port, &hints, &found) != 0)
+        return TV_EINVAL;
+    rv = open_socket(found, &fd);
+    freeaddrinfo(found);
+    if (rv != 0)
+        return rv;
+    struct listener *l = mem_alloc_zero(sizeof(*l));
+    l->server = s;
+    l->fd = fd;
+    l->retry.fn = on_retry;
+    l->poll.data = l;
+    if (uv_poll_init(s->gl->uv, &l->poll, fd) != 0) {
+        (void)close(fd);
+        mem_free(l);
+        return TV_EIO;
+    }
+    (void)uv_poll_start(&l->poll, UV_READABLE, on_acceptable);
+    list_push_back(&s->listeners, &l->link);
+    if (ret_port != NULL)
+        *ret_port = port_of(fd);
+    return 0;
+}
+
+static void on_listener_closed(uv_handle_t *handle)
+{
+    struct listener *l = handle->data;
+    (void)close(l->fd);
+    mem_free(l);
+}
+
+static void stop_listening(struct grpc_server *s)
+{
+    while (!list_is_empty(&s->listeners)) {
+        struct listener *l = CONTAINER_OF(s->listeners.next, struct listener, link);
+        list_remove(&l->link);
+        l->server = NULL;
+        timer_clear(&s->gl->timers, &l->retry);
+        uv_close((uv_handle_t *)&l->poll, on_listener_closed);
+    }
+}
+
+/* --- life --- */
+
+static void server_free_now(struct grave *g)
+{
+    struct grpc_server *s = CONTAINER_OF(g, struct grpc_server, grave);
+    mem_free(s->slots);
+    mem_free(s);
+}
+
+static void on_drained(struct timer *t)
+{
+    struct grpc_server *s = CONTAINER_OF(t, struct grpc_server, drained_timer);
+    if (s->drained != NULL)
+        s->drained(s, s->drained_arg);
+}
+
+struct grpc_server *grpc_server_new(struct grpc_loop *gl, const struct grpc_server_options *o,
+                                    const struct grpc_method *methods, uint32_t methods_count)
+{
+    struct grpc_server *s = mem_alloc_zero(sizeof(*s));
+    s->gl = gl;
+    s->o = *o;
+    s->limits = (struct conn_limits){
+        .recv_message_bytes_max = o->recv_message_bytes_max,
+        .send_message_bytes_max = o->send_message_bytes_max,
+        .header_list_bytes_max = o->header_list_bytes_max,
+        .stream_window_bytes = o->stream_window_bytes,
+        .conn_window_bytes = o->conn_window_bytes,
+        .send_queue_low_bytes = o->send_queue_low_bytes,
+        .send_queue_high_bytes = o->send_queue_high_bytes,
+        .send_queue_bytes_max = o->send_queue_bytes_max,
+    };
+    s->methods = methods;
+    s->methods_count = methods_count;
+    list_init(&s->listeners);
+    list_init(&s->conns);
+    list_init(&s->grave.link);
+    s->grave.free_fn = server_free_now;
+    s->drained_timer.fn = on_drained;
+    index_methods(s);
+    return s;
+}
+
+void grpc_server_drain(struct grpc_server *s, void (*done)(struct grpc_server *s, void *arg),
+                       void *arg)
+{
+    s->drained = done;
+    s->drained_arg = arg;
+    if (s->draining)
+        return;
+    s->draining = true;
+    stop_listening(s);
+    if (s->stats.conns == 0)
+        timer_set(&s->gl->timers, &s->drained_timer, 0);
+    LIST_EACH_SAFE (it, after, &s->conns)
+        conn__drain(CONTAINER_OF(it, struct grpc_conn, link));
+}
+
+void grpc_server_free(struct grpc_server *s)
+{
+    s->drained = NULL;
+    stop_listening(s);
+    while (!list_is_empty(&s->conns))
+        conn__kill(CONTAINER_OF(s->conns.next, struct grpc_conn, link));
+    timer_clear(&s->gl->timers, &s->drained_timer);
+    /* A caller further up the stack may still look at it. */
+    list_push_back(&s->gl->graveyard, &s->grave.link);
+}
+
+void grpc_server_stats(const struct grpc_server *s, struct grpc_server_stats *ret_stats)
+{
+    *ret_stats = s->stats;
+    ret_stats->bytes_received = s->gl->io.bytes_received;
+    ret_stats->bytes_sent = s->gl->io.bytes_sent;
+}
