@@ -231,7 +231,7 @@ static int apply_member_attr(struct applier *a, const struct wire_raft_request *
     struct buf encoded;
     buf_init(&encoded, SIZE_MAX);
     cluster_encode(a->cluster, &encoded);
-    persist_meta_put(&a->metas, SLICE_LITERAL("members"), buf_slice(&encoded));
+    persist_meta_put(&a->metas, APPLY_META_MEMBERS, buf_slice(&encoded));
     buf_fini(&encoded);
     answer_header(a, req);
     return 0;

@@ -16,6 +16,9 @@
 #include "storage/lsm.h"
 #include "storage/mvcc.h"
 
+/* The store's record of all members (cluster_encode). */
+#define APPLY_META_MEMBERS SLICE_LITERAL("members")
+
 struct applier {
     struct mvcc *mvcc;
     struct lessor *lessor;

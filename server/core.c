@@ -23,7 +23,7 @@ enum {
     PROPOSALS_PENDING_MAX = 100000,
     PROPOSE_BATCH_MAX = 1024,
     SCRUB_SLICE_VERSIONS = 512,
-    LEASE_REVOKES_PENDING_MAX = 16,
+    LEASE_REVOKES_PENDING_MAX = 256,
     LOG_KEEP_BYTES = 256 << 20,
     READ_RETRY_MS = 500, /* as etcd: a read index that is not confirmed is asked for again */
 };
@@ -92,6 +92,9 @@ static int read_old_entries(void *ctx, uint64_t lo, uint64_t hi, size_t bytes_ma
     uint32_t want = *count < CHUNK ? *count : CHUNK;
 
     int rv = wal_read(c->o.wal, lo, hi, bytes_max, chunk, &want);
+    if (rv == TV_ECORRUPT || rv == TV_EIO)
+        tv_fatal("the log cannot be read back: %s, entries from %llu on", tv_err_text(rv),
+                 (unsigned long long)lo);
     if (rv != 0)
         return rv;
     for (uint32_t i = 0; i < want; i++)

@@ -257,41 +257,57 @@ static int choose_dirs(const struct config *c, char *wal_dir, char *lsm_dir, siz
     return err != 0 ? err : make_dir(member);
 }
 
-/* Who we are: from the flags at the first start, from the store afterwards. */
-static int load_members(struct node *n)
+/* The store's record of which of the members this is. */
+#define META_SELF SLICE_LITERAL("self")
+
+static int members_from_flags(struct node *n)
 {
     char err_text[512];
     const struct config *c = n->config;
-    struct buf stored;
-    buf_init(&stored, 16 << 20);
+    if (!c->cluster_is_new)
+        return refuse("failed to start etcd", "joining a running cluster "
+                      "(--initial-cluster-state=existing) is not supported in this version");
     int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &n->cluster, err_text,
                                    sizeof(err_text));
+    if (err == 0)
+        err = cluster_check_local(&n->cluster, c->name, &c->advertise_peer_urls, err_text,
+                                  sizeof(err_text));
     if (err != 0)
         return refuse("failed to start etcd", err_text);
-    const struct cluster_member *self = cluster_find_name(&n->cluster, c->name);
-    if (self == NULL) {
-        snprintf(err_text, sizeof(err_text),
-                 "couldn't find local name \"%s\" in the initial cluster configuration", c->name);
-        return refuse("failed to start etcd", err_text);
+    n->member_id = cluster_find_name(&n->cluster, c->name)->id;
+
+    struct persist_meta *metas = NULL;
+    struct buf encoded;
+    buf_init(&encoded, SIZE_MAX);
+    cluster_encode(&n->cluster, &encoded);
+    persist_meta_put(&metas, APPLY_META_MEMBERS, buf_slice(&encoded));
+    persist_meta_put(&metas, META_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
+    lsm_put(n->lsm, metas);
+    buf_fini(&encoded);
+    return 0;
+}
+
+/* Who we are: from the flags at the first start, from the store alone afterwards. */
+static int load_members(struct node *n)
+{
+    struct buf members, self;
+    buf_init(&members, 16 << 20);
+    buf_init(&self, 64);
+    int err;
+    if (lsm_get(n->lsm, APPLY_META_MEMBERS, &members) == TV_ENOTFOUND)
+        err = members_from_flags(n);
+    else if (lsm_get(n->lsm, META_SELF, &self) != 0 || self.size != sizeof(n->member_id) ||
+             cluster_decode(buf_slice(&members), &n->cluster) != 0)
+        err = refuse("the stored membership is damaged", n->config->data_dir);
+    else {
+        memcpy(&n->member_id, self.data, sizeof(n->member_id));
+        err = cluster_find(&n->cluster, n->member_id) != NULL
+                  ? 0
+                  : refuse("this member is not in the stored membership", n->config->data_dir);
     }
-    n->member_id = self->id;
     n->cluster_id = n->cluster.id;
-    if (lsm_get(n->lsm, SLICE_LITERAL("members"), &stored) == 0) {
-        struct cluster from_store;
-        err = cluster_decode(buf_slice(&stored), &from_store);
-        if (err != 0)
-            err = refuse("the stored membership is damaged", c->data_dir);
-        else if (from_store.id != n->cluster_id || cluster_find(&from_store, n->member_id) == NULL)
-            err = refuse("the data directory belongs to another cluster or member", c->data_dir);
-        cluster_fini(&n->cluster);
-        n->cluster = from_store;
-    } else {
-        struct persist_meta *metas = NULL;
-        cluster_encode(&n->cluster, &stored);
-        persist_meta_put(&metas, SLICE_LITERAL("members"), buf_slice(&stored));
-        lsm_put(n->lsm, metas);
-    }
-    buf_fini(&stored);
+    buf_fini(&members);
+    buf_fini(&self);
     return err;
 }
 

@@ -101,20 +101,31 @@ static int compare_versions(const void *a, const void *b, void *arg)
     return order != 0 ? order : slice_compare(mvcc_version_key(va), mvcc_version_key(vb));
 }
 
-/* The KeyValue as the client wants it: without its value when it asked for keys only. */
+/* The KeyValue as the client wants it. With keys only it comes without the value and, as etcd's keys
+ * come from its index, without the lease; only a sort by value makes etcd read the whole. */
+static void kv_parts(const struct range *r, const struct mvcc_version *v, struct slice *ret_before,
+                     struct slice *ret_after)
+{
+    *ret_before = mvcc_version_kv(v);
+    *ret_after = SLICE_EMPTY;
+    if (!r->req.keys_only)
+        return;
+    wire_kv_split_value(*ret_before, ret_before, ret_after);
+    if (r->req.sort_target != WIRE_SORT_VALUE)
+        *ret_after = SLICE_EMPTY;
+}
+
 static size_t kv_size(const struct range *r, const struct mvcc_version *v)
 {
-    struct slice before = mvcc_version_kv(v), after = SLICE_EMPTY;
-    if (r->req.keys_only)
-        wire_kv_split_value(before, &before, &after);
+    struct slice before, after;
+    kv_parts(r, v, &before, &after);
     return before.size + after.size;
 }
 
 static uint8_t *kv_put(const struct range *r, uint8_t *p, const struct mvcc_version *v)
 {
-    struct slice before = mvcc_version_kv(v), after = SLICE_EMPTY;
-    if (r->req.keys_only)
-        wire_kv_split_value(before, &before, &after);
+    struct slice before, after;
+    kv_parts(r, v, &before, &after);
     return wire_raw_put(wire_raw_put(p, before), after);
 }
 
