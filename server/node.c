@@ -322,11 +322,12 @@ struct replayed {
 static int on_replayed_entry(void *ctx, const struct wal_entry *e)
 {
     struct replayed *r = ctx;
-    if (e->log_index <= r->applied_index)
-        return 0;
-    /* A lower index replaces what was there from it on. */
+    /* A lower index replaces what was there from it on, applied entries included: what such a one
+     * replaced was appended before it and must not stay. */
     while (r->count > 0 && r->entries[r->count - 1].log_index >= e->log_index)
         bref_unref(r->entries[--r->count].owner);
+    if (e->log_index <= r->applied_index)
+        return 0;
     if (r->count == r->capacity) {
         r->capacity = r->capacity == 0 ? 1024 : r->capacity * 2;
         r->entries = mem_realloc(r->entries, r->capacity * sizeof(*r->entries));
@@ -365,6 +366,10 @@ static int open_log(struct node *n, const char *dir, struct replayed *r)
     err = wal_open(&o, &replay, &n->wal, err_text, sizeof(err_text));
     if (err != 0)
         return refuse("cannot open the write-ahead log", err_text);
+    if (wal_last_index(n->wal) < r->applied_index ||
+        wal_first_index(n->wal) > r->applied_index + 1)
+        return refuse("cannot use the write-ahead log",
+                      "it does not meet the store: one of the two is from another time");
     if (r->hard_state.commit < r->applied_index)
         r->hard_state.commit = r->applied_index;
     return 0;
