@@ -1,5 +1,6 @@
-/* The disk in memory. A completed write is on the "platter" (the file's bytes); one under way is only a
- * request that points at its caller's buffer, and what a crash makes of it is the generator's choice. */
+/* The disk in memory. A completed write is on the "platter" (the file's bytes); one under way is
+ * only a request that points at its caller's buffer, and what a crash makes of it is the
+ * generator's choice. */
 #include "storage/disk_mem.h"
 
 #include "base/assert.h"

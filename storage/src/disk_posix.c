@@ -1,12 +1,12 @@
 /* Files, the directory and the chores of the real disks.
  *
- * Order of durability, for each chore: the file's bytes (fsync of the file), then its name (rename, fsync
- * of the directory), then `done`. A new file is written under a temporary name, so that no crash leaves
- * a file whose blocks are half prepared under a name that counts.
+ * Order of durability, for each chore: the file's bytes (fsync of the file), then its name (rename,
+ * fsync of the directory), then `done`. A new file is written under a temporary name, so that no
+ * crash leaves a file whose blocks are half prepared under a name that counts.
  *
- * Locks against a process before us: the directory is locked without waiting, so a living second process
- * is refused; each file is locked with waiting, because a write that a killed process left in the kernel
- * still holds that file's lock and must land before we read.
+ * Locks against a process before us: the directory is locked without waiting, so a living second
+ * process is refused; each file is locked with waiting, because a write that a killed process left
+ * in the kernel still holds that file's lock and must land before we read.
  *
  * Threads: the owner; and one of ours that does the chores. */
 #include "disk_posix.h"

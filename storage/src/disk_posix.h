@@ -1,5 +1,5 @@
-/* What the two real disks share: the directory, its files, and the thread that does the chores. How a
- * write becomes durable is each disk's own. */
+/* What the two real disks share: the directory, its files, and the thread that does the chores. How
+ * a write becomes durable is each disk's own. */
 #ifndef STORAGE_SRC_DISK_POSIX_H
 #define STORAGE_SRC_DISK_POSIX_H
 
@@ -14,8 +14,8 @@ struct disk_file {
 /* The lock protects the two lists and `stopping`; all else is the owner's. */
 struct disk_posix {
     struct disk d;
-    int dir_fd;    /* holds the lock on the directory */
-    int event_fd;  /* wakes the owner */
+    int dir_fd;     /* holds the lock on the directory */
+    int event_fd;   /* wakes the owner */
     int open_flags; /* O_DIRECT and O_DSYNC as chosen */
     uint32_t chores_under_way;
     pthread_t chores_thread;
@@ -45,8 +45,8 @@ void disk_posix_wake(struct disk_posix *p);
 /* Empty the event fd; with `wait`, block until there is something in it. */
 void disk_posix_take_event(struct disk_posix *p, bool wait);
 
-/* For the probes: a file of DISK_PROBE_BYTES written zeros, opened with extra flags. A negative errno
- * value where the file system does not take them. */
+/* For the probes: a file of DISK_PROBE_BYTES written zeros, opened with extra flags. A negative
+ * errno value where the file system does not take them. */
 enum { DISK_PROBE_BYTES = 64 * 1024, DISK_PROBE_WRITES = 8 };
 int disk_posix_probe_file(struct disk_posix *p, int flags);
 void disk_posix_probe_end(struct disk_posix *p);

@@ -1,5 +1,5 @@
-/* The disk by a thread: pwritev2 with RWF_DSYNC, or pwrite and fdatasync where the kernel does not know
- * the flag. For hosts that forbid io_uring.
+/* The disk by a thread: pwritev2 with RWF_DSYNC, or pwrite and fdatasync where the kernel does not
+ * know the flag. For hosts that forbid io_uring.
  *
  * Threads: the owner; the writer, which takes one write after the other; the chores' thread. */
 #include "disk_posix.h"
@@ -35,8 +35,7 @@ static int write_durably(int fd, bool has_dsync, const void *data, size_t size, 
     size_t written = 0;
     while (written < size) {
         struct iovec iov = {.iov_base = (uint8_t *)data + written, .iov_len = size - written};
-        ssize_t count =
-            pwritev2(fd, &iov, 1, (off_t)(offset + written), has_dsync ? RWF_DSYNC : 0);
+        ssize_t count = pwritev2(fd, &iov, 1, (off_t)(offset + written), has_dsync ? RWF_DSYNC : 0);
         if (count < 0 && errno == EINTR)
             continue;
         if (count <= 0)
@@ -61,8 +60,7 @@ static void *writer_main(void *arg)
         struct disk_write *req = CONTAINER_OF(s->queue.next, struct disk_write, link);
         list_remove(&req->link);
         (void)pthread_mutex_unlock(&s->lock);
-        req->err =
-            write_durably(req->file->fd, s->has_dsync, req->data, req->size, req->offset);
+        req->err = write_durably(req->file->fd, s->has_dsync, req->data, req->size, req->offset);
         (void)pthread_mutex_lock(&s->lock);
         list_push_back(&s->done, &req->link);
         disk_posix_wake(&s->posix);

@@ -1,6 +1,6 @@
 /* The disk by io_uring. A write is one request to a file opened O_DIRECT and O_DSYNC, or two linked
- * ones, write then fdatasync; a short probe at start says which is faster here. File systems without
- * O_DIRECT (tmpfs) get the same two ways through the page cache.
+ * ones, write then fdatasync; a short probe at start says which is faster here. File systems
+ * without O_DIRECT (tmpfs) get the same two ways through the page cache.
  *
  * Thread: the owner's. The ring signals the same eventfd as the chores' thread. */
 #include "disk_posix.h"
@@ -51,7 +51,8 @@ _Static_assert(_Alignof(struct disk_write) >= 2, "disk_write pointers have a fre
 static struct io_uring_sqe *take_sqe(struct io_uring *ring)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
-    ASSERT(sqe != NULL); /* RING_ENTRIES covers all that the log has under way, and we submit each */
+    ASSERT(sqe !=
+           NULL); /* RING_ENTRIES covers all that the log has under way, and we submit each */
     return sqe;
 }
 
@@ -210,8 +211,9 @@ static int64_t measure(struct disk_uring *u, const struct way *way, const uint8_
     return (int64_t)ns[count / 2];
 }
 
-/* The fastest of the ways that work; a linked sync costs a switch to a kernel thread for each write, so it
- * must be faster by a fifth to be taken. Through the page cache only where O_DIRECT does not work. */
+/* The fastest of the ways that work; a linked sync costs a switch to a kernel thread for each
+ * write, so it must be faster by a fifth to be taken. Through the page cache only where O_DIRECT
+ * does not work. */
 static int choose(struct disk_uring *u, char *err_text, size_t err_size)
 {
     uint8_t *block = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);

@@ -1,14 +1,16 @@
 /* Appending and writing.
  *
- * A batch's way: filled in the queue (encoded where it will be written from) -> placed in a segment,
- * numbered and checksummed, in flight -> complete -> retired in the order of numbers: durable, reported.
+ * A batch's way: filled in the queue (encoded where it will be written from) -> placed in a
+ * segment, numbered and checksummed, in flight -> complete -> retired in the order of numbers:
+ * durable, reported.
  *
- * What bounds it: writes_max batches and WAL_IN_FLIGHT_BYTES_MAX in flight (or one batch that is larger);
- * a batch is closed at WAL_BATCH_BYTES_TARGET and never larger than frame_bytes_max; the queue holds what
- * the caller appends (wal_pending_bytes).
+ * What bounds it: writes_max batches and WAL_IN_FLIGHT_BYTES_MAX in flight (or one batch that is
+ * larger); a batch is closed at WAL_BATCH_BYTES_TARGET and never larger than frame_bytes_max; the
+ * queue holds what the caller appends (wal_pending_bytes).
  *
- * Entries that replace queued ones begin a new batch, so entries of one batch are consecutive. Nothing
- * appended is ever taken back: the log on disk is all that was appended, in order, and the later wins. */
+ * Entries that replace queued ones begin a new batch, so entries of one batch are consecutive.
+ * Nothing appended is ever taken back: the log on disk is all that was appended, in order, and the
+ * later wins. */
 #include "wal_internal.h"
 
 #include "base/assert.h"
@@ -109,7 +111,8 @@ static struct wal_batch *open_batch(struct wal *w)
     return b != NULL ? b : begin_batch(w);
 }
 
-/* The batch that takes an entry of this size at this index, the log being cut back to it already. */
+/* The batch that takes an entry of this size at this index, the log being cut back to it already.
+ */
 static struct wal_batch *batch_for(struct wal *w, uint64_t log_index, size_t record_bytes)
 {
     struct wal_batch *b = queue_last(w);
@@ -234,8 +237,8 @@ static void write_done(struct disk_write *req, int err)
     b->complete = true;
 }
 
-/* Find the batch's place; false when the segment it needs is not ready. *ret_header: the place is the
- * first of its segment. */
+/* Find the batch's place; false when the segment it needs is not ready. *ret_header: the place is
+ * the first of its segment. */
 static bool place(struct wal *w, struct wal_batch *b, bool *ret_header)
 {
     uint64_t bytes = wal__frame_bytes(b->body_bytes);
@@ -299,7 +302,8 @@ static void seal(struct wal *w, struct wal_batch *b)
     wal__frame_encode(b->buf + FRAME_AT, &f, w->salt);
 }
 
-/* What the log in memory knows of its place. The batch's end as written, whatever replaced it since. */
+/* What the log in memory knows of its place. The batch's end as written, whatever replaced it
+ * since. */
 static void note_placed(struct wal *w, struct wal_batch *b, uint64_t offset)
 {
     if ((b->flags & WAL_FRAME_RESTART) != 0)
@@ -351,8 +355,8 @@ void wal_submit(struct wal *w)
     start_writes(w);
 }
 
-/* Complete batches become durable in the order of their numbers. The newest sequence number among them,
- * 0 if none. */
+/* Complete batches become durable in the order of their numbers. The newest sequence number among
+ * them, 0 if none. */
 static uint64_t retire(struct wal *w)
 {
     uint64_t seq = 0;

@@ -4,17 +4,19 @@
  *   | header block | batch | batch | ... | whatever was there before |
  *     4 KiB          n x 4 KiB
  *
- *   batch: struct wal_frame, then for each entry struct wal_record and its bytes, then zeros up to the
- *   next 4 KiB.
+ *   batch: struct wal_frame, then for each entry struct wal_record and its bytes, then zeros up to
+ * the next 4 KiB.
  *
- * Batches are numbered without a gap through all segments. The checksum of a batch begins with the log's
- * salt and the segment's number, so that a reused segment's old batches do not verify, and neither does
- * anything that a client may have put into a value. The header block of a segment is written together
- * with its first batch, in one write; only the log's first segment gets its header alone.
+ * Batches are numbered without a gap through all segments. The checksum of a batch begins with the
+ * log's salt and the segment's number, so that a reused segment's old batches do not verify, and
+ * neither does anything that a client may have put into a value. The header block of a segment is
+ * written together with its first batch, in one write; only the log's first segment gets its header
+ * alone.
  *
- * Where a log ends. Several batches are written at once, so after a crash a later one may be whole while
- * an earlier is torn. The first batch that does not verify is the end of the log, unless something
- * behind it (a batch or a header) says in `durable_batch` that it was durable: then it is damage. */
+ * Where a log ends. Several batches are written at once, so after a crash a later one may be whole
+ * while an earlier is torn. The first batch that does not verify is the end of the log, unless
+ * something behind it (a batch or a header) says in `durable_batch` that it was durable: then it is
+ * damage. */
 #ifndef STORAGE_SRC_WAL_FORMAT_H
 #define STORAGE_SRC_WAL_FORMAT_H
 
@@ -107,8 +109,8 @@ bool wal__frame_peek(const uint8_t *block, uint64_t segment_seq, uint64_t bytes_
 /* Is the checksum of the whole batch right? */
 bool wal__frame_verify(const uint8_t *data, const struct wal_frame *f, uint64_t salt);
 
-/* Walk the records of a verified batch: *at is the offset in the body, 0 to begin. False when the record
- * does not fit into the body. */
+/* Walk the records of a verified batch: *at is the offset in the body, 0 to begin. False when the
+ * record does not fit into the body. */
 bool wal__record_next(const uint8_t *data, const struct wal_frame *f, uint32_t *at,
                       struct wal_entry *ret);
 

@@ -16,7 +16,8 @@ enum {
     WAL_SEGMENT_BYTES_MIN = 64 << 10,
 };
 
-/* A file of the log: live (in wal.segments), or spare (in wal.spares), or between the two in a chore. */
+/* A file of the log: live (in wal.segments), or spare (in wal.spares), or between the two in a
+ * chore. */
 struct wal_segment {
     struct list link;
     uint64_t seq;
@@ -27,7 +28,8 @@ struct wal_segment {
     uint64_t first_batch;
 };
 
-/* From the first append to the end of its write. buf is a block for a segment's header, then the frame. */
+/* From the first append to the end of its write. buf is a block for a segment's header, then the
+ * frame. */
 struct wal_batch {
     struct list link;
     struct disk_write req;
@@ -43,7 +45,7 @@ struct wal_batch {
     uint32_t flags;
     uint64_t prev_term;
     uint64_t end_term; /* of the last entry as written, or prev_term */
-    uint64_t seq; /* 0: no one waits for it */
+    uint64_t seq;      /* 0: no one waits for it */
     struct wal_hard_state hs;
     bool complete;
 };
@@ -63,8 +65,8 @@ struct wal_index_item {
     uint64_t offset;
 };
 
-/* One item per WAL_INDEX_STEP_BYTES of log and per segment and replacement: 24 bytes for 64 KiB, and at
- * worst (each batch replaces entries) 24 bytes for 4 KiB. */
+/* One item per WAL_INDEX_STEP_BYTES of log and per segment and replacement: 24 bytes for 64 KiB,
+ * and at worst (each batch replaces entries) 24 bytes for 4 KiB. */
 struct wal_index {
     struct wal_index_item *items;
     size_t count;
@@ -177,8 +179,8 @@ void wal__append_mark(struct wal *w);
 void wal__free(struct wal *w);
 
 /* wal_read.c */
-/* Bytes [offset, offset + size) of the segment, valid until the next call. NULL: *ret_err is a negative
- * errno value, or 0 when the segment ends before. `limit`: reading ahead stops there. */
+/* Bytes [offset, offset + size) of the segment, valid until the next call. NULL: *ret_err is a
+ * negative errno value, or 0 when the segment ends before. `limit`: reading ahead stops there. */
 const uint8_t *wal__window(struct wal *w, const struct wal_segment *s, uint64_t offset, size_t size,
                            uint64_t limit, int *ret_err);
 /* The batch at this offset, verified; NULL as above, *ret_err == 0 when it does not verify. */

@@ -1,17 +1,18 @@
 /* Opening: find the segments, replay the batches, decide what the end is, and make it clean.
  *
- * 1. The lowest segment must have a good header: nothing ever removes a segment before the next one's
- *    header is durable, and a new log's first segment gets its name after its header.
+ * 1. The lowest segment must have a good header: nothing ever removes a segment before the next
+ * one's header is durable, and a new log's first segment gets its name after its header.
  * 2. Batches are replayed by number, through the segments, up to the first that does not verify.
- * 3. What lies behind that place is searched for anything that says the missing batch was durable. If
- *    there is: damage, and nothing is changed on disk. If not: a torn tail.
- * 4. Batches behind a torn tail may be whole. All that begins like a batch of this segment, whole or not,
- *    loses its first block (zeros, durably), so that it can never follow what will be written in front
- *    of it. Not whole as well: a later torn write in its place may bring just the sector it lacks.
- * 5. All segments are synced: what a killed process had in the page cache or in the drive's was read
- *    above, and counts as durable from now on.
- * 6. An empty batch states that all before it was durable. wal_close() does the same, so damage to the
- *    very last batch of a log that was closed is seen as well. */
+ * 3. What lies behind that place is searched for anything that says the missing batch was durable.
+ * If there is: damage, and nothing is changed on disk. If not: a torn tail.
+ * 4. Batches behind a torn tail may be whole. All that begins like a batch of this segment, whole
+ * or not, loses its first block (zeros, durably), so that it can never follow what will be written
+ * in front of it. Not whole as well: a later torn write in its place may bring just the sector it
+ * lacks.
+ * 5. All segments are synced: what a killed process had in the page cache or in the drive's was
+ * read above, and counts as durable from now on.
+ * 6. An empty batch states that all before it was durable. wal_close() does the same, so damage to
+ * the very last batch of a log that was closed is seen as well. */
 #include "wal_internal.h"
 
 #include "base/assert.h"
@@ -29,8 +30,8 @@
 
 enum {
     NAMES_MAX = 65536,
-    /* Of segments that seem never to have been begun, so much is searched, all together: twice what may
-     * be under way at once, as segments may be left half empty. */
+    /* Of segments that seem never to have been begun, so much is searched, all together: twice what
+     * may be under way at once, as segments may be left half empty. */
     SPARES_SEARCH_BYTES = 2 * WAL_IN_FLIGHT_BYTES_MAX + WAL_BLOCK_BYTES,
 };
 
@@ -354,7 +355,8 @@ static int first_batch_after(struct opening *o, const struct wal_segment *s, uin
     return rv;
 }
 
-/* One segment's batches, up to where the next segment begins or to the first that does not verify. */
+/* One segment's batches, up to where the next segment begins or to the first that does not verify.
+ */
 static int replay_segment(struct opening *o, struct wal_segment *s, bool *ret_goes_on)
 {
     uint64_t first_after;
@@ -407,7 +409,7 @@ static int replay_all(struct opening *o)
 struct finding {
     uint64_t spares_searched_bytes;
     uint64_t headless_seq; /* the first segment behind the end without a good header; 0: none */
-    bool durable;     /* something says that the expected batch was durable */
+    bool durable;          /* something says that the expected batch was durable */
     uint64_t *blocks; /* offsets, in the segment searched, of what begins like a batch or header */
     size_t blocks_count;
     size_t blocks_capacity;
@@ -484,8 +486,7 @@ static bool batch_begins_at_stop(struct opening *o)
     uint64_t end = o->stop->size_bytes;
     if (o->stop_offset + WAL_BLOCK_BYTES > end)
         return false;
-    const uint8_t *block =
-        wal__window(o->w, o->stop, o->stop_offset, WAL_BLOCK_BYTES, end, &err);
+    const uint8_t *block = wal__window(o->w, o->stop, o->stop_offset, WAL_BLOCK_BYTES, end, &err);
     return block != NULL && wal__frame_peek(block, o->stop->seq, end - o->stop_offset, &f);
 }
 

@@ -1,7 +1,7 @@
 /* Reading back: a window on a segment for recovery and for followers that lag, and wal_read().
  *
- * Only durable batches are looked at, and the window never reaches into bytes that may still change, so
- * what it holds stays true until the segment is given up. */
+ * Only durable batches are looked at, and the window never reaches into bytes that may still
+ * change, so what it holds stays true until the segment is given up. */
 #include "wal_internal.h"
 
 #include "base/assert.h"
@@ -173,12 +173,8 @@ static void drop(struct reader *r)
 int wal_read(struct wal *w, uint64_t lo, uint64_t hi, size_t bytes_max, struct wal_entry *ret,
              uint32_t *count)
 {
-    struct reader r = {.w = w,
-                       .next = lo,
-                       .hi = hi,
-                       .bytes_left = bytes_max,
-                       .entries = ret,
-                       .count_max = *count};
+    struct reader r = {
+        .w = w, .next = lo, .hi = hi, .bytes_left = bytes_max, .entries = ret, .count_max = *count};
     *count = 0;
     if (lo <= w->before_first)
         return TV_ECOMPACTED_LOG;

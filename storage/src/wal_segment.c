@@ -1,15 +1,15 @@
 /* Segments: spares made ready beforehand, rolling to the next one, cutting old ones.
  *
  * Order of durability:
- * 1. A spare has its bytes written and its final name durable (disk chores) before it is used: rolling
- *    costs no metadata.
- * 2. A segment is given up only when the next one's header is durable (its first batch is), so that the
- *    lowest segment in the directory always has a header.
- * 3. Segments are given up lowest first, each durably before the next (chores keep their order): a crash
- *    leaves no gap.
+ * 1. A spare has its bytes written and its final name durable (disk chores) before it is used:
+ * rolling costs no metadata.
+ * 2. A segment is given up only when the next one's header is durable (its first batch is), so that
+ * the lowest segment in the directory always has a header.
+ * 3. Segments are given up lowest first, each durably before the next (chores keep their order): a
+ * crash leaves no gap.
  *
- * A segment given up is reused by renaming it to the next spare's name. Its old header names another
- * segment and its old batches' checksums began with that number: nothing in it verifies. */
+ * A segment given up is reused by renaming it to the next spare's name. Its old header names
+ * another segment and its old batches' checksums began with that number: nothing in it verifies. */
 #include "wal_internal.h"
 
 #include "base/assert.h"
@@ -166,8 +166,7 @@ static void give_up(struct wal *w, struct wal_segment *s)
 {
     if (w->window.segment_seq == s->seq)
         w->window.segment_seq = 0;
-    if (s->size_bytes == w->o.segment_size_bytes &&
-        spares_count(w) < 1 + w->o.segments_keep_max) {
+    if (s->size_bytes == w->o.segment_size_bytes && spares_count(w) < 1 + w->o.segments_keep_max) {
         reuse(w, s);
         return;
     }

@@ -1,4 +1,5 @@
-/* The disks: the same cases on io_uring, on the thread and in memory, and what only memory can do. */
+/* The disks: the same cases on io_uring, on the thread and in memory, and what only memory can do.
+ */
 #include "unit.h"
 
 #include "storage/disk.h"

@@ -1,4 +1,5 @@
-/* The log on every disk: what is written is read back, after any mix of rolling, replacing and cutting. */
+/* The log on every disk: what is written is read back, after any mix of rolling, replacing and
+ * cutting. */
 #include "wal_model.h"
 
 #include <dirent.h>
@@ -407,9 +408,17 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        test_memory,    test_uring,   test_thread,  test_empty_and_ids,      test_group_commit,
-        test_large_entries, test_replace_everywhere, test_restart, test_payload_from_index,
-        test_replay_refused, test_other_segment_size,
+        test_memory,
+        test_uring,
+        test_thread,
+        test_empty_and_ids,
+        test_group_commit,
+        test_large_entries,
+        test_replace_everywhere,
+        test_restart,
+        test_payload_from_index,
+        test_replay_refused,
+        test_other_segment_size,
     };
     Suite *suite = suite_create("wal");
     TCase *tcase = tcase_create("wal");

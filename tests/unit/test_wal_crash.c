@@ -1,5 +1,5 @@
-/* Where a log ends after a crash, and what is damage: every way to tear the last batch, damage in older
- * ones, and random runs that lose power again and again. */
+/* Where a log ends after a crash, and what is damage: every way to tear the last batch, damage in
+ * older ones, and random runs that lose power again and again. */
 #include "wal_model.h"
 
 static struct model model;
@@ -35,8 +35,8 @@ static void crash(struct disk *d, struct wal *w)
 
 enum { OLD_ENTRIES = 5, NEW_ENTRIES = 4, BIG = 2900 };
 
-/* A log of a few durable batches, and the bytes of the file before and after one more batch of three
- * blocks, from *ret_from to *ret_to. */
+/* A log of a few durable batches, and the bytes of the file before and after one more batch of
+ * three blocks, from *ret_from to *ret_to. */
 static struct disk *torn_setup(uint8_t **ret_before, uint8_t **ret_after, uint64_t *ret_from,
                                uint64_t *ret_to)
 {
@@ -69,8 +69,8 @@ static struct disk *torn_setup(uint8_t **ret_before, uint8_t **ret_after, uint64
     return d;
 }
 
-/* Open what is on the disk: all of the last batch, or nothing of it; then go on writing, and crash and
- * open once more, so that what was torn cannot come back. */
+/* Open what is on the disk: all of the last batch, or nothing of it; then go on writing, and crash
+ * and open once more, so that what was torn cannot come back. */
 static void check_torn(struct disk *d, bool whole)
 {
     struct wal *w;
@@ -94,8 +94,8 @@ static void check_torn(struct disk *d, bool whole)
     model = saved;
 }
 
-/* What became of the sectors, from the first on: written up to `at`, then not; or the reverse; or one
- * sector lost; or one full of something else. */
+/* What became of the sectors, from the first on: written up to `at`, then not; or the reverse; or
+ * one sector lost; or one full of something else. */
 START_TEST(test_torn_everywhere)
 {
     uint8_t *before, *after;
@@ -129,8 +129,8 @@ START_TEST(test_torn_everywhere)
 }
 END_TEST
 
-/* Two batches are torn together; the second lacks one sector of zeros. A later torn write in its place
- * may bring that very sector: the old batch must not come back to life. */
+/* Two batches are torn together; the second lacks one sector of zeros. A later torn write in its
+ * place may bring that very sector: the old batch must not come back to life. */
 START_TEST(test_torn_twice)
 {
     struct disk *d = disk_mem_new(1);
@@ -166,8 +166,8 @@ END_TEST
 
 /* --- damage --- */
 
-/* A bit anywhere in a batch that was durable: refused, naming the file and the batch's offset, and the
- * disk is left as it is. */
+/* A bit anywhere in a batch that was durable: refused, naming the file and the batch's offset, and
+ * the disk is left as it is. */
 START_TEST(test_damage_is_refused)
 {
     struct disk *base = disk_mem_new(1);
@@ -289,8 +289,8 @@ struct history {
 
 static struct history history[HISTORY_MAX];
 
-/* Only the first `count` entries of the append, and then not its hard state: an append may be written as
- * several batches, and a crash may come between them. */
+/* Only the first `count` entries of the append, and then not its hard state: an append may be
+ * written as several batches, and a crash may come between them. */
 static void history_apply_part(struct model *m, const struct history *h, uint64_t count)
 {
     if (h->restart_index != 0) {
@@ -317,7 +317,8 @@ static bool same_log(const struct model *m, const struct model *got)
         m->hs.commit != got->hs.commit)
         return false;
     for (uint64_t i = got->before_first + 1; i <= got->last; i++) {
-        if (m->entries[i].term != got->entries[i].term || m->entries[i].seed != got->entries[i].seed)
+        if (m->entries[i].term != got->entries[i].term ||
+            m->entries[i].seed != got->entries[i].seed)
             return false;
     }
     return true;
@@ -390,9 +391,8 @@ static void run_append(struct run *r)
         bytes[i] = mem_alloc(size);
         model_fill(bytes[i], &h->entries[i]);
         memcpy(bytes[i], &h->entries[i].seed, 4);
-        entries[i] = (struct wal_entry){.term = r->term,
-                                        .log_index = h->first + i,
-                                        .data = slice_of(bytes[i], size)};
+        entries[i] = (struct wal_entry){
+            .term = r->term, .log_index = h->first + i, .data = slice_of(bytes[i], size)};
     }
     h->hs.term = r->term;
     h->hs.vote = r->seq;
@@ -485,5 +485,5 @@ START_TEST(test_random_crashes)
 }
 END_TEST
 
-UNIT_MAIN("wal_crash", test_torn_everywhere, test_torn_twice, test_damage_is_refused, test_missing_segment,
-          test_random_crashes)
+UNIT_MAIN("wal_crash", test_torn_everywhere, test_torn_twice, test_damage_is_refused,
+          test_missing_segment, test_random_crashes)

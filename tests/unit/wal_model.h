@@ -1,6 +1,7 @@
-/* What a log should hold, kept in plain arrays, and a reader that compares. For the tests of the log. */
-#ifndef TESTS_WAL_MODEL_H
-#define TESTS_WAL_MODEL_H
+/* What a log should hold, kept in plain arrays, and a reader that compares. For the tests of the
+ * log. */
+#ifndef TESTS_UNIT_WAL_MODEL_H
+#define TESTS_UNIT_WAL_MODEL_H
 
 #include "unit.h"
 
@@ -60,7 +61,8 @@ static inline void model_append(struct model *m, struct wal *w, uint64_t seq, ui
 {
     ck_assert_uint_lt(log_index, MODEL_ENTRIES_MAX);
     struct model_entry *e = &m->entries[log_index];
-    *e = (struct model_entry){.term = term, .seed = seed, .size = size, .type = (uint8_t)(seed % 3)};
+    *e =
+        (struct model_entry){.term = term, .seed = seed, .size = size, .type = (uint8_t)(seed % 3)};
     m->last = log_index;
     uint8_t *data = mem_alloc(size + 1);
     model_fill(data, e);
@@ -92,8 +94,8 @@ static inline int replayed_entry(void *ctx, const struct wal_entry *e)
         r->wrong_from = 0;
     if (r->expect != NULL) {
         const struct model_entry *want = &r->expect->entries[e->log_index];
-        bool same = want->term == e->term && want->type == e->type &&
-                    model_bytes_equal(want, e->data);
+        bool same =
+            want->term == e->term && want->type == e->type && model_bytes_equal(want, e->data);
         to->seed = want->seed;
         if (!same && r->wrong_from == 0)
             r->wrong_from = e->log_index;

@@ -1,11 +1,13 @@
-/* The small interface by which the log reaches a disk, so that a simulator can take the disk's place.
+/* The small interface by which the log reaches a disk, so that a simulator can take the disk's
+ * place.
  *
- * A disk is one directory. It knows durable writes of whole blocks, reads, and three slow chores with
- * files (prepare, rename, unlink), each durable when it is reported done: whoever stands on it never
- * needs to order an fsync himself. Writes and chores are asynchronous: they end in disk_poll().
+ * A disk is one directory. It knows durable writes of whole blocks, reads, and three slow chores
+ * with files (prepare, rename, unlink), each durable when it is reported done: whoever stands on it
+ * never needs to order an fsync himself. Writes and chores are asynchronous: they end in
+ * disk_poll().
  *
- * Three disks: io_uring, a thread with pwritev2 (hosts that forbid io_uring), and one in memory that
- * crashes on command (storage/disk_mem.h).
+ * Three disks: io_uring, a thread with pwritev2 (hosts that forbid io_uring), and one in memory
+ * that crashes on command (storage/disk_mem.h).
  *
  * Results are 0 or a negative errno value, not TV_*: the log wants to say what the system said.
  *
@@ -31,8 +33,8 @@ enum disk_mode { DISK_AUTO, DISK_URING, DISK_SYNC };
 struct disk;
 struct disk_file;
 
-/* A write that is durable once `done` says 0. The caller embeds it; it and the bytes are borrowed from
- * disk_write() until `done`. Writes may complete in any order. */
+/* A write that is durable once `done` says 0. The caller embeds it; it and the bytes are borrowed
+ * from disk_write() until `done`. Writes may complete in any order. */
 struct disk_write {
     struct disk_file *file;
     uint64_t offset;
@@ -47,8 +49,8 @@ struct disk_write {
 };
 
 enum disk_chore_kind {
-    /* Make `name` a file of `size` zero bytes whose blocks are written, not only allocated, so that a
-     * later write inside it changes no metadata. A crash leaves all of it or nothing. */
+    /* Make `name` a file of `size` zero bytes whose blocks are written, not only allocated, so that
+     * a later write inside it changes no metadata. A crash leaves all of it or nothing. */
     DISK_PREPARE,
     DISK_RENAME, /* `name` to `to`, replacing it */
     DISK_UNLINK, /* it need not exist */
@@ -91,10 +93,10 @@ struct disk {
 /* "auto", "uring" or "sync"; TV_EINVAL for anything else. */
 int disk_mode_parse(const char *name, enum disk_mode *ret_mode);
 
-/* Open the directory (made, with mode 0700, when it is missing) and choose how to write: a few short
- * probes decide between O_DIRECT with O_DSYNC and a write linked to fdatasync. DISK_AUTO takes the
- * thread where io_uring is forbidden; DISK_URING fails there. The directory is locked until
- * disk_close(): a second process is refused. 0 or TV_*, with the reason in err_text. */
+/* Open the directory (made, with mode 0700, when it is missing) and choose how to write: a few
+ * short probes decide between O_DIRECT with O_DSYNC and a write linked to fdatasync. DISK_AUTO
+ * takes the thread where io_uring is forbidden; DISK_URING fails there. The directory is locked
+ * until disk_close(): a second process is refused. 0 or TV_*, with the reason in err_text. */
 int disk_open(enum disk_mode mode, const char *dir, struct disk **ret, char *err_text,
               size_t err_size);
 
