@@ -1,0 +1,140 @@
+/* The engine: threads, each with its own loop, connections and slots. A slot has one operation
+ * under way at a time.
+ *
+ * Closed loop: a slot begins its next operation when the last one is answered. Open loop (--rate):
+ * operation k of a thread is due at a moment fixed beforehand; it is begun by a free slot then, or
+ * by the first that becomes free afterwards, and its latency counts from the moment it was due.
+ * What a slow server delays is therefore in the figures, not left out of them.
+ *
+ * Measured are the operations that were due in [warm_ns, end_ns).
+ *
+ * A slot's life: IDLE -> BUSY -> IDLE ..., or BUSY -> PAUSED -> BUSY after a failed call.
+ *
+ * Thread: a worker and everything it points to belong to its thread; `run` is shared, and says how.
+ */
+#ifndef BENCH_LOAD_H
+#define BENCH_LOAD_H
+
+#include "keys.h"
+#include "options.h"
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/hist.h"
+#include "base/list.h"
+#include "proto/grpc.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum op_kind { OP_PUT, OP_GET, OP_TXN, OP_LIST, OP_FILL, OP_KINDS_COUNT };
+
+enum { GRPC_CODES_COUNT = 17, ERROR_TEXT_BYTES = 128 };
+
+struct worker;
+struct watch_stream;
+
+/* Set up by main before the threads start, unless atomic. */
+struct run {
+    const struct bench_options *o;
+    struct keys keys;
+    uint8_t *value; /* o->value_size random bytes */
+    pthread_barrier_t ready;
+    pthread_barrier_t go;
+    /* Written by main between the two barriers. */
+    uint64_t start_ns;
+    uint64_t warm_ns;
+    uint64_t end_ns;            /* UINT64_MAX with --total */
+    _Atomic uint64_t claimed;   /* measured operations begun, of o->total */
+    _Atomic uint64_t puts_done; /* acknowledged, for the watchers to wait for */
+    _Atomic bool failed;
+};
+
+struct slot {
+    struct list link; /* of worker->idle or worker->paused */
+    struct worker *worker;
+    struct grpc_channel *channel;
+    enum op_kind kind;
+    uint64_t key;    /* FILL: the batch */
+    uint64_t due_ns; /* closed loop: when it was begun */
+    bool measured;
+    bool answered;
+    /* LIST: where the next page begins; empty = at the first key, or the list is complete. */
+    struct buf page_key;
+    uint64_t listed_keys;
+    uint64_t listed_bytes;
+};
+
+/* Counted by the worker's thread, read by main: relaxed while it runs, for the progress line. */
+struct counters {
+    _Atomic uint64_t done;
+    _Atomic uint64_t failed;
+    _Atomic uint64_t events;
+};
+
+struct worker {
+    struct run *run;
+    uint32_t part;
+    pthread_t thread;
+    uv_loop_t loop;
+    struct grpc_loop *gl;
+    struct grpc_channel **channels;
+    uint32_t channels_count;
+    uint32_t ready_count;
+    struct slot *slots;
+    uint32_t slots_count;
+    uint32_t busy_count;
+    struct list idle;
+    struct list paused;
+    uv_timer_t pause_timer; /* also the patience while connecting */
+    uv_poll_t pace_poll;
+    int pace_fd;
+    uint64_t begun; /* open loop: operations of this thread begun, so the next one's number */
+    bool running;
+    bool ended;
+    struct key_source source;
+    struct buf scratch;
+    struct buf chunk;       /* txn: operations of a fill */
+    int64_t *mod_revisions; /* TXN: by key, of the keys of this thread; as last seen */
+    struct watch_stream *watches;
+    uint32_t watches_count;
+    uint32_t watchers_created;
+    uint32_t watchers_count;
+    uint64_t drain_end_ns;
+    /* Results. */
+    struct hist latency[OP_KINDS_COUNT];
+    struct hist event_latency;
+    struct counters counters;
+    uint64_t errors[GRPC_CODES_COUNT];
+    char error_text[ERROR_TEXT_BYTES]; /* the first one */
+    uint64_t conflicts;                /* TXN: the compare did not hold */
+    uint64_t never_begun;              /* open loop: due, but no slot came free in time */
+    uint64_t empty;                    /* GET: there was no such key */
+    uint64_t listed_keys;
+    uint64_t listed_bytes;
+    uint64_t last_done_ns; /* of a measured operation */
+};
+
+/* Run the load described by run->o with o->threads workers; returns when all is over. False when it
+ * could not begin; it was said why. `workers` has room for o->threads. */
+bool load_run(struct run *run, struct worker *workers);
+void load_free(struct run *run, struct worker *workers);
+
+/* --- between the engine's files --- */
+
+/* ops.c: what operation comes next for the slot; the request; the answer. */
+void op_choose(struct slot *s);
+const char *op_path(const struct slot *s);
+void op_send(struct slot *s, struct grpc_call *call);
+void op_answer(struct slot *s, struct slice msg);
+/* True when the operation needs another call (the next page of a list). */
+bool op_continues(const struct slot *s);
+
+/* watchers.c */
+void watchers_open(struct worker *w);
+bool watchers_have_all(const struct worker *w);
+
+/* load.c */
+void worker_check_ready(struct worker *w);
+
+#endif

@@ -1,0 +1,30 @@
+/* trivet-bench: read the command line, run the load, say what came of it. Read next: load.h. */
+#include "load.h"
+#include "report.h"
+
+#include "base/mem.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+int main(int argc, char **argv)
+{
+    struct bench_options o;
+    struct run run = {.o = &o};
+    struct rng rng;
+    bench_options_parse(argc, argv, &o);
+    (void)signal(SIGPIPE, SIG_IGN);
+    keys_init(&run.keys, &o);
+    run.value = mem_alloc(o.value_size + 1);
+    rng_init(&rng, o.seed);
+    for (uint32_t i = 0; i < o.value_size; i++)
+        run.value[i] = (uint8_t)rng_next(&rng); /* does not compress */
+    struct worker *workers = mem_alloc_zero(o.threads * sizeof(*workers));
+    bool began = load_run(&run, workers);
+    if (began)
+        report(&run, workers);
+    load_free(&run, workers);
+    mem_free(workers);
+    mem_free(run.value);
+    return began ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,278 @@
+/* The operations: what is asked, and what is looked at in the answer. */
+#include "load.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "proto/wire.h"
+
+enum { KEY_SIZE_MAX = (1 << 16) + 1 };
+
+void op_choose(struct slot *s)
+{
+    static const enum op_kind kinds[] = {
+        [BENCH_PUT] = OP_PUT,   [BENCH_GET] = OP_GET,   [BENCH_TXN] = OP_TXN,
+        [BENCH_LIST] = OP_LIST, [BENCH_FILL] = OP_FILL, [BENCH_WATCH] = OP_PUT,
+    };
+    struct worker *w = s->worker;
+    const struct bench_options *o = w->run->o;
+    s->listed_keys = 0;
+    s->listed_bytes = 0;
+    buf_clear(&s->page_key);
+    if (o->command == BENCH_MIXED)
+        s->kind = rng_below(&w->source.rng, 100) < o->read_percent ? OP_GET : OP_PUT;
+    else
+        s->kind = kinds[o->command];
+    if (s->kind == OP_FILL)
+        return; /* the batch was claimed */
+    s->key = key_next(&w->source);
+    if (s->kind == OP_TXN) {
+        /* Keys are dealt out to the threads: what a thread saw last is what is there. */
+        s->key -= s->key % o->threads;
+        s->key += w->part;
+        if (s->key >= o->keys)
+            s->key = w->part;
+    }
+}
+
+const char *op_path(const struct slot *s)
+{
+    switch (s->kind) {
+    case OP_PUT:
+        return "/etcdserverpb.KV/Put";
+    case OP_GET:
+    case OP_LIST:
+        return "/etcdserverpb.KV/Range";
+    default:
+        return "/etcdserverpb.KV/Txn";
+    }
+}
+
+/* --- requests --- */
+
+/* Room in the scratch buffer for a message of this size, from its beginning. */
+static uint8_t *scratch_reserve(struct worker *w, size_t size)
+{
+    buf_clear(&w->scratch);
+    uint8_t *at = buf_reserve(&w->scratch, size + 1);
+    ASSERT(at != NULL);
+    w->scratch.size = size;
+    return at;
+}
+
+static void send_scratch(struct worker *w, struct grpc_call *call)
+{
+    struct slice msg = buf_slice(&w->scratch);
+    (void)grpc_send(call, &msg, 1); /* a call that cannot send is closed with the reason */
+}
+
+static struct wire_put_request put_of(struct slot *s, uint64_t key, uint8_t *key_bytes)
+{
+    const struct run *run = s->worker->run;
+    key_write(run->o, key, key_bytes);
+    return (struct wire_put_request){
+        .key = slice_of(key_bytes, run->o->key_size),
+        .value = slice_of(run->value, run->o->value_size),
+    };
+}
+
+static void send_put(struct slot *s, struct grpc_call *call)
+{
+    uint8_t key[KEY_SIZE_MAX];
+    struct worker *w = s->worker;
+    struct wire_put_request put = put_of(s, s->key, key);
+    if (w->run->o->command == BENCH_WATCH) {
+        /* The value begins with the moment at which it was due. */
+        buf_clear(&w->chunk);
+        (void)buf_append(&w->chunk, put.value.data, put.value.size);
+        memcpy(w->chunk.data, &s->due_ns, sizeof(s->due_ns));
+        put.value = buf_slice(&w->chunk);
+    }
+    (void)wire_put_request_put(scratch_reserve(w, wire_put_request_size(&put)), &put);
+    send_scratch(w, call);
+}
+
+static void send_get(struct slot *s, struct grpc_call *call)
+{
+    uint8_t key[KEY_SIZE_MAX];
+    const struct bench_options *o = s->worker->run->o;
+    key_write(o, s->key, key);
+    struct wire_range_request range = {
+        .key = slice_of(key, o->key_size),
+        .serializable = o->serializable,
+    };
+    (void)wire_range_request_put(scratch_reserve(s->worker, wire_range_request_size(&range)),
+                                 &range);
+    send_scratch(s->worker, call);
+}
+
+static void send_list(struct slot *s, struct grpc_call *call)
+{
+    uint8_t end[KEY_SIZE_MAX];
+    const struct bench_options *o = s->worker->run->o;
+    struct slice first = o->prefix[0] == 0 ? slice_of("", 1) : slice_of_string(o->prefix);
+    struct wire_range_request range = {
+        .key = s->page_key.size > 0 ? buf_slice(&s->page_key) : first,
+        .range_end = key_range_end(o, end),
+        .limit = (int64_t)o->limit,
+        .serializable = o->serializable,
+    };
+    (void)wire_range_request_put(scratch_reserve(s->worker, wire_range_request_size(&range)),
+                                 &range);
+    send_scratch(s->worker, call);
+}
+
+static void append_op(struct buf *b, uint32_t branch, const struct wire_op *op)
+{
+    size_t size = wire_op_size(op);
+    uint8_t *at = buf_reserve(b, wire_item_size(branch, size));
+    ASSERT(at != NULL);
+    b->size += (size_t)(wire_op_put(wire_item_put_head(at, branch, size), op) - at);
+}
+
+static int64_t *mod_revision_of(struct slot *s)
+{
+    return &s->worker->mod_revisions[s->key / s->worker->run->o->threads];
+}
+
+static void send_txn(struct slot *s, struct grpc_call *call)
+{
+    uint8_t key[KEY_SIZE_MAX];
+    struct worker *w = s->worker;
+    struct wire_op put = {.kind = WIRE_OP_PUT, .put = put_of(s, s->key, key)};
+    struct wire_op get = {.kind = WIRE_OP_RANGE, .range = {.key = put.put.key}};
+    struct wire_compare compare = {
+        .result = WIRE_COMPARE_EQUAL,
+        .target = WIRE_COMPARE_MOD,
+        .key = put.put.key,
+        .with = WIRE_COMPARE_MOD,
+        .number = *mod_revision_of(s),
+    };
+    size_t size = wire_compare_size(&compare);
+    uint8_t *at = scratch_reserve(w, wire_item_size(WIRE_TXN_COMPARE, size));
+    (void)wire_compare_put(wire_item_put_head(at, WIRE_TXN_COMPARE, size), &compare);
+    append_op(&w->scratch, WIRE_TXN_SUCCESS, &put);
+    append_op(&w->scratch, WIRE_TXN_FAILURE, &get);
+    send_scratch(w, call);
+}
+
+static void send_fill(struct slot *s, struct grpc_call *call)
+{
+    uint8_t key[KEY_SIZE_MAX];
+    const struct bench_options *o = s->worker->run->o;
+    uint64_t first = s->key * o->batch;
+    uint64_t end = first + o->batch < o->keys ? first + o->batch : o->keys;
+    buf_clear(&s->worker->scratch);
+    for (uint64_t i = first; i < end; i++) {
+        struct wire_op put = {.kind = WIRE_OP_PUT, .put = put_of(s, i, key)};
+        append_op(&s->worker->scratch, WIRE_TXN_SUCCESS, &put);
+    }
+    send_scratch(s->worker, call);
+}
+
+void op_send(struct slot *s, struct grpc_call *call)
+{
+    switch (s->kind) {
+    case OP_PUT:
+        send_put(s, call);
+        break;
+    case OP_GET:
+        send_get(s, call);
+        break;
+    case OP_TXN:
+        send_txn(s, call);
+        break;
+    case OP_LIST:
+        send_list(s, call);
+        break;
+    default:
+        send_fill(s, call);
+        break;
+    }
+}
+
+/* --- answers --- */
+
+/* The engine counts it as a failed call. */
+static void malformed(struct slot *s)
+{
+    s->answered = false;
+}
+
+static void answer_range(struct slot *s, struct slice msg)
+{
+    struct wire_range_response range;
+    if (wire_range_response_decode(msg, &range) != 0) {
+        malformed(s);
+        return;
+    }
+    if (s->kind == OP_GET) {
+        s->worker->empty += range.kvs_count == 0;
+        return;
+    }
+    s->listed_keys += range.kvs_count;
+    s->listed_bytes += msg.size;
+    buf_clear(&s->page_key);
+    if (!range.more)
+        return;
+    /* The next page begins right after the last key of this one. */
+    struct wire_reader r = wire_reader_of(msg);
+    struct wire_kv kv;
+    while (wire_next_kv(&r, WIRE_RANGE_KVS, &kv) == 1) {
+        buf_clear(&s->page_key);
+        if (buf_append(&s->page_key, kv.key.data, kv.key.size) != 0 ||
+            buf_append(&s->page_key, "", 1) != 0)
+            malformed(s);
+    }
+}
+
+static void answer_txn(struct slot *s, struct slice msg)
+{
+    struct wire_txn_response txn;
+    if (wire_txn_response_decode(msg, &txn) != 0) {
+        malformed(s);
+        return;
+    }
+    if (s->kind == OP_FILL)
+        return;
+    if (txn.succeeded) {
+        *mod_revision_of(s) = txn.header.revision;
+        return;
+    }
+    s->worker->conflicts++;
+    *mod_revision_of(s) = 0;
+    struct wire_reader r = wire_reader_of(msg);
+    struct slice op;
+    enum wire_op_kind kind;
+    struct wire_kv kv;
+    if (!wire_next_item(&r, WIRE_TXN_RESPONSES, &op) ||
+        wire_response_op_decode(op, &kind, &op) != 0 || kind != WIRE_OP_RANGE) {
+        malformed(s);
+        return;
+    }
+    r = wire_reader_of(op);
+    if (wire_next_kv(&r, WIRE_RANGE_KVS, &kv) == 1)
+        *mod_revision_of(s) = kv.mod_revision;
+}
+
+void op_answer(struct slot *s, struct slice msg)
+{
+    struct wire_put_response put;
+    switch (s->kind) {
+    case OP_PUT:
+        if (wire_put_response_decode(msg, &put) != 0)
+            malformed(s);
+        break;
+    case OP_GET:
+    case OP_LIST:
+        answer_range(s, msg);
+        break;
+    default:
+        answer_txn(s, msg);
+        break;
+    }
+}
+
+bool op_continues(const struct slot *s)
+{
+    return s->kind == OP_LIST && s->page_key.size > 0;
+}

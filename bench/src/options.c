@@ -1,0 +1,372 @@
+#include "options.h"
+
+#include "base/rng.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+    "usage: trivet-bench COMMAND [flags]\n"
+    "\n"
+    "Loads an etcd API (trivet's or etcd's) and measures how long each call takes.\n"
+    "\n"
+    "commands:\n"
+    "  put     write keys\n"
+    "  get     read single keys\n"
+    "  txn     Kubernetes' update: if mod_revision is as last seen then put, else get\n"
+    "  mixed   --read-percent of gets, the rest puts\n"
+    "  list    read all keys under --prefix\n"
+    "  fill    write each of --keys keys once, --batch of them in a txn\n"
+    "  watch   --watchers watch all keys under --prefix while puts go on at --rate; measures the "
+    "time\n"
+    "          from each put's start to each watcher's event\n"
+    "\n"
+    "where to, and how much at once:\n"
+    "  --endpoints LIST     host:port,... (127.0.0.1:2379); connections are dealt out in turn\n"
+    "  --conns N            connections (1)\n"
+    "  --streams N          calls under way on each connection (1)\n"
+    "  --threads N          threads that share the connections (1)\n"
+    "  --rate N             begin N operations a second whatever the answers do, and measure each "
+    "from\n"
+    "                       the moment it was due; 0: each call follows an answer (0; watch: 100)\n"
+    "\n"
+    "for how long:\n"
+    "  --duration SECONDS   measured time (10)\n"
+    "  --total N            end after N measured operations instead\n"
+    "  --warmup SECONDS     before that, not measured (1; list, fill: 0)\n"
+    "  --timeout SECONDS    deadline of one call (30)\n"
+    "\n"
+    "what:\n"
+    "  --keys N             how many different keys (10000)\n"
+    "  --key-size BYTES     (32)\n"
+    "  --value-size BYTES   (256)\n"
+    "  --prefix TEXT        what keys begin with (/bench/)\n"
+    "  --key-dist D         uniform, zipf or seq (uniform)\n"
+    "  --serializable       reads that any member answers by itself\n"
+    "  --read-percent N     mixed (90)\n"
+    "  --batch N            fill (64; etcd allows 128 operations in a txn)\n"
+    "  --limit N            list: read in pages of N keys; 0: all in one answer (0)\n"
+    "  --watchers N         watch (100)\n"
+    "  --seed N             of the random choices (1)\n"
+    "\n"
+    "  --json               print the result as JSON\n"
+    "  --quiet              no progress lines\n"
+    "  --help\n";
+
+enum option_id {
+    OPT_ENDPOINTS = 256,
+    OPT_CONNS,
+    OPT_STREAMS,
+    OPT_THREADS,
+    OPT_RATE,
+    OPT_DURATION,
+    OPT_TOTAL,
+    OPT_WARMUP,
+    OPT_TIMEOUT,
+    OPT_KEYS,
+    OPT_KEY_SIZE,
+    OPT_VALUE_SIZE,
+    OPT_PREFIX,
+    OPT_KEY_DIST,
+    OPT_SERIALIZABLE,
+    OPT_READ_PERCENT,
+    OPT_BATCH,
+    OPT_LIMIT,
+    OPT_WATCHERS,
+    OPT_SEED,
+    OPT_JSON,
+    OPT_QUIET,
+    OPT_HELP,
+};
+
+static const struct option long_options[] = {
+    {"endpoints", required_argument, NULL, OPT_ENDPOINTS},
+    {"conns", required_argument, NULL, OPT_CONNS},
+    {"streams", required_argument, NULL, OPT_STREAMS},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"rate", required_argument, NULL, OPT_RATE},
+    {"duration", required_argument, NULL, OPT_DURATION},
+    {"total", required_argument, NULL, OPT_TOTAL},
+    {"warmup", required_argument, NULL, OPT_WARMUP},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"keys", required_argument, NULL, OPT_KEYS},
+    {"key-size", required_argument, NULL, OPT_KEY_SIZE},
+    {"value-size", required_argument, NULL, OPT_VALUE_SIZE},
+    {"prefix", required_argument, NULL, OPT_PREFIX},
+    {"key-dist", required_argument, NULL, OPT_KEY_DIST},
+    {"serializable", no_argument, NULL, OPT_SERIALIZABLE},
+    {"read-percent", required_argument, NULL, OPT_READ_PERCENT},
+    {"batch", required_argument, NULL, OPT_BATCH},
+    {"limit", required_argument, NULL, OPT_LIMIT},
+    {"watchers", required_argument, NULL, OPT_WATCHERS},
+    {"seed", required_argument, NULL, OPT_SEED},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"quiet", no_argument, NULL, OPT_QUIET},
+    {"help", no_argument, NULL, OPT_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static const char *const commands[] = {
+    [BENCH_PUT] = "put",   [BENCH_GET] = "get",   [BENCH_TXN] = "txn",     [BENCH_MIXED] = "mixed",
+    [BENCH_LIST] = "list", [BENCH_FILL] = "fill", [BENCH_WATCH] = "watch",
+};
+
+_Noreturn static void usage_error(const char *what, const char *value)
+{
+    fprintf(stderr, "trivet-bench: %s%s%s\ntrivet-bench: see trivet-bench --help\n", what,
+            value[0] == 0 ? "" : ": ", value);
+    exit(2);
+}
+
+static uint64_t parse_number(const char *flag, const char *text, uint64_t min, uint64_t max)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || *end != 0 || text[0] == '-' || value < min || value > max) {
+        fprintf(stderr, "trivet-bench: --%s takes a number from %llu to %llu, not \"%s\"\n", flag,
+                (unsigned long long)min, (unsigned long long)max, text);
+        exit(2);
+    }
+    return value;
+}
+
+static double parse_seconds(const char *flag, const char *text)
+{
+    char *end;
+    errno = 0;
+    double value = strtod(text, &end);
+    if (end > text && strcmp(end, "s") == 0)
+        end++;
+    if (errno != 0 || end == text || *end != 0 || !(value >= 0 && value <= 1e6)) {
+        fprintf(stderr, "trivet-bench: --%s takes seconds, not \"%s\"\n", flag, text);
+        exit(2);
+    }
+    return value;
+}
+
+/* Cuts `list` at its commas; the pieces live as long as the process. */
+static void parse_endpoints(char *list, struct bench_options *o)
+{
+    o->endpoints_count = 0;
+    for (char *next; list != NULL; list = next) {
+        next = strchr(list, ',');
+        if (next != NULL)
+            *next++ = 0;
+        if (strncmp(list, "https://", 8) == 0 || strncmp(list, "unix:", 5) == 0)
+            usage_error("--endpoints: only plain TCP is spoken", list);
+        if (strncmp(list, "http://", 7) == 0)
+            list += 7;
+        size_t size = strlen(list);
+        if (size > 0 && list[size - 1] == '/')
+            list[--size] = 0;
+        if (strchr(list, ':') == NULL)
+            usage_error("--endpoints: not a host:port", list);
+        if (o->endpoints_count == BENCH_ENDPOINTS_MAX)
+            usage_error("--endpoints: too many", "");
+        o->endpoints[o->endpoints_count++] = list;
+    }
+}
+
+static enum bench_dist parse_dist(const char *text)
+{
+    if (strcmp(text, "uniform") == 0)
+        return BENCH_UNIFORM;
+    if (strcmp(text, "zipf") == 0)
+        return BENCH_ZIPF;
+    if (strcmp(text, "seq") == 0)
+        return BENCH_SEQ;
+    usage_error("--key-dist is uniform, zipf or seq, not", text);
+}
+
+static void parse_load(int id, const char *flag, const char *arg, struct bench_options *o)
+{
+    switch (id) {
+    case OPT_CONNS:
+        o->conns = (uint32_t)parse_number(flag, arg, 1, 100000);
+        break;
+    case OPT_STREAMS:
+        o->streams = (uint32_t)parse_number(flag, arg, 1, 10000);
+        break;
+    case OPT_THREADS:
+        o->threads = (uint32_t)parse_number(flag, arg, 1, BENCH_THREADS_MAX);
+        break;
+    case OPT_RATE:
+        o->rate = parse_number(flag, arg, 0, 100000000);
+        break;
+    case OPT_DURATION:
+        o->duration_s = parse_seconds(flag, arg);
+        break;
+    case OPT_TOTAL:
+        o->total = parse_number(flag, arg, 1, UINT64_MAX / 2);
+        break;
+    case OPT_WARMUP:
+        o->warmup_s = parse_seconds(flag, arg);
+        break;
+    case OPT_TIMEOUT:
+        o->timeout_ms = (uint64_t)(parse_seconds(flag, arg) * 1000);
+        break;
+    default:
+        break;
+    }
+}
+
+static void parse_data(int id, const char *flag, const char *arg, struct bench_options *o)
+{
+    switch (id) {
+    case OPT_KEYS:
+        o->keys = parse_number(flag, arg, 1, 1000000000);
+        break;
+    case OPT_KEY_SIZE:
+        o->key_size = (uint32_t)parse_number(flag, arg, 1, 1 << 16);
+        break;
+    case OPT_VALUE_SIZE:
+        o->value_size = (uint32_t)parse_number(flag, arg, 0, 16 << 20);
+        break;
+    case OPT_PREFIX:
+        o->prefix = arg;
+        break;
+    case OPT_KEY_DIST:
+        o->dist = parse_dist(arg);
+        break;
+    case OPT_READ_PERCENT:
+        o->read_percent = (uint32_t)parse_number(flag, arg, 0, 100);
+        break;
+    case OPT_BATCH:
+        o->batch = (uint32_t)parse_number(flag, arg, 1, 10000);
+        break;
+    case OPT_LIMIT:
+        o->limit = parse_number(flag, arg, 0, INT64_MAX);
+        break;
+    case OPT_WATCHERS:
+        o->watchers = (uint32_t)parse_number(flag, arg, 1, 1000000);
+        break;
+    case OPT_SEED:
+        o->seed = parse_number(flag, arg, 0, UINT64_MAX);
+        break;
+    default:
+        break;
+    }
+}
+
+static void parse_option(int id, int index, struct bench_options *o)
+{
+    switch (id) {
+    case OPT_HELP:
+        fputs(help, stdout);
+        exit(0);
+    case OPT_ENDPOINTS:
+        parse_endpoints(optarg, o);
+        break;
+    case OPT_SERIALIZABLE:
+        o->serializable = true;
+        break;
+    case OPT_JSON:
+        o->json = true;
+        break;
+    case OPT_QUIET:
+        o->quiet = true;
+        break;
+    default:
+        parse_load(id, long_options[index].name, optarg, o);
+        parse_data(id, long_options[index].name, optarg, o);
+        break;
+    }
+}
+
+static void parse_command(const char *name, struct bench_options *o)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(commands[i], name) == 0) {
+            o->command = (enum bench_command)i;
+            o->command_name = commands[i];
+            return;
+        }
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
+        fputs(help, stdout);
+        exit(0);
+    }
+    usage_error("no such command", name);
+}
+
+/* Digits that number the keys 0 .. keys-1. */
+static uint32_t key_digits(uint64_t keys)
+{
+    uint32_t digits = 1;
+    for (uint64_t rest = keys - 1; rest >= 10; rest /= 10)
+        digits++;
+    return digits;
+}
+
+static void check(struct bench_options *o)
+{
+    size_t needed = strlen(o->prefix) + key_digits(o->keys);
+    if (o->key_size < needed) {
+        fprintf(stderr, "trivet-bench: %llu keys under \"%s\" need a --key-size of %zu at least\n",
+                (unsigned long long)o->keys, o->prefix, needed);
+        exit(2);
+    }
+    if (o->threads > o->conns)
+        usage_error("more --threads than --conns: a connection belongs to one thread", "");
+    if (o->command == BENCH_TXN && o->keys < o->threads)
+        usage_error("txn needs a key for each of --threads at least", "");
+    if (o->command == BENCH_WATCH && o->rate == 0)
+        usage_error("watch needs a --rate above 0", "");
+    if (o->command == BENCH_WATCH && o->value_size < 8)
+        usage_error("watch needs a --value-size of 8 at least: the value tells when it was due",
+                    "");
+    if (o->duration_s <= 0 && o->total == 0)
+        usage_error("--duration must be above 0", "");
+    if (o->timeout_ms == 0)
+        usage_error("--timeout must be above 0", "");
+    if (o->command == BENCH_FILL) {
+        o->total = (o->keys + o->batch - 1) / o->batch;
+        o->rate = 0;
+    }
+}
+
+void bench_options_parse(int argc, char **argv, struct bench_options *ret)
+{
+    static char endpoint_default[] = "127.0.0.1:2379";
+    struct bench_options o = {
+        .endpoints = {endpoint_default},
+        .endpoints_count = 1,
+        .threads = 1,
+        .conns = 1,
+        .streams = 1,
+        .duration_s = 10,
+        .warmup_s = 1,
+        .key_size = 32,
+        .value_size = 256,
+        .keys = 10000,
+        .prefix = "/bench/",
+        .read_percent = 90,
+        .batch = 64,
+        .watchers = 100,
+        .timeout_ms = 30000,
+        .seed = 1,
+    };
+    if (argc < 2)
+        usage_error("no command", "");
+    parse_command(argv[1], &o);
+    if (o.command == BENCH_WATCH)
+        o.rate = 100;
+    if (o.command == BENCH_LIST || o.command == BENCH_FILL)
+        o.warmup_s = 0;
+    optind = 2;
+    int id;
+    int index = 0;
+    while ((id = getopt_long(argc, argv, "", long_options, &index)) != -1) {
+        if (id == '?')
+            usage_error("stopped there", "");
+        parse_option(id, index, &o);
+    }
+    if (optind < argc)
+        usage_error("what is this", argv[optind]);
+    check(&o);
+    *ret = o;
+}

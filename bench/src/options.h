@@ -1,0 +1,53 @@
+/* What trivet-bench is asked to do: the command line, checked. */
+#ifndef BENCH_OPTIONS_H
+#define BENCH_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum bench_command {
+    BENCH_PUT,
+    BENCH_GET,
+    BENCH_TXN,
+    BENCH_MIXED,
+    BENCH_LIST,
+    BENCH_FILL,
+    BENCH_WATCH,
+};
+
+enum bench_dist { BENCH_UNIFORM, BENCH_ZIPF, BENCH_SEQ };
+
+enum { BENCH_ENDPOINTS_MAX = 64, BENCH_THREADS_MAX = 64 };
+
+struct bench_options {
+    enum bench_command command;
+    const char *command_name;
+    const char *endpoints[BENCH_ENDPOINTS_MAX]; /* "host:port" */
+    uint32_t endpoints_count;
+    uint32_t threads;
+    uint32_t conns;
+    uint32_t streams; /* calls under way on each connection */
+    uint64_t rate;    /* operations a second in all; 0 = closed loop */
+    double duration_s;
+    double warmup_s;
+    uint64_t total; /* operations measured; 0 = until the time is over */
+    uint32_t key_size;
+    uint32_t value_size;
+    uint64_t keys;
+    const char *prefix;
+    enum bench_dist dist;
+    bool serializable;
+    uint32_t read_percent; /* mixed */
+    uint32_t batch;        /* fill: puts in one txn */
+    uint64_t limit;        /* list: keys in one page; 0 = all at once */
+    uint32_t watchers;
+    uint64_t timeout_ms;
+    uint64_t seed;
+    bool json;
+    bool quiet;
+};
+
+/* Fills *ret, or prints what is wrong (or the help) and ends the process. */
+void bench_options_parse(int argc, char **argv, struct bench_options *ret);
+
+#endif
