@@ -1,10 +1,11 @@
 /* The database: opening it, and commits.
  *
- * A commit is two table files that RocksDB takes in one step (IngestExternalFile: fsync of the files,
- * hard links, one fsynced edit of the manifest):
+ * A commit is a few table files that RocksDB takes in one step (IngestExternalFile: fsync of the
+ * files, hard links, one fsynced edit of the manifest):
  *
  *   versions   'k' records; revisions only grow, so the file begins behind all others and goes to
- *              the last level at once, where nothing but the collection of garbage touches it
+ *              the last level at once, where nothing but the collection of garbage touches it. More
+ *              than one file when a commit is very large
  *   records    'l', 'm' and 's': small; overlaps its predecessors and is merged with them
  *
  * The first is written while versions come in; a crash before the commit leaves it in the staging
@@ -30,7 +31,8 @@
 enum {
     BLOCK_BYTES = 32 << 10,
     TABLE_FILE_BYTES = 64 << 20,
-    COLLECT_BYTES_MAX = 512 << 20, /* one collection step: bounds the disk space it needs meanwhile */
+    COMMIT_FILE_BYTES_MAX = 256 << 20,
+    COLLECT_BYTES_MAX = 512 << 20, /* one step of a collection: the disk space that it needs */
     COLLECT_BYTES_PER_SECOND = 64 << 20,
     RECORD_FILES_MAX = 4, /* in L0 before they are merged */
     LEVELS_COUNT = 2,
@@ -145,9 +147,10 @@ static void lsm_free(struct lsm *l)
     mem_free(l);
 }
 
-static void staging_path(const struct lsm *l, char ret_path[LSM_PATH_BYTES_MAX], const char *name)
+static void staging_path(const struct lsm *l, char ret_path[LSM_PATH_BYTES_MAX], uint64_t number)
 {
-    int n = snprintf(ret_path, LSM_PATH_BYTES_MAX, "%s/" LSM_STAGING "/%s", l->dir, name);
+    int n = snprintf(ret_path, LSM_PATH_BYTES_MAX, "%s/" LSM_STAGING "/%llu.sst", l->dir,
+                     (unsigned long long)number);
     ASSERT(n > 0 && n < LSM_PATH_BYTES_MAX);
 }
 
@@ -155,7 +158,7 @@ static void staging_path(const struct lsm *l, char ret_path[LSM_PATH_BYTES_MAX],
 static int clear_staging(const struct lsm *l)
 {
     char path[LSM_PATH_BYTES_MAX];
-    staging_path(l, path, "");
+    (void)snprintf(path, sizeof(path), "%s/" LSM_STAGING, l->dir); /* fits: lsm_open() looks */
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return TV_EIO;
     DIR *d = opendir(path);
@@ -171,8 +174,8 @@ static int clear_staging(const struct lsm *l)
     return err;
 }
 
-/* RocksDB opens a log of its own each time, and keeps all of them until a memtable is flushed, which
- * never happens here. So now and then one is: with the state record as it is. */
+/* RocksDB opens a log of its own each time, and keeps all of them until a memtable is flushed,
+ * which never happens here. So now and then one is: with the state record as it is. */
 static int drop_empty_logs(struct lsm *l, char *err_text, size_t err_text_size)
 {
     DIR *d = opendir(l->dir);
@@ -273,15 +276,14 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
 
 /* --- table files --- */
 
-static rocksdb_sstfilewriter_t *writer_new(struct lsm *l, char ret_path[LSM_PATH_BYTES_MAX])
+static rocksdb_sstfilewriter_t *writer_new(struct lsm *l)
 {
-    char name[32];
+    char path[LSM_PATH_BYTES_MAX];
     char *message = NULL;
-    (void)snprintf(name, sizeof(name), "%llu.sst", (unsigned long long)++l->writer_number);
-    staging_path(l, ret_path, name);
+    staging_path(l, path, ++l->writer_number);
     rocksdb_sstfilewriter_t *w = rocksdb_sstfilewriter_create(l->env_options, l->writer_options);
-    rocksdb_sstfilewriter_open(w, ret_path, &message);
-    must(message, ret_path);
+    rocksdb_sstfilewriter_open(w, path, &message);
+    must(message, path);
     return w;
 }
 
@@ -293,13 +295,21 @@ static void writer_finish(rocksdb_sstfilewriter_t *w)
     rocksdb_sstfilewriter_destroy(w);
 }
 
+static void finish_versions(struct lsm *l)
+{
+    if (l->writer != NULL)
+        writer_finish(l->writer);
+    l->writer = NULL;
+}
+
 static void lsm_put_version(void *ctx, const struct mvcc_version *v)
 {
     struct lsm *l = ctx;
+    if (l->writer_bytes >= COMMIT_FILE_BYTES_MAX)
+        finish_versions(l);
     if (l->writer == NULL) {
-        char path[LSM_PATH_BYTES_MAX];
-        l->writer = writer_new(l, path);
-        l->versions_number = l->writer_number;
+        l->writer = writer_new(l);
+        l->writer_bytes = 0;
     }
     uint8_t key[LSM_KV_KEY_BYTES];
     key[0] = 'k';
@@ -311,6 +321,7 @@ static void lsm_put_version(void *ctx, const struct mvcc_version *v)
     rocksdb_sstfilewriter_put(l->writer, (const char *)key, sizeof(key), (const char *)kv.data,
                               kv.size, &message);
     must(message, "writing a version");
+    l->writer_bytes += sizeof(key) + kv.size;
 }
 
 struct record {
@@ -375,33 +386,37 @@ static void write_state(rocksdb_sstfilewriter_t *w, const struct lsm_meta *meta)
     must(message, "writing the state");
 }
 
+/* All files from the first since the last commit to the newest. */
+static void ingest(struct lsm *l)
+{
+    size_t count = l->writer_number - l->committed_number;
+    char(*paths)[LSM_PATH_BYTES_MAX] = mem_alloc(count * sizeof(*paths));
+    const char **list = mem_alloc(count * sizeof(*list));
+    for (size_t i = 0; i < count; i++) {
+        staging_path(l, paths[i], l->committed_number + 1 + i);
+        list[i] = paths[i];
+    }
+    char *message = NULL;
+    rocksdb_ingest_external_file(l->db, list, count, l->ingest_options, &message);
+    must(message, "commit");
+    l->committed_number = l->writer_number;
+    mem_free(list);
+    mem_free(paths);
+}
+
 static void lsm_commit(void *ctx, const struct lsm_meta *meta, const struct persist_meta *metas)
 {
     struct lsm *l = ctx;
     uint64_t begin_ns = clock_mono_ns();
-    char versions_path[LSM_PATH_BYTES_MAX], records_path[LSM_PATH_BYTES_MAX];
-    const char *paths[2];
-    size_t paths_count = 0;
     ASSERT(meta->applied_index >= l->committed.applied_index);
     ASSERT(meta->revision >= l->committed.revision && meta->compacted >= l->committed.compacted);
 
-    if (l->writer != NULL) {
-        char name[32];
-        (void)snprintf(name, sizeof(name), "%llu.sst", (unsigned long long)l->versions_number);
-        staging_path(l, versions_path, name);
-        writer_finish(l->writer);
-        l->writer = NULL;
-        paths[paths_count++] = versions_path;
-    }
-    rocksdb_sstfilewriter_t *w = writer_new(l, records_path);
+    finish_versions(l);
+    rocksdb_sstfilewriter_t *w = writer_new(l);
     write_records(w, metas);
     write_state(w, meta);
     writer_finish(w);
-    paths[paths_count++] = records_path;
-
-    char *message = NULL;
-    rocksdb_ingest_external_file(l->db, paths, paths_count, l->ingest_options, &message);
-    must(message, "commit");
+    ingest(l);
 
     pthread_mutex_lock(&l->lock);
     l->committed = *meta;
@@ -419,6 +434,58 @@ void lsm_put(struct lsm *l, struct persist_meta *metas)
     persist_metas_free(metas);
 }
 
+/* --- a whole store at once --- */
+
+static int version_compare(const void *a, const void *b)
+{
+    const struct mvcc_version *x = *(const struct mvcc_version *const *)a;
+    const struct mvcc_version *y = *(const struct mvcc_version *const *)b;
+    if (x->main != y->main)
+        return x->main > y->main ? 1 : -1;
+    return (x->sub > y->sub) - (x->sub < y->sub);
+}
+
+/* What is visible at the compaction and older than it is no longer in the history; it comes in the
+ * order of keys. */
+static void put_older(struct lsm *l, struct mvcc *m, int64_t compacted)
+{
+    const struct slice all = SLICE_LITERAL("\0");
+    struct mvcc_iter it;
+    const struct mvcc_version *v;
+    size_t count = 0;
+    const struct mvcc_version **list =
+        mem_alloc(((size_t)mvcc_count(m, all, all, compacted) + 1) * sizeof(*list));
+    mvcc_iter_init(&it, m, all, all, compacted);
+    while ((v = mvcc_iter_next(&it)) != NULL) {
+        if (mvcc_version_mod_revision(v) < compacted)
+            list[count++] = v;
+    }
+    qsort(list, count, sizeof(*list), version_compare);
+    for (size_t i = 0; i < count; i++)
+        lsm_put_version(l, list[i]);
+    mem_free(list);
+}
+
+void lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t applied_term,
+              struct persist_meta *metas)
+{
+    struct lsm_meta meta = {.applied_index = applied_index,
+                            .applied_term = applied_term,
+                            .revision = mvcc_revision(m),
+                            .compacted = mvcc_compacted(m)};
+    ASSERT(l->committed.revision == 1 && l->writer == NULL && !l->tidy_running);
+    if (meta.compacted > 0)
+        put_older(l, m, meta.compacted);
+    struct mvcc_history_cursor c;
+    const struct mvcc_version *v;
+    int err = mvcc_history_seek(m, &c, meta.compacted > 0 ? meta.compacted : 1);
+    ASSERT(err == 0);
+    while ((v = mvcc_history_next(&c, meta.revision)) != NULL)
+        lsm_put_version(l, v);
+    lsm_commit(l, &meta, metas);
+    persist_metas_free(metas);
+}
+
 /* --- the persist thread's side --- */
 
 static void lsm_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
@@ -431,10 +498,10 @@ static void lsm_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
 /* A table file without a commit is nothing; the next opening would remove it just the same. */
 static void drop_writer(struct lsm *l)
 {
-    if (l->writer == NULL)
-        return;
-    rocksdb_sstfilewriter_destroy(l->writer);
+    if (l->writer != NULL)
+        rocksdb_sstfilewriter_destroy(l->writer);
     l->writer = NULL;
+    l->committed_number = l->writer_number;
     (void)clear_staging(l);
 }
 

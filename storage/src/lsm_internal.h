@@ -10,9 +10,9 @@
 
 enum {
     LSM_FORMAT = 1,
-    LSM_KV_KEY_BYTES = 14,    /* 'k' main(8) sub(4) tombstone(1) */
-    LSM_LEASE_KEY_BYTES = 9,  /* 'l' id(8) */
-    LSM_STATE_BYTES = 36,     /* format(4) applied_index(8) applied_term(8) revision(8) compacted(8) */
+    LSM_KV_KEY_BYTES = 14,   /* 'k' main(8) sub(4) tombstone(1) */
+    LSM_LEASE_KEY_BYTES = 9, /* 'l' id(8) */
+    LSM_STATE_BYTES = 36,    /* format(4), then 8 each as in struct lsm_meta */
     LSM_PATH_BYTES_MAX = 4096,
 };
 
@@ -33,8 +33,9 @@ struct lsm {
 
     /* Owner: the persist thread, or whoever commits while there is none. */
     rocksdb_sstfilewriter_t *writer; /* NULL when nothing was put since the last commit */
-    uint64_t writer_number;          /* names the staging files */
-    uint64_t versions_number;        /* of the file that `writer` writes */
+    uint64_t writer_bytes;
+    uint64_t writer_number;    /* names the newest staging file */
+    uint64_t committed_number; /* the newest one that is committed, or dropped */
 
     pthread_mutex_t lock; /* protects the group below */
     struct lsm_meta committed;
@@ -93,8 +94,8 @@ static inline bool lsm__kv_key_parse(const uint8_t *key, size_t size, int64_t *r
     return true;
 }
 
-/* Takes RocksDB's message: copies it into `err_text` (may be NULL) and returns the TV_* for it, 0 for
- * NULL. */
+/* Takes RocksDB's message: copies it into `err_text` (may be NULL) and returns the TV_* for it; 0
+ * for NULL. */
 int lsm__error(char *message, char *err_text, size_t err_text_size);
 
 /* The table files that hold 'k' records, oldest first. Freed with mem_free(). */

@@ -27,8 +27,8 @@ struct piece {
     bool done;
 };
 
-/* Pieces and errors are handed over under `lock`; what a piece holds belongs to the reader that took
- * it until `done`. */
+/* Pieces and errors are handed over under `lock`; what a piece holds belongs to the reader that
+ * took it until `done`. */
 struct load {
     struct lsm *l;
     struct lsm_file *files;

@@ -1,9 +1,10 @@
 /* Collecting what compactions gave up, and merging small files.
  *
- * Nothing is deleted record by record: when enough of what is on disk is garbage, the files up to the
- * committed compaction are rewritten through a filter that asks the store in memory, for each version
- * not above that compaction, whether it is still the one that is visible there. The tables are not
- * touched otherwise, so a put is written once, and once more for each doubling of the garbage.
+ * Nothing is deleted record by record: when enough of what is on disk is garbage, the files up to
+ * the committed compaction are rewritten through a filter that asks the store in memory, for each
+ * version below that compaction, whether it is the one that is visible there. Tables are not
+ * touched otherwise: a put is written once, and again only when as much garbage has gathered as the
+ * share in the options says.
  *
  * Invariants:
  * 1. The filter judges by the compaction that is committed on disk. When the store in memory has
@@ -34,7 +35,7 @@ struct filter {
     int64_t compacted;
 };
 
-/* etcd's rule, as mvcc_load_end() applies it: below the compaction only what is visible at it stays. */
+/* etcd's rule, as mvcc_load_end() applies it: below the compaction, what is visible at it stays. */
 static bool is_garbage(struct filter *f, int64_t main, uint32_t sub, bool tombstone,
                        struct slice kv)
 {

@@ -2,11 +2,12 @@
  *
  * Batches say how far to go and what else changed; the versions themselves are read from the store,
  * where they are anyway, so what waits here is small. In a round the thread takes all batches there
- * are, puts the versions up to each one's revision, keeps the records, and commits when enough waits.
+ * are, puts the versions up to each one's revision, keeps the records, and commits when enough
+ * waits.
  *
  * Invariants:
- * 1. A commit with applied index i holds the changes up to i's batch and none after it: versions are
- *    put up to the batch's revision exactly, and commits happen between batches.
+ * 1. A commit with applied index i holds the changes up to i's batch and none after it: versions
+ *    are put up to the batch's revision exactly, and commits happen between batches.
  * 2. The store keeps what is not put yet: mvcc_set_persisted_revision() follows what was put.
  *
  * Owner: the persist thread, but for the fields marked otherwise. */

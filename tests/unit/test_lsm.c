@@ -407,7 +407,7 @@ END_TEST
 START_TEST(test_restart_from_disk)
 {
     make_dir();
-    /* Each session begins with what the last one left on disk and applies the lost entries again. */
+    /* Each session begins with what the last one left and applies the lost entries again. */
     uint64_t seed = 77, reached = 0;
     for (int session = 0; session < 6; session++) {
         struct loaded got;
@@ -599,7 +599,7 @@ START_TEST(test_garbage_is_collected)
     ck_assert_uint_gt(stats_of(l).collections, 0);
     struct mvcc_stats st;
     mvcc_stats(x.m, &st);
-    /* What is left is what memory holds, and the compaction's own revision, which is always kept. */
+    /* What is left is what memory holds, and the compaction's own revision: that is kept. */
     ck_assert_uint_le(stats_of(l).versions, st.versions + 10);
     persist_free(p);
     lsm_close(l);
@@ -696,6 +696,35 @@ START_TEST(test_damage_is_reported)
 }
 END_TEST
 
+START_TEST(test_save)
+{
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        make_dir();
+        struct machine x;
+        machine_init(&x, seed);
+        while (x.index < 900)
+            machine_step(&x);
+        mvcc_publish(x.m);
+        if (seed == 2)
+            while (mvcc_scrub(x.m, SCRUB_SLICE))
+                ;
+        struct lsm *l = open_lsm(NULL);
+        lsm_save(l, x.m, x.index, 1 + x.index / 1000, x.metas);
+        x.metas = NULL;
+        lsm_close(l);
+        ck_assert_uint_eq(check_disk(seed), 900);
+        l = open_lsm(NULL); /* and on from there */
+        struct persist *p = start(l, x.m, 100);
+        machine_run(&x, p, 500);
+        persist_free(p);
+        lsm_close(l);
+        ck_assert_uint_eq(check_disk(seed), 1400);
+        machine_fini(&x);
+        remove_dir();
+    }
+}
+END_TEST
+
 /* --- another store behind the persist thread, in step --- */
 
 struct recorder {
@@ -739,8 +768,11 @@ static void rec_detach(void *ctx)
 START_TEST(test_in_step)
 {
     struct recorder r = {0};
-    struct persist_store store = {
-        .ctx = &r, .attach = rec_attach, .put = rec_put, .commit = rec_commit, .detach = rec_detach};
+    struct persist_store store = {.ctx = &r,
+                                  .attach = rec_attach,
+                                  .put = rec_put,
+                                  .commit = rec_commit,
+                                  .detach = rec_detach};
     struct machine x;
     machine_init(&x, 3);
     struct persist_options o;
@@ -771,5 +803,5 @@ START_TEST(test_in_step)
 END_TEST
 
 UNIT_MAIN("lsm", test_fresh, test_round_trips, test_restart_from_disk, test_kill_at_any_time,
-          test_many_restarts, test_one_large_revision, test_garbage_is_collected, test_small_files_are_merged,
-          test_damage_is_reported, test_in_step)
+          test_many_restarts, test_one_large_revision, test_garbage_is_collected,
+          test_small_files_are_merged, test_damage_is_reported, test_save, test_in_step)

@@ -1,11 +1,11 @@
 /* The durable store behind the store in memory: RocksDB, always a prefix of the raft log.
  *
  * Two things live here. struct lsm is the database: it is opened, scanned into memory at start, and
- * receives commits. struct persist is the thread that follows the store in memory and makes commits.
+ * receives commits. struct persist is the thread that follows the store in memory and makes them.
  *
  * Revisions only grow, so nothing is ever inserted between keys that exist: the persist thread
- * writes sorted table files itself, in one pass, and hands them to RocksDB. There is no memtable, no
- * log and no rewriting on the way; a commit is one atomic, fsynced change of RocksDB's manifest.
+ * writes sorted table files itself, in one pass, and hands them to RocksDB. There is no memtable,
+ * no log and no rewriting on the way; a commit is one atomic, fsynced change of RocksDB's manifest.
  *
  * Records, by the first byte of their key; integers in keys are big-endian:
  *   'k' main(8) sub(4) tombstone(1)  -> mvccpb.KeyValue, as the store in memory holds it
@@ -100,6 +100,12 @@ int lsm_get(struct lsm *l, struct slice name, struct buf *ret);
 /* Commit records alone, durable on return: identities at first start. Takes the list.
  * Thread: any, while there is no struct persist on `l`. */
 void lsm_put(struct lsm *l, struct persist_meta *metas);
+
+/* Fill a fresh database with all that `m` holds, as one commit, durable on return: for what came
+ * from elsewhere, a backup or another member. Takes `metas`, the leases among them.
+ * Thread: the store's writer, which has published all; no struct persist on `l`. */
+void lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t applied_term,
+              struct persist_meta *metas);
 
 struct lsm_stats {
     uint64_t disk_bytes;  /* table files */
