@@ -201,7 +201,8 @@ struct mvcc_version *mvcc__history_next(struct mvcc_history_cursor *c, int64_t r
             return NULL;
         c->chunk = next;
         c->at = 0;
-        if (atomic_load_explicit(&next->count, memory_order_acquire) == 0)
+        count = atomic_load_explicit(&next->count, memory_order_acquire);
+        if (count == 0)
             return NULL;
     }
     struct mvcc_version *v = c->chunk->entry[c->at];
