@@ -33,6 +33,7 @@ struct node_thread {
     uv_mutex_t mutex;
     int fds[FDS_WAITING_MAX];
     uint32_t fds_count;
+    bool drain; /* tell the clients to go elsewhere */
     bool stop;
 };
 
@@ -511,6 +512,14 @@ static int listen_all(const struct urls *urls, struct peers *peers, struct grpc_
     return 0;
 }
 
+static void on_thread_drained(struct grpc_server *s, void *arg)
+{
+    struct node_thread *t = arg;
+    (void)s;
+    if (atomic_fetch_sub(&t->node->threads_draining, 1) == 1)
+        uv_async_send(&t->node->drained);
+}
+
 static void on_control(uv_async_t *a)
 {
     struct node_thread *t = a->data;
@@ -519,10 +528,15 @@ static void on_control(uv_async_t *a)
     uint32_t count = t->fds_count;
     memcpy(fds, t->fds, count * sizeof(fds[0]));
     t->fds_count = 0;
-    bool stop = t->stop;
+    bool drain = t->drain, stop = t->stop;
+    t->drain = false;
     uv_mutex_unlock(&t->mutex);
     for (uint32_t i = 0; i < count; i++)
         (void)grpc_server_adopt(t->worker->server, fds[i]);
+    if (drain) {
+        watch_hub_stop(t->worker->hub);
+        grpc_server_drain(t->worker->server, on_thread_drained, t);
+    }
     if (stop)
         uv_stop(&t->loop);
 }
@@ -631,6 +645,30 @@ static void on_drained(struct grpc_server *s, void *arg)
     uv_stop(&n->loop);
 }
 
+static void on_all_drained(uv_async_t *a)
+{
+    uv_stop(&((struct node *)a->data)->loop);
+}
+
+static void drain_clients(struct node *n)
+{
+    if (n->threads == NULL) {
+        watch_hub_stop(n->workers[0].hub);
+        grpc_server_drain(n->workers[0].server, on_drained, n);
+        return;
+    }
+    grpc_server_free(n->acceptor);
+    n->acceptor = NULL;
+    atomic_store(&n->threads_draining, n->workers_count);
+    for (uint32_t i = 0; i < n->workers_count; i++) {
+        struct node_thread *t = &n->threads[i];
+        uv_mutex_lock(&t->mutex);
+        t->drain = true;
+        uv_mutex_unlock(&t->mutex);
+        uv_async_send(&t->control);
+    }
+}
+
 /* Hand leadership over first, so that the cluster goes on without waiting for an election; tell the
  * clients to go elsewhere; stop when they have gone, or after a while. */
 static void on_signal(uv_signal_t *sig, int number)
@@ -645,10 +683,7 @@ static void on_signal(uv_signal_t *sig, int number)
     if (core_hand_over(n->core))
         wake(n);
     uv_timer_start(&n->stop_timer, on_stop_timer, DRAIN_PATIENCE_MS, 0);
-    if (n->threads == NULL) {
-        watch_hub_stop(n->workers[0].hub);
-        grpc_server_drain(n->workers[0].server, on_drained, n);
-    }
+    drain_clients(n);
 }
 
 static void stop_thread(struct node_thread *t)
@@ -720,6 +755,8 @@ static void start_loop(struct node *n)
     uv_check_init(&n->loop, &n->turn);
     uv_idle_init(&n->loop, &n->again);
     uv_async_init(&n->loop, &n->requests_in, on_requests_in);
+    uv_async_init(&n->loop, &n->drained, on_all_drained);
+    init_handle(&n->drained, n);
     uv_poll_init(&n->loop, &n->log_written, wal_fd(n->wal));
     init_handle(&n->tick, n);
     init_handle(&n->stop_timer, n);

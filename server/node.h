@@ -46,6 +46,8 @@ struct node {
     uv_idle_t again;       /* active while a turn is due */
     uv_poll_t log_written;
     uv_async_t requests_in; /* from workers on other threads */
+    uv_async_t drained;     /* from the last of them, when its clients are gone */
+    _Atomic uint32_t threads_draining;
     struct mpsc requests;
     bool turn_due;
 
