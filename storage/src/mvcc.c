@@ -10,6 +10,57 @@
 
 #include "base/mem.h"
 
+/* --- memory that readers may still see --- */
+
+void mvcc__retire(struct mvcc *m, void *p, enum retired_kind kind)
+{
+    ASSERT(((uintptr_t)p & 3) == 0);
+    if (m->pending_count == m->pending_capacity) {
+        m->pending_capacity = m->pending_capacity == 0 ? 256 : m->pending_capacity * 2;
+        m->pending = mem_realloc(m->pending, m->pending_capacity * sizeof(*m->pending));
+    }
+    m->pending[m->pending_count++] = (uintptr_t)p | kind;
+    m->unpublished = true;
+}
+
+static void free_version(void *p)
+{
+    mvcc_version_free(p);
+}
+
+static void free_node(void *p)
+{
+    mvcc__node_free(p);
+}
+
+/* What is pending is out of reach for readers that enter from now on. */
+static void retire_pending(struct mvcc *m)
+{
+    static void (*const free_fn[])(void *p) = {mem_free, free_version, free_node};
+    for (size_t i = 0; i < m->pending_count; i++) {
+        uintptr_t p = m->pending[i];
+        epoch_retire(&m->epoch, (void *)(p & ~(uintptr_t)3), free_fn[p & 3]);
+    }
+    m->pending_count = 0;
+}
+
+void mvcc__version_added(struct mvcc *m, const struct mvcc_version *v)
+{
+    m->versions++;
+    m->version_bytes += mvcc_version_bytes(v);
+}
+
+void mvcc__version_drop(struct mvcc *m, struct mvcc_version *v)
+{
+    m->versions--;
+    m->version_bytes -= mvcc_version_bytes(v);
+    if (m->o.on_drop != NULL && !m->replacing)
+        m->o.on_drop(m->o.ctx, v);
+    mvcc__retire(m, v, RETIRED_VERSION);
+}
+
+/* --- life --- */
+
 void mvcc_options_init(struct mvcc_options *o)
 {
     *o = (struct mvcc_options){0};
@@ -54,8 +105,7 @@ void mvcc_free(struct mvcc *m)
     m->in_txn = false;
     m->replacing = true;
     mvcc__index_retire(m, m->root, true);
-    for (size_t i = 0; i < m->pending_count; i++)
-        epoch_retire(&m->epoch, m->pending[i], mem_free);
+    retire_pending(m);
     epoch_fini(&m->epoch);
     mvcc__history_fini(&m->history);
     mem_free(atomic_load(&m->published));
@@ -92,33 +142,6 @@ void mvcc_stats(const struct mvcc *m, struct mvcc_stats *ret)
     };
 }
 
-/* --- memory that readers may still see --- */
-
-void mvcc__retire(struct mvcc *m, void *p)
-{
-    if (m->pending_count == m->pending_capacity) {
-        m->pending_capacity = m->pending_capacity == 0 ? 256 : m->pending_capacity * 2;
-        m->pending = mem_realloc(m->pending, m->pending_capacity * sizeof(*m->pending));
-    }
-    m->pending[m->pending_count++] = p;
-    m->unpublished = true;
-}
-
-void mvcc__version_added(struct mvcc *m, const struct mvcc_version *v)
-{
-    m->versions++;
-    m->version_bytes += mvcc_version_bytes(v);
-}
-
-void mvcc__version_drop(struct mvcc *m, struct mvcc_version *v)
-{
-    m->versions--;
-    m->version_bytes -= mvcc_version_bytes(v);
-    if (m->o.on_drop != NULL && !m->replacing)
-        m->o.on_drop(m->o.ctx, v);
-    mvcc__retire(m, v);
-}
-
 /* --- transactions --- */
 
 int64_t mvcc_txn_begin(struct mvcc *m)
@@ -134,11 +157,12 @@ int64_t mvcc_txn_revision(const struct mvcc *m)
     return m->revision + (m->in_txn && m->txn_changes > 0);
 }
 
-static void add_change(struct mvcc *m, struct mvcc_version *v, struct mvcc_version *newest,
-                       int live_change)
+/* `v` goes to where `p` leads; `newest` is what is there. */
+static void add_change(struct mvcc *m, struct path *p, struct mvcc_version *v,
+                       struct mvcc_version *newest, int live_change)
 {
     atomic_store_explicit(&v->older, newest, memory_order_relaxed); /* the slot's store releases */
-    mvcc__index_put(m, v, live_change);
+    mvcc__index_put(m, p, v, live_change);
     mvcc__history_append(m, &m->history, v);
     mvcc__version_added(m, v);
     m->keys += (uint64_t)live_change;
@@ -157,16 +181,15 @@ const struct mvcc_version *mvcc_txn_put(struct mvcc *m, struct slice key, struct
                          .mod_revision = rev,
                          .version = 1,
                          .lease = lease};
-    struct mvcc_version *newest = mvcc__index_find(m->root, key);
+    struct path p;
+    struct mvcc_version *newest = mvcc__path_find(m, &p, key);
     bool exists = newest != NULL && !mvcc_version_is_tombstone(newest);
     if (exists) {
-        struct mvcc_kv was;
-        mvcc_version_decode(newest, &was);
-        kv.create_revision = was.create_revision;
-        kv.version = was.version + 1;
+        kv.create_revision = mvcc_version_create_revision(newest);
+        kv.version = mvcc_version_version(newest) + 1;
     }
     struct mvcc_version *v = mvcc__version_encode(&kv, m->txn_changes, false);
-    add_change(m, v, newest, exists ? 0 : 1);
+    add_change(m, &p, v, newest, exists ? 0 : 1);
     if (ret_prev != NULL)
         *ret_prev = exists ? newest : NULL;
     return v;
@@ -175,8 +198,11 @@ const struct mvcc_version *mvcc_txn_put(struct mvcc *m, struct slice key, struct
 static void delete_one(struct mvcc *m, struct mvcc_version *newest)
 {
     ASSERT(!mvcc_version_is_tombstone(newest));
+    struct path p;
     struct mvcc_kv kv = {.key = mvcc_version_key(newest), .mod_revision = m->revision + 1};
-    add_change(m, mvcc__version_encode(&kv, m->txn_changes, true), newest, -1);
+    const struct mvcc_version *found = mvcc__path_find(m, &p, kv.key);
+    ASSERT(found == newest);
+    add_change(m, &p, mvcc__version_encode(&kv, m->txn_changes, true), newest, -1);
 }
 
 static size_t collect_range(struct mvcc *m, struct slice key, struct slice range_end)
@@ -243,9 +269,7 @@ void mvcc_publish(struct mvcc *m)
     atomic_store_explicit(&m->revision_published, m->revision, memory_order_release);
     m->batch++;
     publish_stats(m);
-    for (size_t i = 0; i < m->pending_count; i++)
-        epoch_retire(&m->epoch, m->pending[i], mem_free);
-    m->pending_count = 0;
+    retire_pending(m);
     epoch_retire(&m->epoch, old, mem_free);
     if (compacted)
         mvcc__compaction_published(m);

@@ -74,7 +74,7 @@ static struct history_dir *dir_grow(struct mvcc *m, struct history *h, struct hi
     atomic_store_explicit(&to->end, live, memory_order_relaxed);
     atomic_store_explicit(&h->dir, to, memory_order_release);
     if (m != NULL)
-        mvcc__retire(m, d);
+        mvcc__retire(m, d, RETIRED_MEMORY);
     else
         mem_free(d);
     return to;
@@ -132,7 +132,7 @@ void mvcc__history_drop_first(struct mvcc *m, struct history *h)
     if (dropped < HISTORY_CHUNK_ENTRIES)
         return;
     atomic_store_explicit(&d->first, d->first + 1, memory_order_release);
-    mvcc__retire(m, c);
+    mvcc__retire(m, c, RETIRED_MEMORY);
 }
 
 void mvcc__history_swap(struct mvcc *m, struct history *h, struct history *with)
@@ -141,8 +141,8 @@ void mvcc__history_swap(struct mvcc *m, struct history *h, struct history *with)
     atomic_store_explicit(&h->dir, dir_of(with), memory_order_release);
     atomic_store_explicit(&h->floor, with->floor, memory_order_release);
     for (size_t i = old->first; i < old->end; i++)
-        mvcc__retire(m, old->chunk[i]);
-    mvcc__retire(m, old);
+        mvcc__retire(m, old->chunk[i], RETIRED_MEMORY);
+    mvcc__retire(m, old, RETIRED_MEMORY);
 }
 
 uint64_t mvcc__history_count(const struct history *h)

@@ -16,8 +16,6 @@
  * Owner: the writer. The search functions are for all. */
 #include "mvcc_internal.h"
 
-#include "base/mem.h"
-
 enum { LEAF_MERGE_BELOW = LEAF_SLOTS_MAX / 4, LEAF_MERGED_MAX = LEAF_SLOTS_MAX * 3 / 4 };
 
 /* --- keys --- */
@@ -158,7 +156,7 @@ static void node_init(struct mvcc *m, struct mvcc_node *n, uint32_t level)
 
 struct mvcc_leaf *mvcc__leaf_new(struct mvcc *m)
 {
-    struct mvcc_leaf *l = mem_alloc(sizeof(*l));
+    struct mvcc_leaf *l = mvcc__mem_alloc(sizeof(*l));
     node_init(m, &l->node, 0);
     return l;
 }
@@ -166,15 +164,20 @@ struct mvcc_leaf *mvcc__leaf_new(struct mvcc *m)
 struct mvcc_inner *mvcc__inner_new(struct mvcc *m, uint32_t level)
 {
     ASSERT(level < MVCC_HEIGHT_MAX);
-    struct mvcc_inner *n = mem_alloc(sizeof(*n));
+    struct mvcc_inner *n = mvcc__mem_alloc(sizeof(*n));
     node_init(m, &n->node, level);
     return n;
+}
+
+void mvcc__node_free(struct mvcc_node *n)
+{
+    mvcc__mem_free(n, node_bytes(n));
 }
 
 static void node_retire(struct mvcc *m, struct mvcc_node *n)
 {
     m->index_bytes -= node_bytes(n);
-    mvcc__retire(m, n);
+    mvcc__retire(m, n, RETIRED_NODE);
 }
 
 /* The shortest key that is > left and <= right. */
@@ -192,7 +195,7 @@ struct separator *mvcc__separator_new(struct mvcc *m, struct slice left, struct 
 static void separator_retire(struct mvcc *m, struct separator *s)
 {
     m->index_bytes -= sizeof(*s) + s->size;
-    mvcc__retire(m, s);
+    mvcc__retire(m, s, RETIRED_MEMORY);
 }
 
 void mvcc__leaf_set_prefix(struct mvcc_leaf *l)
@@ -205,6 +208,15 @@ void mvcc__leaf_set_prefix(struct mvcc_leaf *l)
     l->node.prefix_bytes = prefix;
     for (uint32_t i = 0; i < count; i++)
         l->fragment[i] = fragment_of(slot_key(l, i), prefix);
+}
+
+/* After a split the keys may have more in common. To look at all of them costs a cache miss each, so
+ * the fragments stay until half of their bytes no longer tell the keys apart. */
+static void leaf_refresh_prefix(struct mvcc_leaf *l)
+{
+    struct slice first = slot_key(l, 0), last = slot_key(l, l->node.count - 1u);
+    if (common_prefix(first, last) >= l->node.prefix_bytes + 4)
+        mvcc__leaf_set_prefix(l);
 }
 
 void mvcc__inner_set_prefix(struct mvcc_inner *n)
@@ -220,17 +232,11 @@ void mvcc__inner_set_prefix(struct mvcc_inner *n)
         n->fragment[i] = fragment_of(separator_key(n, i), prefix);
 }
 
-/* --- the path from the root to a key's leaf, as the writer walks it --- */
+/* --- the path from the root to a key's leaf --- */
 
-struct path {
-    struct mvcc_node *node[MVCC_HEIGHT_MAX]; /* by level: node[0] is the leaf */
-    uint32_t at[MVCC_HEIGHT_MAX];            /* child taken; in the leaf, the slot */
-    bool equal;
-};
-
-static void path_find(struct path *p, struct mvcc_node *root, struct slice key)
+struct mvcc_version *mvcc__path_find(const struct mvcc *m, struct path *p, struct slice key)
 {
-    struct mvcc_node *n = root;
+    struct mvcc_node *n = m->root;
     while (n->level > 0) {
         struct mvcc_inner *inner = (struct mvcc_inner *)n;
         p->node[n->level] = n;
@@ -239,6 +245,7 @@ static void path_find(struct path *p, struct mvcc_node *root, struct slice key)
     }
     p->node[0] = n;
     p->at[0] = mvcc__leaf_search(mvcc__leaf(n), key, &p->equal);
+    return p->equal ? mvcc__slot(mvcc__leaf(n), p->at[0]) : NULL;
 }
 
 /* Hang `n` where the path has a node of its level: below its parent, or as the root. */
@@ -262,7 +269,7 @@ static void path_own(struct mvcc *m, struct path *p, uint32_t level_min)
         if (n->batch == m->batch)
             continue;
         size_t size = node_bytes(n);
-        struct mvcc_node *copy = mem_alloc(size);
+        struct mvcc_node *copy = mvcc__mem_alloc(size);
         memcpy(copy, n, size);
         copy->batch = m->batch;
         m->index_bytes += size;
@@ -373,8 +380,8 @@ static struct mvcc_leaf *leaf_split(struct mvcc *m, struct mvcc_leaf *l, uint32_
         leaf_insert(l, at, v);
     else
         leaf_insert(right, at - cut, v);
-    mvcc__leaf_set_prefix(l);
-    mvcc__leaf_set_prefix(right);
+    leaf_refresh_prefix(l);
+    leaf_refresh_prefix(right);
     *ret_separator = mvcc__separator_new(m, slot_key(l, l->node.count - 1u), slot_key(right, 0));
     return right;
 }
@@ -442,29 +449,27 @@ static void split_up(struct mvcc *m, struct path *p, uint32_t level, struct mvcc
     grow_root(m, right, s);
 }
 
-void mvcc__index_put(struct mvcc *m, struct mvcc_version *v, int live_change)
+void mvcc__index_put(struct mvcc *m, struct path *p, struct mvcc_version *v, int live_change)
 {
-    struct path p;
-    path_find(&p, m->root, mvcc_version_key(v));
-    struct mvcc_leaf *l = (struct mvcc_leaf *)p.node[0];
-    if (p.equal) {
+    struct mvcc_leaf *l = (struct mvcc_leaf *)p->node[0];
+    if (p->equal) {
         if (live_change != 0) {
-            path_own(m, &p, 1);
-            path_add_live(m, &p, live_change);
+            path_own(m, p, 1);
+            path_add_live(m, p, live_change);
         }
-        atomic_store_explicit(&l->slot[p.at[0]], v, memory_order_release);
+        atomic_store_explicit(&l->slot[p->at[0]], v, memory_order_release);
         return;
     }
-    path_own(m, &p, 0);
-    path_add_live(m, &p, live_change);
-    l = (struct mvcc_leaf *)p.node[0];
+    path_own(m, p, 0);
+    path_add_live(m, p, live_change);
+    l = (struct mvcc_leaf *)p->node[0];
     if (l->node.count < LEAF_SLOTS_MAX) {
-        leaf_insert(l, p.at[0], v);
+        leaf_insert(l, p->at[0], v);
         return;
     }
     struct separator *s;
-    struct mvcc_leaf *right = leaf_split(m, l, p.at[0], v, &s);
-    split_up(m, &p, 0, &right->node, s);
+    struct mvcc_leaf *right = leaf_split(m, l, p->at[0], v, &s);
+    split_up(m, p, 0, &right->node, s);
 }
 
 /* --- removal --- */
@@ -525,9 +530,8 @@ static void merge_leaf(struct mvcc *m, struct path *p)
 void mvcc__index_remove(struct mvcc *m, struct slice key)
 {
     struct path p;
-    path_find(&p, m->root, key);
-    ASSERT(p.equal);
-    ASSERT(mvcc_version_is_tombstone(mvcc__slot(mvcc__leaf(p.node[0]), p.at[0])));
+    const struct mvcc_version *newest = mvcc__path_find(m, &p, key);
+    ASSERT(newest != NULL && mvcc_version_is_tombstone(newest));
     path_own(m, &p, 0);
     struct mvcc_leaf *l = (struct mvcc_leaf *)p.node[0];
     uint32_t count = l->node.count - 1u;

@@ -8,6 +8,7 @@
  *   mvcc_scrub.c    compaction, pins, garbage
  *   mvcc_load.c     filling the store from disk
  *   mvcc_hash.c     etcd's HashKV
+ *   mvcc_slab.c     memory for versions and nodes
  *   mvcc_check.c    all invariants, for tests */
 #ifndef STORAGE_MVCC_INTERNAL_H
 #define STORAGE_MVCC_INTERNAL_H
@@ -15,6 +16,9 @@
 #include "storage/mvcc.h"
 
 #include "base/assert.h"
+#include "base/mem.h"
+
+#include "mvcc_slab.h"
 
 #include <pthread.h>
 
@@ -93,6 +97,7 @@ uint32_t mvcc__leaf_search(const struct mvcc_leaf *l, struct slice key, bool *re
 /* The child that `key` belongs to. */
 uint32_t mvcc__inner_search(const struct mvcc_inner *n, struct slice key);
 
+void mvcc__node_free(struct mvcc_node *n);
 struct mvcc_leaf *mvcc__leaf_new(struct mvcc *m);
 struct mvcc_inner *mvcc__inner_new(struct mvcc *m, uint32_t level);
 struct separator *mvcc__separator_new(struct mvcc *m, struct slice left, struct slice right);
@@ -101,9 +106,18 @@ void mvcc__inner_set_prefix(struct mvcc_inner *n);
 
 /* The newest version of the key, tombstone or not, or NULL. */
 struct mvcc_version *mvcc__index_find(const struct mvcc_node *root, struct slice key);
-/* Make `v` the newest of its key; v->older is what mvcc__index_find() found. `live_change` is what
- * this does to the number of keys that exist: -1, 0 or 1. */
-void mvcc__index_put(struct mvcc *m, struct mvcc_version *v, int live_change);
+
+/* The way from the root to a key's place, as the writer walks it. */
+struct path {
+    struct mvcc_node *node[MVCC_HEIGHT_MAX]; /* by level: node[0] is the leaf */
+    uint32_t at[MVCC_HEIGHT_MAX];            /* child taken; in the leaf, the slot */
+    bool equal;                              /* the key is there */
+};
+/* As mvcc__index_find on m->root. */
+struct mvcc_version *mvcc__path_find(const struct mvcc *m, struct path *p, struct slice key);
+/* Make `v` the newest of its key, to which `p` leads; v->older is what mvcc__path_find() returned.
+ * `live_change` is what this does to the number of keys that exist: -1, 0 or 1. */
+void mvcc__index_put(struct mvcc *m, struct path *p, struct mvcc_version *v, int live_change);
 /* Take the key, whose newest version is a tombstone, out of the index. */
 void mvcc__index_remove(struct mvcc *m, struct slice key);
 uint64_t mvcc__index_live(const struct mvcc_node *root);
@@ -194,7 +208,7 @@ struct mvcc {
     bool unpublished;
     bool replacing; /* what goes now is not garbage: on_drop is not called */
     uint64_t keys, versions, version_bytes, index_bytes;
-    void **pending; /* unlinked since the last publish; still reachable from what is published */
+    uintptr_t *pending; /* unlinked since the last publish; still reachable from what is published */
     size_t pending_count;
     size_t pending_capacity;
     struct mvcc_version **scratch; /* of delete_range */
@@ -215,8 +229,31 @@ struct mvcc {
 /* A new version of `key`; `older` is not set. A tombstone has neither value nor lease. */
 struct mvcc_version *mvcc__version_encode(const struct mvcc_kv *kv, uint32_t sub, bool is_tombstone);
 
-/* Free `p` (with mem_free) when no reader can see it: not before the next publish. */
-void mvcc__retire(struct mvcc *m, void *p);
+/* Free `p`, which is of the kind, when no reader can see it: not before the next publish. */
+enum retired_kind { RETIRED_MEMORY, RETIRED_VERSION, RETIRED_NODE };
+void mvcc__retire(struct mvcc *m, void *p, enum retired_kind kind);
+
+/* For versions and nodes. A sanitizer sees more when each is an allocation of its own. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MVCC_SLABS 0
+#elif defined(__has_feature)
+#define MVCC_SLABS !(__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define MVCC_SLABS 1
+#endif
+
+static inline void *mvcc__mem_alloc(size_t size)
+{
+    return MVCC_SLABS ? slab_alloc(size) : mem_alloc(size);
+}
+
+static inline void mvcc__mem_free(void *p, size_t size)
+{
+    if (MVCC_SLABS)
+        slab_free(p, size);
+    else
+        mem_free(p);
+}
 /* Count a version that came in, or retire one that goes. */
 void mvcc__version_added(struct mvcc *m, const struct mvcc_version *v);
 void mvcc__version_drop(struct mvcc *m, struct mvcc_version *v);

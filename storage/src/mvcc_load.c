@@ -121,7 +121,7 @@ void mvcc_load_abort(struct mvcc *m)
 {
     ASSERT(m->loading);
     for (size_t i = 0; i < m->load_count; i++)
-        mem_free(m->load[i]);
+        mvcc_version_free(m->load[i]);
     load_clear(m);
 }
 
@@ -142,7 +142,7 @@ static struct mvcc_version *link_chain(struct mvcc *m, const struct sort_item *i
     for (size_t i = 0; i < first; i++) {
         if (m->o.on_drop != NULL)
             m->o.on_drop(m->o.ctx, item[i].v);
-        mem_free(item[i].v);
+        mvcc_version_free(item[i].v);
     }
     struct mvcc_version *newest = NULL;
     for (size_t i = first; i < count; i++) {

@@ -6,7 +6,6 @@
 #include "mvcc_internal.h"
 
 #include "base/err.h"
-#include "base/mem.h"
 
 enum {
     TAG_KEY = 1 << 3 | 2,
@@ -81,15 +80,17 @@ struct mvcc_version *mvcc__version_encode(const struct mvcc_kv *kv, uint32_t sub
                   number_size(kv->mod_revision) + number_size(kv->version) +
                   bytes_size(kv->value) + number_size(kv->lease);
     ASSERT(kv->key.size > 0 && size < MVCC_KV_BYTES_MAX);
-    struct mvcc_version *v = mem_alloc(sizeof(*v) + size);
+    struct mvcc_version *v = mvcc__mem_alloc(sizeof(*v) + size);
     atomic_init(&v->older, NULL);
     v->main = kv->mod_revision;
     v->sub = sub;
-    v->bytes_and_flags = (uint32_t)size << 2;
+    v->bytes_and_flags = (uint32_t)size << MVCC_VERSION_FLAGS_BITS;
     if (is_tombstone)
         v->bytes_and_flags |= MVCC_VERSION_TOMBSTONE;
     else if (kv->version == 1)
         v->bytes_and_flags |= MVCC_VERSION_CREATED;
+    if (kv->lease != 0)
+        v->bytes_and_flags |= MVCC_VERSION_LEASED;
 
     uint8_t *p = bytes_put(v->kv, TAG_KEY, kv->key);
     p = number_put(p, TAG_CREATE_REVISION, kv->create_revision);
@@ -168,7 +169,8 @@ int mvcc_version_new(int64_t main, uint32_t sub, bool is_tombstone, struct slice
 
 void mvcc_version_free(struct mvcc_version *v)
 {
-    mem_free(v);
+    if (v != NULL)
+        mvcc__mem_free(v, mvcc_version_bytes(v));
 }
 
 size_t mvcc_version_bytes(const struct mvcc_version *v)
@@ -189,22 +191,37 @@ struct slice mvcc_version_value(const struct mvcc_version *v)
     return kv.value;
 }
 
+/* A number between the key and the value: what comes before the value lies close to the header,
+ * and the value's memory is not touched. */
+static int64_t number_before_value(const struct mvcc_version *v, uint8_t tag)
+{
+    struct slice key = mvcc_version_key(v), kv = mvcc_version_kv(v);
+    const uint8_t *p = key.data + key.size, *end = kv.data + kv.size;
+    while (p < end && *p <= tag) {
+        uint64_t x = 0;
+        uint8_t found = *p;
+        p = varint_get(p + 1, end, &x);
+        ASSERT(p != NULL);
+        if (found == tag)
+            return (int64_t)x;
+    }
+    return 0;
+}
+
 int64_t mvcc_version_create_revision(const struct mvcc_version *v)
 {
-    struct mvcc_kv kv;
-    mvcc_version_decode(v, &kv);
-    return kv.create_revision;
+    return number_before_value(v, TAG_CREATE_REVISION);
 }
 
 int64_t mvcc_version_version(const struct mvcc_version *v)
 {
-    struct mvcc_kv kv;
-    mvcc_version_decode(v, &kv);
-    return kv.version;
+    return number_before_value(v, TAG_VERSION);
 }
 
 int64_t mvcc_version_lease(const struct mvcc_version *v)
 {
+    if ((v->bytes_and_flags & MVCC_VERSION_LEASED) == 0)
+        return 0;
     struct mvcc_kv kv;
     mvcc_version_decode(v, &kv);
     return kv.lease;

@@ -41,7 +41,9 @@ struct mvcc_history_chunk;
 enum {
     MVCC_VERSION_TOMBSTONE = 1u, /* the key was deleted */
     MVCC_VERSION_CREATED = 2u,   /* the key did not exist before: version is 1 */
-    MVCC_KV_BYTES_MAX = 1 << 30,
+    MVCC_VERSION_LEASED = 4u,    /* lease is not 0 */
+    MVCC_VERSION_FLAGS_BITS = 3,
+    MVCC_KV_BYTES_MAX = 1 << 28,
 };
 
 /* Immutable but for `older`, which the writer cuts. Read through the functions below. */
@@ -49,7 +51,7 @@ struct mvcc_version {
     struct mvcc_version *_Atomic older;
     int64_t main;
     uint32_t sub;
-    uint32_t bytes_and_flags; /* size of kv << 2 | MVCC_VERSION_* */
+    uint32_t bytes_and_flags; /* size of kv << 3 | MVCC_VERSION_* */
     uint8_t kv[];             /* mvccpb.KeyValue; its key is the index's key */
 };
 
@@ -57,7 +59,7 @@ struct mvcc_version {
  * tombstone's has key and mod_revision. */
 static inline struct slice mvcc_version_kv(const struct mvcc_version *v)
 {
-    return slice_of(v->kv, v->bytes_and_flags >> 2);
+    return slice_of(v->kv, v->bytes_and_flags >> MVCC_VERSION_FLAGS_BITS);
 }
 
 static inline int64_t mvcc_version_mod_revision(const struct mvcc_version *v)
