@@ -13,6 +13,8 @@ enum {
     WAL_IN_FLIGHT_BYTES_MAX = 8 << 20,
     WAL_BATCH_BYTES_TARGET = 1 << 20, /* a batch this big takes no more entries */
     WAL_INDEX_STEP_BYTES = 64 << 10,  /* of log between two items of the index */
+    WAL_READ_OPENING_BYTES = 4 << 20, /* large reads keep the drive's queue full */
+    WAL_READ_BYTES = 512 << 10,
     WAL_SEGMENT_BYTES_MIN = 64 << 10,
 };
 
@@ -89,6 +91,7 @@ struct wal_terms {
 struct wal_window {
     uint8_t *data;
     size_t capacity;
+    size_t read_bytes;    /* so much at once */
     uint64_t segment_seq; /* 0: empty */
     uint64_t offset;
     size_t size;

@@ -585,7 +585,8 @@ static void begin_writing(struct opening *o)
     w->durable_index = w->placed_last_index = w->last_index;
     w->placed_last_term = wal__terms_get(&w->terms, w->last_index);
     w->hs = w->hs_placed = o->hs;
-    w->window.segment_seq = 0; /* it may hold what the tail was before */
+    mem_free(w->window.data); /* it may hold what the tail was before */
+    w->window = (struct wal_window){.read_bytes = WAL_READ_BYTES};
     wal__want_spare(w);
     wal__append_mark(w);
     wal_flush(w);
@@ -623,6 +624,7 @@ static struct wal *new_wal(const struct wal_options *options)
     ASSERT(options->writes_max <= WAL_WRITES_MAX);
     w->o = *options;
     w->disk = options->disk;
+    w->window.read_bytes = WAL_READ_OPENING_BYTES;
     if (w->o.writes_max == 0)
         w->o.writes_max = w->disk->writes_max;
     uint64_t room = w->o.segment_size_bytes - WAL_BLOCK_BYTES;

@@ -10,8 +10,6 @@
 
 #include <string.h>
 
-enum { WINDOW_BYTES = 512 << 10 };
-
 const uint8_t *wal__window(struct wal *w, const struct wal_segment *s, uint64_t offset, size_t size,
                            uint64_t limit, int *ret_err)
 {
@@ -21,7 +19,7 @@ const uint8_t *wal__window(struct wal *w, const struct wal_segment *s, uint64_t 
         return v->data + (offset - v->offset);
 
     ASSERT(offset % WAL_BLOCK_BYTES == 0);
-    uint64_t want = size > WINDOW_BYTES ? size : WINDOW_BYTES;
+    uint64_t want = size > v->read_bytes ? size : v->read_bytes;
     if (want > limit - offset)
         want = limit - offset;
     if (want < size)
