@@ -9,8 +9,13 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static char dir_name[64];
@@ -168,6 +173,33 @@ START_TEST(test_auto_and_lock)
 }
 END_TEST
 
+/* A host that forbids io_uring: asked for by name it is an error that says so, else the thread
+ * serves. The filter stays until the process ends: run this case last. */
+START_TEST(test_uring_forbidden)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+    ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+        return; /* a kernel without filters cannot show it */
+    char err[256] = "";
+    struct disk *d;
+    make_dir_name();
+    ck_assert_int_eq(disk_open(DISK_URING, dir_name, &d, err, sizeof(err)), TV_ENOTSUP);
+    ck_assert_ptr_nonnull(strstr(err, "io_uring is not permitted here"));
+    ck_assert_msg(disk_open(DISK_AUTO, dir_name, &d, err, sizeof(err)) == 0, "%s", err);
+    ck_assert_ptr_nonnull(strstr(disk_describe(d), "thread"));
+    exercise(d);
+    disk_close(d);
+    remove_dir();
+}
+END_TEST
+
 START_TEST(test_memory)
 {
     struct disk *d = disk_mem_new(1);
@@ -223,7 +255,7 @@ START_TEST(test_memory_crash)
 }
 END_TEST
 
-START_TEST(test_memory_fails)
+START_TEST(test_memory_fails, test_uring_forbidden)
 {
     struct disk *d = disk_mem_new(1);
     ck_assert_int_eq(do_chore(d, DISK_PREPARE, "a", "", 4 * DISK_BLOCK_BYTES), 0);
@@ -245,4 +277,4 @@ START_TEST(test_memory_fails)
 END_TEST
 
 UNIT_MAIN("disk", test_thread, test_uring, test_auto_and_lock, test_memory, test_memory_crash,
-          test_memory_fails)
+          test_memory_fails, test_uring_forbidden)
