@@ -160,6 +160,11 @@ def bad_input(suite, full):
                            "--requests", "100000" if full else "30000"])
 
 
+def bench(suite, full):
+    need()
+    return program(suite, [sys.executable, "tests/bench_smoke.py"])
+
+
 def sanitized(options, env):
     """The unit tests, and trivetd under short runs of real clients and bad input."""
     def run(suite, full):
@@ -198,6 +203,7 @@ SUITES = [
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
     Suite("badinput", "what no client should send", bad_input, 1800),
+    Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("asan", "the same under ASan and UBSan",
           sanitized(["-Db_sanitize=address,undefined"], ASAN_ENV), 3600),
     Suite("tsan", "the same under TSan", sanitized(["-Db_sanitize=thread"], TSAN_ENV), 3600),

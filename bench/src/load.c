@@ -14,6 +14,7 @@ enum {
     PAUSE_MS = 10,
     WRITER_STREAMS = 64, /* watch: puts under way in a thread */
     EVENTS_PATIENCE_MS = 5000,
+    STREAM_WINDOW_BYTES = 16 << 20, /* as far as grpc-go lets it grow */
 };
 
 static void slot_begin(struct slot *s);
@@ -299,6 +300,8 @@ static struct grpc_channel *channel_open(struct worker *w, uint32_t number)
     channel.state_changed = channel_state_changed;
     channel.arg = w;
     channel.user_agent = "trivet-bench";
+    channel.stream_window_bytes = STREAM_WINDOW_BYTES;
+    channel.conn_window_bytes = 2 * STREAM_WINDOW_BYTES;
     struct grpc_channel *ch = grpc_channel_new(w->gl, &channel);
     if (ch == NULL) {
         fprintf(stderr, "trivet-bench: an endpoint is not an address\n");

@@ -358,11 +358,14 @@ void bench_options_parse(int argc, char **argv, struct bench_options *ret)
     if (o.command == BENCH_LIST || o.command == BENCH_FILL)
         o.warmup_s = 0;
     optind = 2;
+    opterr = 0;
     int id;
     int index = 0;
-    while ((id = getopt_long(argc, argv, "", long_options, &index)) != -1) {
+    while ((id = getopt_long(argc, argv, ":", long_options, &index)) != -1) {
+        if (id == ':')
+            usage_error("a value is missing after", argv[optind - 1]);
         if (id == '?')
-            usage_error("stopped there", "");
+            usage_error("no such flag, or it takes no value", argv[optind - 1]);
         parse_option(id, index, &o);
     }
     if (optind < argc)

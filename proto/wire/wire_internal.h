@@ -1,6 +1,6 @@
 /* Shared by the decoders in this folder. */
-#ifndef PROTO_WIRE_INTERNAL_H
-#define PROTO_WIRE_INTERNAL_H
+#ifndef PROTO_WIRE_WIRE_INTERNAL_H
+#define PROTO_WIRE_WIRE_INTERNAL_H
 
 #include "proto/wire.h"
 

@@ -1,7 +1,7 @@
 /* Any bytes into every decoder of proto/wire.h and proto/peerwire.h: nothing is read beyond them,
  * and what a decoder took, written again, is taken again and comes out the same. The first byte
  * picks the decoder. */
-#include "../unit/wire_again.h"
+#include "wire_again.h"
 
 #include "proto/peerwire.h"
 

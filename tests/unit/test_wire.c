@@ -59,7 +59,7 @@ static uint64_t random_number(struct rng *r)
     case 2:
         return rng_next(r) >> rng_below(r, 64);
     default:
-        return (uint64_t) - (int64_t)rng_below(r, 100);
+        return (uint64_t)-(int64_t)rng_below(r, 100);
     }
 }
 
@@ -344,10 +344,7 @@ struct sample {
     const char *bytes;
     size_t size;
 };
-#define SAMPLE(text)             \
-    {                            \
-        (text), sizeof(text) - 1 \
-    }
+#define SAMPLE(text) {(text), sizeof(text) - 1}
 
 START_TEST(test_malformed)
 {

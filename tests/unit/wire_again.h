@@ -2,8 +2,8 @@
  * `msg` and, on success, appends what the encoder makes of it. What comes out is the canonical
  * form: fields by number, defaults and unknown fields left out. The unit test compares it with
  * protobuf-c's, the fuzz target with itself. */
-#ifndef TESTS_WIRE_AGAIN_H
-#define TESTS_WIRE_AGAIN_H
+#ifndef TESTS_UNIT_WIRE_AGAIN_H
+#define TESTS_UNIT_WIRE_AGAIN_H
 
 #include "base/assert.h"
 #include "base/buf.h"

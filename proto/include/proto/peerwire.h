@@ -4,7 +4,8 @@
  *
  *   HELLO  magic "TRVT", version u16, zero u16, cluster id u64, from u64, to u64
  *   RAFT   type u8, flags u8, zero u8; from, to, term, log_term, log_index, commit, reject_hint,
- *          context u64 each; count u32; then per entry: term u64, log_index u64, type u8, size u32, data
+ *          context u64 each; count u32; then per entry: term u64, log_index u64, type u8, size u32,
+ *          data
  *   LEASE  flags u8; token u64, lease id i64, ttl i64, granted ttl i64, err i32
  *
  * Decoding checks every length; what a field may say is the receiver's business.
@@ -79,7 +80,8 @@ uint8_t *peerwire_lease_put(uint8_t *dst, const struct peerwire_lease *l);
 
 /* The kind of a frame; 0 for an empty one. */
 uint8_t peerwire_kind(struct slice frame);
-/* Errors: TV_EMALFORMED. Of a raft frame all entries are checked, so that the iterator cannot fail. */
+/* Errors: TV_EMALFORMED. Of a raft frame all entries are checked, so that the iterator cannot fail.
+ */
 int peerwire_hello_decode(struct slice frame, struct peerwire_hello *ret);
 int peerwire_raft_decode(struct slice frame, struct peerwire_raft *ret);
 int peerwire_lease_decode(struct slice frame, struct peerwire_lease *ret);
