@@ -255,7 +255,7 @@ START_TEST(test_memory_crash)
 }
 END_TEST
 
-START_TEST(test_memory_fails, test_uring_forbidden)
+START_TEST(test_memory_fails)
 {
     struct disk *d = disk_mem_new(1);
     ck_assert_int_eq(do_chore(d, DISK_PREPARE, "a", "", 4 * DISK_BLOCK_BYTES), 0);
