@@ -15,6 +15,7 @@ enum {
 };
 
 #define NS_PER_MS UINT64_C(1000000)
+#define CLOSE_NS (UINT64_C(5000) * NS_PER_MS)
 #define LINGER_NS (UINT64_C(1000) * NS_PER_MS)
 #define DRAIN_PING_NS (UINT64_C(1000) * NS_PER_MS)
 /* grpc-go's: a client without calls may ping this often where pings without calls are not allowed. */
@@ -128,7 +129,7 @@ static void on_ping(struct grpc_conn *conn)
         int32_t last = nghttp2_session_get_last_proc_stream_id(conn->session);
         (void)nghttp2_submit_goaway(conn->session, 0, last, NGHTTP2_ENHANCE_YOUR_CALM,
                                     (const uint8_t *)reason, sizeof(reason) - 1);
-        conn->closing = true;
+        conn__begin_close(conn);
     }
 }
 
@@ -268,6 +269,16 @@ nghttp2_data_provider conn__provider(struct grpc_call *call)
 
 /* --- reading --- */
 
+/* Read no more; close when what is queued is written, or when the peer does not take it. */
+void conn__begin_close(struct grpc_conn *conn)
+{
+    if (conn->closing)
+        return;
+    conn->closing = true;
+    timer_set(&conn->gl->timers, &conn->timer, timer_now_ns(&conn->gl->timers) + CLOSE_NS);
+    conn__mark_dirty(conn);
+}
+
 static void session_free(struct grpc_conn *conn)
 {
     nghttp2_session_del(conn->session);
@@ -287,7 +298,9 @@ static void after_read(struct grpc_conn *conn)
         (void)nghttp2_session_consume_connection(conn->session, conn->unconsumed_bytes);
         conn->unconsumed_bytes = 0;
     }
-    if (nghttp2_session_want_write(conn->session) || session_is_over(conn))
+    if (!nghttp2_session_want_read(conn->session))
+        conn__begin_close(conn); /* nghttp2 has given up on the peer */
+    if (nghttp2_session_want_write(conn->session))
         conn__mark_dirty(conn);
     if (conn->reading && io_is_busy(conn->io) &&
         nghttp2_session_get_outbound_queue_size(conn->session) > OUTBOUND_FRAMES_MAX) {
@@ -313,15 +326,15 @@ static void read_http2(struct grpc_conn *conn, const uint8_t *data, size_t size)
         return;
     }
     if (rv < 0)
-        conn->closing = true; /* say what is queued, GOAWAY among it, then close */
+        conn__begin_close(conn); /* GOAWAY may be among what is queued */
     after_read(conn);
 }
 
 static void read_http1(struct grpc_conn *conn, const uint8_t *data, size_t size)
 {
     if (!http1__read(conn->http1, slice_of(data, size)))
-        conn->closing = true;
-    if (conn->state == CONN_HTTP1)
+        conn__begin_close(conn);
+    else if (conn->state == CONN_HTTP1)
         conn__mark_dirty(conn);
 }
 
@@ -525,6 +538,10 @@ static void on_timer(struct timer *t)
 {
     struct grpc_conn *conn = CONTAINER_OF(t, struct grpc_conn, timer);
     uint64_t now_ns = timer_now_ns(&conn->gl->timers);
+    if (conn->closing) {
+        conn__kill(conn);
+        return;
+    }
     switch (conn->state) {
     case CONN_SNIFFING:
     case CONN_LINGER:

@@ -309,7 +309,7 @@ static void exchange_done(struct http1_exchange *x)
         h->current = NULL;
         if (!x->keep_alive) {
             h->over = true;
-            h->conn->closing = true;
+            conn__begin_close(h->conn);
         }
         conn__mark_dirty(h->conn);
     }
@@ -397,7 +397,7 @@ static void refuse(struct http1 *h, int status)
     text_format(&h->out, "Content-Length: %zu\r\n\r\n%s", strlen(status_text(status)),
                 status_text(status));
     h->over = true;
-    h->conn->closing = true;
+    conn__begin_close(h->conn);
 }
 
 static void handle(struct http1 *h, const struct head *head, struct slice body)

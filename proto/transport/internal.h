@@ -141,6 +141,7 @@ void conn__set_callbacks(nghttp2_session_callbacks *callbacks);
 void conn__mark_dirty(struct grpc_conn *conn);
 /* Write what is queued. */
 void conn__flush(struct grpc_conn *conn);
+void conn__begin_close(struct grpc_conn *conn);
 /* Stop sending; read on for a moment, so that the peer gets what was sent; then kill. */
 void conn__linger(struct grpc_conn *conn);
 /* End every call and close. Idempotent. */

@@ -1,0 +1,821 @@
+/* The server against hand-made bytes: what it refuses and how, pings, floods, HTTP/1, mutated frames. */
+#include "grpc_rig.h"
+#include "unit.h"
+
+#include "base/buf.h"
+#include "base/rng.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <nghttp2/nghttp2.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* --- a client made of bytes --- */
+
+enum { FRAME_DATA, FRAME_HEADERS, FRAME_RST = 3, FRAME_SETTINGS, FRAME_PING = 6, FRAME_GOAWAY };
+enum { END_STREAM = 1, ACK = 1, END_HEADERS = 4 };
+
+struct raw {
+    int fd;
+    struct buf in; /* not looked at yet */
+    bool ended;
+    nghttp2_hd_inflater *inflater;
+    struct buf fields; /* of the last header block: "name=value;" */
+};
+
+static void raw_open(struct raw *r)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons(rig.port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    memset(r, 0, sizeof(*r));
+    r->fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(connect(r->fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    ck_assert_int_eq(fcntl(r->fd, F_SETFL, O_NONBLOCK), 0);
+    buf_init(&r->in, SIZE_MAX);
+    buf_init(&r->fields, SIZE_MAX);
+    ck_assert_int_eq(nghttp2_hd_inflate_new(&r->inflater), 0);
+}
+
+static void raw_close(struct raw *r)
+{
+    (void)close(r->fd);
+    buf_fini(&r->in);
+    buf_fini(&r->fields);
+    nghttp2_hd_inflate_del(r->inflater);
+}
+
+/* False when the server has closed. */
+static bool raw_write(struct raw *r, const void *data, size_t size)
+{
+    const uint8_t *p = data;
+    while (size > 0) {
+        ssize_t n = send(r->fd, p, size, MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            return false;
+        if (n > 0) {
+            p += n;
+            size -= (size_t)n;
+        }
+        (void)uv_run(&rig.loop, UV_RUN_NOWAIT);
+    }
+    return true;
+}
+
+static void raw_poll(struct raw *r)
+{
+    uint8_t bytes[16384];
+    ssize_t n = recv(r->fd, bytes, sizeof(bytes), 0);
+    if (n > 0)
+        (void)buf_append(&r->in, bytes, (size_t)n);
+    else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+        r->ended = true;
+}
+
+#define RAW_UNTIL(r, cond)                                                                         \
+    RIG_UNTIL((raw_poll(r), (cond)))
+
+static size_t put_frame(uint8_t *p, uint8_t type, uint8_t flags, uint32_t stream_id,
+                        const void *payload, size_t size)
+{
+    p[0] = (uint8_t)(size >> 16);
+    p[1] = (uint8_t)(size >> 8);
+    p[2] = (uint8_t)size;
+    p[3] = type;
+    p[4] = flags;
+    p[5] = (uint8_t)(stream_id >> 24);
+    p[6] = (uint8_t)(stream_id >> 16);
+    p[7] = (uint8_t)(stream_id >> 8);
+    p[8] = (uint8_t)stream_id;
+    if (size > 0)
+        memcpy(p + 9, payload, size);
+    return 9 + size;
+}
+
+static bool raw_frame(struct raw *r, uint8_t type, uint8_t flags, uint32_t stream_id,
+                      const void *payload, size_t size)
+{
+    uint8_t *p = mem_alloc(9 + size);
+    size_t total = put_frame(p, type, flags, stream_id, payload, size);
+    bool ok = raw_write(r, p, total);
+    mem_free(p);
+    return ok;
+}
+
+static void raw_hello(struct raw *r)
+{
+    ck_assert(raw_write(r, NGHTTP2_CLIENT_MAGIC, NGHTTP2_CLIENT_MAGIC_LEN));
+    ck_assert(raw_frame(r, FRAME_SETTINGS, 0, 0, NULL, 0));
+}
+
+/* Literal fields without indexing, no Huffman: "name", "value", ..., NULL. */
+static size_t put_fields(uint8_t *p, const char *const *fields)
+{
+    uint8_t *start = p;
+    for (; *fields != NULL; fields += 2) {
+        *p++ = 0;
+        for (int i = 0; i < 2; i++) {
+            size_t size = strlen(fields[i]);
+            ck_assert_uint_lt(size, 127);
+            *p++ = (uint8_t)size;
+            memcpy(p, fields[i], size);
+            p += size;
+        }
+    }
+    return (size_t)(p - start);
+}
+
+static void raw_headers(struct raw *r, uint32_t stream_id, uint8_t flags, const char *const *fields)
+{
+    uint8_t block[2048];
+    size_t size = put_fields(block, fields);
+    (void)raw_frame(r, FRAME_HEADERS, flags | END_HEADERS, stream_id, block, size);
+}
+
+struct frame {
+    uint8_t type;
+    uint8_t flags;
+    uint32_t stream_id;
+    uint32_t size;
+    uint8_t payload[16384];
+};
+
+static void inflate(struct raw *r, const uint8_t *in, size_t size)
+{
+    buf_clear(&r->fields);
+    for (;;) {
+        nghttp2_nv nv;
+        int flags = 0;
+        ssize_t n = nghttp2_hd_inflate_hd2(r->inflater, &nv, &flags, in, size, 1);
+        ck_assert_int_ge(n, 0);
+        in += n;
+        size -= (size_t)n;
+        if ((flags & NGHTTP2_HD_INFLATE_EMIT) != 0) {
+            (void)buf_append(&r->fields, nv.name, nv.namelen);
+            (void)buf_append(&r->fields, "=", 1);
+            (void)buf_append(&r->fields, nv.value, nv.valuelen);
+            (void)buf_append(&r->fields, ";", 1);
+        }
+        if ((flags & NGHTTP2_HD_INFLATE_FINAL) != 0)
+            break;
+    }
+    (void)nghttp2_hd_inflate_end_headers(r->inflater);
+    (void)buf_append(&r->fields, "", 1);
+}
+
+static bool take_frame(struct raw *r, struct frame *f)
+{
+    if (r->in.size < 9)
+        return false;
+    const uint8_t *p = r->in.data;
+    f->size = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+    if (r->in.size < 9 + f->size)
+        return false;
+    f->type = p[3];
+    f->flags = p[4];
+    f->stream_id = (uint32_t)p[5] << 24 | (uint32_t)p[6] << 16 | (uint32_t)p[7] << 8 | p[8];
+    ck_assert_uint_le(f->size, sizeof(f->payload));
+    memcpy(f->payload, p + 9, f->size);
+    buf_consume(&r->in, 9 + f->size);
+    if (f->type == FRAME_HEADERS)
+        inflate(r, f->payload, f->size);
+    return true;
+}
+
+static bool take_frame_of(struct raw *r, uint8_t type, struct frame *f)
+{
+    while (take_frame(r, f))
+        if (f->type == type)
+            return true;
+    return false;
+}
+
+/* The next frame of this type; all others are passed over. */
+static void await_frame(struct raw *r, uint8_t type, struct frame *f)
+{
+    RAW_UNTIL(r, take_frame_of(r, type, f));
+}
+
+static const char *fields_of(struct raw *r)
+{
+    return (const char *)r->fields.data;
+}
+
+static void expect_field(struct raw *r, const char *field)
+{
+    ck_assert_msg(strstr(fields_of(r), field) != NULL, "no %s in %s", field, fields_of(r));
+}
+
+#define GOOD_FIELDS                                                                                \
+    ":method", "POST", ":scheme", "http", ":path", "/rig.Rig/Echo", ":authority", "rig", "te",     \
+        "trailers", "content-type", "application/grpc"
+
+static const char *const good[] = {GOOD_FIELDS, NULL};
+
+/* The server still answers others. */
+static void check_alive(void)
+{
+    struct raw r;
+    struct frame f;
+    static const uint8_t msg[] = {0, 0, 0, 0, 2, 'o', 'k'};
+    raw_open(&r);
+    raw_hello(&r);
+    raw_headers(&r, 1, 0, good);
+    (void)raw_frame(&r, FRAME_DATA, END_STREAM, 1, msg, sizeof(msg));
+    await_frame(&r, FRAME_HEADERS, &f);
+    expect_field(&r, ":status=200;");
+    await_frame(&r, FRAME_DATA, &f);
+    ck_assert_uint_eq(f.size, sizeof(msg));
+    ck_assert_mem_eq(f.payload, msg, sizeof(msg));
+    await_frame(&r, FRAME_HEADERS, &f);
+    expect_field(&r, "grpc-status=0;");
+    ck_assert_uint_eq(f.flags & END_STREAM, END_STREAM);
+    raw_close(&r);
+}
+
+/* --- what is refused, and how --- */
+
+static void expect_refused(const char *const *fields, const char *status, const char *code,
+                           const char *text)
+{
+    struct raw r;
+    struct frame f;
+    raw_open(&r);
+    raw_hello(&r);
+    raw_headers(&r, 1, 0, fields);
+    await_frame(&r, FRAME_HEADERS, &f);
+    ck_assert_uint_eq(f.flags & END_STREAM, END_STREAM);
+    expect_field(&r, status);
+    expect_field(&r, code);
+    expect_field(&r, text);
+    expect_field(&r, "content-type=application/grpc;");
+    await_frame(&r, FRAME_RST, &f); /* nobody reads the rest */
+    ck_assert_mem_eq(f.payload, "\0\0\0\0", 4);
+    raw_close(&r);
+}
+
+START_TEST(test_refusals)
+{
+    rig_start();
+    expect_refused((const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig", ":path",
+                                         "/rig.Rig/Echo", "content-type", "application/json", NULL},
+                   ":status=415;", "grpc-status=3;",
+                   "grpc-message=invalid gRPC request content-type \"application/json\";");
+    expect_refused((const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig", ":path",
+                                         "/rig.Rig/Echo", NULL},
+                   ":status=415;", "grpc-status=3;",
+                   "grpc-message=invalid gRPC request content-type \"\";");
+    expect_refused((const char *const[]){":method", "GET", ":scheme", "http", ":authority", "rig", ":path",
+                                         "/rig.Rig/Echo", "content-type", "application/grpc", NULL},
+                   ":status=405;", "grpc-status=13;",
+                   "grpc-message=Received a HEADERS frame with :method \"GET\" which should be "
+                   "POST;");
+    expect_refused((const char *const[]){GOOD_FIELDS, "grpc-timeout", "5x", NULL}, ":status=400;",
+                   "grpc-status=13;",
+                   "grpc-message=malformed grpc-timeout: transport: timeout unit is not "
+                   "recognized: \"5x\";");
+    expect_refused((const char *const[]){GOOD_FIELDS, "grpc-timeout", "123456789S", NULL},
+                   ":status=400;", "grpc-status=13;",
+                   "malformed grpc-timeout: transport: timeout string is too long");
+    expect_refused((const char *const[]){GOOD_FIELDS, "grpc-timeout", "1-S", NULL}, ":status=400;",
+                   "grpc-status=13;", "malformed grpc-timeout: strconv.ParseUint");
+    expect_refused((const char *const[]){GOOD_FIELDS, "grpc-timeout", "0n", NULL}, ":status=200;",
+                   "grpc-status=4;", "grpc-message=context deadline exceeded;");
+    expect_refused((const char *const[]){GOOD_FIELDS, "grpc-encoding", "gzip", NULL},
+                   ":status=200;", "grpc-status=12;",
+                   "grpc-message=grpc: Decompressor is not installed for grpc-encoding \"gzip\";");
+    ck_assert_uint_eq(rig.opened, 0);
+    check_alive();
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_content_types_that_are_grpc)
+{
+    static const char *const types[] = {"application/grpc+proto", "application/grpc;charset=utf-8"};
+    rig_start();
+    for (int i = 0; i < 2; i++) {
+        struct raw r;
+        struct frame f;
+        raw_open(&r);
+        raw_hello(&r);
+        raw_headers(&r, 1, 0, (const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig", ":path",
+                                                    "/rig.Rig/Echo", "content-type", types[i],
+                                                    NULL});
+        (void)raw_frame(&r, FRAME_DATA, END_STREAM, 1, "\0\0\0\0", 5);
+        await_frame(&r, FRAME_HEADERS, &f);
+        expect_field(&r, ":status=200;");
+        expect_field(&r, i == 0 ? "content-type=application/grpc+proto;"
+                                : "content-type=application/grpc;");
+        raw_close(&r);
+    }
+    RIG_UNTIL(rig.closed == 2);
+    rig_stop();
+}
+END_TEST
+
+/* Send these bytes as the body of one call and expect this status. */
+static void expect_status(const char *const *fields, const void *body, size_t size,
+                          const char *code, const char *text)
+{
+    struct raw r;
+    struct frame f;
+    raw_open(&r);
+    raw_hello(&r);
+    raw_headers(&r, 1, 0, fields);
+    (void)raw_frame(&r, FRAME_DATA, END_STREAM, 1, body, size);
+    await_frame(&r, FRAME_HEADERS, &f);
+    expect_field(&r, code);
+    expect_field(&r, text);
+    raw_close(&r);
+}
+
+START_TEST(test_messages_that_are_refused)
+{
+    static const char *const bidi[] = {":method", "POST", ":scheme", "http", ":authority", "rig",
+                                       ":path", "/rig.Rig/Bidi", "content-type", "application/grpc",
+                                       NULL};
+    static const char *const *const both[] = {good, bidi};
+    rig_start();
+    for (int i = 0; i < 2; i++) {
+        expect_status(both[i], "\1\0\0\0\1x", 6, "grpc-status=13;",
+                      "grpc: compressed flag set with identity or empty encoding;");
+        expect_status(both[i], "\7\0\0\0\1x", 6, "grpc-status=13;",
+                      "grpc: received unexpected payload format 7;");
+        expect_status(both[i], "\0\0\0\0\5abc", 8, "grpc-status=13;", "unexpected EOF;");
+        expect_status(both[i], "\0\0\0", 3, "grpc-status=13;", "unexpected EOF;");
+        expect_status(both[i], "\0\377\377\377\377abc", 8, "grpc-status=8;",
+                      "grpc: received message larger than max (4294967295 vs. 4194304);");
+    }
+    expect_status(good, "\0\0\0\0\1a\0\0\0\0\1b", 12, "grpc-status=13;",
+                  "cardinality violation: received multiple request messages");
+    RIG_UNTIL(rig.closed == rig.opened);
+    rig_stop();
+}
+END_TEST
+
+/* One byte a frame, padding, and the end in a frame of its own. */
+START_TEST(test_message_in_pieces)
+{
+    static const uint8_t msg[] = {0, 0, 0, 0, 3, 'a', 'b', 'c'};
+    struct raw r;
+    struct frame f;
+    rig_start();
+    raw_open(&r);
+    raw_hello(&r);
+    raw_headers(&r, 1, 0, good);
+    for (size_t i = 0; i < sizeof(msg); i++)
+        (void)raw_frame(&r, FRAME_DATA, 0, 1, msg + i, 1);
+    (void)raw_frame(&r, FRAME_DATA, END_STREAM, 1, NULL, 0);
+    await_frame(&r, FRAME_DATA, &f);
+    ck_assert_mem_eq(f.payload, msg, sizeof(msg));
+    /* Whole message and END_STREAM in a padded frame whose padding comes later. */
+    uint8_t frame[64];
+    uint8_t payload[1 + sizeof(msg) + 20] = {20};
+    memcpy(payload + 1, msg, sizeof(msg));
+    raw_headers(&r, 3, 0, good);
+    size_t size = put_frame(frame, FRAME_DATA, END_STREAM | 8, 3, payload, sizeof(payload));
+    (void)raw_write(&r, frame, 9 + 1 + sizeof(msg));
+    rig_turns(5);
+    (void)raw_write(&r, frame + 9 + 1 + sizeof(msg), size - 9 - 1 - sizeof(msg));
+    await_frame(&r, FRAME_DATA, &f);
+    ck_assert_uint_eq(f.stream_id, 3);
+    ck_assert_mem_eq(f.payload, msg, sizeof(msg));
+    raw_close(&r);
+    RIG_UNTIL(rig.closed == 2);
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_deadline_is_the_servers_too)
+{
+    struct raw r;
+    struct frame f;
+    rig_start();
+    raw_open(&r);
+    raw_hello(&r);
+    raw_headers(&r, 1, 0, (const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig", ":path",
+                                                "/rig.Rig/NeverStream", "content-type",
+                                                "application/grpc", "grpc-timeout", "20m", NULL});
+    await_frame(&r, FRAME_HEADERS, &f);
+    expect_field(&r, "grpc-status=4;");
+    expect_field(&r, "grpc-message=context deadline exceeded;");
+    ck_assert_uint_eq(rig.closed, 1);
+    ck_assert_uint_eq(rig.closed_code, GRPC_DEADLINE_EXCEEDED);
+    raw_close(&r);
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_headers_too_large)
+{
+    struct raw r;
+    struct frame f;
+    uint8_t block[9000];
+    rig_prepare();
+    rig.server_options.header_list_bytes_max = 4096;
+    rig_serve();
+    raw_open(&r);
+    raw_hello(&r);
+    size_t size = put_fields(block, good);
+    char value[101];
+    memset(value, 'v', 100);
+    value[100] = '\0';
+    for (int i = 0; i < 50; i++)
+        size += put_fields(block + size, (const char *const[]){"x-long", value, NULL});
+    (void)raw_frame(&r, FRAME_HEADERS, END_HEADERS, 1, block, size);
+    await_frame(&r, FRAME_RST, &f);
+    ck_assert_mem_eq(f.payload, "\0\0\0\6", 4); /* FRAME_SIZE_ERROR, as grpc-go */
+    ck_assert_uint_eq(rig.opened, 0);
+    /* The connection goes on. */
+    raw_headers(&r, 3, 0, good);
+    (void)raw_frame(&r, FRAME_DATA, END_STREAM, 3, "\0\0\0\0", 5);
+    await_frame(&r, FRAME_DATA, &f);
+    raw_close(&r);
+    RIG_UNTIL(rig.closed == 1);
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_more_streams_than_allowed)
+{
+    struct raw r;
+    struct frame f;
+    rig_prepare();
+    rig.server_options.concurrent_streams_max = 3;
+    rig_serve();
+    raw_open(&r);
+    raw_hello(&r);
+    for (uint32_t i = 0; i < 4; i++)
+        raw_headers(&r, 2 * i + 1, 0, good);
+    await_frame(&r, FRAME_RST, &f);
+    ck_assert_uint_eq(f.stream_id, 7);
+    ck_assert_mem_eq(f.payload, "\0\0\0\7", 4); /* REFUSED_STREAM */
+    ck_assert_uint_eq(rig.opened, 3);
+    /* Once it has acknowledged the limit a client that breaks it is wrong. */
+    (void)raw_frame(&r, FRAME_SETTINGS, ACK, 0, NULL, 0);
+    raw_headers(&r, 9, 0, good);
+    await_frame(&r, FRAME_GOAWAY, &f);
+    raw_close(&r);
+    RIG_UNTIL(rig.closed == 3);
+    rig_stop();
+}
+END_TEST
+
+/* --- pings and floods --- */
+
+START_TEST(test_too_many_pings)
+{
+    struct raw r;
+    struct frame f;
+    rig_start();
+    raw_open(&r);
+    raw_hello(&r);
+    raw_headers(&r, 1, 0, good); /* open, so that pings are allowed every 5 s */
+    for (int i = 0; i < 4; i++)
+        (void)raw_frame(&r, FRAME_PING, 0, 0, "12345678", 8);
+    await_frame(&r, FRAME_PING, &f);
+    ck_assert_uint_eq(f.flags & ACK, ACK);
+    await_frame(&r, FRAME_GOAWAY, &f);
+    ck_assert_mem_eq(f.payload + 4, "\0\0\0\13", 4); /* ENHANCE_YOUR_CALM */
+    ck_assert_mem_eq(f.payload + 8, "too_many_pings", 14);
+    RAW_UNTIL(&r, r.ended);
+    ck_assert_uint_eq(rig.closed, 1);
+    raw_close(&r);
+    check_alive();
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_answers_forgive_pings)
+{
+    struct raw r;
+    struct frame f;
+    rig_start();
+    raw_open(&r);
+    raw_hello(&r);
+    for (uint32_t i = 0; i < 10; i++) {
+        (void)raw_frame(&r, FRAME_PING, 0, 0, "12345678", 8);
+        await_frame(&r, FRAME_PING, &f);
+        raw_headers(&r, 2 * i + 1, 0, good);
+        (void)raw_frame(&r, FRAME_DATA, END_STREAM, 2 * i + 1, "\0\0\0\0", 5);
+        await_frame(&r, FRAME_DATA, &f);
+    }
+    ck_assert(!r.ended);
+    raw_close(&r);
+    RIG_UNTIL(rig.closed == 10);
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_server_pings_and_gives_up)
+{
+    struct raw r;
+    struct frame f;
+    rig_prepare();
+    rig.server_options.keepalive_interval_ms = 20;
+    rig.server_options.keepalive_timeout_ms = 50;
+    rig_serve();
+    raw_open(&r);
+    raw_hello(&r);
+    for (int i = 0; i < 3; i++) {
+        await_frame(&r, FRAME_PING, &f);
+        (void)raw_frame(&r, FRAME_PING, ACK, 0, f.payload, 8);
+    }
+    RAW_UNTIL(&r, r.ended); /* no answer any more */
+    ck_assert_uint_eq(rig.conns_closed, 1);
+    raw_close(&r);
+    rig_stop();
+}
+END_TEST
+
+/* A client that sends what must be answered and reads nothing: the server's memory is bounded, and
+ * the connection ends. */
+START_TEST(test_flood_without_reading)
+{
+    struct raw r;
+    uint8_t settings[9 * 1000];
+    size_t size = 0;
+    rig_start();
+    raw_open(&r);
+    raw_hello(&r);
+    for (int i = 0; i < 1000; i++)
+        size += put_frame(settings + size, FRAME_SETTINGS, 0, 0, NULL, 0);
+    for (int i = 0; i < 20000 && rig.conns_closed == 0; i++) {
+        ssize_t n = send(r.fd, settings, size, MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN)
+            break;
+        (void)uv_run(&rig.loop, UV_RUN_NOWAIT);
+    }
+    RIG_UNTIL(rig.conns_closed == 1);
+    check_alive();
+    raw_close(&r);
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_reset_flood_ends_the_connection)
+{
+    struct raw r;
+    struct frame f;
+    rig_start();
+    raw_open(&r);
+    raw_hello(&r);
+    bool ok = true;
+    for (uint32_t i = 0; i < 60000 && ok && !r.ended; i++) {
+        uint8_t block[256];
+        uint8_t frames[512];
+        size_t size = put_fields(block, good);
+        size = put_frame(frames, FRAME_HEADERS, END_HEADERS, 2 * i + 1, block, size);
+        size += put_frame(frames + size, FRAME_RST, 0, 2 * i + 1, "\0\0\0\10", 4);
+        ok = raw_write(&r, frames, size);
+        raw_poll(&r);
+        buf_clear(&r.in);
+    }
+    RAW_UNTIL(&r, r.ended || take_frame_of(&r, FRAME_GOAWAY, &f));
+    ck_assert_uint_lt(rig.opened, 60000);
+    check_alive();
+    raw_close(&r);
+    RIG_UNTIL(rig.opened == rig.closed);
+    rig_stop();
+}
+END_TEST
+
+/* --- HTTP/1 --- */
+
+static void expect_http1(const char *request, const char *answer)
+{
+    struct raw r;
+    raw_open(&r);
+    (void)raw_write(&r, request, strlen(request));
+    RAW_UNTIL(&r, r.in.size >= strlen(answer) || r.ended);
+    (void)buf_append(&r.in, "", 1);
+    ck_assert_str_eq((const char *)r.in.data, answer);
+    raw_close(&r);
+}
+
+START_TEST(test_http1)
+{
+    rig_start();
+    expect_http1("GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n"
+                 "{\"health\":\"true\"}");
+    expect_http1("HEAD /health HTTP/1.1\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n");
+    expect_http1("GET /nope HTTP/1.0\r\n\r\n",
+                 "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+                 "Content-Length: 19\r\n\r\n404 page not found\n");
+    expect_http1("PUT /echo HTTP/1.1\r\ncontent-LENGTH:  3 \r\n\r\nabcGET /query?a=b&c HTTP/1.1\r\n"
+                 "x-type: 1\r\n\r\nPOST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+                 "Connection: close\r\n\r\n2\r\nxy\r\nA;ext=1\r\n0123456789\r\n0\r\nT: 1\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc"
+                 "HTTP/1.1 200 OK\r\nContent-Type: a/some\r\nContent-Length: 5\r\n\r\na=b&c"
+                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+                 "Content-Length: 12\r\n\r\nxy0123456789");
+    expect_http1("GET /pieces HTTP/1.1\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+                 "3\r\none\r\n4\r\ntwo!\r\n0\r\n\r\n");
+    rig_stop();
+}
+END_TEST
+
+static void expect_http1_refused(const char *request, const char *status)
+{
+    struct raw r;
+    char line[64];
+    raw_open(&r);
+    (void)raw_write(&r, request, strlen(request));
+    RAW_UNTIL(&r, r.ended);
+    (void)buf_append(&r.in, "", 1);
+    (void)snprintf(line, sizeof(line), "HTTP/1.1 %s", status);
+    ck_assert_msg(strncmp((const char *)r.in.data, line, strlen(line)) == 0, "%s: %s", request,
+                  (const char *)r.in.data);
+    raw_close(&r);
+}
+
+START_TEST(test_http1_refusals)
+{
+    rig_start();
+    expect_http1_refused("nonsense\r\n\r\n", "400");
+    expect_http1_refused("GET noslash HTTP/1.1\r\n\r\n", "400");
+    expect_http1_refused("GET / HTTP/2.0\r\n\r\n", "505");
+    expect_http1_refused("GET /\r\n\r\n", "400");
+    expect_http1_refused("GET / HTTP/1.1\r\n: x\r\n\r\n", "400");
+    expect_http1_refused("GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400");
+    expect_http1_refused("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "400");
+    expect_http1_refused("GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                         "400");
+    expect_http1_refused("PUT /echo HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", "413");
+    expect_http1_refused("PUT /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFF\r\n",
+                         "413");
+    expect_http1_refused("PUT /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400");
+    expect_http1_refused("PUT /echo HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "501");
+    static char long_request[20000];
+    (void)strcpy(long_request, "GET /");
+    memset(long_request + 5, 'a', sizeof(long_request) - 6);
+    expect_http1_refused(long_request, "431");
+    check_alive();
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_http1_answer_after_the_client_left)
+{
+    struct raw r;
+    static const char ask[] = "GET /later HTTP/1.1\r\n\r\n";
+    rig_start();
+    raw_open(&r);
+    (void)raw_write(&r, ask, sizeof(ask) - 1);
+    RIG_UNTIL(rig.exchange != NULL);
+    ck_assert(!http1_is_gone(rig.exchange));
+    http1_respond(rig.exchange, 503, NULL, SLICE_LITERAL("no"));
+    RAW_UNTIL(&r, r.in.size > 0);
+    rig.exchange = NULL;
+    (void)raw_write(&r, ask, sizeof(ask) - 1);
+    RIG_UNTIL(rig.exchange != NULL);
+    raw_close(&r);
+    RIG_UNTIL(rig.conns_closed == 1);
+    ck_assert(http1_is_gone(rig.exchange));
+    http1_respond(rig.exchange, 200, "text/plain", SLICE_LITERAL("too late"));
+    rig_stop();
+}
+END_TEST
+
+/* --- garbage --- */
+
+/* A good conversation, to be spoilt: two calls, a ping, a window update, a reset. */
+static size_t conversation(uint8_t *p)
+{
+    static const uint8_t msg[] = {0, 0, 0, 0, 5, 'h', 'e', 'l', 'l', 'o'};
+    static const char *const bidi[] = {":method", "POST", ":scheme", "http", ":authority", "rig", ":path",
+                                       "/rig.Rig/Bidi", "content-type", "application/grpc",
+                                       "grpc-timeout", "1S", "x-bin", "a%b", NULL};
+    uint8_t block[512];
+    uint8_t *start = p;
+    memcpy(p, NGHTTP2_CLIENT_MAGIC, NGHTTP2_CLIENT_MAGIC_LEN);
+    p += NGHTTP2_CLIENT_MAGIC_LEN;
+    p += put_frame(p, FRAME_SETTINGS, 0, 0, "\0\3\0\0\0\144\0\4\0\1\0\0", 12);
+    p += put_frame(p, FRAME_HEADERS, END_HEADERS, 1, block, put_fields(block, good));
+    p += put_frame(p, FRAME_DATA, END_STREAM, 1, msg, sizeof(msg));
+    p += put_frame(p, FRAME_HEADERS, END_HEADERS, 3, block, put_fields(block, bidi));
+    p += put_frame(p, FRAME_DATA, 0, 3, msg, sizeof(msg));
+    p += put_frame(p, FRAME_PING, 0, 0, "12345678", 8);
+    p += put_frame(p, 8, 0, 0, "\0\1\0\0", 4);
+    p += put_frame(p, FRAME_DATA, 0, 3, msg, 7);
+    p += put_frame(p, FRAME_DATA, END_STREAM, 3, msg + 7, 3);
+    p += put_frame(p, FRAME_HEADERS, END_HEADERS, 5, block, put_fields(block, bidi));
+    p += put_frame(p, FRAME_RST, 0, 5, "\0\0\0\10", 4);
+    p += put_frame(p, FRAME_SETTINGS, ACK, 0, NULL, 0);
+    return (size_t)(p - start);
+}
+
+static void spoil(struct rng *rng, uint8_t *p, size_t *size, size_t capacity)
+{
+    for (uint64_t n = rng_below(rng, 6); n > 0; n--) {
+        size_t at = (size_t)rng_below(rng, *size);
+        size_t count = (size_t)rng_below(rng, 40);
+        switch (rng_below(rng, 5)) {
+        case 0: /* a bit */
+            p[at] ^= (uint8_t)(1u << rng_below(rng, 8));
+            break;
+        case 1: /* a byte */
+            p[at] = (uint8_t)rng_next(rng);
+            break;
+        case 2: /* cut out */
+            count = count < *size - at ? count : *size - at - 1;
+            memmove(p + at, p + at + count, *size - at - count);
+            *size -= count;
+            break;
+        case 3: /* put in */
+            count = *size + count <= capacity ? count : 0;
+            memmove(p + at + count, p + at, *size - at);
+            for (size_t i = 0; i < count; i++)
+                p[at + i] = (uint8_t)rng_next(rng);
+            *size += count;
+            break;
+        default: /* cut off */
+            if (rng_below(rng, 4) == 0)
+                *size = at + 1;
+            break;
+        }
+    }
+}
+
+START_TEST(test_mutated_frames)
+{
+    enum { ROUNDS = 3000, CAPACITY = 8192 };
+    struct rng rng;
+    uint64_t seed = 20240611;
+    uint8_t bytes[CAPACITY];
+    rig_start();
+    rng_init(&rng, seed);
+    for (int i = 0; i < ROUNDS; i++) {
+        struct raw r;
+        raw_open(&r);
+        size_t size = conversation(bytes);
+        if (rng_below(&rng, 10) == 0)
+            for (size_t at = 0; at < size; at++)
+                bytes[at] = (uint8_t)rng_next(&rng);
+        spoil(&rng, bytes, &size, CAPACITY);
+        size_t cut = (size_t)rng_below(&rng, size);
+        bool ok = raw_write(&r, bytes, cut);
+        rig_turns(1);
+        if (ok)
+            (void)raw_write(&r, bytes + cut, size - cut);
+        (void)uv_run(&rig.loop, UV_RUN_NOWAIT);
+        raw_poll(&r);
+        raw_close(&r);
+        if (i % 500 == 0)
+            check_alive();
+    }
+    ck_assert_uint_gt(rig.opened, ROUNDS / 4);
+    check_alive();
+    RIG_UNTIL(rig.opened == rig.closed);
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_conns_are_bounded)
+{
+    struct raw r[4];
+    rig_prepare();
+    rig.server_options.conns_max = 3;
+    rig_serve();
+    for (int i = 0; i < 4; i++)
+        raw_open(&r[i]);
+    RAW_UNTIL(&r[3], r[3].ended);
+    ck_assert_uint_eq(rig.conns_opened, 3);
+    for (int i = 0; i < 4; i++)
+        raw_close(&r[i]);
+    RIG_UNTIL(rig.conns_closed == 3);
+    check_alive();
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_silent_conn_is_closed)
+{
+    struct raw r;
+    rig_prepare();
+    rig.server_options.handshake_timeout_ms = 30;
+    rig_serve();
+    raw_open(&r);
+    RAW_UNTIL(&r, r.ended);
+    raw_close(&r);
+    raw_open(&r);
+    (void)raw_write(&r, "GET /hea", 8);
+    RAW_UNTIL(&r, r.ended);
+    raw_close(&r);
+    rig_stop();
+}
+END_TEST
+
+UNIT_MAIN("grpc_wire", test_refusals, test_content_types_that_are_grpc,
+          test_messages_that_are_refused, test_message_in_pieces, test_deadline_is_the_servers_too,
+          test_headers_too_large, test_more_streams_than_allowed, test_too_many_pings,
+          test_answers_forgive_pings, test_server_pings_and_gives_up, test_flood_without_reading,
+          test_reset_flood_ends_the_connection, test_http1, test_http1_refusals,
+          test_http1_answer_after_the_client_left, test_mutated_frames, test_conns_are_bounded,
+          test_silent_conn_is_closed)
