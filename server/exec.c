@@ -46,10 +46,10 @@ int exec_range(struct exec *x, const struct wire_range_request *req, struct exec
 
 static int check_put(const struct exec *x, const struct wire_put_request *req)
 {
-    if ((req->ignore_value || req->ignore_lease) && get(x, req->key) == NULL)
-        return TV_KEY_NOT_FOUND;
     if (req->lease != 0 && !lessor_exists(x->lessor, req->lease))
         return TV_LEASE_NOT_FOUND;
+    if ((req->ignore_value || req->ignore_lease) && get(x, req->key) == NULL)
+        return TV_KEY_NOT_FOUND;
     return 0;
 }
 
@@ -236,6 +236,10 @@ static void plan(struct exec *x, const struct wire_txn *req, struct exec_result 
 static int check_range_revision(const struct exec *x, const struct wire_range_request *req)
 {
     int64_t rev;
+    /* Outside a transaction a negative revision is the newest one; in here it is one long gone. */
+    int64_t compacted = x->writer ? mvcc_txn_compacted(x->mvcc) : mvcc_compacted(x->mvcc);
+    if (req->revision < 0 && req->revision < compacted)
+        return TV_COMPACTED;
     return x->writer ? mvcc_txn_check_revision(x->mvcc, req->revision, &rev)
                      : mvcc_check_revision(x->mvcc, req->revision, &rev);
 }

@@ -204,10 +204,11 @@ void wire_kv_split_value(struct slice kv, struct slice *ret_before, struct slice
         ASSERT(rv >= 0);
         if (rv == 0)
             return;
-        if (f.number != KV_VALUE)
+        if (f.number < KV_VALUE)
             continue;
+        const uint8_t *after = f.number == KV_VALUE ? r.at : at; /* an empty value is not there */
         *ret_before = slice_of(kv.data, (size_t)(at - kv.data));
-        *ret_after = slice_of(r.at, (size_t)(r.end - r.at));
+        *ret_after = slice_of(after, (size_t)(r.end - after));
         return;
     }
 }

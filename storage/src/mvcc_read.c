@@ -52,6 +52,11 @@ int mvcc_txn_check_revision(const struct mvcc *m, int64_t rev, int64_t *ret_rev)
     return check_revision(mvcc_txn_revision(m), m->compacted, rev, ret_rev);
 }
 
+int64_t mvcc_txn_compacted(const struct mvcc *m)
+{
+    return m->compacted;
+}
+
 /* --- get --- */
 
 const struct mvcc_version *mvcc_get(const struct mvcc *m, struct slice key, int64_t rev)

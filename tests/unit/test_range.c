@@ -23,7 +23,7 @@ static void fill(void)
     for (int i = 0; i < KEYS * 3; i++) {
         char key[32], value[400];
         int key_size = snprintf(key, sizeof(key), "k/%04u", (unsigned)rng_below(&r, KEYS));
-        size_t value_size = rng_below(&r, sizeof(value));
+        size_t value_size = rng_below(&r, 4) == 0 ? 0 : rng_below(&r, sizeof(value));
         memset(value, 'a' + (int)rng_below(&r, 26), value_size);
         mvcc_txn_begin(m);
         if (rng_below(&r, 8) == 0)
@@ -190,6 +190,31 @@ START_TEST(test_sorts_filters_and_limits)
 }
 END_TEST
 
+/* etcd's keys come from its index, which knows no leases; a sort by value reads the whole. */
+START_TEST(test_keys_only_has_no_lease)
+{
+    static struct answer a;
+    fill();
+    struct wire_range_request req = all_keys();
+    req.keys_only = true;
+    ask(&req, &a);
+    ck_assert_uint_gt(a.count, KEYS / 2);
+    for (uint32_t i = 0; i < a.count; i++) {
+        ck_assert_int_eq(a.kvs[i].lease, 0);
+        ck_assert_uint_eq(a.kvs[i].value.size, 0);
+    }
+    mem_free((void *)a.body.data);
+    req.sort_target = WIRE_SORT_VALUE;
+    ask(&req, &a);
+    uint32_t leases = 0;
+    for (uint32_t i = 0; i < a.count; i++)
+        leases += a.kvs[i].lease != 0;
+    ck_assert_uint_gt(leases, KEYS / 4);
+    mem_free((void *)a.body.data);
+    empty();
+}
+END_TEST
+
 START_TEST(test_revisions)
 {
     fill();
@@ -212,4 +237,4 @@ START_TEST(test_revisions)
 END_TEST
 
 UNIT_MAIN("range", test_slices_make_the_same_answer, test_pieces_make_the_whole,
-          test_sorts_filters_and_limits, test_revisions)
+          test_sorts_filters_and_limits, test_keys_only_has_no_lease, test_revisions)

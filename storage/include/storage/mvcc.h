@@ -192,6 +192,8 @@ void mvcc_txn_iter_init(struct mvcc_iter *it, const struct mvcc *m, struct slice
 int64_t mvcc_txn_count(const struct mvcc *m, struct slice key, struct slice range_end, int64_t rev);
 /* As mvcc_check_revision, against the writer's state. */
 int mvcc_txn_check_revision(const struct mvcc *m, int64_t rev, int64_t *ret_rev);
+/* As mvcc_compacted(), published or not. */
+int64_t mvcc_txn_compacted(const struct mvcc *m);
 
 /* --- reading: thread: reader --- */
 
