@@ -59,7 +59,7 @@ static uint32_t hash_kept(const struct mvcc *m, uint32_t hash, int64_t rev, int6
         ASSERT(item == NULL);
         (void)collect_kept(m, compacted, compacted, &item, &count);
     }
-    struct sort_item *spare = mem_alloc((count / 2 + 1) * sizeof(*spare));
+    struct sort_item *spare = mem_alloc((count + 1) * sizeof(*spare));
     mvcc__sort(item, count, spare);
     for (size_t i = 0; i < count; i++) {
         if (i + 8 < count)

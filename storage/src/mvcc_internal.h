@@ -7,6 +7,7 @@
  *   mvcc_history.c  the log of changes in revision order
  *   mvcc_scrub.c    compaction, pins, garbage
  *   mvcc_load.c     filling the store from disk
+ *   mvcc_sort.c     sorting versions by key or by revision
  *   mvcc_hash.c     etcd's HashKV
  *   mvcc_slab.c     memory for versions and nodes
  *   mvcc_check.c    all invariants, for tests */
@@ -269,7 +270,7 @@ bool mvcc__range_has(struct slice key, struct slice range_end, struct slice k);
 /* Called by mvcc_publish() when readers were told of a compaction. */
 void mvcc__compaction_published(struct mvcc *m);
 
-/* --- sorting (mvcc_load.c) --- */
+/* --- sorting --- */
 
 struct sort_item {
     uint64_t major;
@@ -279,5 +280,7 @@ struct sort_item {
 
 /* By (major, minor), stable. `spare` is room for `count` more. */
 void mvcc__sort(struct sort_item *item, size_t count, struct sort_item *spare);
+/* By the versions' keys, stable. majors and minors need not be set. */
+void mvcc__sort_by_key(struct sort_item *item, size_t count, struct sort_item *spare);
 
 #endif

@@ -11,77 +11,8 @@ enum {
     /* Nodes are built with some room, or the first insertion would split each of them. */
     LEAF_SLOTS_LOADED = LEAF_SLOTS_MAX * 7 / 8,
     INNER_CHILDREN_LOADED = INNER_CHILDREN_MAX * 7 / 8,
-    INSERTION_SORT_MAX = 24,
     PREFETCH_ITEMS = 12,
 };
-
-/* --- sorting --- */
-
-static bool item_above(const struct sort_item *a, const struct sort_item *b)
-{
-    return a->major != b->major ? a->major > b->major : a->minor > b->minor;
-}
-
-static void insertion_sort(struct sort_item *item, size_t count)
-{
-    for (size_t i = 1; i < count; i++) {
-        struct sort_item x = item[i];
-        size_t at = i;
-        for (; at > 0 && item_above(&item[at - 1], &x); at--)
-            item[at] = item[at - 1];
-        item[at] = x;
-    }
-}
-
-void mvcc__sort(struct sort_item *item, size_t count, struct sort_item *spare)
-{
-    if (count <= INSERTION_SORT_MAX) {
-        insertion_sort(item, count);
-        return;
-    }
-    size_t half = count / 2;
-    mvcc__sort(item, half, spare);
-    mvcc__sort(item + half, count - half, spare);
-    if (!item_above(&item[half - 1], &item[half]))
-        return;
-    memcpy(spare, item, half * sizeof(*item));
-    size_t left = 0, right = half, to = 0;
-    while (left < half && right < count)
-        item[to++] = item_above(&spare[left], &item[right]) ? item[right++] : spare[left++];
-    memcpy(&item[to], &spare[left], (half - left) * sizeof(*item));
-}
-
-/* major = the 8 bytes of the key from `offset`; minor = how many there are, 9 for "more": keys whose
- * items are equal with minor <= 8 are equal. */
-static void item_set(struct sort_item *item, size_t offset)
-{
-    struct slice key = mvcc_version_key(item->v);
-    size_t rest = key.size - offset;
-    uint64_t x = 0;
-    memcpy(&x, key.data + offset, rest < 8 ? rest : 8);
-    item->major = __builtin_bswap64(x);
-    item->minor = rest > 8 ? 9 : (uint32_t)rest;
-}
-
-/* All keys are equal up to `offset`. Recursion is as deep as the longest key has 8 bytes. */
-static void sort_by_key(struct sort_item *item, size_t count, size_t offset,
-                        struct sort_item *spare)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (i + PREFETCH_ITEMS < count)
-            __builtin_prefetch(item[i + PREFETCH_ITEMS].v->kv + offset);
-        item_set(&item[i], offset);
-    }
-    mvcc__sort(item, count, spare);
-    size_t begin = 0;
-    for (size_t i = 1; i <= count; i++) {
-        if (i < count && item[i].major == item[begin].major && item[i].minor == item[begin].minor)
-            continue;
-        if (i - begin > 1 && item[begin].minor == 9)
-            sort_by_key(&item[begin], i - begin, offset + 8, spare);
-        begin = i;
-    }
-}
 
 /* --- taking versions --- */
 
@@ -187,6 +118,8 @@ static void build_leaves(struct mvcc *m, struct level *l, struct mvcc_version **
         uint32_t n = count - at < LEAF_SLOTS_LOADED ? (uint32_t)(count - at) : LEAF_SLOTS_LOADED;
         uint32_t live = 0;
         for (uint32_t i = 0; i < n; i++) {
+            if (at + i + LEAF_SLOTS_MAX < count)
+                __builtin_prefetch(newest[at + i + LEAF_SLOTS_MAX]);
             atomic_init(&leaf->slot[i], newest[at + i]);
             live += !mvcc_version_is_tombstone(newest[at + i]);
         }
@@ -245,10 +178,10 @@ static struct mvcc_node *build_index(struct mvcc *m, struct mvcc_version **newes
 static size_t build_chains(struct mvcc *m, int64_t compacted, struct mvcc_version **ret_newest)
 {
     size_t count = m->load_count, keys = 0;
-    struct sort_item *item = mem_alloc((count + count / 2 + 1) * sizeof(*item));
+    struct sort_item *item = mem_alloc((2 * count + 1) * sizeof(*item));
     for (size_t i = 0; i < count; i++)
         item[i].v = m->load[i];
-    sort_by_key(item, count, 0, item + count);
+    mvcc__sort_by_key(item, count, item + count);
     size_t begin = 0;
     for (size_t i = 1; i <= count; i++) {
         if (i < count && slice_equal(mvcc_version_key(item[i].v), mvcc_version_key(item[begin].v)))
