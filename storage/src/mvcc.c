@@ -1,9 +1,9 @@
 /* The store in memory: its life, the writer's transactions, and publishing.
  *
- * A put, from here: mvcc_txn_put() encodes the version, mvcc__index_put() makes it the newest of its
- * key (mvcc_index.c), mvcc__history_append() adds it to the log of changes (mvcc_history.c), and
- * mvcc_publish() lets readers see it. What readers may still hold goes through mvcc__retire(): it
- * waits for the publish that takes it out of their reach, and then for the epoch.
+ * A put, from here: mvcc_txn_put() encodes the version, mvcc__index_put() makes it the newest of
+ * its key (mvcc_index.c), mvcc__history_append() adds it to the log of changes (mvcc_history.c),
+ * and mvcc_publish() lets readers see it. What readers may still hold goes through mvcc__retire():
+ * it waits for the publish that takes it out of their reach, and then for the epoch.
  *
  * Owner: the writer. */
 #include "mvcc_internal.h"

@@ -27,7 +27,8 @@ static void check_chain(const struct mvcc *m, const struct mvcc_version *v, stru
 }
 
 /* `lower` and `upper` bound the keys; NULL = no bound. */
-static void check_key(struct slice key, const struct separator *lower, const struct separator *upper)
+static void check_key(struct slice key, const struct separator *lower,
+                      const struct separator *upper)
 {
     ASSERT(lower == NULL || slice_compare(key, slice_of(lower->data, lower->size)) >= 0);
     ASSERT(upper == NULL || slice_compare(key, slice_of(upper->data, upper->size)) < 0);

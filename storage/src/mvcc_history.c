@@ -1,13 +1,13 @@
 /* The history: pointers to all changes in the order of their revisions, in chunks.
  *
- * The writer appends, and drops from the front what a compaction gave up. Readers find a revision by
- * bisection over the directory of the chunks and then within one chunk.
+ * The writer appends, and drops from the front what a compaction gave up. Readers find a revision
+ * by bisection over the directory of the chunks and then within one chunk.
  *
  * Invariants:
  * 1. There is at least one chunk; the last one is where the next change goes, or is full.
  * 2. An entry's version is alive at least as long as the entry is not dropped.
- * 3. `floor` rises before the entries below it are dropped, so a reader that has found its place and
- *    then still sees a floor at or below its revision has missed nothing. */
+ * 3. `floor` rises before the entries below it are dropped, so a reader that has found its place
+ * and then still sees a floor at or below its revision has missed nothing. */
 #include "mvcc_internal.h"
 
 #include "base/err.h"

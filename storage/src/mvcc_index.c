@@ -2,8 +2,8 @@
  *
  * Structure is copied on write: a node that readers may see is replaced by a copy, up to the root,
  * and the copy is changed in place until the next publish. The newest version of a key that is
- * already in the index is the exception: its slot is overwritten with one release-store, and readers
- * at older revisions go down the chain of versions.
+ * already in the index is the exception: its slot is overwritten with one release-store, and
+ * readers at older revisions go down the chain of versions.
  *
  * Invariants:
  * 1. Every key in child i of an inner node is >= separator[i], and below separator[i + 1].
@@ -210,8 +210,8 @@ void mvcc__leaf_set_prefix(struct mvcc_leaf *l)
         l->fragment[i] = fragment_of(slot_key(l, i), prefix);
 }
 
-/* After a split the keys may have more in common. To look at all of them costs a cache miss each, so
- * the fragments stay until half of their bytes no longer tell the keys apart. */
+/* After a split the keys may have more in common. To look at all of them costs a cache miss each,
+ * so the fragments stay until half of their bytes no longer tell the keys apart. */
 static void leaf_refresh_prefix(struct mvcc_leaf *l)
 {
     struct slice first = slot_key(l, 0), last = slot_key(l, l->node.count - 1u);
@@ -333,8 +333,8 @@ static void leaf_insert(struct mvcc_leaf *l, uint32_t at, struct mvcc_version *v
     atomic_store_explicit(&l->slot[at], v, memory_order_relaxed);
     l->node.count = (uint16_t)(count + 1);
     bool at_end = at == 0 || at == count;
-    if (at_end && (count == 0 || prefix_compare(key, slot_key(l, at == 0 ? 1 : 0),
-                                                l->node.prefix_bytes) != 0))
+    if (at_end && (count == 0 ||
+                   prefix_compare(key, slot_key(l, at == 0 ? 1 : 0), l->node.prefix_bytes) != 0))
         mvcc__leaf_set_prefix(l);
     else
         l->fragment[at] = fragment_of(key, l->node.prefix_bytes);
@@ -386,7 +386,8 @@ static struct mvcc_leaf *leaf_split(struct mvcc *m, struct mvcc_leaf *l, uint32_
     return right;
 }
 
-/* The same for an inner node. *s is the lower bound of `child`, and becomes that of the right half. */
+/* The same for an inner node. *s is the lower bound of `child`, and becomes that of the right half.
+ */
 static struct mvcc_inner *inner_split(struct mvcc *m, struct mvcc_inner *n, uint32_t at,
                                       struct mvcc_node *child, uint32_t live, struct separator **s)
 {

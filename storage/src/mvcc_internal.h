@@ -31,8 +31,8 @@ enum {
 };
 
 /* The part common to leaves and inner nodes. A node is changed in place only as long as `batch` is
- * the writer's current one: then no reader has seen it. The exception are a leaf's slots, which lead
- * to a newer version of the same key as soon as there is one. */
+ * the writer's current one: then no reader has seen it. The exception are a leaf's slots, which
+ * lead to a newer version of the same key as soon as there is one. */
 struct mvcc_node {
     uint16_t count;        /* of slots or children */
     uint8_t level;         /* 0 = leaf */
@@ -132,7 +132,7 @@ enum { HISTORY_CHUNK_ENTRIES = 1019 };
 /* Appended by the writer; readers see the first `count`. The first `dropped` are gone. */
 struct mvcc_history_chunk {
     struct mvcc_history_chunk *_Atomic next;
-    uint64_t base_index; /* changes in the history before this chunk */
+    uint64_t base_index;       /* changes in the history before this chunk */
     _Atomic int64_t first_rev; /* INT64_MAX while empty */
     _Atomic uint32_t count;
     _Atomic uint32_t dropped;
@@ -209,7 +209,8 @@ struct mvcc {
     bool unpublished;
     bool replacing; /* what goes now is not garbage: on_drop is not called */
     uint64_t keys, versions, version_bytes, index_bytes;
-    uintptr_t *pending; /* unlinked since the last publish; still reachable from what is published */
+    uintptr_t
+        *pending; /* unlinked since the last publish; still reachable from what is published */
     size_t pending_count;
     size_t pending_capacity;
     struct mvcc_version **scratch; /* of delete_range */
@@ -228,7 +229,8 @@ struct mvcc {
 };
 
 /* A new version of `key`; `older` is not set. A tombstone has neither value nor lease. */
-struct mvcc_version *mvcc__version_encode(const struct mvcc_kv *kv, uint32_t sub, bool is_tombstone);
+struct mvcc_version *mvcc__version_encode(const struct mvcc_kv *kv, uint32_t sub,
+                                          bool is_tombstone);
 
 /* Free `p`, which is of the kind, when no reader can see it: not before the next publish. */
 enum retired_kind { RETIRED_MEMORY, RETIRED_VERSION, RETIRED_NODE };

@@ -1,5 +1,5 @@
-/* Filling the store with what was on disk: versions come in the order of their revisions; at the end
- * they are sorted by key, linked into chains, and the index is built from the bottom up.
+/* Filling the store with what was on disk: versions come in the order of their revisions; at the
+ * end they are sorted by key, linked into chains, and the index is built from the bottom up.
  *
  * Owner: the writer. */
 #include "mvcc_internal.h"
@@ -58,8 +58,8 @@ void mvcc_load_abort(struct mvcc *m)
 
 /* --- building --- */
 
-/* Link the versions of one key, oldest first. Returns the newest, or NULL when nothing is kept. What
- * a compaction drops goes, by the same rules as in the scrub. */
+/* Link the versions of one key, oldest first. Returns the newest, or NULL when nothing is kept.
+ * What a compaction drops goes, by the same rules as in the scrub. */
 static struct mvcc_version *link_chain(struct mvcc *m, const struct sort_item *item, size_t count,
                                        int64_t compacted)
 {

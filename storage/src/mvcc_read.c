@@ -90,8 +90,8 @@ static void enter_leaf(struct mvcc_iter *it, const struct mvcc_leaf *l, uint32_t
         prefetch_slot(l, i);
     /* The last key inside the range means that all are. */
     it->bounded = it->range_end.size > 0 &&
-                  (count == 0 || slice_compare(mvcc_version_key(mvcc__slot(l, count - 1)),
-                                               it->range_end) >= 0);
+                  (count == 0 ||
+                   slice_compare(mvcc_version_key(mvcc__slot(l, count - 1)), it->range_end) >= 0);
 }
 
 /* Down to the leftmost leaf below `n`, which is child of the last inner node of the path. */
@@ -238,8 +238,8 @@ static int64_t total(const struct mvcc_node *root, int64_t newest)
 static int64_t count_newest(const struct mvcc_node *root, int64_t newest, struct slice key,
                             struct slice range_end)
 {
-    int64_t below_end = mvcc__range_is_open(range_end) ? total(root, newest)
-                                                       : rank(root, range_end, newest);
+    int64_t below_end =
+        mvcc__range_is_open(range_end) ? total(root, newest) : rank(root, range_end, newest);
     int64_t count = below_end - (key.size == 0 ? 0 : rank(root, key, newest));
     return count < 0 ? 0 : count; /* range_end below key */
 }

@@ -1,14 +1,14 @@
 /* Compaction, and the garbage that it leaves.
  *
  * mvcc_compact() moves one number. The work comes after, in slices: the scrub goes through the
- * history up to the compacted revision and, for each change, cuts off the older versions of its key:
- * they are superseded by a version that is itself not above the compaction. A tombstone below the
- * compaction that is still the newest of its key takes the key out of the index. So the cost is that
- * of what has changed, not of what there is.
+ * history up to the compacted revision and, for each change, cuts off the older versions of its
+ * key: they are superseded by a version that is itself not above the compaction. A tombstone below
+ * the compaction that is still the newest of its key takes the key out of the index. So the cost is
+ * that of what has changed, not of what there is.
  *
  * A compaction is worked on when every reader inside a section has entered after it was published
- * (a token in the epoch's queue says so): whoever checked a revision in its section keeps it. Pins and
- * the persist thread hold the scrub back beyond that.
+ * (a token in the epoch's queue says so): whoever checked a revision in its section keeps it. Pins
+ * and the persist thread hold the scrub back beyond that.
  *
  * Invariants:
  * 1. scrub_done <= scrub_rev <= scrub_allowed <= compacted, as published.
@@ -61,8 +61,8 @@ uint32_t mvcc_pins_count(struct mvcc *m)
     return count;
 }
 
-/* The lowest pin or `rev`, whichever is lower. When a reader is at the list just now, nothing may go:
- * the writer does not wait for it. */
+/* The lowest pin or `rev`, whichever is lower. When a reader is at the list just now, nothing may
+ * go: the writer does not wait for it. */
 static int64_t pins_min(struct mvcc *m, int64_t rev)
 {
     if (pthread_mutex_trylock(&m->pins_lock) != 0)

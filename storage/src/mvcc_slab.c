@@ -1,7 +1,7 @@
 /* Slabs for versions and nodes; see the header.
  *
- * A slab is SLAB_BYTES, aligned to its size, so that an object finds it by its address. It serves one
- * class of sizes; objects come from its free list, or from the part that was never used.
+ * A slab is SLAB_BYTES, aligned to its size, so that an object finds it by its address. It serves
+ * one class of sizes; objects come from its free list, or from the part that was never used.
  *
  * Invariants:
  * 1. A slab with room is in its class's list; a full one is in none; an empty one is the region's

@@ -1,9 +1,9 @@
 /* Sorting a million versions: by revision for the hash, by key to build the index.
  *
- * Many items are sorted by their bytes from the lowest up, leaving out bytes that are the same in all;
- * few are merged. Both are stable. Keys are sorted 8 bytes at a time: the items whose first 8 bytes
- * are equal are sorted by the next 8, so that keys, which lie all over the memory, are read once per
- * 8 bytes and not once per comparison. */
+ * Many items are sorted by their bytes from the lowest up, leaving out bytes that are the same in
+ * all; few are merged. Both are stable. Keys are sorted 8 bytes at a time: the items whose first 8
+ * bytes are equal are sorted by the next 8, so that keys, which lie all over the memory, are read
+ * once per 8 bytes and not once per comparison. */
 #include "mvcc_internal.h"
 
 enum {
@@ -99,8 +99,8 @@ void mvcc__sort(struct sort_item *item, size_t count, struct sort_item *spare)
 
 /* --- keys --- */
 
-/* major = the 8 bytes of the key from `offset`; minor = how many there are, 9 for "more": keys whose
- * items are equal with minor <= 8 are equal. */
+/* major = the 8 bytes of the key from `offset`; minor = how many there are, 9 for "more": keys
+ * whose items are equal with minor <= 8 are equal. */
 static void item_set(struct sort_item *item, size_t offset)
 {
     struct slice key = mvcc_version_key(item->v);

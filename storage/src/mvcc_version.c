@@ -1,8 +1,8 @@
-/* A version and its encoded form: mvccpb.KeyValue, fields in order of their numbers, fields that are
- * zero left out, as every protobuf library writes it.
+/* A version and its encoded form: mvccpb.KeyValue, fields in order of their numbers, fields that
+ * are zero left out, as every protobuf library writes it.
  *
- *   key = 1 (bytes), create_revision = 2, mod_revision = 3, version = 4 (varints), value = 5 (bytes),
- *   lease = 6 (varint) */
+ *   key = 1 (bytes), create_revision = 2, mod_revision = 3, version = 4 (varints), value = 5
+ * (bytes), lease = 6 (varint) */
 #include "mvcc_internal.h"
 
 #include "base/err.h"
@@ -77,8 +77,8 @@ static size_t bytes_size(struct slice s)
 struct mvcc_version *mvcc__version_encode(const struct mvcc_kv *kv, uint32_t sub, bool is_tombstone)
 {
     size_t size = bytes_size(kv->key) + number_size(kv->create_revision) +
-                  number_size(kv->mod_revision) + number_size(kv->version) +
-                  bytes_size(kv->value) + number_size(kv->lease);
+                  number_size(kv->mod_revision) + number_size(kv->version) + bytes_size(kv->value) +
+                  number_size(kv->lease);
     ASSERT(kv->key.size > 0 && size < MVCC_KV_BYTES_MAX);
     struct mvcc_version *v = mvcc__mem_alloc(sizeof(*v) + size);
     atomic_init(&v->older, NULL);

@@ -255,11 +255,11 @@ END_TEST
 
 START_TEST(test_compact)
 {
-    put("a", "1");              /* 2 */
-    put("a", "2");              /* 3 */
-    put("b", "1");              /* 4 */
-    del("b", SLICE_EMPTY);      /* 5 */
-    put("a", "3");              /* 6 */
+    put("a", "1");         /* 2 */
+    put("a", "2");         /* 3 */
+    put("b", "1");         /* 4 */
+    del("b", SLICE_EMPTY); /* 5 */
+    put("a", "3");         /* 6 */
     ck_assert_int_eq(mvcc_compact(m, 7), TV_FUTURE_REV);
     ck_assert_int_eq(mvcc_compact(m, 5), 0);
     ck_assert_int_eq(mvcc_compact(m, 5), TV_COMPACTED);

@@ -50,8 +50,9 @@ static void key_name(const struct model *o, uint32_t i, char *ret)
 {
     static const char *const format[] = {"/registry/pods/ns-%03u/%07u", "k%u%u", "%03u%c%u"};
     if (o->style == 2) /* zero bytes and long common runs */
-        (void)snprintf(ret, KEY_BYTES_MAX, "\x01%.*s%u", (int)(i % 11), "\x01\x01\x01\x01\x01\x01"
-                                                                     "\x01\x01\x01\x01\x01",
+        (void)snprintf(ret, KEY_BYTES_MAX, "\x01%.*s%u", (int)(i % 11),
+                       "\x01\x01\x01\x01\x01\x01"
+                       "\x01\x01\x01\x01\x01",
                        i);
     else if (o->style == 0)
         (void)snprintf(ret, KEY_BYTES_MAX, format[0], i % 17, i);
@@ -154,8 +155,8 @@ static void do_put(struct model *o, int64_t rev, uint32_t *sub)
     const struct mvcc_version *prev;
     uint64_t value = rng_next(&o->rng);
     int64_t lease = below(o, 3) == 0 ? (int64_t)below(o, 1ull << 62) : 0;
-    const struct mvcc_version *v = mvcc_txn_put(
-        o->m, slice_of_string(name), slice_of(&value, sizeof(value)), lease, &prev);
+    const struct mvcc_version *v =
+        mvcc_txn_put(o->m, slice_of_string(name), slice_of(&value, sizeof(value)), lease, &prev);
     check_version(o, prev, was);
     struct change *c = add_change(o, key, rev, (*sub)++);
     c->create_revision = create;

@@ -62,7 +62,8 @@ START_TEST(test_reuse)
         object[i].p = slab_alloc(320);
     slab_stats(&small);
     ck_assert_uint_eq(small.objects, OBJECTS);
-    ck_assert_uint_le(small.slabs_in_use * SLAB_BYTES, (uint64_t)OBJECTS * 320 * 102 / 100 + SLAB_BYTES);
+    ck_assert_uint_le(small.slabs_in_use * SLAB_BYTES,
+                      (uint64_t)OBJECTS * 320 * 102 / 100 + SLAB_BYTES);
     for (int i = 0; i < OBJECTS; i++)
         slab_free(object[i].p, 320);
     for (int i = 0; i < OBJECTS / 2; i++)

@@ -1,9 +1,9 @@
-/* The store in memory under readers on threads of their own, for the thread sanitizer as much as for
- * the checks here.
+/* The store in memory under readers on threads of their own, for the thread sanitizer as much as
+ * for the checks here.
  *
- * The writer keeps one sum constant: every transaction takes an amount from one account and gives it
- * to another, deletes accounts that are empty and makes them anew. So a reader can tell whether what
- * it sees belongs to one revision. */
+ * The writer keeps one sum constant: every transaction takes an amount from one account and gives
+ * it to another, deletes accounts that are empty and makes them anew. So a reader can tell whether
+ * what it sees belongs to one revision. */
 #include "storage/mvcc.h"
 
 #include "base/err.h"

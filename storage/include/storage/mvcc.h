@@ -202,7 +202,8 @@ int64_t mvcc_txn_compacted(const struct mvcc *m);
  * Errors: TV_COMPACTED, TV_FUTURE_REV. */
 int mvcc_check_revision(const struct mvcc *m, int64_t rev, int64_t *ret_rev);
 
-/* The key's version that is current at `rev` (0 = newest); NULL when the key does not exist then. */
+/* The key's version that is current at `rev` (0 = newest); NULL when the key does not exist then.
+ */
 const struct mvcc_version *mvcc_get(const struct mvcc *m, struct slice key, int64_t rev);
 
 enum { MVCC_HEIGHT_MAX = 12 };
@@ -246,8 +247,8 @@ struct mvcc_pin {
  * Thread: reader, inside the section in which it checked `rev`.
  * Errors: TV_EBUSY: MVCC_PINS_MAX are taken. */
 int mvcc_pin_take(struct mvcc *m, struct mvcc_pin *pin, int64_t rev);
-/* Thread: the pin's owner, section or not. `rev` does not go back: a walker of the history moves its
- * pin behind itself. */
+/* Thread: the pin's owner, section or not. `rev` does not go back: a walker of the history moves
+ * its pin behind itself. */
 void mvcc_pin_move(struct mvcc_pin *pin, int64_t rev);
 /* Thread: any, section or not. */
 void mvcc_pin_release(struct mvcc *m, struct mvcc_pin *pin);
@@ -277,9 +278,9 @@ const struct mvcc_version *mvcc_history_next(struct mvcc_history_cursor *c, int6
 /* Give up the revisions below `rev`. Readers are told from mvcc_publish() on.
  * Errors: TV_COMPACTED (rev <= the last one), TV_FUTURE_REV. */
 int mvcc_compact(struct mvcc *m, int64_t rev);
-/* Free a bounded piece of what a published compaction gave up: looks at up to `versions_max` changes.
- * True while there is more that can be done now; false also while readers, pins or the persist
- * thread hold the rest back. Publishes; not inside a transaction. */
+/* Free a bounded piece of what a published compaction gave up: looks at up to `versions_max`
+ * changes. True while there is more that can be done now; false also while readers, pins or the
+ * persist thread hold the rest back. Publishes; not inside a transaction. */
 bool mvcc_scrub(struct mvcc *m, uint32_t versions_max);
 /* Everything up to the last compaction is freed. */
 bool mvcc_scrub_is_done(const struct mvcc *m);
