@@ -12,7 +12,8 @@
 /* --- Maintenance.Status --- */
 
 /* StatusResponse: 1 header, 2 version, 3 dbSize, 4 leader, 5 raftIndex, 6 raftTerm,
- * 7 raftAppliedIndex, 8 errors, 9 dbSizeInUse, 11 storageVersion, 12 dbSizeQuota. */
+ * 7 raftAppliedIndex, 8 errors, 9 dbSizeInUse, 11 storageVersion, 12 dbSizeQuota,
+ * 13 downgradeInfo. */
 static void on_status(struct grpc_call *call, struct slice msg)
 {
     (void)msg; /* StatusRequest has no fields */
@@ -33,6 +34,7 @@ static void on_status(struct grpc_call *call, struct slice msg)
     p = wire_uint_put(p, 9, node_db_size(n));
     p = wire_bytes_put(p, 11, SLICE_LITERAL(CONFIG_CLUSTER_VERSION));
     p = wire_uint_put(p, 12, n->config->quota_backend_bytes);
+    p = wire_item_put_head(p, 13, 0); /* no downgrade: there, and empty */
     (void)grpc_reply(call, &(struct slice){answer, (size_t)(p - answer)}, 1);
 }
 
