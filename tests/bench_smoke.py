@@ -49,6 +49,10 @@ def lists(tally, nodes):
         result = load(tally, nodes, name,
                       ["list", "--prefix", "/fill/", "--total", "3"] + args)
         tally.check(result.get("listed_keys") == 3 * 1234, name + ": every key", str(result))
+    load(tally, nodes, "put in order", ["put", "--key-dist", "seq", "--keys", "300", "--total", "300",
+                                        "--warmup", "0", "--streams", "7", "--prefix", "/seq/"])
+    result = load(tally, nodes, "list of those", ["list", "--prefix", "/seq/", "--total", "1"])
+    tally.check(result.get("listed_keys") == 300, "put: each key was put", str(result))
     result = load(tally, nodes, "get", ["get", "--keys", "1234", "--prefix", "/fill/",
                                         "--total", "500", "--streams", "10"])
     tally.check(result.get("empty") == 0, "get: every key is there", str(result))
