@@ -70,7 +70,7 @@ class Side:
         granted = re.match(r"lease ([0-9a-f]+) granted", text)
         if granted and granted.group(1) not in self.leases:
             self.leases.append(granted.group(1))
-        granted = re.search(r'{.*"id":(\d+),"ttl":', text)
+        granted = re.search(r'"ID":(\d+),"TTL":', text)
         if granted and "%x" % int(granted.group(1)) not in self.leases:
             self.leases.append("%x" % int(granted.group(1)))
         for i, lease in enumerate(self.leases):
@@ -220,9 +220,9 @@ CASES = [
         do("lease", "grant", "x"), do("lease", "list", "-w", "json"),
         do("lease", "timetolive", "1234567")]),
     ("a lease that ends", [
-        do("lease", "grant", "2"), do("put", "l/short", "x", "--lease", "LEASE3"),
+        do("lease", "grant", "2"), do("put", "l/short", "x", "--lease", "LEASE4"),
         watch("l/short", lines=2, wait=0), do("get", "l/short"),
-        do("lease", "timetolive", "LEASE3")]),
+        do("lease", "timetolive", "LEASE4")]),
     ("watches", [
         watch("w/1", lines=6, then=[do("put", "w/1", "a"), do("put", "w/2", "b"), do("del", "w/1")]),
         watch("--prefix", "w/", "--rev", "60", lines=9, wait=0),
