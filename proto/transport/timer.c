@@ -68,6 +68,7 @@ void timer_heap_init(struct timer_heap *h, uv_loop_t *loop)
     *h = (struct timer_heap){.armed_ns = UINT64_MAX};
     (void)uv_timer_init(loop, &h->uv);
     h->uv.data = h;
+    uv_unref((uv_handle_t *)&h->uv);
 }
 
 void timer_heap_fini(struct timer_heap *h)
@@ -89,6 +90,8 @@ void timer_set(struct timer_heap *h, struct timer *t, uint64_t at_ns)
         h->capacity = h->capacity == 0 ? 64 : h->capacity * 2;
         h->heap = mem_realloc(h->heap, h->capacity * sizeof(*h->heap));
     }
+    if (h->count == 0)
+        uv_ref((uv_handle_t *)&h->uv);
     t->at_ns = at_ns;
     sift_up(h, h->count++, t);
     if (at_ns < h->armed_ns)
@@ -103,6 +106,8 @@ void timer_clear(struct timer_heap *h, struct timer *t)
     ASSERT(at < h->count && h->heap[at] == t);
     struct timer *last = h->heap[--h->count];
     t->slot = 0;
+    if (h->count == 0)
+        uv_unref((uv_handle_t *)&h->uv); /* armed for nothing: no reason to keep the loop */
     if (last == t)
         return;
     if (at > 0 && last->at_ns < h->heap[(at - 1) / 2]->at_ns)

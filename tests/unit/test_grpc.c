@@ -650,6 +650,129 @@ START_TEST(test_one_message_methods_refuse_none_and_two)
 }
 END_TEST
 
+/* --- ending things from inside callbacks --- */
+
+static struct grpc_channel *closing_channel;
+
+static void close_channel(struct grpc_call *call, struct slice msg)
+{
+    on_message(call, msg);
+    grpc_channel_close(closing_channel);
+}
+
+static void cancel_itself(struct grpc_call *call, struct slice msg)
+{
+    on_message(call, msg);
+    grpc_cancel(call);
+}
+
+static const struct grpc_call_ops closing_ops = {.message = close_channel, .closed = on_closed};
+static const struct grpc_call_ops cancelling_ops = {.message = cancel_itself, .closed = on_closed};
+
+START_TEST(test_channel_closed_from_inside)
+{
+    struct seen s;
+    struct seen other;
+    rig_start();
+    closing_channel = channel_to(rig.address);
+    ask_u32(closing_channel, "/rig.Rig/Count", 1000, &s);
+    start(closing_channel, "/rig.Rig/NeverStream", &other);
+    grpc_call_set_ops(s.call, &closing_ops);
+    RIG_UNTIL(s.messages > 0);
+    ck_assert_uint_eq(s.messages, 1);
+    ck_assert_uint_eq(s.closed, 1);
+    ck_assert_uint_eq(other.closed, 1);
+    ck_assert_uint_eq(s.code, GRPC_CANCELLED);
+    RIG_UNTIL(rig.closed == rig.opened && rig.opened > 0);
+    buf_fini(&s.last);
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_call_cancelled_from_inside)
+{
+    struct seen s;
+    rig_start();
+    struct grpc_channel *ch = channel_to(rig.address);
+    ask_u32(ch, "/rig.Rig/Count", 1000, &s);
+    grpc_call_set_ops(s.call, &cancelling_ops);
+    RIG_UNTIL(s.closed > 0);
+    ck_assert_uint_eq(s.messages, 1);
+    ck_assert_uint_eq(s.code, GRPC_CANCELLED);
+    buf_fini(&s.last);
+    grpc_channel_close(ch);
+    rig_stop();
+}
+END_TEST
+
+static void free_server(struct grpc_call *call, struct slice msg)
+{
+    (void)grpc_send(call, &msg, 1);
+    grpc_server_free(rig.server);
+    rig.server = NULL;
+}
+
+static const struct grpc_call_ops freeing_ops = {.message = free_server, .closed = rig_closed};
+
+START_TEST(test_server_freed_from_inside)
+{
+    struct seen s;
+    rig_start();
+    struct grpc_channel *ch = channel_to(rig.address);
+    start(ch, "/rig.Rig/Bidi", &s);
+    RIG_UNTIL(rig.last != NULL);
+    grpc_call_set_ops(rig.last, &freeing_ops);
+    say(&s, SLICE_LITERAL("a"));
+    say(&s, SLICE_LITERAL("b"));
+    RIG_UNTIL(s.closed > 0);
+    ck_assert_uint_eq(s.code, GRPC_UNAVAILABLE);
+    ck_assert_uint_eq(rig.closed, 1);
+    buf_fini(&s.last);
+    grpc_channel_close(ch);
+    rig_stop();
+}
+END_TEST
+
+/* Accepted here, served there. */
+static void hand_over(void *arg, int fd)
+{
+    ck_assert_int_eq(grpc_server_adopt(arg, fd), 0);
+}
+
+START_TEST(test_accepted_socket_is_handed_over)
+{
+    struct seen s;
+    struct grpc_server_stats stats;
+    rig_start();
+    struct grpc_server *other = grpc_server_new(rig.gl, &rig.server_options, rig_methods,
+                                                sizeof(rig_methods) / sizeof(rig_methods[0]));
+    grpc_server_set_accept(rig.server, hand_over, other);
+    struct grpc_channel *ch = channel_to(rig.address);
+    ask(ch, "/rig.Rig/Echo", SLICE_LITERAL("x"), &s);
+    RIG_UNTIL(s.closed > 0);
+    ck_assert_uint_eq(s.code, GRPC_OK);
+    grpc_server_stats(rig.server, &stats);
+    ck_assert_uint_eq(stats.conns_total, 0);
+    grpc_server_stats(other, &stats);
+    ck_assert_uint_eq(stats.conns_total, 1);
+    buf_fini(&s.last);
+    grpc_channel_close(ch);
+    grpc_server_free(other);
+    rig_stop();
+}
+END_TEST
+
+START_TEST(test_addresses_that_do_not_work)
+{
+    rig_start();
+    ck_assert_int_eq(grpc_server_listen(rig.server, "nonsense", NULL), TV_EINVAL);
+    ck_assert_int_eq(grpc_server_listen(rig.server, "127.0.0.1:99999", NULL), TV_EINVAL);
+    ck_assert_int_eq(grpc_server_listen(rig.server, "1:2:3", NULL), TV_EINVAL);
+    ck_assert_int_eq(grpc_server_listen(rig.server, rig.address, NULL), TV_EBUSY);
+    rig_stop();
+}
+END_TEST
+
 static void on_drained(struct grpc_server *s, void *arg)
 {
     (void)s;
@@ -722,4 +845,6 @@ UNIT_MAIN("grpc", test_unary, test_error_text_survives, test_metadata_and_deadli
           test_lost_connection_ends_every_call_once_and_comes_back,
           test_channel_close_ends_calls_from_inside, test_second_address_is_tried,
           test_unknown_paths, test_oversize, test_one_message_methods_refuse_none_and_two,
-          test_drain, test_silent_server_is_given_up)
+          test_channel_closed_from_inside, test_call_cancelled_from_inside,
+          test_server_freed_from_inside, test_accepted_socket_is_handed_over,
+          test_addresses_that_do_not_work, test_drain, test_silent_server_is_given_up)

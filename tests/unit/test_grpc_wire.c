@@ -777,6 +777,126 @@ START_TEST(test_mutated_frames)
 }
 END_TEST
 
+/* --- the client against a server made of bytes --- */
+
+struct ends {
+    uint32_t started;
+    uint32_t closed;
+    uint32_t ok;
+};
+
+static void on_client_closed(struct grpc_call *call, enum grpc_code code, struct slice text)
+{
+    (void)text;
+    struct ends *e = grpc_call_user(call);
+    e->closed++;
+    e->ok += code == GRPC_OK;
+}
+
+static const struct grpc_call_ops client_ops = {.closed = on_client_closed};
+
+static void client_ask(struct grpc_channel *ch, struct ends *e)
+{
+    e->started++;
+    struct grpc_call *call = grpc_start(ch, &(struct grpc_start_options){
+                                                .path = "/rig.Rig/Echo",
+                                                .deadline_ns = clock_mono_ns() + UINT64_C(60000000000),
+                                                .wait_for_ready = true,
+                                                .ops = &client_ops,
+                                                .user = e,
+                                            });
+    ck_assert_int_eq(grpc_send(call, &(struct slice){(const uint8_t *)"x", 1}, 1), 0);
+    grpc_half_close(call);
+}
+
+static int listen_raw(char *ret_address, size_t size)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t addr_size = sizeof(addr);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    ck_assert_int_eq(listen(fd, 16), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&addr, &addr_size), 0);
+    (void)snprintf(ret_address, size, "127.0.0.1:%u", ntohs(addr.sin_port));
+    return fd;
+}
+
+/* What a server says to two calls, streams 1 and 3. */
+static size_t answers(uint8_t *p)
+{
+    static const uint8_t msg[] = {0, 0, 0, 0, 5, 'h', 'e', 'l', 'l', 'o'};
+    static const char *const head[] = {":status", "200", "content-type", "application/grpc", NULL};
+    static const char *const trailers[] = {"grpc-status", "0", "grpc-message", "a%20b", NULL};
+    uint8_t block[512];
+    uint8_t *start = p;
+    p += put_frame(p, FRAME_SETTINGS, 0, 0, "\0\3\0\0\0\144", 6);
+    p += put_frame(p, FRAME_SETTINGS, ACK, 0, NULL, 0);
+    for (uint32_t id = 1; id <= 3; id += 2) {
+        p += put_frame(p, FRAME_HEADERS, END_HEADERS, id, block, put_fields(block, head));
+        p += put_frame(p, FRAME_DATA, 0, id, msg, sizeof(msg));
+        p += put_frame(p, FRAME_HEADERS, END_HEADERS | END_STREAM, id, block,
+                       put_fields(block, trailers));
+    }
+    p += put_frame(p, FRAME_PING, 0, 0, "12345678", 8);
+    p += put_frame(p, FRAME_GOAWAY, 0, 0, "\0\0\0\3\0\0\0\0", 8);
+    return (size_t)(p - start);
+}
+
+START_TEST(test_mutated_answers)
+{
+    enum { ROUNDS = 400, CAPACITY = 4096, GREETING_BYTES = 15 + 9 };
+    char text[32];
+    const char *address = text;
+    uint8_t bytes[CAPACITY];
+    struct ends ends = {0};
+    struct rng rng;
+    struct grpc_channel_options o;
+    rig_start();
+    rng_init(&rng, 77);
+    int listener = listen_raw(text, sizeof(text));
+    grpc_channel_options_init(&o);
+    o.addresses = &address;
+    o.addresses_count = 1;
+    o.backoff_min_ms = 1;
+    o.backoff_max_ms = 1;
+    o.connect_timeout_ms = 100;
+    struct grpc_channel *ch = grpc_channel_new(rig.gl, &o);
+    for (int i = 0; i < ROUNDS; i++) {
+        int fd = -1;
+        client_ask(ch, &ends);
+        client_ask(ch, &ends);
+        RIG_UNTIL((fd = accept(listener, NULL, NULL)) >= 0);
+        size_t size = answers(bytes) - GREETING_BYTES;
+        uint8_t *rest = bytes + GREETING_BYTES;
+        struct raw r = {.fd = fd};
+        ck_assert_int_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+        buf_init(&r.in, SIZE_MAX);
+        /* The greeting first: the calls are on their way when the rest comes. */
+        ck_assert(raw_write(&r, bytes, GREETING_BYTES));
+        RAW_UNTIL(&r, (r.in.size > 0 && memmem(r.in.data, r.in.size, "\0\0\0\0\1x", 6) != NULL) ||
+                          r.ended);
+        if (i > 0)
+            spoil(&rng, rest, &size, CAPACITY - GREETING_BYTES);
+        size_t cut = (size_t)rng_below(&rng, size);
+        if (raw_write(&r, rest, cut)) {
+            rig_turns(1);
+            (void)raw_write(&r, rest + cut, size - cut);
+        }
+        buf_fini(&r.in);
+        rig_turns(2);
+        (void)close(fd);
+        RIG_UNTIL(grpc_channel_state(ch) != GRPC_CHANNEL_READY);
+    }
+    RIG_UNTIL(ends.closed == ends.started);
+    ck_assert_uint_gt(ends.ok, ROUNDS / 4);
+    grpc_channel_close(ch);
+    rig_turns(3);
+    ck_assert_uint_eq(ends.closed, ends.started);
+    (void)close(listener);
+    rig_stop();
+}
+END_TEST
+
 START_TEST(test_conns_are_bounded)
 {
     struct raw r[4];
@@ -817,5 +937,5 @@ UNIT_MAIN("grpc_wire", test_refusals, test_content_types_that_are_grpc,
           test_headers_too_large, test_more_streams_than_allowed, test_too_many_pings,
           test_answers_forgive_pings, test_server_pings_and_gives_up, test_flood_without_reading,
           test_reset_flood_ends_the_connection, test_http1, test_http1_refusals,
-          test_http1_answer_after_the_client_left, test_mutated_frames, test_conns_are_bounded,
+          test_http1_answer_after_the_client_left, test_mutated_frames, test_mutated_answers, test_conns_are_bounded,
           test_silent_conn_is_closed)
