@@ -358,8 +358,7 @@ static struct slice parse_direct(struct grpc_call *call, struct slice in)
             return SLICE_EMPTY;
         if (in.size - GRPC_PREFIX_BYTES >= size) {
             deliver(call, slice_of(in.data + GRPC_PREFIX_BYTES, size));
-            return slice_of(in.data + GRPC_PREFIX_BYTES + size,
-                            in.size - GRPC_PREFIX_BYTES - size);
+            return slice_of(in.data + GRPC_PREFIX_BYTES + size, in.size - GRPC_PREFIX_BYTES - size);
         }
         call->recv_need = GRPC_PREFIX_BYTES + size;
     }
@@ -385,8 +384,8 @@ static struct slice parse_partial(struct grpc_call *call, struct slice in)
         if (size > 0)
             return in;
     }
-    deliver(call, slice_of(call->recv.data + GRPC_PREFIX_BYTES,
-                           call->recv.size - GRPC_PREFIX_BYTES));
+    deliver(call,
+            slice_of(call->recv.data + GRPC_PREFIX_BYTES, call->recv.size - GRPC_PREFIX_BYTES));
     clear_recv(call);
     return in;
 }
@@ -469,7 +468,8 @@ static void end_unary(struct grpc_call *call)
                                   "non-client-streaming RPC"));
         return;
     }
-    if (msg.size < GRPC_PREFIX_BYTES || (msg.data == call->recv.data && msg.size < call->recv_need)) {
+    if (msg.size < GRPC_PREFIX_BYTES ||
+        (msg.data == call->recv.data && msg.size < call->recv_need)) {
         call__abort(call, GRPC_INTERNAL, SLICE_LITERAL("unexpected EOF"));
         return;
     }

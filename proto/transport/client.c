@@ -44,10 +44,10 @@ struct grpc_channel {
     char **addresses;
     uint32_t address_at;
     enum grpc_channel_state state;
-    struct grpc_conn *conn;  /* the current one, ready or not */
-    struct list conns;       /* all */
-    struct list waiting;     /* calls without a connection */
-    struct list ending;      /* calls without a stream, about to be told the end */
+    struct grpc_conn *conn; /* the current one, ready or not */
+    struct list conns;      /* all */
+    struct list waiting;    /* calls without a connection */
+    struct list ending;     /* calls without a stream, about to be told the end */
     uint32_t calls_count;
     struct timer timer; /* backoff, or the bound on connecting */
     struct rng rng;
@@ -92,9 +92,10 @@ static void set_state(struct grpc_channel *ch, enum grpc_channel_state state)
 
 static void set_error(struct grpc_channel *ch, const char *what, const char *why)
 {
-    (void)snprintf(ch->error, sizeof(ch->error),
-                   "connection error: desc = \"transport: Error while dialing: dial tcp %s: %s: %s\"",
-                   ch->addresses[ch->address_at], what, why);
+    (void)snprintf(
+        ch->error, sizeof(ch->error),
+        "connection error: desc = \"transport: Error while dialing: dial tcp %s: %s: %s\"",
+        ch->addresses[ch->address_at], what, why);
 }
 
 static void on_dial_closed(uv_handle_t *handle)
@@ -270,8 +271,7 @@ static void lost(struct grpc_channel *ch)
             ch->backoff_ms = ch->o.backoff_max_ms;
         fail_waiting(ch);
     }
-    timer_set(&ch->gl->timers, &ch->timer,
-              timer_now_ns(&ch->gl->timers) + delay_ms * NS_PER_MS);
+    timer_set(&ch->gl->timers, &ch->timer, timer_now_ns(&ch->gl->timers) + delay_ms * NS_PER_MS);
     uint32_t before = ch->address_at;
     set_state(ch, GRPC_CHANNEL_BACKOFF);
     if (ch->state != GRPC_CHANNEL_CLOSED && ch->address_at == before)
@@ -312,8 +312,9 @@ void client__conn_gone(struct grpc_conn *conn)
         return;
     ch->conn = NULL;
     if (ch->error[0] == '\0')
-        (void)snprintf(ch->error, sizeof(ch->error), "connection error: desc = \"error reading "
-                                                     "server preface: connection lost\"");
+        (void)snprintf(ch->error, sizeof(ch->error),
+                       "connection error: desc = \"error reading "
+                       "server preface: connection lost\"");
     lost(ch);
 }
 
@@ -336,16 +337,17 @@ bool client__keepalive_without_calls(const struct grpc_conn *conn)
 
 static nghttp2_nv field(struct slice name, struct slice value, uint8_t flags)
 {
-    return (nghttp2_nv){(uint8_t *)name.data, (uint8_t *)value.data, name.size, value.size,
-                        (uint8_t)(flags | NGHTTP2_NV_FLAG_NO_COPY_NAME |
-                                  NGHTTP2_NV_FLAG_NO_COPY_VALUE)};
+    return (nghttp2_nv){
+        (uint8_t *)name.data, (uint8_t *)value.data, name.size, value.size,
+        (uint8_t)(flags | NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)};
 }
 
 /* All that the fields point to lives as long as the call or the channel. */
 static size_t request_fields(struct grpc_call *call, nghttp2_nv *nva)
 {
     struct grpc_channel *ch = call->channel;
-    const char *authority = ch->o.authority != NULL ? ch->o.authority : ch->addresses[ch->address_at];
+    const char *authority =
+        ch->o.authority != NULL ? ch->o.authority : ch->addresses[ch->address_at];
     size_t count = 0;
     nva[count++] = field(SLICE_LITERAL(":method"), SLICE_LITERAL("POST"), 0);
     nva[count++] = field(SLICE_LITERAL(":scheme"), SLICE_LITERAL("http"), 0);
@@ -379,8 +381,7 @@ void client__submit(struct grpc_call *call)
     size_t count = request_fields(call, nva);
     int32_t id = nghttp2_submit_request(conn->session, NULL, nva, count, &provider, call);
     if (id < 0) {
-        call__abort(call, GRPC_UNAVAILABLE,
-                    slice_of_string(nghttp2_strerror(id)));
+        call__abort(call, GRPC_UNAVAILABLE, slice_of_string(nghttp2_strerror(id)));
         if (id == NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE)
             client__conn_goaway(conn); /* this connection has had all its streams */
         return;
@@ -523,8 +524,7 @@ void client__headers_done(struct grpc_call *call, bool end_stream)
     if (call->aborted || call->told)
         return;
     if (call->headers_too_large) {
-        call__abort(call, GRPC_INTERNAL,
-                    SLICE_LITERAL("peer header list size exceeded limit"));
+        call__abort(call, GRPC_INTERNAL, SLICE_LITERAL("peer header list size exceeded limit"));
         return;
     }
     if (!call->headers_seen && call->http_status >= 100 && call->http_status < 200)

@@ -18,7 +18,8 @@ enum {
 #define CLOSE_NS (UINT64_C(5000) * NS_PER_MS)
 #define LINGER_NS (UINT64_C(1000) * NS_PER_MS)
 #define DRAIN_PING_NS (UINT64_C(1000) * NS_PER_MS)
-/* grpc-go's: a client without calls may ping this often where pings without calls are not allowed. */
+/* grpc-go's: a client without calls may ping this often where pings without calls are not allowed.
+ */
 #define PING_WITHOUT_CALLS_NS (UINT64_C(7200) * 1000 * NS_PER_MS)
 
 static const char http2_magic[] = NGHTTP2_CLIENT_MAGIC;
@@ -635,8 +636,8 @@ int conn__begin_http2(struct grpc_conn *conn)
         settings[2].settings_id = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS;
         settings[2].value = server__options(conn->server)->concurrent_streams_max;
     }
-    nghttp2_settings_entry all[4] = {settings[0], settings[1], settings[2],
-                                     {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}};
+    nghttp2_settings_entry all[4] = {
+        settings[0], settings[1], settings[2], {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}};
     rv = nghttp2_submit_settings(conn->session, 0, all, 4);
     if (rv == 0)
         rv = nghttp2_session_set_local_window_size(conn->session, 0, 0,
@@ -731,8 +732,7 @@ void conn__drain(struct grpc_conn *conn)
         /* Calls on their way are still taken until the client has seen the notice. */
         (void)nghttp2_submit_shutdown_notice(conn->session);
         (void)nghttp2_submit_ping(conn->session, 0, NULL);
-        timer_set(&conn->gl->timers, &conn->timer,
-                  timer_now_ns(&conn->gl->timers) + DRAIN_PING_NS);
+        timer_set(&conn->gl->timers, &conn->timer, timer_now_ns(&conn->gl->timers) + DRAIN_PING_NS);
         conn__mark_dirty(conn);
         break;
     case CONN_LINGER:

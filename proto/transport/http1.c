@@ -411,9 +411,11 @@ static void handle(struct http1 *h, const struct head *head, struct slice body)
     if (head->is_1_0)
         x->keep_alive = false;
     h->current = x;
-    struct http1_request req = {
-        .method = head->method, .path = head->target, .body = body, .headers = head->headers,
-        .conn = h->conn};
+    struct http1_request req = {.method = head->method,
+                                .path = head->target,
+                                .body = body,
+                                .headers = head->headers,
+                                .conn = h->conn};
     const uint8_t *mark = memchr(head->target.data, '?', head->target.size);
     if (mark != NULL) {
         req.path.size = (size_t)(mark - head->target.data);

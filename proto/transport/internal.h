@@ -1,5 +1,5 @@
-/* What the files of the transport share. Read in this order: timer, io, loop.c (one turn), conn.c (one
- * connection), call.c (receiving), send.c (sending), server.c, client.c, http1.c.
+/* What the files of the transport share. Read in this order: timer, io, loop.c (one turn), conn.c
+ * (one connection), call.c (receiving), send.c (sending), server.c, client.c, http1.c.
  *
  * Owner of everything: the loop's thread.
  *
@@ -7,9 +7,9 @@
  *
  *     SNIFFING --conn_on_read--> HTTP2 | HTTP1 --conn__linger--> LINGER --conn__kill--> DEAD
  *
- * A call's end has two halves that come in either order: its owner is told (`told`), and nghttp2 has
- * closed its stream (`stream_gone`). The struct is free for reuse when both are done and nobody on
- * the stack holds it. */
+ * A call's end has two halves that come in either order: its owner is told (`told`), and nghttp2
+ * has closed its stream (`stream_gone`). The struct is free for reuse when both are done and nobody
+ * on the stack holds it. */
 #ifndef PROTO_TRANSPORT_INTERNAL_H
 #define PROTO_TRANSPORT_INTERNAL_H
 
@@ -43,7 +43,8 @@ enum {
     /* Resets a client may send at once, and per second: nghttp2 ends the connection above it. */
     RESET_BURST = 20000,
     RESET_RATE = 2000,
-    /* Bytes of unfinished and held-back messages of one connection; the call that passes it ends. */
+    /* Bytes of unfinished and held-back messages of one connection; the call that passes it ends.
+     */
     CONN_RECV_BUFFERED_BYTES_MAX = 256 << 20,
 };
 
@@ -94,7 +95,7 @@ struct grpc_conn {
     struct list link;       /* of its server's or channel's connections */
     struct list dirty_link; /* of gl->dirty */
     struct grpc_loop *gl;
-    struct grpc_server *server;   /* one of these two; both NULL once DEAD */
+    struct grpc_server *server; /* one of these two; both NULL once DEAD */
     struct grpc_channel *channel;
     struct io *io;
     nghttp2_session *session;
@@ -217,7 +218,7 @@ struct grpc_call {
     bool recv_off; /* whatever comes is dropped */
     bool paused_by_user;
     bool paused_by_queue;
-    bool kept; /* recv holds bytes not parsed yet */
+    bool kept;            /* recv holds bytes not parsed yet */
     bool status_received; /* client: grpc-status seen */
     bool status_ready;    /* client: the end has come, messages are held back before it */
     bool never_sent;      /* client: the request did not leave */

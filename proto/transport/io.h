@@ -3,8 +3,8 @@
  *     open -> busy <-> open -> closing -> on_closed (the io is freed)
  *
  * Invariants:
- * 1. io_send() takes all it is given. What the socket does not take at once is kept; io_is_busy() is
- *    then true until on_drained. The owner sends nothing while busy: that bounds what is kept.
+ * 1. io_send() takes all it is given. What the socket does not take at once is kept; io_is_busy()
+ * is then true until on_drained. The owner sends nothing while busy: that bounds what is kept.
  * 2. After io_close() only on_closed comes. */
 #ifndef PROTO_TRANSPORT_IO_H
 #define PROTO_TRANSPORT_IO_H

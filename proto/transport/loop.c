@@ -1,6 +1,6 @@
-/* One turn of a loop. uv polls: sockets are read, calls are opened, messages delivered, answers queued.
- * Just before it blocks again, on_prepare() tells owners what is due and writes each connection that
- * has something to send, once. */
+/* One turn of a loop. uv polls: sockets are read, calls are opened, messages delivered, answers
+ * queued. Just before it blocks again, on_prepare() tells owners what is due and writes each
+ * connection that has something to send, once. */
 #include "internal.h"
 
 #include "base/assert.h"
@@ -193,7 +193,8 @@ static void on_timer_closed(uv_handle_t *handle)
 void grpc_loop_free(struct grpc_loop *gl)
 {
     turn(gl);
-    /* Handles close in the reverse of this order; connections that are closing already come before. */
+    /* Handles close in the reverse of this order; connections that are closing already come before.
+     */
     uv_close((uv_handle_t *)&gl->prepare, on_prepare_closed);
     uv_close((uv_handle_t *)&gl->idle, on_prepare_closed);
     uv_close((uv_handle_t *)&gl->timers.uv, on_timer_closed);

@@ -1,5 +1,5 @@
-/* Header fields packed into one buffer: u16 name size, u32 value size, name, value; and the texts of
- * gRPC's own headers. */
+/* Header fields packed into one buffer: u16 name size, u32 value size, name, value; and the texts
+ * of gRPC's own headers. */
 #ifndef PROTO_TRANSPORT_METADATA_H
 #define PROTO_TRANSPORT_METADATA_H
 

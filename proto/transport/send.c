@@ -1,5 +1,5 @@
-/* What a call sends: a queue of chunks that nghttp2 draws DATA frames from, and the status behind it.
- * The payload never passes through nghttp2: frames are put together in the loop's output. */
+/* What a call sends: a queue of chunks that nghttp2 draws DATA frames from, and the status behind
+ * it. The payload never passes through nghttp2: frames are put together in the loop's output. */
 #include "internal.h"
 #include "metadata.h"
 
@@ -11,10 +11,11 @@ enum {
     CHUNK_BYTES_MAX = 8192, /* a larger message is copied once into shared bytes */
 };
 
-#define NV(name, value)                                                                            \
-    {                                                                                              \
-        (uint8_t *)(name), (uint8_t *)(value), sizeof(name) - 1, sizeof(value) - 1,                \
-            NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE                           \
+/* A field whose bytes live as long as the process. */
+#define NV_STATIC (NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)
+#define NV(n, v)                                                                \
+    {                                                                           \
+        (uint8_t *)(n), (uint8_t *)(v), sizeof(n) - 1, sizeof(v) - 1, NV_STATIC \
     }
 
 /* --- the queue --- */
@@ -130,7 +131,8 @@ static nghttp2_nv response_nva[] = {NV(":status", "200"), NV("content-type", "ap
 static nghttp2_nv response_proto_nva[] = {NV(":status", "200"),
                                           NV("content-type", "application/grpc+proto")};
 
-/* Fill in grpc-status and grpc-message; returns how many. `text` must live until nghttp2 copied it. */
+/* Fill in grpc-status and grpc-message; returns how many. `text` must live until nghttp2 copied it.
+ */
 static size_t status_nva(nghttp2_nv *nva, enum grpc_code code, struct slice text)
 {
     static const char *const numbers[] = {"0", "1",  "2",  "3",  "4",  "5",  "6",  "7", "8",

@@ -179,8 +179,7 @@ static void refuse_path(struct grpc_call *call, struct slice path)
         text_quote(path, &text);
     } else if (knows_service(call->conn->server, slice_of(path.data, slash))) {
         text_format(&text, "unknown method %.*s for service %.*s", (int)(path.size - slash),
-                    (const char *)path.data + slash, (int)(slash - 2),
-                    (const char *)path.data + 1);
+                    (const char *)path.data + slash, (int)(slash - 2), (const char *)path.data + 1);
     } else {
         text_format(&text, "unknown service %.*s", (int)(slash - 2), (const char *)path.data + 1);
     }

@@ -26,7 +26,8 @@ void timer_heap_init(struct timer_heap *h, uv_loop_t *loop);
 /* The uv handle is being closed already. */
 void timer_heap_fini(struct timer_heap *h);
 
-/* The loop's idea of now, on the clock of clock_mono_ns(): at most 1 ms behind when a poll returns. */
+/* The loop's idea of now, on the clock of clock_mono_ns(): at most 1 ms behind when a poll returns.
+ */
 uint64_t timer_now_ns(const struct timer_heap *h);
 /* Set or move. `fn` is called once, from the loop, not before `at_ns`. */
 void timer_set(struct timer_heap *h, struct timer *t, uint64_t at_ns);

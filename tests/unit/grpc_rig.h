@@ -1,6 +1,6 @@
 /* A server with a few simple methods and a loop, for the tests of the transport. */
-#ifndef TESTS_GRPC_RIG_H
-#define TESTS_GRPC_RIG_H
+#ifndef TESTS_UNIT_GRPC_RIG_H
+#define TESTS_UNIT_GRPC_RIG_H
 
 #include "proto/grpc.h"
 #include "proto/http1.h"
@@ -30,7 +30,7 @@ struct rig {
     size_t queued_bytes_max;
     struct grpc_call *last; /* the server's side of the call opened last; NULL once closed */
     struct http1_exchange *exchange; /* of /later */
-    bool pause_next;        /* the next streaming call does not read */
+    bool pause_next;                 /* the next streaming call does not read */
 };
 
 static struct rig rig;
@@ -152,9 +152,8 @@ static void rig_shared(struct grpc_call *call, struct slice msg)
     struct bref *b = bref_new(BODY_BYTES);
     memset(b->data, 's', BODY_BYTES);
     for (uint32_t i = rig_u32(msg); i > 0; i--)
-        ck_assert_int_eq(grpc_send_shared(call, SLICE_LITERAL("head"), b,
-                                          slice_of(b->data, BODY_BYTES)),
-                         0);
+        ck_assert_int_eq(
+            grpc_send_shared(call, SLICE_LITERAL("head"), b, slice_of(b->data, BODY_BYTES)), 0);
     bref_unref(b);
     grpc_finish(call, GRPC_OK, NULL);
 }
@@ -262,13 +261,13 @@ static void rig_start(void)
 }
 
 /* Run until `cond` holds. */
-#define RIG_UNTIL(cond)                                                                            \
-    do {                                                                                           \
-        uint64_t rig_end_ns = clock_mono_ns() + RIG_PATIENCE_MS * UINT64_C(1000000);               \
-        while (!(cond)) {                                                                          \
-            (void)uv_run(&rig.loop, UV_RUN_ONCE);                                                  \
-            ck_assert_msg(clock_mono_ns() < rig_end_ns, "never came: %s", #cond);                  \
-        }                                                                                          \
+#define RIG_UNTIL(cond)                                                              \
+    do {                                                                             \
+        uint64_t rig_end_ns = clock_mono_ns() + RIG_PATIENCE_MS * UINT64_C(1000000); \
+        while (!(cond)) {                                                            \
+            (void)uv_run(&rig.loop, UV_RUN_ONCE);                                    \
+            ck_assert_msg(clock_mono_ns() < rig_end_ns, "never came: %s", #cond);    \
+        }                                                                            \
     } while (0)
 
 static inline void rig_turns(uint32_t count)

@@ -827,8 +827,8 @@ START_TEST(test_silent_server_is_given_up)
     o.connect_timeout_ms = 50;
     struct grpc_channel *ch = grpc_channel_new(rig.gl, &o);
     memset(&s, 0, sizeof(s));
-    (void)grpc_start(ch, &(struct grpc_start_options){
-                             .path = "/rig.Rig/Echo", .ops = &client_ops, .user = &s});
+    (void)grpc_start(
+        ch, &(struct grpc_start_options){.path = "/rig.Rig/Echo", .ops = &client_ops, .user = &s});
     RIG_UNTIL(s.closed > 0);
     ck_assert_uint_eq(s.code, GRPC_UNAVAILABLE);
     grpc_channel_close(ch);

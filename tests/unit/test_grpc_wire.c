@@ -1,4 +1,5 @@
-/* The server against hand-made bytes: what it refuses and how, pings, floods, HTTP/1, mutated frames. */
+/* The server against hand-made bytes: what it refuses and how, pings, floods, HTTP/1, mutated
+ * frames. */
 #include "grpc_rig.h"
 #include "unit.h"
 
@@ -74,8 +75,7 @@ static void raw_poll(struct raw *r)
         r->ended = true;
 }
 
-#define RAW_UNTIL(r, cond)                                                                         \
-    RIG_UNTIL((raw_poll(r), (cond)))
+#define RAW_UNTIL(r, cond) RIG_UNTIL((raw_poll(r), (cond)))
 
 static size_t put_frame(uint8_t *p, uint8_t type, uint8_t flags, uint32_t stream_id,
                         const void *payload, size_t size)
@@ -208,8 +208,8 @@ static void expect_field(struct raw *r, const char *field)
     ck_assert_msg(strstr(fields_of(r), field) != NULL, "no %s in %s", field, fields_of(r));
 }
 
-#define GOOD_FIELDS                                                                                \
-    ":method", "POST", ":scheme", "http", ":path", "/rig.Rig/Echo", ":authority", "rig", "te",     \
+#define GOOD_FIELDS                                                                            \
+    ":method", "POST", ":scheme", "http", ":path", "/rig.Rig/Echo", ":authority", "rig", "te", \
         "trailers", "content-type", "application/grpc"
 
 static const char *const good[] = {GOOD_FIELDS, NULL};
@@ -259,16 +259,18 @@ static void expect_refused(const char *const *fields, const char *status, const 
 START_TEST(test_refusals)
 {
     rig_start();
-    expect_refused((const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig", ":path",
-                                         "/rig.Rig/Echo", "content-type", "application/json", NULL},
+    expect_refused((const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig",
+                                         ":path", "/rig.Rig/Echo", "content-type",
+                                         "application/json", NULL},
                    ":status=415;", "grpc-status=3;",
                    "grpc-message=invalid gRPC request content-type \"application/json\";");
-    expect_refused((const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig", ":path",
-                                         "/rig.Rig/Echo", NULL},
+    expect_refused((const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig",
+                                         ":path", "/rig.Rig/Echo", NULL},
                    ":status=415;", "grpc-status=3;",
                    "grpc-message=invalid gRPC request content-type \"\";");
-    expect_refused((const char *const[]){":method", "GET", ":scheme", "http", ":authority", "rig", ":path",
-                                         "/rig.Rig/Echo", "content-type", "application/grpc", NULL},
+    expect_refused((const char *const[]){":method", "GET", ":scheme", "http", ":authority", "rig",
+                                         ":path", "/rig.Rig/Echo", "content-type",
+                                         "application/grpc", NULL},
                    ":status=405;", "grpc-status=13;",
                    "grpc-message=Received a HEADERS frame with :method \"GET\" which should be "
                    "POST;");
@@ -301,9 +303,10 @@ START_TEST(test_content_types_that_are_grpc)
         struct frame f;
         raw_open(&r);
         raw_hello(&r);
-        raw_headers(&r, 1, 0, (const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig", ":path",
-                                                    "/rig.Rig/Echo", "content-type", types[i],
-                                                    NULL});
+        raw_headers(&r, 1, 0,
+                    (const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig",
+                                          ":path", "/rig.Rig/Echo", "content-type", types[i],
+                                          NULL});
         (void)raw_frame(&r, FRAME_DATA, END_STREAM, 1, "\0\0\0\0", 5);
         await_frame(&r, FRAME_HEADERS, &f);
         expect_field(&r, ":status=200;");
@@ -334,9 +337,9 @@ static void expect_status(const char *const *fields, const void *body, size_t si
 
 START_TEST(test_messages_that_are_refused)
 {
-    static const char *const bidi[] = {":method", "POST", ":scheme", "http", ":authority", "rig",
-                                       ":path", "/rig.Rig/Bidi", "content-type", "application/grpc",
-                                       NULL};
+    static const char *const bidi[] = {
+        ":method",       "POST",         ":scheme",          "http", ":authority", "rig", ":path",
+        "/rig.Rig/Bidi", "content-type", "application/grpc", NULL};
     static const char *const *const both[] = {good, bidi};
     rig_start();
     for (int i = 0; i < 2; i++) {
@@ -396,9 +399,10 @@ START_TEST(test_deadline_is_the_servers_too)
     rig_start();
     raw_open(&r);
     raw_hello(&r);
-    raw_headers(&r, 1, 0, (const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig", ":path",
-                                                "/rig.Rig/NeverStream", "content-type",
-                                                "application/grpc", "grpc-timeout", "20m", NULL});
+    raw_headers(&r, 1, 0,
+                (const char *const[]){":method", "POST", ":scheme", "http", ":authority", "rig",
+                                      ":path", "/rig.Rig/NeverStream", "content-type",
+                                      "application/grpc", "grpc-timeout", "20m", NULL});
     await_frame(&r, FRAME_HEADERS, &f);
     expect_field(&r, "grpc-status=4;");
     expect_field(&r, "grpc-message=context deadline exceeded;");
@@ -645,8 +649,8 @@ START_TEST(test_http1_refusals)
     expect_http1_refused("GET / HTTP/1.1\r\n: x\r\n\r\n", "400");
     expect_http1_refused("GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400");
     expect_http1_refused("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "400");
-    expect_http1_refused("GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-                         "400");
+    expect_http1_refused(
+        "GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "400");
     expect_http1_refused("PUT /echo HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", "413");
     expect_http1_refused("PUT /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFF\r\n",
                          "413");
@@ -689,9 +693,10 @@ END_TEST
 static size_t conversation(uint8_t *p)
 {
     static const uint8_t msg[] = {0, 0, 0, 0, 5, 'h', 'e', 'l', 'l', 'o'};
-    static const char *const bidi[] = {":method", "POST", ":scheme", "http", ":authority", "rig", ":path",
-                                       "/rig.Rig/Bidi", "content-type", "application/grpc",
-                                       "grpc-timeout", "1S", "x-bin", "a%b", NULL};
+    static const char *const bidi[] = {
+        ":method",      "POST",  ":scheme",       "http",         ":authority",
+        "rig",          ":path", "/rig.Rig/Bidi", "content-type", "application/grpc",
+        "grpc-timeout", "1S",    "x-bin",         "a%b",          NULL};
     uint8_t block[512];
     uint8_t *start = p;
     memcpy(p, NGHTTP2_CLIENT_MAGIC, NGHTTP2_CLIENT_MAGIC_LEN);
@@ -798,13 +803,14 @@ static const struct grpc_call_ops client_ops = {.closed = on_client_closed};
 static void client_ask(struct grpc_channel *ch, struct ends *e)
 {
     e->started++;
-    struct grpc_call *call = grpc_start(ch, &(struct grpc_start_options){
-                                                .path = "/rig.Rig/Echo",
-                                                .deadline_ns = clock_mono_ns() + UINT64_C(60000000000),
-                                                .wait_for_ready = true,
-                                                .ops = &client_ops,
-                                                .user = e,
-                                            });
+    struct grpc_call *call =
+        grpc_start(ch, &(struct grpc_start_options){
+                           .path = "/rig.Rig/Echo",
+                           .deadline_ns = clock_mono_ns() + UINT64_C(60000000000),
+                           .wait_for_ready = true,
+                           .ops = &client_ops,
+                           .user = e,
+                       });
     ck_assert_int_eq(grpc_send(call, &(struct slice){(const uint8_t *)"x", 1}, 1), 0);
     grpc_half_close(call);
 }
@@ -937,5 +943,5 @@ UNIT_MAIN("grpc_wire", test_refusals, test_content_types_that_are_grpc,
           test_headers_too_large, test_more_streams_than_allowed, test_too_many_pings,
           test_answers_forgive_pings, test_server_pings_and_gives_up, test_flood_without_reading,
           test_reset_flood_ends_the_connection, test_http1, test_http1_refusals,
-          test_http1_answer_after_the_client_left, test_mutated_frames, test_mutated_answers, test_conns_are_bounded,
-          test_silent_conn_is_closed)
+          test_http1_answer_after_the_client_left, test_mutated_frames, test_mutated_answers,
+          test_conns_are_bounded, test_silent_conn_is_closed)

@@ -2,7 +2,8 @@
  *
  * Everything here belongs to one thread: the one that runs the uv loop a grpc_loop was made for. No
  * function may be called from another. A process has as many grpc_loops as it has loops, each with
- * its own servers and channels; a socket accepted on one can be handed to another (grpc_server_adopt).
+ * its own servers and channels; a socket accepted on one can be handed to another
+ * (grpc_server_adopt).
  *
  * Invariants:
  * 1. No function declared here calls back from inside, except grpc_server_free() and
@@ -18,7 +19,8 @@
  *     open -> message* -> half_closed -> closed
  *                    \________________/   (the peer may never half-close)
  *
- * Error texts of what the transport itself refuses are grpc-go's (v1.83), which etcd is built with. */
+ * Error texts of what the transport itself refuses are grpc-go's (v1.83), which etcd is built with.
+ */
 #ifndef PROTO_GRPC_H
 #define PROTO_GRPC_H
 
@@ -44,29 +46,29 @@ struct http1_request;
 /* What the servers and channels of one uv loop share: read buffer, output buffer, timers, pools.
  * Owns: `loop` is borrowed and outlives the grpc_loop. */
 struct grpc_loop *grpc_loop_new(uv_loop_t *loop);
-/* All servers and channels are freed already. The loop must run once more (its handles close), after
- * which the memory is gone. */
+/* All servers and channels are freed already. The loop must run once more (its handles close),
+ * after which the memory is gone. */
 void grpc_loop_free(struct grpc_loop *gl);
 uv_loop_t *grpc_loop_uv(struct grpc_loop *gl);
-/* Write now what is queued on every connection. Only for a caller that is about to be busy for long;
- * otherwise it happens by itself before the loop blocks. May call closed(). */
+/* Write now what is queued on every connection. Only for a caller that is about to be busy for
+ * long; otherwise it happens by itself before the loop blocks. May call closed(). */
 void grpc_loop_flush(struct grpc_loop *gl);
 
 /* --- calls, either side --- */
 
 /* All may be NULL but closed. */
 struct grpc_call_ops {
-    /* One whole message. `msg` is borrowed until return. Of a call without client streaming (server)
-     * there is exactly one, given once the client has half-closed; a second or a missing one is
-     * refused before it gets here. */
+    /* One whole message. `msg` is borrowed until return. Of a call without client streaming
+     * (server) there is exactly one, given once the client has half-closed; a second or a missing
+     * one is refused before it gets here. */
     void (*message)(struct grpc_call *call, struct slice msg);
     /* The peer will send no more messages. */
     void (*half_closed)(struct grpc_call *call);
     /* The queue had been above its low-water mark and is no more; not after the end of sending. */
     void (*writable)(struct grpc_call *call);
-    /* The end. Server: what was given to grpc_finish(), or GRPC_CANCELLED "context canceled" when the
-     * peer or the connection went away first, or GRPC_DEADLINE_EXCEEDED. Client: the status from the
-     * trailers, or what the transport has to say. `text` is borrowed until return. */
+    /* The end. Server: what was given to grpc_finish(), or GRPC_CANCELLED "context canceled" when
+     * the peer or the connection went away first, or GRPC_DEADLINE_EXCEEDED. Client: the status
+     * from the trailers, or what the transport has to say. `text` is borrowed until return. */
     void (*closed)(struct grpc_call *call, enum grpc_code code, struct slice text);
 };
 
@@ -90,7 +92,8 @@ struct slice grpc_call_metadata(const struct grpc_call *call, const char *name);
 
 /* Send one message made of these parts. Copied (small ones into the connection's output).
  * Errors: TV_ECLOSED after the end of sending; TV_ETOOLARGE above max_send_message_bytes;
- *         TV_EBUSY when send_queue_bytes_max are waiting: the call is reset, as RESOURCE_EXHAUSTED. */
+ *         TV_EBUSY when send_queue_bytes_max are waiting: the call is reset, as RESOURCE_EXHAUSTED.
+ */
 int grpc_send(struct grpc_call *call, const struct slice *parts, uint32_t parts_count);
 /* Send one message: `prefix` copied, then `body`, which lies in `owner`'s bytes. The call takes its
  * own reference on `owner` and gives it up when the bytes are written. Errors: as grpc_send(). */
@@ -137,7 +140,8 @@ struct grpc_method {
 /* No more messages after what is queued, then this status. `text` is copied; NULL = "". Ignored
  * when the call is finished already. */
 void grpc_finish(struct grpc_call *call, enum grpc_code code, const char *text);
-/* grpc_send() and grpc_finish(GRPC_OK) in one step: headers, message and trailers leave together. */
+/* grpc_send() and grpc_finish(GRPC_OK) in one step: headers, message and trailers leave together.
+ */
 int grpc_reply(struct grpc_call *call, const struct slice *parts, uint32_t parts_count);
 /* grpc_send_shared() and grpc_finish(GRPC_OK). */
 int grpc_reply_shared(struct grpc_call *call, struct slice prefix, struct bref *owner,
@@ -147,22 +151,22 @@ int grpc_reply_shared(struct grpc_call *call, struct slice prefix, struct bref *
 typedef void (*http1_handler)(struct http1_exchange *x, const struct http1_request *req, void *arg);
 
 struct grpc_server_options {
-    uint32_t recv_message_bytes_max;  /* default 4 MiB */
-    uint32_t send_message_bytes_max;  /* default 2^31 - 1 */
-    uint32_t concurrent_streams_max;  /* per connection; default 10,000 */
-    uint32_t conns_max;               /* default 60,000; more are closed at once */
-    uint32_t header_list_bytes_max;   /* of one request; default 64 KiB; more: the stream is reset */
-    uint32_t stream_window_bytes;     /* receive, per call; default 256 KiB */
-    uint32_t conn_window_bytes;       /* receive, per connection; default 1 MiB */
-    uint32_t send_queue_low_bytes;    /* writable() at or below it; default 256 KiB */
-    uint32_t send_queue_high_bytes;   /* above it messages of the call wait; default 4 MiB */
-    uint64_t send_queue_bytes_max;    /* above it the call is reset; default 1 GiB */
-    uint64_t keepalive_min_time_ms;   /* clients that ping more often are sent away; default 5 s */
+    uint32_t recv_message_bytes_max; /* default 4 MiB */
+    uint32_t send_message_bytes_max; /* default 2^31 - 1 */
+    uint32_t concurrent_streams_max; /* per connection; default 10,000 */
+    uint32_t conns_max;              /* default 60,000; more are closed at once */
+    uint32_t header_list_bytes_max;  /* of one request; default 64 KiB; more: the stream is reset */
+    uint32_t stream_window_bytes;    /* receive, per call; default 256 KiB */
+    uint32_t conn_window_bytes;      /* receive, per connection; default 1 MiB */
+    uint32_t send_queue_low_bytes;   /* writable() at or below it; default 256 KiB */
+    uint32_t send_queue_high_bytes;  /* above it messages of the call wait; default 4 MiB */
+    uint64_t send_queue_bytes_max;   /* above it the call is reset; default 1 GiB */
+    uint64_t keepalive_min_time_ms;  /* clients that ping more often are sent away; default 5 s */
     bool keepalive_permit_without_stream; /* default false */
-    uint64_t keepalive_interval_ms;   /* idle time before the server pings; default 2 h; 0 = never */
-    uint64_t keepalive_timeout_ms;    /* default 20 s */
-    uint64_t handshake_timeout_ms;    /* until the client's first bytes; default 120 s */
-    http1_handler http1;              /* NULL: HTTP/1 is refused by closing */
+    uint64_t keepalive_interval_ms; /* idle time before the server pings; default 2 h; 0 = never */
+    uint64_t keepalive_timeout_ms;  /* default 20 s */
+    uint64_t handshake_timeout_ms;  /* until the client's first bytes; default 120 s */
+    http1_handler http1;            /* NULL: HTTP/1 is refused by closing */
     void *http1_arg;
     /* Of POST and PUT; more is answered with 413. Default 1 MiB. */
     uint32_t http1_body_bytes_max;
@@ -177,10 +181,11 @@ void grpc_server_options_init(struct grpc_server_options *o);
 struct grpc_server *grpc_server_new(struct grpc_loop *gl, const struct grpc_server_options *o,
                                     const struct grpc_method *methods, uint32_t methods_count);
 /* Listen on "host:port" ("0" = any port; "[::1]:2379"; numeric host or name). Many are allowed.
- * Errors: TV_EINVAL for an address that does not parse or resolve, TV_EBUSY when it is in use, TV_EIO. */
+ * Errors: TV_EINVAL for an address that does not parse or resolve, TV_EBUSY when it is in use,
+ * TV_EIO. */
 int grpc_server_listen(struct grpc_server *s, const char *address, uint16_t *ret_port);
-/* Accepted sockets go to `accept` (which owns them from then on) and not to this server, for a caller
- * that spreads them over several loops. */
+/* Accepted sockets go to `accept` (which owns them from then on) and not to this server, for a
+ * caller that spreads them over several loops. */
 void grpc_server_set_accept(struct grpc_server *s, void (*accept)(void *arg, int fd), void *arg);
 /* Serve this connected socket. Owns: `fd` always. */
 int grpc_server_adopt(struct grpc_server *s, int fd);
@@ -189,14 +194,14 @@ int grpc_server_adopt(struct grpc_server *s, int fd);
  * with grpc_finish(), and calls grpc_server_free() when it has waited enough. */
 void grpc_server_drain(struct grpc_server *s, void (*done)(struct grpc_server *s, void *arg),
                        void *arg);
-/* Ends every call (closed() is called from inside) and connection. The loop must run once more before
- * it closes. The pointer is dead on return. */
+/* Ends every call (closed() is called from inside) and connection. The loop must run once more
+ * before it closes. The pointer is dead on return. */
 void grpc_server_free(struct grpc_server *s);
 
 struct grpc_server_stats {
-    uint64_t conns;          /* now */
+    uint64_t conns; /* now */
     uint64_t conns_total;
-    uint64_t calls;          /* now */
+    uint64_t calls; /* now */
     uint64_t calls_total;
     uint64_t messages_received;
     uint64_t messages_sent;
@@ -222,7 +227,7 @@ enum grpc_channel_state {
 };
 
 struct grpc_channel_options {
-    const char *const *addresses;    /* "host:port" each, tried in turn; copied */
+    const char *const *addresses; /* "host:port" each, tried in turn; copied */
     uint32_t addresses_count;
     const char *authority;           /* NULL: the address */
     const char *user_agent;          /* NULL: "trivet" */
@@ -265,11 +270,11 @@ struct grpc_pair {
 };
 
 struct grpc_start_options {
-    const char *path; /* borrowed until closed() has returned: usually a literal */
+    const char *path;                 /* borrowed until closed() has returned: usually a literal */
     const struct grpc_pair *metadata; /* copied */
     uint32_t metadata_count;
-    uint64_t deadline_ns;  /* clock_mono_ns() scale; 0 = none */
-    bool wait_for_ready;   /* without it the call fails with UNAVAILABLE once an attempt has failed */
+    uint64_t deadline_ns; /* clock_mono_ns() scale; 0 = none */
+    bool wait_for_ready; /* without it the call fails with UNAVAILABLE once an attempt has failed */
     const struct grpc_call_ops *ops; /* borrowed */
     void *user;
 };

@@ -1,7 +1,8 @@
-/* A small HTTP/1.1 server on the gRPC listeners, for /health, /version, /metrics and the JSON gateway.
+/* A small HTTP/1.1 server on the gRPC listeners, for /health, /version, /metrics and the JSON
+ * gateway.
  *
- * A request is delivered whole (headers up to 16 KiB, body up to http1_body_bytes_max). Requests of one
- * connection are answered one after the other; the next is not read before http1_respond().
+ * A request is delivered whole (headers up to 16 KiB, body up to http1_body_bytes_max). Requests of
+ * one connection are answered one after the other; the next is not read before http1_respond().
  * Bodies are taken with Content-Length or chunked. Keep-alive is HTTP/1.1's. Thread: the loop's. */
 #ifndef PROTO_HTTP1_H
 #define PROTO_HTTP1_H
@@ -26,9 +27,10 @@ struct http1_request {
 /* The value without surrounding blanks; data is NULL when absent. `name` in any case. */
 struct slice http1_header(const struct http1_request *req, const char *name);
 
-/* Answer, now or later; exactly once per exchange, also when the connection has died meanwhile (then
- * it only frees). `content_type` NULL: none. `body` is copied; it is left out for HEAD. */
-void http1_respond(struct http1_exchange *x, int status, const char *content_type, struct slice body);
+/* Answer, now or later; exactly once per exchange, also when the connection has died meanwhile
+ * (then it only frees). `content_type` NULL: none. `body` is copied; it is left out for HEAD. */
+void http1_respond(struct http1_exchange *x, int status, const char *content_type,
+                   struct slice body);
 
 /* Or answer in pieces, chunked: begin, then any number of writes, then end. Nothing may be
  * called after end. */
