@@ -34,6 +34,7 @@ struct peers {
     struct buf frame; /* being written */
     struct raft_entry *entries; /* being read */
     uint32_t entries_capacity;
+    bool closing;
 };
 
 /* --- from us --- */
@@ -43,6 +44,8 @@ static void on_outbound_closed(struct grpc_call *call, enum grpc_code code, stru
     struct peer *p = grpc_call_user(call);
     ASSERT(p->call == call);
     p->call = NULL;
+    if (p->peers->closing)
+        return;
     log_warn("lost the stream to a peer", LOG_HEX("remote-peer-id", p->id), LOG_INT("code", code),
              LOG_SLICE("error", text));
     p->peers->o.lost(p->peers->o.ctx, p->id);
@@ -345,6 +348,7 @@ int peers_listen(struct peers *all, const char *address)
 
 void peers_free(struct peers *all)
 {
+    all->closing = true;
     for (uint32_t i = 0; i < all->count; i++)
         grpc_channel_close(all->items[i].channel);
     grpc_server_free(all->server);
