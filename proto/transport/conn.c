@@ -314,8 +314,10 @@ static void after_read(struct grpc_conn *conn)
 static void read_http2(struct grpc_conn *conn, const uint8_t *data, size_t size)
 {
     conn->in_session++;
+    conn->gl->in_session++;
     ssize_t rv = nghttp2_session_mem_recv(conn->session, data, size);
     conn->in_session--;
+    conn->gl->in_session--;
     if (conn->state == CONN_DEAD) {
         session_free(conn);
         return;
@@ -415,6 +417,7 @@ static bool fill(struct grpc_conn *conn)
     bool ok = true;
     conn->out_full = false;
     conn->in_session++;
+    conn->gl->in_session++;
     while (!conn->out_full && conn->state != CONN_DEAD) {
         if (out_copy_free(out) < OUT_COPY_RESERVE_BYTES || out->vecs_count + 2 > OUT_VECS_MAX) {
             conn->out_full = true;
@@ -430,6 +433,7 @@ static bool fill(struct grpc_conn *conn)
         out_copy(out, data, (size_t)size);
     }
     conn->in_session--;
+    conn->gl->in_session--;
     return ok;
 }
 
@@ -465,6 +469,7 @@ static void flush_http2(struct grpc_conn *conn)
 
 void conn__flush(struct grpc_conn *conn)
 {
+    ASSERT(conn->in_session == 0);
     if (conn->state == CONN_HTTP2) {
         flush_http2(conn);
     } else if (conn->state == CONN_HTTP1 && !io_is_busy(conn->io)) {
@@ -631,14 +636,17 @@ int conn__begin_http2(struct grpc_conn *conn)
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, conn->limits.stream_window_bytes},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, conn->limits.header_list_bytes_max},
         {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
+        {0, 0},
     };
     if (server) {
         settings[2].settings_id = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS;
         settings[2].value = server__options(conn->server)->concurrent_streams_max;
+        /* Cheaper than RFC 7540's tree; see share_connection(). A client keeps the tree: there is
+         * no other way to let its uploads take turns. */
+        settings[3].settings_id = NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES;
+        settings[3].value = 1;
     }
-    nghttp2_settings_entry all[4] = {
-        settings[0], settings[1], settings[2], {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}};
-    rv = nghttp2_submit_settings(conn->session, 0, all, 4);
+    rv = nghttp2_submit_settings(conn->session, 0, settings, server ? 4 : 3);
     if (rv == 0)
         rv = nghttp2_session_set_local_window_size(conn->session, 0, 0,
                                                    (int32_t)conn->limits.conn_window_bytes);

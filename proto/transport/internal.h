@@ -70,6 +70,8 @@ struct grpc_loop {
     struct list pool;
     uint32_t pool_count;
     uint64_t calls_made;
+    bool in_turn;
+    uint32_t in_session; /* nghttp2 is on the stack, for some connection */
     nghttp2_session_callbacks *callbacks;
     nghttp2_option *option;
 };

@@ -85,12 +85,16 @@ static void flush_dirty(struct grpc_loop *gl)
 static void turn(struct grpc_loop *gl)
 {
     enum { ROUNDS_MAX = 4 };
+    if (gl->in_turn || gl->in_session > 0)
+        return; /* called from a callback: the turn comes by itself */
+    gl->in_turn = true;
     for (int i = 0; i < ROUNDS_MAX; i++) {
         if (list_is_empty(&gl->dirty) && list_is_empty(&gl->work))
             break;
         do_work(gl);
         flush_dirty(gl);
     }
+    gl->in_turn = false;
     bool left_over = !list_is_empty(&gl->dirty) || !list_is_empty(&gl->work);
     if (left_over != (uv_is_active((uv_handle_t *)&gl->idle) != 0)) {
         if (left_over)

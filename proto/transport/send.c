@@ -7,16 +7,16 @@
 #include "base/mem.h"
 
 enum {
+    FRAME_BYTES = 16384,
     CHUNK_BYTES_MIN = 2048,
     CHUNK_BYTES_MAX = 8192, /* a larger message is copied once into shared bytes */
 };
 
+/* clang-format off */
 /* A field whose bytes live as long as the process. */
 #define NV_STATIC (NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)
-#define NV(n, v)                                                                \
-    {                                                                           \
-        (uint8_t *)(n), (uint8_t *)(v), sizeof(n) - 1, sizeof(v) - 1, NV_STATIC \
-    }
+#define NV(n, v) {(uint8_t *)(n), (uint8_t *)(v), sizeof(n) - 1, sizeof(v) - 1, NV_STATIC}
+/* clang-format on */
 
 /* --- the queue --- */
 
@@ -182,6 +182,17 @@ void server__answer_status(struct grpc_conn *conn, int32_t stream_id, const char
     conn__mark_dirty(conn);
 }
 
+/* Answers of one frame go out in order. Longer ones must share the connection frame by frame, or a
+ * watch would wait for the end of a big LIST beside it. */
+static void share_connection(struct grpc_call *call)
+{
+    static const nghttp2_extpri in_turns = {.urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1};
+    if (call->method->server_streaming || call->queued_bytes > FRAME_BYTES ||
+        (call->last != NULL && call->last->kind == SEND_SOURCE))
+        (void)nghttp2_session_change_extpri_stream_priority(call->conn->session, call->stream_id,
+                                                            &in_turns, 1);
+}
+
 static void submit_headers(struct grpc_call *call)
 {
     nghttp2_data_provider provider = conn__provider(call);
@@ -189,6 +200,7 @@ static void submit_headers(struct grpc_call *call)
     (void)nghttp2_submit_response(call->conn->session, call->stream_id,
                                   call->content_type_proto ? response_proto_nva : response_nva, 2,
                                   &provider);
+    share_connection(call);
 }
 
 static void submit_trailers(struct grpc_call *call)

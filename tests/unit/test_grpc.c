@@ -353,6 +353,48 @@ START_TEST(test_pulled_message)
 }
 END_TEST
 
+/* A small call beside a big transfer, in either direction, does not wait for its end. */
+START_TEST(test_big_transfers_share_the_connection)
+{
+    enum { BIG_BYTES = 64 << 20 };
+    struct seen big;
+    struct seen small;
+    struct seen streamed;
+    uint8_t *bytes = pattern(BIG_BYTES);
+    rig_prepare();
+    rig.server_options.recv_message_bytes_max = BIG_BYTES;
+    rig_serve();
+    struct grpc_channel *ch = channel_to(rig.address);
+    for (int i = 0; i < 3; i++) {
+        if (i == 0)
+            ask(ch, "/rig.Rig/Echo", slice_of(bytes, BIG_BYTES), &big);
+        else if (i == 1)
+            ask_u32(ch, "/rig.Rig/Shared", BIG_BYTES / 100000, &big);
+        else
+            ask_u32(ch, "/rig.Rig/Pull", BIG_BYTES, &big);
+        RIG_UNTIL(rig.last != NULL);
+        start(ch, "/rig.Rig/Bidi", &streamed);
+        for (uint32_t n = 1; n <= 3; n++) {
+            ask(ch, "/rig.Rig/Echo", SLICE_LITERAL("small"), &small);
+            say(&streamed, SLICE_LITERAL("event"));
+            RIG_UNTIL(small.closed > 0 && streamed.messages == n);
+            ck_assert_uint_eq(small.code, GRPC_OK);
+            ck_assert_uint_eq(big.closed, 0);
+            buf_fini(&small.last);
+        }
+        grpc_half_close(streamed.call);
+        RIG_UNTIL(big.closed > 0 && streamed.closed > 0);
+        ck_assert_uint_eq(big.code, GRPC_OK);
+        buf_fini(&big.last);
+        buf_fini(&streamed.last);
+        RIG_UNTIL(rig.opened == rig.closed);
+    }
+    mem_free(bytes);
+    grpc_channel_close(ch);
+    rig_stop();
+}
+END_TEST
+
 START_TEST(test_slow_reader_bounds_the_server)
 {
     enum { MESSAGE_BYTES = 65536 };
@@ -840,9 +882,9 @@ END_TEST
 UNIT_MAIN("grpc", test_unary, test_error_text_survives, test_metadata_and_deadline_reach_the_server,
           test_server_streaming, test_bidi, test_big_messages_through_small_windows,
           test_many_calls_at_once, test_shared_bytes, test_pulled_message,
-          test_slow_reader_bounds_the_server, test_paused_server_holds_messages_back,
-          test_paused_client_gets_messages_before_the_end, test_deadline, test_cancel,
-          test_lost_connection_ends_every_call_once_and_comes_back,
+          test_big_transfers_share_the_connection, test_slow_reader_bounds_the_server,
+          test_paused_server_holds_messages_back, test_paused_client_gets_messages_before_the_end,
+          test_deadline, test_cancel, test_lost_connection_ends_every_call_once_and_comes_back,
           test_channel_close_ends_calls_from_inside, test_second_address_is_tried,
           test_unknown_paths, test_oversize, test_one_message_methods_refuse_none_and_two,
           test_channel_closed_from_inside, test_call_cancelled_from_inside,

@@ -51,7 +51,8 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop);
 void grpc_loop_free(struct grpc_loop *gl);
 uv_loop_t *grpc_loop_uv(struct grpc_loop *gl);
 /* Write now what is queued on every connection. Only for a caller that is about to be busy for
- * long; otherwise it happens by itself before the loop blocks. May call closed(). */
+ * long; otherwise it happens by itself before the loop blocks. May call closed(). From inside a
+ * callback of the transport it does nothing. */
 void grpc_loop_flush(struct grpc_loop *gl);
 
 /* --- calls, either side --- */
