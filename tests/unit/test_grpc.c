@@ -363,8 +363,17 @@ START_TEST(test_big_transfers_share_the_connection)
     uint8_t *bytes = pattern(BIG_BYTES);
     rig_prepare();
     rig.server_options.recv_message_bytes_max = BIG_BYTES;
+    rig.server_options.stream_window_bytes = BIG_BYTES; /* flow control must not help */
+    rig.server_options.conn_window_bytes = BIG_BYTES;
     rig_serve();
-    struct grpc_channel *ch = channel_to(rig.address);
+    const char *address = rig.address;
+    struct grpc_channel_options o;
+    grpc_channel_options_init(&o);
+    o.addresses = &address;
+    o.addresses_count = 1;
+    o.stream_window_bytes = BIG_BYTES;
+    o.conn_window_bytes = BIG_BYTES;
+    struct grpc_channel *ch = grpc_channel_new(rig.gl, &o);
     for (int i = 0; i < 3; i++) {
         if (i == 0)
             ask(ch, "/rig.Rig/Echo", slice_of(bytes, BIG_BYTES), &big);

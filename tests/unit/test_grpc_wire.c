@@ -903,6 +903,53 @@ START_TEST(test_mutated_answers)
 }
 END_TEST
 
+START_TEST(test_client_pings_and_gives_up)
+{
+    char text[32];
+    const char *address = text;
+    struct ends ends = {0};
+    struct frame f;
+    struct grpc_channel_options o;
+    uint8_t greeting[64];
+    rig_start();
+    int listener = listen_raw(text, sizeof(text));
+    grpc_channel_options_init(&o);
+    o.addresses = &address;
+    o.addresses_count = 1;
+    o.keepalive_time_ms = 20;
+    o.keepalive_timeout_ms = 50;
+    struct grpc_channel *ch = grpc_channel_new(rig.gl, &o);
+    struct raw r = {.fd = -1};
+    RIG_UNTIL((r.fd = accept(listener, NULL, NULL)) >= 0);
+    ck_assert_int_eq(fcntl(r.fd, F_SETFL, O_NONBLOCK), 0);
+    buf_init(&r.in, SIZE_MAX);
+    buf_init(&r.fields, SIZE_MAX);
+    ck_assert_int_eq(nghttp2_hd_inflate_new(&r.inflater), 0);
+    ck_assert(raw_write(&r, greeting, put_frame(greeting, FRAME_SETTINGS, 0, 0, NULL, 0)));
+    RIG_UNTIL(grpc_channel_state(ch) == GRPC_CHANNEL_READY);
+    RAW_UNTIL(&r, r.in.size >= NGHTTP2_CLIENT_MAGIC_LEN);
+    buf_consume(&r.in, NGHTTP2_CLIENT_MAGIC_LEN);
+    /* None without a call. */
+    uint64_t end_ns = clock_mono_ns() + 100000000;
+    RIG_UNTIL(clock_mono_ns() > end_ns);
+    raw_poll(&r);
+    ck_assert(!take_frame_of(&r, FRAME_PING, &f));
+    client_ask(ch, &ends);
+    for (int i = 0; i < 3; i++) {
+        await_frame(&r, FRAME_PING, &f);
+        (void)raw_frame(&r, FRAME_PING, ACK, 0, f.payload, 8);
+    }
+    ck_assert_uint_eq(ends.closed, 0);
+    RIG_UNTIL(ends.closed == 1); /* no answer any more */
+    ck_assert_uint_eq(ends.ok, 0);
+    RIG_UNTIL(grpc_channel_state(ch) != GRPC_CHANNEL_READY);
+    raw_close(&r);
+    grpc_channel_close(ch);
+    (void)close(listener);
+    rig_stop();
+}
+END_TEST
+
 START_TEST(test_conns_are_bounded)
 {
     struct raw r[4];
@@ -943,5 +990,5 @@ UNIT_MAIN("grpc_wire", test_refusals, test_content_types_that_are_grpc,
           test_headers_too_large, test_more_streams_than_allowed, test_too_many_pings,
           test_answers_forgive_pings, test_server_pings_and_gives_up, test_flood_without_reading,
           test_reset_flood_ends_the_connection, test_http1, test_http1_refusals,
-          test_http1_answer_after_the_client_left, test_mutated_frames, test_mutated_answers,
+          test_http1_answer_after_the_client_left, test_mutated_frames, test_mutated_answers, test_client_pings_and_gives_up,
           test_conns_are_bounded, test_silent_conn_is_closed)
