@@ -20,6 +20,7 @@ enum {
     FDS_WAITING_MAX = 1024,  /* accepted sockets on their way to a thread; more are closed */
     DRAIN_PATIENCE_MS = 3000, /* clients may take so long to finish when we stop */
     WORKER_TICK_MS = 100,
+    DB_SIZE_MIN_BYTES = 4096, /* never 0: clients divide by it */
 };
 
 /* An I/O thread: a loop with one worker. */
@@ -46,7 +47,8 @@ uint64_t node_db_size(const struct node *n)
 {
     struct mvcc_stats s;
     mvcc_stats(n->mvcc, &s);
-    return s.version_bytes;
+    uint64_t size = s.version_bytes + s.index_bytes;
+    return size > DB_SIZE_MIN_BYTES ? size : DB_SIZE_MIN_BYTES;
 }
 
 /* --- the core's loop --- */
