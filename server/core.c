@@ -134,12 +134,10 @@ struct core *core_new(const struct core_options *o)
 
     struct raft_options ro;
     raft_options_init(&ro);
-    uint64_t *voters = mem_alloc(o->cluster->members_count * sizeof(*voters));
-    for (uint32_t i = 0; i < o->cluster->members_count; i++)
-        voters[i] = o->cluster->members[i].id;
     ro.id = o->member_id;
-    ro.voters = voters;
-    ro.voters_count = o->cluster->members_count;
+    for (uint32_t i = 0; i < o->cluster->members_count; i++)
+        ro.membership.voters.ids[i] = o->cluster->members[i].id;
+    ro.membership.voters.count = o->cluster->members_count;
     ro.heartbeat_ticks = 1;
     ro.election_timeout_ticks = (uint32_t)(o->election_ms / o->heartbeat_ms);
     ro.pre_vote = o->pre_vote;
@@ -152,7 +150,6 @@ struct core *core_new(const struct core_options *o)
     ro.log_start_term = o->applied_term;
     c->raft = raft_new(&ro);
     raft_restore(c->raft, o->entries, o->entries_count);
-    mem_free(voters);
     return c;
 }
 

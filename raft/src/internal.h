@@ -39,7 +39,7 @@ struct raft_read_round {
 };
 
 struct raft {
-    struct raft_options o; /* `voters` is not valid after raft_new() */
+    struct raft_options o;
     struct rng rng;
     bool restored;
     bool in_ready;

@@ -12,6 +12,7 @@ void raft_options_init(struct raft_options *o)
         .heartbeat_ticks = 1,
         .pre_vote = true,
         .check_quorum = true,
+        .lease_margin_ticks = 2,
         .inflight_msgs_max = 512,
         .inflight_bytes_max = 64u << 20,
         .msg_bytes_max = 1u << 20,
@@ -23,7 +24,7 @@ void raft_options_init(struct raft_options *o)
 static void check_options(const struct raft_options *o)
 {
     ASSERT(o->id != 0);
-    ASSERT(o->voters_count > 0 && o->voters_count <= RAFT_VOTERS_MAX);
+    ASSERT(raft_membership_is_valid(&o->membership));
     ASSERT(o->heartbeat_ticks > 0);
     ASSERT(o->election_timeout_ticks > o->heartbeat_ticks);
     ASSERT(o->inflight_msgs_max > 0);
@@ -40,13 +41,10 @@ struct raft *raft_new(const struct raft_options *o)
     rng_init(&r->rng, o->seed);
     raft__log_init(&r->log, o->log_start_index, o->log_start_term);
 
-    r->peers_count = o->voters_count;
-    for (uint32_t i = 0; i < o->voters_count; i++) {
-        ASSERT(o->voters[i] != 0);
-        ASSERT(raft__peer(r, o->voters[i]) == NULL);
-        raft__peer_init(&r->peers[i], o->voters[i], o->inflight_msgs_max);
-    }
-    r->o.voters = NULL;
+    const struct raft_ids *voters = &o->membership.voters;
+    r->peers_count = voters->count;
+    for (uint32_t i = 0; i < voters->count; i++)
+        raft__peer_init(&r->peers[i], voters->ids[i], o->inflight_msgs_max);
     r->self = raft__peer(r, o->id);
     ASSERT(r->self != NULL);
 

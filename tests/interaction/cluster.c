@@ -103,13 +103,10 @@ static int read_entries(void *ctx, uint64_t lo, uint64_t hi, size_t bytes_max,
 
 static void node_start(struct cluster *c, struct node *n)
 {
-    uint64_t voters[NODES_MAX];
-    for (uint32_t i = 0; i < c->nodes_count; i++)
-        voters[i] = i + 1;
     struct raft_options o = c->options;
     o.id = n->id;
-    o.voters = voters;
-    o.voters_count = c->nodes_count;
+    for (uint32_t i = 0; i < c->nodes_count; i++)
+        o.membership.voters.ids[o.membership.voters.count++] = i + 1;
     o.seed = n->id;
     o.reader = (struct raft_log_reader){.ctx = n, .read = read_entries};
     o.hard_state = n->disk.hard_state;

@@ -114,15 +114,13 @@ END_TEST
 
 /* --- one member among silent others --- */
 
-static const uint64_t voters[] = {1, 2, 3};
-
 static struct raft *member(uint32_t voters_count, void (*change)(struct raft_options *o))
 {
     struct raft_options o;
     raft_options_init(&o);
     o.id = 1;
-    o.voters = voters;
-    o.voters_count = voters_count;
+    for (uint32_t i = 0; i < voters_count; i++)
+        o.membership.voters.ids[o.membership.voters.count++] = i + 1;
     o.seed = 1;
     if (change != NULL)
         change(&o);
@@ -398,8 +396,7 @@ static struct raft_options restart_options(void)
     struct raft_options o;
     raft_options_init(&o);
     o.id = 1;
-    o.voters = voters;
-    o.voters_count = 3;
+    o.membership.voters = (struct raft_ids){.ids = {1, 2, 3}, .count = 3};
     o.hard_state = (struct raft_hard_state){.term = 3, .vote = 2, .commit = 2};
     return o;
 }

@@ -16,12 +16,13 @@
  *
  * States, and who makes each move:
  *
- *   FOLLOWER -> PRE_CANDIDATE    election timeout or raft_campaign(), with pre_vote
+ *   FOLLOWER -> PRE_CANDIDATE    election timeout or raft_campaign(), with pre_vote; voters only
  *   FOLLOWER, CANDIDATE -> CANDIDATE    the same without pre_vote; TIMEOUT_NOW from the leader
  *   PRE_CANDIDATE -> CANDIDATE   a majority would vote for us
  *   CANDIDATE -> LEADER          a majority voted; our own vote counts once it is durable
  *   any -> FOLLOWER              a higher term, the leader of this term, or a majority against us;
- *                                a leader also when a majority is silent (check_quorum)
+ *                                a leader also when a majority is silent (check_quorum) or it
+ *                                is no voter any more
  *
  * Invariants (raft_check() asserts them):
  * 1. applied <= given out <= commit <= last index; persisted <= written <= last index; what is
@@ -33,13 +34,20 @@
  *    durable copies of three commit, whichever two they are.
  * 5. A leader commits by counting only entries of its own term (thesis, 3.6.2).
  *
- * Limits: RAFT_VOTERS_MAX voters, RAFT_OUTBOX_MAX replies, RAFT_FORWARD_MAX forwarded entries,
- * RAFT_READS_MAX unconfirmed reads, RAFT_WRITES_MAX writes in flight; bytes as in raft_options.
- * What does not fit is dropped like a message on a bad network, or refused with TV_EDROPPED.
+ * 6. A change of membership is proposed only when all earlier ones are applied at the leader, and
+ *    nobody stands for election with a committed change not applied. The last but one change in a
+ *    log is therefore committed (conf.h).
+ *
+ * Limits: RAFT_VOTERS_MAX voters, RAFT_LEARNERS_MAX learners, RAFT_OUTBOX_MAX replies,
+ * RAFT_FORWARD_MAX forwarded entries, RAFT_READS_MAX unconfirmed reads, RAFT_WRITES_MAX writes in
+ * flight; bytes as in raft_options. What does not fit is dropped like a message on a bad network,
+ * or refused with TV_EDROPPED.
  *
  * Thread: one owner, for everything here. Two members share nothing. */
 #ifndef RAFT_RAFT_H
 #define RAFT_RAFT_H
+
+#include "raft/conf.h"
 
 #include "base/bref.h"
 #include "base/slice.h"
@@ -49,7 +57,7 @@
 #include <stdint.h>
 
 enum {
-    RAFT_VOTERS_MAX = 16,
+    RAFT_PEERS_MAX = 3 * RAFT_VOTERS_MAX + 1, /* everybody in a membership, and this member */
     RAFT_OUTBOX_MAX = 4096,    /* replies and forwarded questions between two raft_ready() */
     RAFT_FORWARD_MAX = 16384,  /* entries a follower forwards between two raft_ready() */
     RAFT_READS_MAX = 65536,    /* read contexts that wait at the leader */
@@ -59,7 +67,7 @@ enum {
 
 enum raft_entry_type {
     RAFT_ENTRY_NORMAL = 0,
-    RAFT_ENTRY_CONF = 1, /* reserved for changes of membership; cannot be proposed yet */
+    RAFT_ENTRY_CONF = 1, /* `data` is a raft_conf_change, see conf.h; one at a time */
 };
 
 /* `data` lies in `owner`, or in nothing when it is empty. raft takes a reference of its own on the
@@ -145,14 +153,21 @@ struct raft_log_reader {
 };
 
 struct raft_options {
-    uint64_t id;            /* not 0, one of `voters` */
-    const uint64_t *voters; /* borrowed during raft_new() */
-    uint32_t voters_count;
+    uint64_t id; /* not 0; need not be in `membership`: it may join yet, or be removed */
+    /* As of applied_index; changes behind it are applied again. Empty: this member joins, and takes
+     * no entries before a snapshot told it who the members are. */
+    struct raft_membership membership;
 
     uint32_t election_timeout_ticks; /* 10; real timeouts are drawn from [this, 2 * this) */
     uint32_t heartbeat_ticks;        /* 1; below the election timeout */
     bool pre_vote;                   /* true: ask before disturbing a term (thesis, 9.6) */
     bool check_quorum;               /* true: a leader that a majority does not answer steps down */
+    /* false: reads are answered without asking anybody while a majority has heard of this leader
+     * so recently that it elects no other (thesis, 6.4.1). Needs check_quorum, at every member this
+     * option, and clocks that run equally fast but for lease_margin_ticks per election timeout. A
+     * member that was restarted does not vote for one election timeout then. */
+    bool lease_reads;
+    uint32_t lease_margin_ticks; /* 2; at most the election timeout - 2 */
     uint64_t seed;
 
     uint32_t inflight_msgs_max;   /* 512 appends to one follower that are not acknowledged */
@@ -174,12 +189,15 @@ struct raft_options {
 enum raft_progress_state {
     RAFT_PROGRESS_PROBE,     /* one append at a time until we know where the logs meet */
     RAFT_PROGRESS_REPLICATE, /* pipelined */
-    RAFT_PROGRESS_SNAPSHOT,  /* needs entries that are no longer kept; only heartbeats go there */
+    RAFT_PROGRESS_SNAPSHOT,  /* needs a snapshot, or gets one; only heartbeats go there */
 };
 
 struct raft_progress {
     uint64_t id;
-    bool active; /* heard of since the last quorum check */
+    bool voter;             /* of either half of a joint configuration */
+    bool learner;           /* neither: this member, when it is not (any more) in the membership */
+    bool active;            /* heard of since the last quorum check */
+    bool snapshot_under_way; /* requested, and neither sent nor failed yet */
     uint64_t match_index;
     uint64_t next_index;
     enum raft_progress_state state;
@@ -214,6 +232,10 @@ struct raft_ready {
 
     const struct raft_read *reads;
     uint32_t reads_count;
+
+    /* Members to bring a snapshot to, see raft_snapshot_sent(); each comes here once. */
+    const uint64_t *snapshot_requests;
+    uint32_t snapshot_requests_count;
 };
 
 struct raft;
@@ -228,10 +250,13 @@ void raft_free(struct raft *r);
  * before the commit or applied index is broken durability and ends the process. */
 void raft_restore(struct raft *r, const struct raft_entry *entries, uint32_t count);
 
-/* --- inputs; between raft_ready() and raft_ready_done() only raft_applied() is allowed --- */
+/* --- inputs; between raft_ready() and raft_ready_done() only raft_applied() and raft_apply_conf()
+ *     are allowed --- */
 
 /* A message from a peer; borrowed during the call, references are taken on what is kept.
- * Errors: TV_EINVAL: not from a voter to us, or what no correct member sends; nothing changed.
+ * Senders that the membership does not know are heard too, where the protocol needs it: they may
+ * know a newer one. That they belong to the cluster is for the caller to check.
+ * Errors: TV_EINVAL: not to us, or what no correct member sends; nothing changed.
  *         TV_EDROPPED: could not be served now (a proposal without a leader). */
 int raft_step(struct raft *r, const struct raft_msg *msg);
 
@@ -241,7 +266,11 @@ void raft_tick(struct raft *r);
  * ignored.
  * Owns:   on 0 raft holds its own references; on error none.
  * Errors: TV_EDROPPED: no leader, leadership is being transferred, or a limit is reached.
- *         TV_ENOTSUP: RAFT_ENTRY_CONF. */
+ *         TV_EBUSY: a change of membership while an earlier one, or what a new leader found in its
+ *         log, is not applied here yet. A follower cannot know: such a change is dropped at the
+ *         leader like a lost message, the other entries are not.
+ *         TV_EINVAL: no such change can be made from the membership we have (or it is malformed).
+ */
 int raft_propose(struct raft *r, const struct raft_entry *entries, uint32_t count);
 
 /* Ask for an index that a linearizable read may be served at (thesis, 6.4); it comes as a
@@ -252,10 +281,12 @@ int raft_read_index(struct raft *r, uint64_t context);
 
 /* Make `id` the leader (thesis, 3.10); a follower passes the wish on. Proposals are dropped until
  * it is done or an election timeout has passed.
- * Errors: TV_EINVAL: not another voter. TV_EDROPPED: no leader. */
+ * Errors: TV_EINVAL: not another voter (a learner cannot lead). TV_EDROPPED: no leader. */
 int raft_transfer_leader(struct raft *r, uint64_t id);
 
-/* Stand for election now (with pre_vote: ask first). Nothing happens at a leader. */
+/* Stand for election now (with pre_vote: ask first). Nothing happens at a leader, at a member that
+ * is no voter, while a committed change of membership waits to be applied, and, with lease_reads,
+ * while a leader may rely on us. */
 void raft_campaign(struct raft *r);
 
 /* All writes up to `seq` are durable. */
@@ -266,6 +297,52 @@ void raft_applied(struct raft *r, uint64_t log_index);
 void raft_entries_fetched(struct raft *r);
 /* Messages to `id` were lost: find out again what it has. */
 void raft_peer_unreachable(struct raft *r, uint64_t id);
+
+/* --- membership ---
+ *
+ * Whoever applies a RAFT_ENTRY_CONF calls raft_apply_conf() with what it decodes to, before the
+ * raft_applied() of that entry; at a restart too, for entries behind applied_index. It may also
+ * decide, from nothing but the log and the state, that the change shall not be made, and not call.
+ *
+ * A leader that is no voter any more steps down then, and asks the best follower to take over; the
+ * commit index that told it so is on its way to the others already. A joint configuration with
+ * auto_leave is left by an entry that the leader itself appends. */
+
+/* Errors: as raft_membership_change(); nothing is changed, as at every other member. */
+int raft_apply_conf(struct raft *r, const struct raft_conf_change *change);
+/* As applied; borrowed until the next input. */
+const struct raft_membership *raft_membership(const struct raft *r);
+
+/* --- snapshots ---
+ *
+ * The leader: a follower needs entries that are no longer kept. It turns up in
+ * raft_ready.snapshot_requests, once; from then on the caller has a snapshot under way to it, which
+ * ends with one of these two, also when this member leads no more. The snapshot is any state of
+ * applied entries: (applied index, its term, the membership as of then). The log behind that index
+ * must be kept until it ends.
+ *
+ * The follower: raft_snapshot_is_wanted() before the state is replaced, then, in the same turn of
+ * its owner and when the snapshot is durable, raft_install_snapshot() and wal_restart() (or the
+ * like), before anything else is written to the log. The log ahead of the snapshot, also the writes
+ * under way, are then void; the term and the vote in them are not. All that was given out to be
+ * applied must be applied by then.
+ * A crash in between leaves a log that does not have the entry (index, term): then the caller
+ * restarts the log there before it calls raft_new(). */
+
+/* The member has told that it installed a snapshot up to `log_index`. */
+void raft_snapshot_sent(struct raft *r, uint64_t id, uint64_t log_index);
+/* It did not get through. It is requested again when the member next answers a heartbeat. */
+void raft_snapshot_failed(struct raft *r, uint64_t id);
+
+/* False: the log has that entry already, or newer ones are committed; the caller throws the
+ * snapshot away and tells the leader that it was installed. */
+bool raft_snapshot_is_wanted(const struct raft *r, uint64_t log_index, uint64_t term);
+/* The state is now that of the snapshot: the log is empty and goes on behind `log_index`, which is
+ * committed and applied.
+ * Errors: TV_EEXIST: not wanted. TV_EINVAL: numbers or membership that cannot be, or we lead;
+ *         nothing changed. */
+int raft_install_snapshot(struct raft *r, uint64_t log_index, uint64_t term,
+                          const struct raft_membership *membership);
 
 /* --- outputs --- */
 
@@ -283,7 +360,8 @@ uint64_t raft_last_index(const struct raft *r);
  * that outlives a crash (raft_options.applied_index) must not be ahead of this index. */
 uint64_t raft_persisted_index(const struct raft *r);
 enum raft_role raft_role(const struct raft *r);
-/* All voters, this member included, up to `max`; how many. Meaningful at the leader. */
+/* All members, this one included, by ascending id, up to `max` (RAFT_PEERS_MAX is enough); how many.
+ * Meaningful at the leader. */
 uint32_t raft_progress(const struct raft *r, struct raft_progress *ret, uint32_t max);
 /* For the metrics and the log: "leader", "append reply". Never NULL. */
 const char *raft_role_name(enum raft_role role);
