@@ -990,5 +990,5 @@ UNIT_MAIN("grpc_wire", test_refusals, test_content_types_that_are_grpc,
           test_headers_too_large, test_more_streams_than_allowed, test_too_many_pings,
           test_answers_forgive_pings, test_server_pings_and_gives_up, test_flood_without_reading,
           test_reset_flood_ends_the_connection, test_http1, test_http1_refusals,
-          test_http1_answer_after_the_client_left, test_mutated_frames, test_mutated_answers, test_client_pings_and_gives_up,
-          test_conns_are_bounded, test_silent_conn_is_closed)
+          test_http1_answer_after_the_client_left, test_mutated_frames, test_mutated_answers,
+          test_client_pings_and_gives_up, test_conns_are_bounded, test_silent_conn_is_closed)
