@@ -61,7 +61,7 @@ struct grpc_loop {
     uv_prepare_t prepare;
     uv_idle_t idle; /* active while work is left over: keeps the loop from blocking */
     uint32_t handles_open;
-    struct timer_heap timers;
+    struct timer_wheel timers;
     struct io_shared io;
     struct out out;
     struct list dirty;     /* connections with something to send */

@@ -144,7 +144,7 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
     gl->io.read_buf = mem_alloc(READ_BUF_BYTES);
     gl->io.read_buf_bytes = READ_BUF_BYTES;
     gl->out.copy = mem_alloc(OUT_COPY_BYTES);
-    timer_heap_init(&gl->timers, loop);
+    timer_wheel_init(&gl->timers, loop);
     (void)uv_prepare_init(loop, &gl->prepare);
     (void)uv_idle_init(loop, &gl->idle);
     gl->prepare.data = gl;
@@ -161,6 +161,7 @@ static void loop_fini(struct grpc_loop *gl)
 {
     bury(gl);
     ASSERT(list_is_empty(&gl->work));
+    ASSERT(gl->timers.count == 0);
     while (!list_is_empty(&gl->pool)) {
         struct grpc_call *call = CONTAINER_OF(gl->pool.next, struct grpc_call, link);
         list_remove(&call->link);
@@ -169,7 +170,6 @@ static void loop_fini(struct grpc_loop *gl)
         buf_fini(&call->text);
         mem_free(call);
     }
-    timer_heap_fini(&gl->timers);
     nghttp2_session_callbacks_del(gl->callbacks);
     nghttp2_option_del(gl->option);
     mem_free(gl->io.read_buf);
@@ -190,8 +190,8 @@ static void on_prepare_closed(uv_handle_t *handle)
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-    struct timer_heap *h = handle->data;
-    on_handle_closed(CONTAINER_OF(h, struct grpc_loop, timers));
+    struct timer_wheel *w = handle->data;
+    on_handle_closed(CONTAINER_OF(w, struct grpc_loop, timers));
 }
 
 void grpc_loop_free(struct grpc_loop *gl)

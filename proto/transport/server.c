@@ -343,7 +343,7 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
         if (fd < 0 && errno != EAGAIN) {
             /* Out of descriptors or memory: polling on would only spin. */
             PROBE(grpc_accept_failed);
-            struct timer_heap *timers = &l->server->gl->timers;
+            struct timer_wheel *timers = &l->server->gl->timers;
             (void)uv_poll_stop(&l->poll);
             timer_set(timers, &l->retry, timer_now_ns(timers) + RETRY_MS * NS_PER_MS);
         }
