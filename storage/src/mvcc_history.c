@@ -61,7 +61,8 @@ void mvcc__history_fini(struct history *h)
 static struct mvcc_history_chunk *tail_of(const struct history *h)
 {
     struct history_dir *d = dir_of(h);
-    return d->chunk[atomic_load_explicit(&d->end, memory_order_relaxed) - 1];
+    /* Readers too ask for the tail: what add_chunk() put there comes with `end`. */
+    return d->chunk[atomic_load_explicit(&d->end, memory_order_acquire) - 1];
 }
 
 /* A directory with room: twice as large, or as large if its front half is dropped. */

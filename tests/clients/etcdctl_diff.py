@@ -71,8 +71,8 @@ class Side:
         if granted and granted.group(1) not in self.leases:
             self.leases.append(granted.group(1))
         granted = re.search(r'"ID":(\d+),"TTL":', text)
-        if granted and "%x" % int(granted.group(1)) not in self.leases:
-            self.leases.append("%x" % int(granted.group(1)))
+        if granted and "%016x" % int(granted.group(1)) not in self.leases:
+            self.leases.append("%016x" % int(granted.group(1)))
         for i, lease in enumerate(self.leases):
             text = text.replace(lease, "LEASE%d" % i)
             text = re.sub(r"\b%d\b" % int(lease, 16), '"LEASE%d"' % i, text)
