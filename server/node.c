@@ -1,6 +1,7 @@
 #include "server/node.h"
 
 #include "server/http.h"
+#include "server/restore.h"
 #include "server/services.h"
 
 #include "base/assert.h"
@@ -314,44 +315,7 @@ static int load_members(struct node *n)
     return err;
 }
 
-struct replayed {
-    uint64_t applied_index;
-    struct raft_entry *entries; /* behind applied_index */
-    uint32_t count;
-    uint32_t capacity;
-    struct raft_hard_state hard_state;
-};
-
-static int on_replayed_entry(void *ctx, const struct wal_entry *e)
-{
-    struct replayed *r = ctx;
-    /* A lower index replaces what was there from it on, applied entries included: what such a one
-     * replaced was appended before it and must not stay. */
-    while (r->count > 0 && r->entries[r->count - 1].log_index >= e->log_index)
-        bref_unref(r->entries[--r->count].owner);
-    if (e->log_index <= r->applied_index)
-        return 0;
-    if (r->count == r->capacity) {
-        r->capacity = r->capacity == 0 ? 1024 : r->capacity * 2;
-        r->entries = mem_realloc(r->entries, r->capacity * sizeof(*r->entries));
-    }
-    r->entries[r->count++] = (struct raft_entry){.term = e->term,
-                                                 .log_index = e->log_index,
-                                                 .type = (enum raft_entry_type)e->type,
-                                                 .data = e->data,
-                                                 .owner = e->owner == NULL ? NULL
-                                                                           : bref_ref(e->owner)};
-    return 0;
-}
-
-static void on_replayed_hard_state(void *ctx, const struct wal_hard_state *hs)
-{
-    struct replayed *r = ctx;
-    r->hard_state =
-        (struct raft_hard_state){.term = hs->term, .vote = hs->vote, .commit = hs->commit};
-}
-
-static int open_log(struct node *n, const char *dir, struct replayed *r)
+static int open_log(struct node *n, const char *dir, struct restore *r)
 {
     char err_text[512];
     int err = disk_open(n->config->wal_io, dir, &n->disk, err_text, sizeof(err_text));
@@ -364,17 +328,13 @@ static int open_log(struct node *n, const char *dir, struct replayed *r)
     o.cluster_id = n->cluster_id;
     o.member_id = n->member_id;
     o.payload_from_index = r->applied_index + 1;
-    struct wal_replay replay = {
-        .ctx = r, .entry = on_replayed_entry, .hard_state = on_replayed_hard_state};
+    struct wal_replay replay = restore_replay(r);
     err = wal_open(&o, &replay, &n->wal, err_text, sizeof(err_text));
     if (err != 0)
         return refuse("cannot open the write-ahead log", err_text);
-    if (wal_last_index(n->wal) < r->applied_index ||
-        wal_first_index(n->wal) > r->applied_index + 1)
+    if (restore_check(r, n->wal) != 0)
         return refuse("cannot use the write-ahead log",
                       "it does not meet the store: one of the two is from another time");
-    if (r->hard_state.commit < r->applied_index)
-        r->hard_state.commit = r->applied_index;
     return 0;
 }
 
@@ -382,21 +342,6 @@ static void on_loaded_lease(void *ctx, int64_t id, int64_t granted_ttl)
 {
     int64_t granted;
     (void)lessor_grant(((struct node *)ctx)->lessor, id, granted_ttl, now_ms(), &granted);
-}
-
-/* Which keys hang on which lease is not stored: the keys say it. */
-static void attach_keys(struct node *n)
-{
-    if (lessor_count(n->lessor) == 0)
-        return;
-    struct mvcc_iter it;
-    mvcc_iter_init(&it, n->mvcc, SLICE_LITERAL("\0"), SLICE_LITERAL("\0"), 0);
-    const struct mvcc_version *v;
-    while ((v = mvcc_iter_next(&it)) != NULL) {
-        int64_t lease = mvcc_version_lease(v);
-        if (lease != 0)
-            lessor_attach(n->lessor, lease, mvcc_version_key(v));
-    }
 }
 
 static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta)
@@ -411,7 +356,7 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     err = lsm_load(n->lsm, n->mvcc, 0, ret_meta, on_loaded_lease, n, err_text, sizeof(err_text));
     if (err != 0)
         return refuse("cannot load the store", err_text);
-    attach_keys(n);
+    restore_lease_keys(n->lessor, n->mvcc);
     struct mvcc_stats s;
     mvcc_stats(n->mvcc, &s);
     log_info("loaded the store", LOG_UINT("keys", s.keys), LOG_INT("revision", ret_meta->revision),
@@ -420,7 +365,7 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     return 0;
 }
 
-static void start_core(struct node *n, const struct lsm_meta *meta, const struct replayed *r)
+static void start_core(struct node *n, const struct lsm_meta *meta, const struct restore *r)
 {
     struct persist_options po;
     persist_options_init(&po);
@@ -468,13 +413,12 @@ static int open_data(struct node *n)
         err = load_members(n);
     if (err != 0)
         return err;
-    struct replayed r = {.applied_index = meta.applied_index};
+    struct restore r;
+    restore_init(&r, meta.applied_index);
     err = open_log(n, wal_dir, &r);
     if (err == 0)
         start_core(n, &meta, &r);
-    for (uint32_t i = 0; i < r.count; i++)
-        bref_unref(r.entries[i].owner);
-    mem_free(r.entries);
+    restore_fini(&r);
     return err;
 }
 
