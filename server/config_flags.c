@@ -3,22 +3,10 @@
 #include "server/config.h"
 
 #define FIELD(member) offsetof(struct config, member)
-#define ONLY(name, value)                         \
-    {                                             \
-        (name), FLAG_ONLY, 0, (value), NULL, NULL \
-    }
-#define ONLY_BOOL(name, value)                         \
-    {                                                  \
-        (name), FLAG_ONLY_BOOL, 0, (value), NULL, NULL \
-    }
-#define REFUSED(name)                             \
-    {                                             \
-        (name), FLAG_REFUSED, 0, NULL, NULL, NULL \
-    }
-#define REFUSED_BOOL(name)                             \
-    {                                                  \
-        (name), FLAG_REFUSED_BOOL, 0, NULL, NULL, NULL \
-    }
+#define ONLY(name, value) {(name), FLAG_ONLY, 0, (value), NULL, NULL}
+#define ONLY_BOOL(name, value) {(name), FLAG_ONLY_BOOL, 0, (value), NULL, NULL}
+#define REFUSED(name) {(name), FLAG_REFUSED, 0, NULL, NULL, NULL}
+#define REFUSED_BOOL(name) {(name), FLAG_REFUSED_BOOL, 0, NULL, NULL, NULL}
 
 const struct flag config_flags[] = {
     {"name", FLAG_STRING, FIELD(name), "default", "Member",

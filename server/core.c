@@ -44,14 +44,14 @@ struct core {
     struct applier *applier;
     struct mvcc *mvcc;
 
-    struct list incoming;      /* submitted since the last turn */
-    struct list unproposed;    /* raft would not take them yet: no leader */
-    struct list proposals;     /* on the log, oldest deadline first */
+    struct list incoming;   /* submitted since the last turn */
+    struct list unproposed; /* raft would not take them yet: no leader */
+    struct list proposals;  /* on the log, oldest deadline first */
     struct u64map proposal_by_id;
     size_t proposals_count;
-    struct list reads_new;     /* barriers without a batch */
-    struct list read_batches;  /* oldest first */
-    struct list scrub_waiters; /* physical compactions */
+    struct list reads_new;         /* barriers without a batch */
+    struct list read_batches;      /* oldest first */
+    struct list scrub_waiters;     /* physical compactions */
     struct u64map lease_questions; /* token -> request, asked of the leader */
     struct list lease_waiters;     /* the same requests, oldest deadline first */
 
@@ -233,9 +233,8 @@ static void lease_ask(struct core *c, struct request *req)
         (void)u64map_remove(&c->lease_questions, req->id);
         lease_answer(c, req, err);
     } else if (c->leader != 0) {
-        struct core_lease_msg msg = {.token = req->id,
-                                     .renew = req->kind == REQUEST_LEASE_RENEW,
-                                     .lease_id = req->lease_id};
+        struct core_lease_msg msg = {
+            .token = req->id, .renew = req->kind == REQUEST_LEASE_RENEW, .lease_id = req->lease_id};
         c->o.env.send_lease(c->o.env.ctx, c->leader, &msg);
     }
 }
@@ -293,7 +292,8 @@ static void take_incoming(struct core *c)
     }
 }
 
-/* Give raft everything that waits, as one batch. What it will not take now (no leader yet) stays. */
+/* Give raft everything that waits, as one batch. What it will not take now (no leader yet) stays.
+ */
 static void propose_waiting(struct core *c)
 {
     struct raft_entry batch[PROPOSE_BATCH_MAX];
@@ -352,7 +352,8 @@ static void confirm_reads(struct core *c, const struct raft_read *reads, uint32_
     }
 }
 
-/* Batches are confirmed and served in the order they were asked: an index confirmed later is no lower. */
+/* Batches are confirmed and served in the order they were asked: an index confirmed later is no
+ * lower. */
 static void serve_reads(struct core *c)
 {
     LIST_EACH_SAFE (it, after, &c->read_batches) {
@@ -449,9 +450,8 @@ static void write_log(struct core *c, const struct raft_ready *rd)
 {
     enum { CHUNK = 256 };
     struct wal_entry chunk[CHUNK];
-    struct wal_hard_state hs = {.term = rd->hard_state.term,
-                                .vote = rd->hard_state.vote,
-                                .commit = rd->hard_state.commit};
+    struct wal_hard_state hs = {
+        .term = rd->hard_state.term, .vote = rd->hard_state.vote, .commit = rd->hard_state.commit};
     uint32_t done = 0;
     do {
         uint32_t count = 0;
@@ -465,7 +465,8 @@ static void write_log(struct core *c, const struct raft_ready *rd)
         }
         done += count;
         bool last = done == rd->entries_count;
-        /* A sequence number names the whole batch: the pieces before the last carry the one before. */
+        /* A sequence number names the whole batch: the pieces before the last carry the one before.
+         */
         wal_append(c->o.wal, last ? rd->persist_seq : 0, chunk, count,
                    last && rd->hard_state_changed ? &hs : NULL);
     } while (done < rd->entries_count);
@@ -587,8 +588,8 @@ void core_receive_lease(struct core *c, uint64_t from, const struct core_lease_m
     else if (msg->renew)
         reply.err = lessor_renew(c->lessor, msg->lease_id, c->now_ms, &reply.ttl);
     else
-        reply.err = lessor_remaining(c->lessor, msg->lease_id, c->now_ms, &reply.ttl,
-                                     &reply.granted_ttl);
+        reply.err =
+            lessor_remaining(c->lessor, msg->lease_id, c->now_ms, &reply.ttl, &reply.granted_ttl);
     c->o.env.send_lease(c->o.env.ctx, from, &reply);
 }
 
@@ -618,7 +619,8 @@ static void expire(struct core *c, struct list *requests, struct u64map *by_id, 
     }
 }
 
-/* The leader puts the end of a lease on the log; every member then deletes its keys at one revision. */
+/* The leader puts the end of a lease on the log; every member then deletes its keys at one
+ * revision. */
 static void revoke_expired(struct core *c)
 {
     if (!leading(c))
@@ -674,7 +676,8 @@ bool core_hand_over(struct core *c)
     uint32_t count = raft_progress(c->raft, peers, 16);
     uint64_t best = 0, best_match = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (peers[i].id != c->o.member_id && peers[i].active && peers[i].match_index >= best_match) {
+        if (peers[i].id != c->o.member_id && peers[i].active &&
+            peers[i].match_index >= best_match) {
             best = peers[i].id;
             best_match = peers[i].match_index;
         }

@@ -1,4 +1,5 @@
-/* The node's logic: raft, the log, apply and the leases, in one thread and without a socket or a clock.
+/* The node's logic: raft, the log, apply and the leases, in one thread and without a socket or a
+ * clock.
  *
  * The core is fed with requests, peers' messages, ticks and disk completions, and does its work in
  * core_turn(): everything that came in since the last turn becomes one batch of proposals, one log

@@ -65,7 +65,8 @@ static void run_put(struct exec *x, const struct wire_put_request *req, struct e
     int64_t lease = req->lease;
     if (req->ignore_value || req->ignore_lease) {
         const struct mvcc_version *now = get(x, req->key);
-        /* Checked against the state before the transaction; a delete in it may have come between. */
+        /* Checked against the state before the transaction; a delete in it may have come between.
+         */
         if (req->ignore_value)
             value = now == NULL ? SLICE_EMPTY : mvcc_version_value(now);
         if (req->ignore_lease)
@@ -116,13 +117,13 @@ static void run_delete(struct exec *x, const struct wire_delete_range_request *r
 {
     *ret = (struct exec_result){.kind = EXEC_DELETE};
     struct deletion d = {.x = x, .want_prevs = req->prev_kv && x->want_results, .ret = ret};
-    ret->deleted.count =
-        mvcc_txn_delete_range(x->mvcc, req->key, req->range_end, on_deleted, &d);
+    ret->deleted.count = mvcc_txn_delete_range(x->mvcc, req->key, req->range_end, on_deleted, &d);
     ret->rev = mvcc_txn_revision(x->mvcc);
     ret->body_size += wire_uint_size(2, (uint64_t)ret->deleted.count);
 }
 
-int exec_delete(struct exec *x, const struct wire_delete_range_request *req, struct exec_result *ret)
+int exec_delete(struct exec *x, const struct wire_delete_range_request *req,
+                struct exec_result *ret)
 {
     run_delete(x, req, ret);
     return 0;

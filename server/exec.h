@@ -1,10 +1,10 @@
 /* Runs KV operations against the store and encodes their answers.
  *
- * Used by the applier for everything that writes (struct exec with `writer`, inside a transaction of
- * the store), and by the I/O threads for transactions that only read (inside an epoch section).
+ * Used by the applier for everything that writes (struct exec with `writer`, inside a transaction
+ * of the store), and by the I/O threads for transactions that only read (inside an epoch section).
  *
- * An operation is run first, leaving an exec_result: pointers into the store and sizes. It is encoded
- * afterwards, in one piece of known size, while the pointers are still good.
+ * An operation is run first, leaving an exec_result: pointers into the store and sizes. It is
+ * encoded afterwards, in one piece of known size, while the pointers are still good.
  *
  * Source of the rules: etcd server/etcdserver/txn/. */
 #ifndef SERVER_EXEC_H
@@ -49,7 +49,8 @@ struct exec_result {
  * TV_COMPACTED, TV_FUTURE_REV. */
 int exec_range(struct exec *x, const struct wire_range_request *req, struct exec_result *ret);
 int exec_put(struct exec *x, const struct wire_put_request *req, struct exec_result *ret);
-int exec_delete(struct exec *x, const struct wire_delete_range_request *req, struct exec_result *ret);
+int exec_delete(struct exec *x, const struct wire_delete_range_request *req,
+                struct exec_result *ret);
 int exec_txn(struct exec *x, const struct wire_txn *req, struct exec_result *ret);
 
 /* Delete one key, as the end of its lease does. */

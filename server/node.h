@@ -1,11 +1,9 @@
 /* A node: everything one trivetd consists of, and how the pieces are tied to loops and threads.
  *
  * Threads:
- *   core     node_run()'s: the core, the log, the peers' connections; with io_threads = 0 also the one
- *            worker, its client connections and its watchers
- *   workers  one loop each: client connections, reads, watchers
- *   persist  RocksDB
- *   and those of the disk and of libuv's pool (hashes)
+ *   core     node_run()'s: the core, the log, the peers' connections; with io_threads = 0 also the
+ * one worker, its client connections and its watchers workers  one loop each: client connections,
+ * reads, watchers persist  RocksDB and those of the disk and of libuv's pool (hashes)
  *
  * Read next: node.c, node_start(). */
 #ifndef SERVER_NODE_H
@@ -42,8 +40,8 @@ struct node {
     uv_timer_t tick;
     uv_timer_t stop_timer;
     uv_signal_t signals[2];
-    uv_check_t turn;       /* core_turn() after the I/O of a round of the loop */
-    uv_idle_t again;       /* active while a turn is due */
+    uv_check_t turn; /* core_turn() after the I/O of a round of the loop */
+    uv_idle_t again; /* active while a turn is due */
     uv_poll_t log_written;
     uv_async_t requests_in; /* from workers on other threads */
     uv_async_t drained;     /* from the last of them, when its clients are gone */
@@ -53,7 +51,7 @@ struct node {
 
     struct worker *workers;
     uint32_t workers_count;
-    struct node_thread *threads; /* NULL with io_threads = 0: the worker is on `loop` */
+    struct node_thread *threads;  /* NULL with io_threads = 0: the worker is on `loop` */
     struct grpc_server *acceptor; /* hands sockets to the threads */
     uint32_t next_thread;
     bool publishing;

@@ -31,7 +31,7 @@ struct peers {
     struct grpc_method method;
     struct peer *items;
     uint32_t count;
-    struct buf frame; /* being written */
+    struct buf frame;           /* being written */
     struct raft_entry *entries; /* being read */
     uint32_t entries_capacity;
     bool closing;
@@ -95,7 +95,8 @@ static struct peer *find(struct peers *all, uint64_t id)
     return NULL;
 }
 
-/* A stream that can take another frame, or NULL: then the message is lost, and raft is told once. */
+/* A stream that can take another frame, or NULL: then the message is lost, and raft is told once.
+ */
 static struct grpc_call *stream_to(struct peers *all, uint64_t id)
 {
     struct peer *p = find(all, id);

@@ -1,8 +1,9 @@
 /* The other members: one connection to each for what we send, one from each for what we receive.
  *
- * A connection carries one gRPC call, /trivet.Peer/Messages, whose messages are frames (proto/peerwire.h):
- * a handshake that names the cluster and both members, then raft's messages and questions about leases
- * in the order they were sent. When it breaks it is made again; what was on it is lost, as raft expects.
+ * A connection carries one gRPC call, /trivet.Peer/Messages, whose messages are frames
+ * (proto/peerwire.h): a handshake that names the cluster and both members, then raft's messages and
+ * questions about leases in the order they were sent. When it breaks it is made again; what was on
+ * it is lost, as raft expects.
  *
  * Limits: PEER_QUEUE_BYTES_MAX wait for a peer that does not read; what comes then is dropped.
  *

@@ -37,13 +37,12 @@ int range_begin(struct range *r, struct mvcc *m, const struct wire_range_request
     if (err != 0)
         return err;
     /* Not one that was published since: a client watches from the revision after this one. */
-    r->header_rev = req->revision <= 0 ? r->rev
-                    : in_txn           ? mvcc_txn_revision(m)
-                                       : mvcc_revision(m);
+    r->header_rev = req->revision <= 0 ? r->rev : in_txn ? mvcc_txn_revision(m) : mvcc_revision(m);
     r->total = in_txn ? mvcc_txn_count(m, req->key, req->range_end, r->rev) : -1;
 
     r->filtered = has_filter(req);
-    /* A target without an order still sorts, ascending, but what the limit cut off before is gone. */
+    /* A target without an order still sorts, ascending, but what the limit cut off before is gone.
+     */
     r->sorted = req->sort_order != WIRE_SORT_NONE || req->sort_target != WIRE_SORT_KEY;
     bool stops_at_limit = !r->sorted || (req->sort_order == WIRE_SORT_NONE && !r->filtered);
     r->collect_max = UINT64_MAX;
@@ -67,8 +66,7 @@ static void take(struct range *r, const struct mvcc_version *v)
     r->kvs[r->count++] = v;
 }
 
-static int compare_by(int32_t target, const struct mvcc_version *a,
-                      const struct mvcc_version *b)
+static int compare_by(int32_t target, const struct mvcc_version *a, const struct mvcc_version *b)
 {
     int64_t x, y;
     switch (target) {
@@ -101,8 +99,8 @@ static int compare_versions(const void *a, const void *b, void *arg)
     return order != 0 ? order : slice_compare(mvcc_version_key(va), mvcc_version_key(vb));
 }
 
-/* The KeyValue as the client wants it. With keys only it comes without the value and, as etcd's keys
- * come from its index, without the lease; only a sort by value makes etcd read the whole. */
+/* The KeyValue as the client wants it. With keys only it comes without the value and, as etcd's
+ * keys come from its index, without the lease; only a sort by value makes etcd read the whole. */
 static void kv_parts(const struct range *r, const struct mvcc_version *v, struct slice *ret_before,
                      struct slice *ret_after)
 {
@@ -144,7 +142,8 @@ static void finish(struct range *r)
 
 bool range_collect(struct range *r, uint64_t keys_max)
 {
-    /* A walk that takes everything counts as it goes; any other asks the index, in its first section. */
+    /* A walk that takes everything counts as it goes; any other asks the index, in its first
+     * section. */
     bool whole = r->collect_max == UINT64_MAX && !r->filtered;
     if (r->total < 0 && !whole)
         r->total = mvcc_count(r->mvcc, r->req.key, r->req.range_end, r->rev);
@@ -226,7 +225,8 @@ static bool copy_rest(struct range *r, struct slice piece, uint8_t **p, const ui
 }
 
 /* One kv that does not fit as a whole: its field's head, then its bytes where they are. */
-static bool copy_kv_rest(struct range *r, const struct mvcc_version *v, uint8_t **p, const uint8_t *end)
+static bool copy_kv_rest(struct range *r, const struct mvcc_version *v, uint8_t **p,
+                         const uint8_t *end)
 {
     size_t size = kv_size(r, v);
     size_t head_size = wire_kv_field_size(size) - size;

@@ -1,10 +1,11 @@
 /* One Range, from the request to the bytes of its answer.
  *
- * What the answer consists of is gathered first, as pointers to versions (8 bytes a key); their bytes
- * are then copied once, straight into what goes to the socket. A long range is gathered over several
- * turns of the loop, each in an epoch section of its own, under a pin of its revision.
+ * What the answer consists of is gathered first, as pointers to versions (8 bytes a key); their
+ * bytes are then copied once, straight into what goes to the socket. A long range is gathered over
+ * several turns of the loop, each in an epoch section of its own, under a pin of its revision.
  *
- *   range_begin -> range_collect until it says false -> range_write, or range_read in pieces -> range_fini
+ *   range_begin -> range_collect until it says false -> range_write, or range_read in pieces ->
+ * range_fini
  *
  * Owner: the thread that began it. Source of the rules: etcd server/etcdserver/txn/range.go. */
 #ifndef SERVER_RANGE_H
@@ -45,8 +46,8 @@ struct range {
  * Thread: a reader inside a section, or the writer.
  * Errors: TV_COMPACTED, TV_FUTURE_REV; then there is nothing to free. */
 int range_begin(struct range *r, struct mvcc *m, const struct wire_range_request *req, bool in_txn);
-/* Gather up to `keys_max` more; true when there are more to gather: range_suspend() before the section is
- * left, and go on in another one. */
+/* Gather up to `keys_max` more; true when there are more to gather: range_suspend() before the
+ * section is left, and go on in another one. */
 bool range_collect(struct range *r, uint64_t keys_max);
 /* Keep what was gathered over the end of the section.
  * Errors: TV_EBUSY: too many pins. */
@@ -56,7 +57,8 @@ void range_resume(struct range *r);
 
 /* All is gathered: write body_size bytes; what follows the header in a RangeResponse. */
 uint8_t *range_write(struct range *r, uint8_t *p);
-/* The same in pieces, after `prefix` (borrowed): up to size_max bytes, 0 at the end. In a section. */
+/* The same in pieces, after `prefix` (borrowed): up to size_max bytes, 0 at the end. In a section.
+ */
 size_t range_read(struct range *r, uint8_t *dst, size_t size_max);
 void range_fini(struct range *r);
 

@@ -1,7 +1,8 @@
-/* What an I/O worker asks of the core, and the core's answer: the only thing that crosses between them.
+/* What an I/O worker asks of the core, and the core's answer: the only thing that crosses between
+ * them.
  *
- * A request belongs to the worker until request_post() and again from the answer on; in between it is
- * the core's. The fields under "worker only" are never touched by the core, so that a call which
+ * A request belongs to the worker until request_post() and again from the answer on; in between it
+ * is the core's. The fields under "worker only" are never touched by the core, so that a call which
  * ends early can cut its tie (`call = NULL`) while the core still works on the request. */
 #ifndef SERVER_REQUEST_H
 #define SERVER_REQUEST_H
@@ -26,9 +27,9 @@ enum request_kind {
     REQUEST_PROPOSE,      /* put `payload` on the log; answered when applied */
     REQUEST_READ_BARRIER, /* answered when a read at the published revision is linearizable */
     REQUEST_LEASE_RENEW,  /* lease_id in; ttl out */
-    REQUEST_LEASE_TTL,    /* lease_id, want_keys in; ttl, granted_ttl out; keys as the reply's body */
-    REQUEST_LEASE_LIST,   /* the whole reply */
-    REQUEST_MEMBER_LIST,  /* the whole reply */
+    REQUEST_LEASE_TTL,  /* lease_id, want_keys in; ttl, granted_ttl out; keys as the reply's body */
+    REQUEST_LEASE_LIST, /* the whole reply */
+    REQUEST_MEMBER_LIST, /* the whole reply */
 };
 
 enum { REQUEST_INLINE_BYTES = 96 };

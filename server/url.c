@@ -69,7 +69,7 @@ static int check_address(const char *text, const char *address, char *err_text, 
         snprintf(err_text, err_size, "parse \"%s\": invalid port \"%s\" after host", text, port);
         return TV_EINVAL;
     }
-    if (digits == 0 || digits > 5 || atoi(port + 1) > UINT16_MAX) {
+    if (digits == 0 || digits > 5 || strtoul(port + 1, NULL, 10) > UINT16_MAX) {
         snprintf(err_text, err_size, "URL address does not have the form \"host:port\": %s", text);
         return TV_EINVAL;
     }
@@ -179,7 +179,7 @@ void url_host_port(const char *url, char *ret_host, size_t host_size, uint16_t *
         size -= 2;
     }
     snprintf(ret_host, host_size, "%.*s", (int)size, address);
-    *ret_port = (uint16_t)atoi(colon + 1);
+    *ret_port = (uint16_t)strtoul(colon + 1, NULL, 10);
 }
 
 void urls_join(const struct urls *u, const char *prefix, char *ret_text, size_t size)

@@ -155,15 +155,16 @@ static bool shape_wants(const struct watch_shape *s, const struct mvcc_version *
     return (s->filters & filter) == 0;
 }
 
-/* What the key held before the revision of `v`, whatever else that revision did to it; nothing when a
- * compaction took it: etcd reads the revision before. */
+/* What the key held before the revision of `v`, whatever else that revision did to it; nothing when
+ * a compaction took it: etcd reads the revision before. */
 static struct slice prev_kv_of(struct watch_hub *h, const struct mvcc_version *v)
 {
     int64_t rev = mvcc_version_mod_revision(v) - 1;
     if (rev < mvcc_compacted(h->o.mvcc))
         return SLICE_EMPTY;
-    const struct mvcc_version *prev =
-        mvcc_version_sub(v) == 0 ? mvcc_version_prev(v) : mvcc_get(h->o.mvcc, mvcc_version_key(v), rev);
+    const struct mvcc_version *prev = mvcc_version_sub(v) == 0
+                                          ? mvcc_version_prev(v)
+                                          : mvcc_get(h->o.mvcc, mvcc_version_key(v), rev);
     return prev == NULL ? SLICE_EMPTY : mvcc_version_kv(prev);
 }
 

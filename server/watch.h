@@ -1,9 +1,9 @@
 /* Watchers of one worker, fed from the store's history.
  *
- * A watcher is SYNCED (it has been sent everything up to hub->synced_rev) or LAGGING (it has a cursor
- * of its own into the history, `next_rev`). Synced watchers of the same range and options form a
- * group whose events are encoded once and shared. Nothing is queued for a watcher whose stream does
- * not drain: it turns LAGGING and costs a number until it reads again.
+ * A watcher is SYNCED (it has been sent everything up to hub->synced_rev) or LAGGING (it has a
+ * cursor of its own into the history, `next_rev`). Synced watchers of the same range and options
+ * form a group whose events are encoded once and shared. Nothing is queued for a watcher whose
+ * stream does not drain: it turns LAGGING and costs a number until it reads again.
  *
  * Moves:  create -> SYNCED (watch_hub__join) or LAGGING (start in the past or the future)
  *         SYNCED -> LAGGING (watch_hub__fall_behind)   LAGGING -> SYNCED (watch_hub__catch_up)
@@ -34,7 +34,7 @@ struct watch_hub_options {
     uint64_t (*term)(void *ctx);
     void (*wake)(void *ctx); /* watch_hub_work() has something to do */
     void *ctx;
-    size_t response_bytes_max;    /* fragments are cut at this size: --max-request-bytes */
+    size_t response_bytes_max; /* fragments are cut at this size: --max-request-bytes */
     uint64_t progress_interval_ms;
 };
 
@@ -45,7 +45,8 @@ void watch_hub_free(struct watch_hub *h);
 void watch_hub_advance(struct watch_hub *h);
 /* A bounded piece of catching up; true when more is due. */
 bool watch_hub_work(struct watch_hub *h);
-/* Notify of progress where it is due; close streams that require a leader when there was none for long. */
+/* Notify of progress where it is due; close streams that require a leader when there was none for
+ * long. */
 void watch_hub_tick(struct watch_hub *h, uint64_t now_ms, bool leader_lost);
 
 /* The server stops: end all streams, so that their clients go elsewhere. */

@@ -9,8 +9,8 @@
 
 enum {
     REQUESTS_FREE_MAX = 4096,
-    /* How long a cluster may be without a leader before streams that asked for one are closed: etcd's
-     * monitor waits three elections. */
+    /* How long a cluster may be without a leader before streams that asked for one are closed:
+     * etcd's monitor waits three elections. */
     LEADER_LOST_ELECTIONS = 3,
 };
 

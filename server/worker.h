@@ -1,11 +1,12 @@
-/* One I/O thread's part of a node: its connections, its reads, its watchers, and its requests to the core.
+/* One I/O thread's part of a node: its connections, its reads, its watchers, and its requests to
+ * the core.
  *
- * A worker runs on a libuv loop. With --io-threads 0 there is one, on the core's own loop; otherwise
- * each has a thread and a loop of its own. It reads the store by itself; everything else it asks the
- * core for, with a struct request.
+ * A worker runs on a libuv loop. With --io-threads 0 there is one, on the core's own loop;
+ * otherwise each has a thread and a loop of its own. It reads the store by itself; everything else
+ * it asks the core for, with a struct request.
  *
- * Limits: requests that wait for an answer are bounded by the streams the transport admits, and by the
- * core (too many requests). A range that is being gathered holds 8 bytes a key.
+ * Limits: requests that wait for an answer are bounded by the streams the transport admits, and by
+ * the core (too many requests). A range that is being gathered holds 8 bytes a key.
  *
  * Owner: the worker's thread, except worker_answer(). */
 #ifndef SERVER_WORKER_H
@@ -96,8 +97,8 @@ struct read {
     uint8_t msg[];
 };
 
-/* Serve at once, or, when `linearizable`, as soon as the core says that what is published by then is
- * new enough. The message is copied. */
+/* Serve at once, or, when `linearizable`, as soon as the core says that what is published by then
+ * is new enough. The message is copied. */
 void worker_read(struct worker *w, struct grpc_call *call, struct slice msg, bool linearizable,
                  void (*serve)(struct read *r));
 /* From serve(): again in the next turn of the loop. */

@@ -25,7 +25,8 @@ void tv_fatal(const char *fmt, ...)
     abort();
 }
 
-/* The linker gathers every PROBE in one section and names its ends; weak, for a program without any. */
+/* The linker gathers every PROBE in one section and names its ends; weak, for a program without
+ * any. */
 extern struct probe __start_tv_probes[] __attribute__((weak));
 extern struct probe __stop_tv_probes[] __attribute__((weak));
 

@@ -45,7 +45,8 @@ uint32_t crc32c_portable(uint32_t crc, const void *data, size_t size)
 
 #include <nmmintrin.h>
 
-__attribute__((target("sse4.2"))) static uint32_t crc32c_hw(uint32_t crc, const uint8_t *p, size_t size)
+__attribute__((target("sse4.2"))) static uint32_t crc32c_hw(uint32_t crc, const uint8_t *p,
+                                                            size_t size)
 {
     uint64_t c = ~crc;
     for (; size >= 8; p += 8, size -= 8) {

@@ -8,8 +8,8 @@ void hist_init(struct hist *h)
     h->min = UINT64_MAX;
 }
 
-/* Values below 2^SUB_BITS have a bucket each; above, the top SUB_BITS bits after the leading one and
- * the magnitude choose it. */
+/* Values below 2^SUB_BITS have a bucket each; above, the top SUB_BITS bits after the leading one
+ * and the magnitude choose it. */
 static uint32_t bucket_of(uint64_t value)
 {
     if (value < (1u << HIST_SUB_BITS))

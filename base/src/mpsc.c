@@ -45,7 +45,7 @@ struct mpsc_node *mpsc_pop(struct mpsc *q)
         return tail;
     }
     if (tail != atomic_load_explicit(&q->head, memory_order_acquire))
-        return NULL; /* a push is half done */
+        return NULL;        /* a push is half done */
     push_node(q, &q->stub); /* so that the last node can be taken out */
     next = atomic_load_explicit(&tail->next, memory_order_acquire);
     if (next == NULL)

@@ -238,7 +238,7 @@ int raft_conf_change_encode(const struct raft_conf_change *change, struct buf *o
 {
     ASSERT(change_is_valid(change));
     uint8_t head[3 + 9 * RAFT_CONF_CHANGES_MAX] = {VERSION, (uint8_t)change->transition,
-                                                  (uint8_t)change->changes_count};
+                                                   (uint8_t)change->changes_count};
     uint8_t *at = head + 3;
     for (uint32_t i = 0; i < change->changes_count; i++) {
         *at++ = (uint8_t)change->changes[i].op;

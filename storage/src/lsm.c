@@ -365,8 +365,8 @@ static void write_records(rocksdb_sstfilewriter_t *w, const struct persist_meta 
     const struct persist_meta *last = NULL;
     for (size_t i = 0; i < count; i++) {
         const struct persist_meta *it = records[i].meta;
-        if (last == NULL || !slice_equal(slice_of(it->data, it->key_size),
-                                         slice_of(last->data, last->key_size)))
+        if (last == NULL ||
+            !slice_equal(slice_of(it->data, it->key_size), slice_of(last->data, last->key_size)))
             write_record(w, it);
         last = it;
     }

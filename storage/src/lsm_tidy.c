@@ -148,8 +148,7 @@ static bool has_garbage(struct lsm *l, struct mvcc *m, const struct lsm_file *fi
     if (versions <= in_memory.versions)
         return false;
     uint64_t garbage = versions - in_memory.versions;
-    return garbage >= l->o.garbage_versions_min &&
-           garbage >= versions / 100 * l->o.garbage_percent;
+    return garbage >= l->o.garbage_versions_min && garbage >= versions / 100 * l->o.garbage_percent;
 }
 
 /* One look. `collected` is the compaction that was collected up to last. */

@@ -220,9 +220,8 @@ static void wait_for_work(struct persist *p)
     int timeout_ms = -1;
     if (p->dirty) {
         uint64_t waited_ms = (clock_mono_ns() - p->dirty_since_ns) / 1000000;
-        timeout_ms = waited_ms >= p->o.flush_interval_ms
-                         ? 0
-                         : (int)(p->o.flush_interval_ms - waited_ms);
+        timeout_ms =
+            waited_ms >= p->o.flush_interval_ms ? 0 : (int)(p->o.flush_interval_ms - waited_ms);
     }
     struct pollfd fd = {.fd = p->wake_fd, .events = POLLIN};
     uint64_t count;
@@ -232,8 +231,7 @@ static void wait_for_work(struct persist *p)
 
 static bool flush_is_due(struct persist *p)
 {
-    return p->dirty &&
-           (clock_mono_ns() - p->dirty_since_ns) / 1000000 >= p->o.flush_interval_ms;
+    return p->dirty && (clock_mono_ns() - p->dirty_since_ns) / 1000000 >= p->o.flush_interval_ms;
 }
 
 static void *persist_main(void *arg)

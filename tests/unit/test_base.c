@@ -1,3 +1,4 @@
+/* The building blocks, each by itself. */
 #include "unit.h"
 
 #include "base/arena.h"
@@ -221,7 +222,8 @@ START_TEST(test_err_texts)
 }
 END_TEST
 
-static size_t log_one(char *text, size_t size, const char *msg, const struct log_field *f, size_t count)
+static size_t log_one(char *text, size_t size, const char *msg, const struct log_field *f,
+                      size_t count)
 {
     int fds[2];
     ck_assert_int_eq(pipe(fds), 0);
@@ -240,7 +242,8 @@ START_TEST(test_log_is_json)
 {
     char text[16384];
     struct log_field fields[] = {LOG_STR("path", "a\"b\\c\n\x01"), LOG_INT("n", -3),
-                                 LOG_HEX("id", 0xabc), LOG_BOOL("ok", 1), LOG_RAW("urls", "[\"u\"]")};
+                                 LOG_HEX("id", 0xabc), LOG_BOOL("ok", 1),
+                                 LOG_RAW("urls", "[\"u\"]")};
     log_one(text, sizeof(text), "hello", fields, 5);
     ck_assert_ptr_nonnull(strstr(text, "\"level\":\"warn\""));
     ck_assert_ptr_nonnull(strstr(text, "\"caller\":\"server/main.c:7\",\"msg\":\"hello\""));

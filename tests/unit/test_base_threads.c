@@ -1,3 +1,4 @@
+/* What threads of base share: the queue and the epochs. */
 #include "unit.h"
 
 #include "base/assert.h"

@@ -1,7 +1,7 @@
-/* Three whole nodes without sockets or clocks in one thread: core, log, applier and store, on disks in
- * memory, under lost and late messages and power failures. What was acknowledged is there on every node
- * afterwards, a linearizable read sees what was acknowledged before it was asked, and all stores have one
- * hash.
+/* Three whole nodes without sockets or clocks in one thread: core, log, applier and store, on disks
+ * in memory, under lost and late messages and power failures. What was acknowledged is there on
+ * every node afterwards, a linearizable read sees what was acknowledged before it was asked, and
+ * all stores have one hash.
  *
  *   test_core_random [seeds [first seed]]
  *
@@ -121,7 +121,8 @@ static void store_load(struct sim_store *s, struct mvcc *m)
     for (uint32_t i = 0; i < s->committed; i++) {
         struct record *r = &s->records[i];
         struct mvcc_version *v;
-        int err = mvcc_version_new(r->main, r->sub, r->is_tombstone, slice_of(r->kv->data, r->size), &v);
+        int err =
+            mvcc_version_new(r->main, r->sub, r->is_tombstone, slice_of(r->kv->data, r->size), &v);
         ASSERT(err == 0);
         err = mvcc_load_add(m, v);
         ASSERT(err == 0);
@@ -189,18 +190,20 @@ static int on_entry(void *ctx, const struct wal_entry *e)
         n->entries_capacity = n->entries_capacity == 0 ? 64 : n->entries_capacity * 2;
         n->entries = mem_realloc(n->entries, n->entries_capacity * sizeof(*n->entries));
     }
-    n->entries[n->entries_count++] = (struct raft_entry){.term = e->term,
-                                                         .log_index = e->log_index,
-                                                         .type = (enum raft_entry_type)e->type,
-                                                         .data = e->data,
-                                                         .owner = e->owner ? bref_ref(e->owner) : NULL};
+    n->entries[n->entries_count++] =
+        (struct raft_entry){.term = e->term,
+                            .log_index = e->log_index,
+                            .type = (enum raft_entry_type)e->type,
+                            .data = e->data,
+                            .owner = e->owner ? bref_ref(e->owner) : NULL};
     return 0;
 }
 
 static void on_hard_state(void *ctx, const struct wal_hard_state *hs)
 {
     struct sim_node *n = ctx;
-    n->hard_state = (struct raft_hard_state){.term = hs->term, .vote = hs->vote, .commit = hs->commit};
+    n->hard_state =
+        (struct raft_hard_state){.term = hs->term, .vote = hs->vote, .commit = hs->commit};
 }
 
 static void node_open_log(struct sim_node *n)
@@ -472,12 +475,13 @@ static void run_seed(uint64_t seed)
     rng_init(&s->rng, seed);
     s->now_ms = 1000;
     char err_text[256];
-    int err = cluster_from_initial("a=http://a:1,b=http://b:1,c=http://c:1", "t", &s->cluster, err_text,
-                                   sizeof(err_text));
+    int err = cluster_from_initial("a=http://a:1,b=http://b:1,c=http://c:1", "t", &s->cluster,
+                                   err_text, sizeof(err_text));
     ASSERT(err == 0);
     for (int i = 0; i < NODES; i++) {
         struct sim_node *n = &s->nodes[i];
-        *n = (struct sim_node){.sim = s, .id = s->cluster.members[i].id, .disk = disk_mem_new(seed + i)};
+        *n = (struct sim_node){
+            .sim = s, .id = s->cluster.members[i].id, .disk = disk_mem_new(seed + i)};
         n->store.meta = (struct lsm_meta){.revision = 1, .compacted = -1};
         disk_mem_set_completion_percent(n->disk, 30 + (uint32_t)rng_below(&s->rng, 70));
         node_start(n);
@@ -507,7 +511,8 @@ static void on_abort(int number)
 {
     (void)number;
     char text[64];
-    int size = snprintf(text, sizeof(text), "failed with seed %llu\n", (unsigned long long)seed_now);
+    int size =
+        snprintf(text, sizeof(text), "failed with seed %llu\n", (unsigned long long)seed_now);
     if (write(2, text, (size_t)size) < 0)
         _exit(2);
     _exit(1);

@@ -74,8 +74,8 @@ struct machine {
     struct rng turns; /* not part of the state: how entries meet in batches */
     uint64_t index;
     struct persist_meta *metas;
-    int64_t ttl[LEASES];   /* 0 = no such lease */
-    uint64_t name[NAMES];  /* 0 = absent */
+    int64_t ttl[LEASES];  /* 0 = no such lease */
+    uint64_t name[NAMES]; /* 0 = absent */
 };
 
 static void machine_init(struct machine *x, uint64_t seed)

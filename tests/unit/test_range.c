@@ -1,3 +1,4 @@
+/* Ranges against a model: every option, small and large answers, in pieces. */
 #include "unit.h"
 
 #include "server/range.h"
@@ -44,7 +45,8 @@ static void empty(void)
 
 static struct wire_range_request all_keys(void)
 {
-    return (struct wire_range_request){.key = SLICE_LITERAL("k/"), .range_end = SLICE_LITERAL("k0")};
+    return (struct wire_range_request){.key = SLICE_LITERAL("k/"),
+                                       .range_end = SLICE_LITERAL("k0")};
 }
 
 /* The answer's body in one piece, after gathering `per_section` keys at a time. */

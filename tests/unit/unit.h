@@ -3,8 +3,8 @@
  *   UNIT_MAIN("arena", test_alloc, test_clear)
  *
  * Without CK_FORK=no each case runs in a process of its own, so a broken ASSERT fails one case. */
-#ifndef TESTS_UNIT_H
-#define TESTS_UNIT_H
+#ifndef TESTS_UNIT_UNIT_H
+#define TESTS_UNIT_UNIT_H
 
 #include <check.h>
 #include <stdint.h>
@@ -25,12 +25,12 @@ static inline int unit_run(const char *name, const TTest *const *tests, size_t c
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-#define UNIT_MAIN(name, ...)                                                                       \
-    int main(void)                                                                                 \
-    {                                                                                              \
-        const TTest *const unit_tests_here[] = {__VA_ARGS__};                                      \
-        return unit_run((name), unit_tests_here,                                                   \
-                        sizeof(unit_tests_here) / sizeof(unit_tests_here[0]));                     \
+#define UNIT_MAIN(name, ...)                                                   \
+    int main(void)                                                             \
+    {                                                                          \
+        const TTest *const unit_tests_here[] = {__VA_ARGS__};                  \
+        return unit_run((name), unit_tests_here,                               \
+                        sizeof(unit_tests_here) / sizeof(unit_tests_here[0])); \
     }
 
 #endif

@@ -1,8 +1,8 @@
 /* Assertions that stay on in release builds, fatal errors, and coverage marks.
  *
- * Three kinds of trouble are never mixed: a programmer's error ends in ASSERT, an operating error is
- * a return code (base/err.h), and broken durability (a failed write or fsync, a checksum that does
- * not match) ends the process through tv_fatal(). */
+ * Three kinds of trouble are never mixed: a programmer's error ends in ASSERT, an operating error
+ * is a return code (base/err.h), and broken durability (a failed write or fsync, a checksum that
+ * does not match) ends the process through tv_fatal(). */
 #ifndef BASE_ASSERT_H
 #define BASE_ASSERT_H
 
@@ -23,7 +23,7 @@ _Noreturn void tv_assert_failed(const char *expr, const char *file, int line, co
 _Noreturn void tv_fatal(const char *fmt, ...) TV_PRINTF(1, 2);
 
 /* Holds in every build; NDEBUG has no effect on it. One property per ASSERT. */
-#define ASSERT(cond)                                                                               \
+#define ASSERT(cond) \
     (TV_LIKELY(cond) ? (void)0 : tv_assert_failed(#cond, __FILE__, __LINE__, __func__))
 
 /* For checks whose cost grows with the data; on in developer and sanitizer builds. */
@@ -40,11 +40,11 @@ struct probe {
     _Atomic uint64_t hits;
 };
 
-#define PROBE(label)                                                                               \
-    do {                                                                                           \
-        static struct probe probe_here                                                             \
-            __attribute__((section("tv_probes"), used, aligned(8))) = {#label, __FILE__, 0};       \
-        atomic_fetch_add_explicit(&probe_here.hits, 1, memory_order_relaxed);                      \
+#define PROBE(label)                                                                         \
+    do {                                                                                     \
+        static struct probe probe_here                                                       \
+            __attribute__((section("tv_probes"), used, aligned(8))) = {#label, __FILE__, 0}; \
+        atomic_fetch_add_explicit(&probe_here.hits, 1, memory_order_relaxed);                \
     } while (0)
 
 /* Call `fn` for every PROBE linked into this program. */

@@ -7,7 +7,8 @@
 
 /* Extends `crc` (0 to begin) over the bytes. */
 uint32_t crc32c(uint32_t crc, const void *data, size_t size);
-/* The table-driven form, for machines without the instruction and for the test that compares both. */
+/* The table-driven form, for machines without the instruction and for the test that compares both.
+ */
 uint32_t crc32c_portable(uint32_t crc, const void *data, size_t size);
 
 #endif

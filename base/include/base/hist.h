@@ -1,5 +1,5 @@
-/* A histogram with bounded relative error (HDR): 64 linear steps per power of two, values 0..2^63-1,
- * so a reported quantile is at most 1.6 % above the true one. Fixed size, one owner. */
+/* A histogram with bounded relative error (HDR): 64 linear steps per power of two, values
+ * 0..2^63-1, so a reported quantile is at most 1.6 % above the true one. Fixed size, one owner. */
 #ifndef BASE_HIST_H
 #define BASE_HIST_H
 

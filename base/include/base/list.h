@@ -1,5 +1,5 @@
-/* An intrusive, circular, doubly linked list. A node is in at most one list; list_remove() leaves it
- * linked to itself, so removing twice is harmless and list_is_linked() is always answerable. */
+/* An intrusive, circular, doubly linked list. A node is in at most one list; list_remove() leaves
+ * it linked to itself, so removing twice is harmless and list_is_linked() is always answerable. */
 #ifndef BASE_LIST_H
 #define BASE_LIST_H
 
@@ -11,12 +11,13 @@ struct list {
     struct list *prev;
 };
 
-#define CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 
 #define LIST_EACH(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
 /* As LIST_EACH, but the body may remove `it`. */
-#define LIST_EACH_SAFE(it, after, head)                                                            \
-    for (struct list *it = (head)->next, *after = it->next; it != (head); it = after, after = it->next)
+#define LIST_EACH_SAFE(it, after, head)                                   \
+    for (struct list *it = (head)->next, *after = it->next; it != (head); \
+         it = after, after = it->next)
 
 static inline void list_init(struct list *l)
 {

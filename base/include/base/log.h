@@ -1,4 +1,5 @@
-/* Structured log lines in the form etcd writes them (zap's JSON): level, ts, caller, msg, then fields.
+/* Structured log lines in the form etcd writes them (zap's JSON): level, ts, caller, msg, then
+ * fields.
  *
  * Thread: any; a line is formatted on the caller's stack and written with one write(2). Libraries
  * (raft, storage, proto) log nothing above debug; server/ logs once, where it handles. */
@@ -11,7 +12,15 @@
 
 enum log_level { LOG_DEBUG = -1, LOG_INFO = 0, LOG_WARN = 1, LOG_ERROR = 2, LOG_FATAL = 5 };
 
-enum log_field_kind { LOG_KIND_STRING, LOG_KIND_INT, LOG_KIND_UINT, LOG_KIND_DOUBLE, LOG_KIND_BOOL, LOG_KIND_HEX, LOG_KIND_RAW };
+enum log_field_kind {
+    LOG_KIND_STRING,
+    LOG_KIND_INT,
+    LOG_KIND_UINT,
+    LOG_KIND_DOUBLE,
+    LOG_KIND_BOOL,
+    LOG_KIND_HEX,
+    LOG_KIND_RAW
+};
 
 struct log_field {
     const char *key;
@@ -24,7 +33,8 @@ struct log_field {
     };
 };
 
-#define LOG_STR(k, v) ((struct log_field){.key = (k), .kind = LOG_KIND_STRING, .string = slice_of_string(v)})
+#define LOG_STR(k, v) \
+    ((struct log_field){.key = (k), .kind = LOG_KIND_STRING, .string = slice_of_string(v)})
 #define LOG_SLICE(k, v) ((struct log_field){.key = (k), .kind = LOG_KIND_STRING, .string = (v)})
 #define LOG_INT(k, v) ((struct log_field){.key = (k), .kind = LOG_KIND_INT, .i = (v)})
 #define LOG_UINT(k, v) ((struct log_field){.key = (k), .kind = LOG_KIND_UINT, .u = (v)})
@@ -33,7 +43,8 @@ struct log_field {
 /* Ids, as etcd prints them: lower-case hex in quotes. */
 #define LOG_HEX(k, v) ((struct log_field){.key = (k), .kind = LOG_KIND_HEX, .u = (v)})
 /* `v` is JSON already, an array of URLs for instance. */
-#define LOG_RAW(k, v) ((struct log_field){.key = (k), .kind = LOG_KIND_RAW, .string = slice_of_string(v)})
+#define LOG_RAW(k, v) \
+    ((struct log_field){.key = (k), .kind = LOG_KIND_RAW, .string = slice_of_string(v)})
 
 void log_write(enum log_level level, const char *file, int line, const char *msg,
                const struct log_field *fields, size_t fields_count);
@@ -43,16 +54,17 @@ void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 /* The file descriptor that lines go to; 2 to begin with. Borrowed. */
 void log_set_fd(int fd);
-/* "debug", "info", "warn", "error", "panic" or "fatal" as etcd's --log-level takes them; TV_EINVAL otherwise. */
+/* "debug", "info", "warn", "error", "panic" or "fatal" as etcd's --log-level takes them; TV_EINVAL
+ * otherwise. */
 int log_level_parse(const char *name, enum log_level *ret_level);
 
-#define LOG_AT(level, msg, ...)                                                                    \
-    do {                                                                                           \
-        if ((level) >= log_get_level()) {                                                          \
-            const struct log_field log_fields_here[] = {{.key = NULL}, ##__VA_ARGS__};             \
-            log_write((level), __FILE__, __LINE__, (msg), log_fields_here + 1,                     \
-                      sizeof(log_fields_here) / sizeof(log_fields_here[0]) - 1);                   \
-        }                                                                                          \
+#define LOG_AT(level, msg, ...)                                                        \
+    do {                                                                               \
+        if ((level) >= log_get_level()) {                                              \
+            const struct log_field log_fields_here[] = {{.key = NULL}, ##__VA_ARGS__}; \
+            log_write((level), __FILE__, __LINE__, (msg), log_fields_here + 1,         \
+                      sizeof(log_fields_here) / sizeof(log_fields_here[0]) - 1);       \
+        }                                                                              \
     } while (0)
 
 #define log_debug(msg, ...) LOG_AT(LOG_DEBUG, msg, ##__VA_ARGS__)

@@ -1,7 +1,7 @@
 /* All of trivet's own allocation goes through here, so that a test can fail the Nth one.
  *
- * mem_try_* may return NULL and the caller copes; mem_* may not: where a server cannot go on without
- * the memory it ends the process (tv_fatal) and the cluster carries on without it. */
+ * mem_try_* may return NULL and the caller copes; mem_* may not: where a server cannot go on
+ * without the memory it ends the process (tv_fatal) and the cluster carries on without it. */
 #ifndef BASE_MEM_H
 #define BASE_MEM_H
 
@@ -24,8 +24,8 @@ void mem_free(void *p);
 /* Memory aligned for direct I/O; freed with mem_free(). `alignment` is a power of two. */
 void *mem_alloc_aligned(size_t alignment, size_t size) __attribute__((malloc, returns_nonnull));
 
-/* Tests only: let `countdown` more mem_try_* calls succeed and fail the one after. UINT64_MAX = off.
- * Thread: any, but meant for one. */
+/* Tests only: let `countdown` more mem_try_* calls succeed and fail the one after. UINT64_MAX =
+ * off. Thread: any, but meant for one. */
 void mem_fail_after(uint64_t countdown);
 /* mem_try_* calls seen since the process began. */
 uint64_t mem_try_count(void);

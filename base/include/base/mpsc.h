@@ -1,7 +1,8 @@
 /* An unbounded intrusive queue, many producers to one consumer, wait-free to push (Vyukov's). What
  * bounds it is what its producers may have outstanding; they state that.
  *
- * mpsc_push() reports whether the consumer may be asleep: the caller then wakes it, once per batch. */
+ * mpsc_push() reports whether the consumer may be asleep: the caller then wakes it, once per batch.
+ */
 #ifndef BASE_MPSC_H
 #define BASE_MPSC_H
 

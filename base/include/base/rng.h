@@ -1,4 +1,5 @@
-/* A seeded generator (xoshiro256**, Blackman and Vigna): same seed, same sequence, on any machine. */
+/* A seeded generator (xoshiro256**, Blackman and Vigna): same seed, same sequence, on any machine.
+ */
 #ifndef BASE_RNG_H
 #define BASE_RNG_H
 

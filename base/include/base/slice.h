@@ -1,4 +1,5 @@
-/* A borrowed run of bytes. A slice never owns its memory; who does is said where it is handed over. */
+/* A borrowed run of bytes. A slice never owns its memory; who does is said where it is handed over.
+ */
 #ifndef BASE_SLICE_H
 #define BASE_SLICE_H
 
@@ -42,7 +43,8 @@ static inline int slice_compare(struct slice a, struct slice b)
 
 static inline bool slice_starts_with(struct slice s, struct slice prefix)
 {
-    return s.size >= prefix.size && (prefix.size == 0 || memcmp(s.data, prefix.data, prefix.size) == 0);
+    return s.size >= prefix.size &&
+           (prefix.size == 0 || memcmp(s.data, prefix.data, prefix.size) == 0);
 }
 
 #endif

@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 enum {
-    RAFT_VOTERS_MAX = 16,      /* in each of the two halves of a joint configuration */
+    RAFT_VOTERS_MAX = 16, /* in each of the two halves of a joint configuration */
     RAFT_LEARNERS_MAX = 16,
     RAFT_CONF_CHANGES_MAX = 32, /* in one entry */
 };

@@ -194,9 +194,9 @@ enum raft_progress_state {
 
 struct raft_progress {
     uint64_t id;
-    bool voter;             /* of either half of a joint configuration */
-    bool learner;           /* neither: this member, when it is not (any more) in the membership */
-    bool active;            /* heard of since the last quorum check */
+    bool voter;              /* of either half of a joint configuration */
+    bool learner;            /* neither: this member, when it is not (any more) in the membership */
+    bool active;             /* heard of since the last quorum check */
     bool snapshot_under_way; /* requested, and neither sent nor failed yet */
     uint64_t match_index;
     uint64_t next_index;
@@ -360,8 +360,8 @@ uint64_t raft_last_index(const struct raft *r);
  * that outlives a crash (raft_options.applied_index) must not be ahead of this index. */
 uint64_t raft_persisted_index(const struct raft *r);
 enum raft_role raft_role(const struct raft *r);
-/* All members, this one included, by ascending id, up to `max` (RAFT_PEERS_MAX is enough); how many.
- * Meaningful at the leader. */
+/* All members, this one included, by ascending id, up to `max` (RAFT_PEERS_MAX is enough); how
+ * many. Meaningful at the leader. */
 uint32_t raft_progress(const struct raft *r, struct raft_progress *ret, uint32_t max);
 /* For the metrics and the log: "leader", "append reply". Never NULL. */
 const char *raft_role_name(enum raft_role role);

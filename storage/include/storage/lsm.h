@@ -108,10 +108,10 @@ void lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t ap
               struct persist_meta *metas);
 
 struct lsm_stats {
-    uint64_t disk_bytes;  /* table files */
+    uint64_t disk_bytes; /* table files */
     uint64_t files_count;
-    uint64_t versions;    /* 'k' records on disk, given up or not */
-    uint64_t garbage;     /* of these, about: given up and not collected yet */
+    uint64_t versions; /* 'k' records on disk, given up or not */
+    uint64_t garbage;  /* of these, about: given up and not collected yet */
     uint64_t commits;
     uint64_t commit_ns;   /* spent in commits: finish, fsync, manifest */
     uint64_t collections; /* of garbage or of small files */
@@ -146,7 +146,7 @@ struct persist_batch {
     struct mpsc_node node;
     uint64_t applied_index;
     uint64_t applied_term;
-    int64_t revision;  /* published */
+    int64_t revision; /* published */
     int64_t compacted;
     struct persist_meta *metas;
 };
