@@ -8,18 +8,20 @@
 
 #include "base/assert.h"
 
-static uint32_t ballots(const struct raft *r, enum raft_ballot ballot)
+static enum raft_ballot ballot(const struct raft_peer *p)
 {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < r->peers_count; i++)
-        count += r->peers[i].ballot == ballot;
-    return count;
+    return p->ballot;
 }
 
 static enum raft_quorum tally(const struct raft *r)
 {
-    return raft__quorum_votes(ballots(r, RAFT_BALLOT_YES), ballots(r, RAFT_BALLOT_NO),
-                              r->peers_count);
+    return raft__quorum_votes(r->peers, r->peers_count, ballot);
+}
+
+/* Everybody who has a vote, but us. */
+static bool is_elector(const struct raft *r, const struct raft_peer *p)
+{
+    return p != r->self && raft__is_voter(p);
 }
 
 static void become_leader(struct raft *r)
@@ -34,6 +36,8 @@ static void become_leader(struct raft *r)
     /* Entries of earlier terms are committed by one of ours (thesis, 3.6.2). */
     struct raft_entry empty = {.type = RAFT_ENTRY_NORMAL};
     raft__append_own(r, &empty, 1);
+    /* What else is in the log may be a change of membership that nobody has applied yet. */
+    r->pending_conf_index = r->log.last_index;
 }
 
 static void become_candidate(struct raft *r, bool transfer)
@@ -58,7 +62,7 @@ static void become_pre_candidate(struct raft *r)
         return;
     }
     for (uint32_t i = 0; i < r->peers_count; i++) {
-        if (&r->peers[i] == r->self)
+        if (!is_elector(r, &r->peers[i]))
             continue;
         struct raft_msg *m = raft__send(r, RAFT_MSG_PRE_VOTE, r->peers[i].id);
         if (m == NULL)
@@ -72,6 +76,14 @@ static void become_pre_candidate(struct raft *r)
 void raft__campaign(struct raft *r, bool transfer)
 {
     ASSERT(r->role != RAFT_LEADER);
+    if (!raft__is_voter(r->self))
+        return;
+    if (raft__conf_waits(r)) {
+        /* The leader that had it applied may go by the next configuration already: the majority we
+         * would ask then shares a member with its majority, but not with the one after. */
+        PROBE(raft_campaign_before_conf);
+        return;
+    }
     if (r->o.pre_vote && !transfer)
         become_pre_candidate(r);
     else
@@ -96,7 +108,7 @@ void raft__ready_votes(struct raft *r)
         ASSERT(r->role == RAFT_CANDIDATE);
         r->vote_requests_due = false;
         for (uint32_t i = 0; i < r->peers_count; i++) {
-            if (&r->peers[i] == r->self)
+            if (!is_elector(r, &r->peers[i]))
                 continue;
             struct raft_msg *m = raft__push(r, RAFT_MSG_VOTE, r->peers[i].id);
             m->log_index = r->log.last_index;
@@ -152,6 +164,8 @@ void raft__on_vote_reply(struct raft *r, const struct raft_msg *msg)
     if (pre && !msg->reject && msg->term != r->term + 1)
         return; /* of an earlier question */
     struct raft_peer *p = raft__peer(r, msg->from);
+    if (p == NULL)
+        return;
     if (p->ballot == RAFT_BALLOT_NONE)
         p->ballot = msg->reject ? RAFT_BALLOT_NO : RAFT_BALLOT_YES;
 

@@ -8,13 +8,8 @@
 #include "base/assert.h"
 #include "base/err.h"
 
-/* The writes on their way no longer say how far the log is durable beyond what is left of it. */
-static void truncate_log(struct raft *r, uint64_t from)
+void raft__log_shortened(struct raft *r, uint64_t last)
 {
-    ASSERT(from > r->commit);
-    PROBE(raft_log_truncated);
-    raft__log_truncate(&r->log, from);
-    uint64_t last = from - 1;
     for (uint32_t i = 0; i < r->writes_count; i++) {
         struct raft_write *w = &r->writes[(r->writes_first + i) % RAFT_WRITES_MAX];
         if (w->last_index > last)
@@ -25,6 +20,14 @@ static void truncate_log(struct raft *r, uint64_t from)
     if (r->persisted_index > last)
         r->persisted_index = last;
     r->self->match_index = r->persisted_index;
+}
+
+static void truncate_log(struct raft *r, uint64_t from)
+{
+    ASSERT(from > r->commit);
+    PROBE(raft_log_truncated);
+    raft__log_truncate(&r->log, from);
+    raft__log_shortened(r, from - 1);
 }
 
 static void reject_append(struct raft *r, const struct raft_msg *msg)
@@ -68,8 +71,11 @@ int raft__on_append(struct raft *r, const struct raft_msg *msg)
         matched(r, r->commit, true);
         return 0;
     }
+    /* Who joins does not know the members that the log began with. No other reject speaks of index
+     * 0: the leader understands that it takes a snapshot. */
+    bool joins = r->membership.voters.count == 0;
     uint64_t term;
-    if (!raft__log_term(&r->log, msg->log_index, &term) || term != msg->log_term) {
+    if (joins || !raft__log_term(&r->log, msg->log_index, &term) || term != msg->log_term) {
         reject_append(r, msg);
         return 0;
     }

@@ -65,9 +65,12 @@ struct raft {
     uint32_t writes_first;
     uint32_t writes_count;
 
-    struct raft_peer peers[RAFT_VOTERS_MAX];
+    /* As applied. The peers are its members and this member, by ascending id. */
+    struct raft_membership membership;
+    struct raft_peer peers[RAFT_PEERS_MAX];
     uint32_t peers_count;
     struct raft_peer *self;
+    bool settle_due; /* the membership changed: what follows from it waits for raft_ready_done() */
 
     uint32_t election_elapsed; /* ticks since the leader was heard of or checked its quorum */
     uint32_t election_timeout; /* randomised */
@@ -93,6 +96,7 @@ struct raft {
     size_t forward_bytes;
 
     /* Leader. */
+    uint64_t pending_conf_index; /* no change of membership while applied is below it */
     uint64_t transfer_target;
     bool transfer_sent;
     size_t uncommitted_bytes;
@@ -111,13 +115,14 @@ struct raft {
     struct raft_read *reads_done;
     uint32_t reads_done_count;
     uint32_t reads_done_capacity;
+    uint64_t snapshot_requests[RAFT_PEERS_MAX];
+    uint32_t snapshot_requests_count;
     struct raft_entry *fetched;
     uint32_t fetched_count;
 };
 
 /* --- raft.c --- */
 
-struct raft_peer *raft__peer(struct raft *r, uint64_t id);
 /* Takes the new term (0 votes in it) when it is higher. */
 void raft__become_follower(struct raft *r, uint64_t term, uint64_t leader);
 /* Forgets what belonged to the last role and draws a new election timeout. */
@@ -126,9 +131,28 @@ void raft__commit_to(struct raft *r, uint64_t log_index);
 /* Room for `count` elements; doubles. */
 void *raft__vector_reserve(void *items, uint32_t *capacity, uint32_t count, size_t item_size);
 
+/* --- members.c --- */
+
+/* NULL when it is not in the membership. */
+struct raft_peer *raft__peer(struct raft *r, uint64_t id);
+static inline bool raft__is_voter(const struct raft_peer *p)
+{
+    return p->halves != 0;
+}
+/* Keeps what is known of members that stay; pointers to peers are no longer valid. */
+void raft__set_membership(struct raft *r, const struct raft_membership *m);
+/* The membership was changed: step down, commit with the new majority, end a transfer. */
+void raft__settle(struct raft *r);
+/* At the leader: may this change be appended? 0 or what raft_propose() says. */
+int raft__check_conf(const struct raft *r, const struct raft_entry *e);
+/* Leader: leave a joint configuration, when it is time and nobody else has to say so. */
+void raft__leave_joint(struct raft *r);
+/* A change of membership is committed and not applied yet. */
+bool raft__conf_waits(const struct raft *r);
+
 /* --- election.c --- */
 
-/* Stand for election; `transfer`: because the leader asked us to. */
+/* Stand for election if we may; `transfer`: because the leader asked us to. */
 void raft__campaign(struct raft *r, bool transfer);
 /* True when a vote request must be ignored because a leader is alive. */
 bool raft__leader_is_alive(const struct raft *r, const struct raft_msg *msg);
@@ -154,6 +178,8 @@ void raft__ready_replicate(struct raft *r);
 int raft__on_append(struct raft *r, const struct raft_msg *msg);
 void raft__on_heartbeat(struct raft *r, const struct raft_msg *msg);
 void raft__ready_replies(struct raft *r);
+/* The log now ends at `last`: the writes on their way no longer say how far it is durable beyond. */
+void raft__log_shortened(struct raft *r, uint64_t last);
 int raft__forward(struct raft *r, const struct raft_entry *entries, uint32_t count);
 void raft__ready_forward(struct raft *r);
 

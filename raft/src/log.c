@@ -78,6 +78,17 @@ void raft__log_truncate(struct raft_log *l, uint64_t from)
     ASSERT(known);
 }
 
+void raft__log_reset(struct raft_log *l, uint64_t base_index, uint64_t base_term)
+{
+    for (uint64_t i = l->base_index + 1; i <= l->last_index; i++)
+        bref_unref(slot(l, i)->owner);
+    l->base_index = base_index;
+    l->base_term = base_term;
+    l->last_index = base_index;
+    l->last_term = base_term;
+    l->bytes = 0;
+}
+
 void raft__log_trim(struct raft_log *l, uint64_t log_index_max, size_t bytes_max)
 {
     ASSERT(log_index_max <= l->last_index);

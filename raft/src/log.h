@@ -34,6 +34,8 @@ size_t raft__entry_bytes(const struct raft_entry *e);
 void raft__log_append(struct raft_log *l, const struct raft_entry *entries, uint32_t count);
 /* Drops `from` and everything after it; from > base_index. */
 void raft__log_truncate(struct raft_log *l, uint64_t from);
+/* Drops everything; the log goes on behind an entry that is not here. */
+void raft__log_reset(struct raft_log *l, uint64_t base_index, uint64_t base_term);
 /* Forgets the oldest entries, none above `log_index_max`, until at most `bytes_max` are left. */
 void raft__log_trim(struct raft_log *l, uint64_t log_index_max, size_t bytes_max);
 

@@ -25,6 +25,9 @@ static void inflight_clear(struct raft_peer *p)
 void raft__peer_reset(struct raft_peer *p, uint64_t next_index)
 {
     *p = (struct raft_peer){.id = p->id,
+                            .halves = p->halves,
+                            .learner = p->learner,
+                            .snapshot_under_way = p->snapshot_under_way,
                             .state = RAFT_PROGRESS_PROBE,
                             .next_index = next_index,
                             .inflight = p->inflight,

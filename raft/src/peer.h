@@ -1,11 +1,12 @@
-/* What the leader knows of one voter, itself included, and the window of appends under way to it.
+/* What the leader knows of one member, itself included, and the window of appends under way to it.
  *
  *   PROBE      one append, then wait for its answer or a heartbeat's; rejects lower next_index
  *   REPLICATE  next_index runs ahead of match_index, as far as the window lets it
  *   SNAPSHOT   the entry after match_index is no longer kept anywhere here
  *
- * Moves: raft__peer_probe() on a reject, a lost connection and a new term; raft__peer_replicate()
- * when the follower acknowledged the entry before next_index; SNAPSHOT when the reader says so. */
+ * Moves: raft__peer_probe() on a reject, a lost connection, a new term and the end of a snapshot;
+ * raft__peer_replicate() when the follower acknowledged the entry before next_index; SNAPSHOT when
+ * the reader says so, or a follower that joins. */
 #ifndef RAFT_SRC_PEER_H
 #define RAFT_SRC_PEER_H
 
@@ -18,8 +19,16 @@ struct raft_inflight {
 
 enum raft_ballot { RAFT_BALLOT_NONE, RAFT_BALLOT_YES, RAFT_BALLOT_NO };
 
+/* The halves of a configuration that a voter votes in; without a joint one, incoming is all. */
+enum { RAFT_HALF_INCOMING = 1, RAFT_HALF_OUTGOING = 2 };
+
 struct raft_peer {
     uint64_t id;
+    uint8_t halves; /* 0 = no voter */
+    bool learner;
+    /* The caller was asked for a snapshot and has not told its end. Outlives terms and roles, as
+     * the caller's stream does. */
+    bool snapshot_under_way;
     enum raft_ballot ballot; /* of the election under way */
 
     /* At the leader. */

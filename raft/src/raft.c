@@ -41,12 +41,7 @@ struct raft *raft_new(const struct raft_options *o)
     rng_init(&r->rng, o->seed);
     raft__log_init(&r->log, o->log_start_index, o->log_start_term);
 
-    const struct raft_ids *voters = &o->membership.voters;
-    r->peers_count = voters->count;
-    for (uint32_t i = 0; i < voters->count; i++)
-        raft__peer_init(&r->peers[i], voters->ids[i], o->inflight_msgs_max);
-    r->self = raft__peer(r, o->id);
-    ASSERT(r->self != NULL);
+    raft__set_membership(r, &o->membership);
 
     r->term = o->hard_state.term;
     r->vote = o->hard_state.vote;
@@ -60,6 +55,23 @@ struct raft *raft_new(const struct raft_options *o)
     return r;
 }
 
+/* A torn write may have brought entries without the commit index they came with. Of the changes of
+ * membership all but the last are committed (raft.h, invariant 6), and we must not stand for
+ * election before we know it. */
+static void restore_commit(struct raft *r, const struct raft_entry *entries, uint32_t count)
+{
+    uint64_t last_conf = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (entries[i].type != RAFT_ENTRY_CONF)
+            continue;
+        if (last_conf > r->commit) {
+            PROBE(raft_restored_commit_from_conf);
+            r->commit = last_conf;
+        }
+        last_conf = entries[i].log_index;
+    }
+}
+
 void raft_restore(struct raft *r, const struct raft_entry *entries, uint32_t count)
 {
     ASSERT(!r->restored);
@@ -71,6 +83,7 @@ void raft_restore(struct raft *r, const struct raft_entry *entries, uint32_t cou
                      (unsigned long long)(r->log.base_index + 1 + i));
     }
     raft__log_append(&r->log, entries, count);
+    restore_commit(r, entries, count);
     if (r->commit > r->log.last_index)
         tv_fatal("the log lost entries: it ends at %llu, but %llu was committed",
                  (unsigned long long)r->log.last_index, (unsigned long long)r->commit);
@@ -104,14 +117,6 @@ void raft_free(struct raft *r)
     mem_free(r->reads_done);
     mem_free(r->msgs);
     mem_free(r);
-}
-
-struct raft_peer *raft__peer(struct raft *r, uint64_t id)
-{
-    for (uint32_t i = 0; i < r->peers_count; i++)
-        if (r->peers[i].id == id)
-            return &r->peers[i];
-    return NULL;
 }
 
 void *raft__vector_reserve(void *items, uint32_t *capacity, uint32_t count, size_t item_size)
@@ -177,16 +182,20 @@ void raft__commit_to(struct raft *r, uint64_t log_index)
 
 /* --- time --- */
 
+static enum raft_ballot is_active(const struct raft_peer *p)
+{
+    return p->active ? RAFT_BALLOT_YES : RAFT_BALLOT_NO;
+}
+
 static void tick_leader(struct raft *r)
 {
     if (++r->election_elapsed >= r->o.election_timeout_ticks) {
         r->election_elapsed = 0;
-        uint32_t active = 0;
-        for (uint32_t i = 0; i < r->peers_count; i++) {
-            active += r->peers[i].active || &r->peers[i] == r->self;
+        r->self->active = true;
+        bool heard = raft__quorum_votes(r->peers, r->peers_count, is_active) == RAFT_QUORUM_WON;
+        for (uint32_t i = 0; i < r->peers_count; i++)
             r->peers[i].active = false;
-        }
-        if (r->o.check_quorum && raft__quorum_votes(active, 0, r->peers_count) != RAFT_QUORUM_WON) {
+        if (r->o.check_quorum && !heard) {
             PROBE(raft_leader_without_quorum);
             raft__become_follower(r, r->term, 0);
             return;
@@ -225,14 +234,22 @@ int raft_propose(struct raft *r, const struct raft_entry *entries, uint32_t coun
 {
     ASSERT(r->restored && !r->in_ready);
     size_t bytes = 0;
+    uint32_t confs = 0, conf_at = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (entries[i].type != RAFT_ENTRY_NORMAL)
-            return TV_ENOTSUP;
         ASSERT(entries[i].data.size == 0 || entries[i].owner != NULL);
         bytes += raft__entry_bytes(&entries[i]);
+        if (entries[i].type == RAFT_ENTRY_CONF) {
+            confs++;
+            conf_at = i;
+        }
     }
     if (count == 0)
         return 0;
+    if (confs > 0) {
+        int rv = confs > 1 ? TV_EBUSY : raft__check_conf(r, &entries[conf_at]);
+        if (rv != 0)
+            return rv;
+    }
     if (r->role != RAFT_LEADER)
         return r->leader != 0 ? raft__forward(r, entries, count) : TV_EDROPPED;
     if (r->transfer_target != 0)
@@ -242,6 +259,8 @@ int raft_propose(struct raft *r, const struct raft_entry *entries, uint32_t coun
         PROBE(raft_uncommitted_limit);
         return TV_EDROPPED;
     }
+    if (confs > 0)
+        r->pending_conf_index = r->log.last_index + 1 + conf_at;
     raft__append_own(r, entries, count);
     return 0;
 }
@@ -264,7 +283,8 @@ int raft_read_index(struct raft *r, uint64_t context)
 int raft_transfer_leader(struct raft *r, uint64_t id)
 {
     ASSERT(r->restored && !r->in_ready);
-    if (raft__peer(r, id) == NULL || id == r->leader)
+    const struct raft_peer *p = raft__peer(r, id);
+    if (p == NULL || !raft__is_voter(p) || id == r->leader)
         return TV_EINVAL;
     if (r->leader == 0)
         return TV_EDROPPED;
@@ -376,6 +396,9 @@ uint32_t raft_progress(const struct raft *r, struct raft_progress *ret, uint32_t
     for (uint32_t i = 0; i < count; i++) {
         const struct raft_peer *p = &r->peers[i];
         ret[i] = (struct raft_progress){.id = p->id,
+                                        .voter = raft__is_voter(p),
+                                        .learner = p->learner,
+                                        .snapshot_under_way = p->snapshot_under_way,
                                         .active = p->active,
                                         .match_index = p->match_index,
                                         .next_index = p->next_index,
@@ -432,6 +455,7 @@ static void check_leader(const struct raft *r)
     ASSERT(r->vote == r->o.id);
     ASSERT(r->durable_term == r->term && r->durable_vote == r->o.id);
     ASSERT(r->transfer_target != r->o.id);
+    ASSERT(r->settle_due || raft__is_voter(r->self));
     for (uint32_t i = 0; i < r->peers_count; i++) {
         const struct raft_peer *p = &r->peers[i];
         ASSERT(p->match_index <= r->log.last_index);
@@ -445,6 +469,22 @@ static void check_leader(const struct raft *r)
     for (uint64_t i = r->commit + 1; i <= r->log.last_index; i++)
         uncommitted += raft__entry_bytes(raft__log_at(&r->log, i));
     ASSERT(uncommitted == r->uncommitted_bytes);
+}
+
+static void check_members(const struct raft *r)
+{
+    const struct raft_membership *m = &r->membership;
+    ASSERT(raft_membership_is_valid(m));
+    uint32_t members = 0;
+    for (uint32_t i = 0; i < r->peers_count; i++) {
+        const struct raft_peer *p = &r->peers[i];
+        ASSERT(i == 0 || p->id > r->peers[i - 1].id);
+        ASSERT(raft__is_voter(p) == raft_membership_is_voter(m, p->id));
+        ASSERT(p->learner == raft_membership_is_learner(m, p->id));
+        ASSERT((p->id == r->o.id) == (p == r->self));
+        members += raft_membership_has(m, p->id);
+    }
+    ASSERT(members + !raft_membership_has(m, r->o.id) == r->peers_count);
 }
 
 void raft_check(const struct raft *r)
@@ -464,6 +504,7 @@ void raft_check(const struct raft *r)
     ASSERT(r->handed_out.term <= r->term);
     ASSERT(r->matched_index <= r->log.last_index);
     ASSERT(r->reads_new <= r->reads_count);
+    check_members(r);
     ASSERT(r->leader == 0 || r->role == RAFT_FOLLOWER || r->role == RAFT_LEADER);
     ASSERT((r->leader == r->o.id) == (r->role == RAFT_LEADER));
     if (r->role == RAFT_LEADER)

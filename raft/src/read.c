@@ -82,16 +82,18 @@ void raft__read_start_round(struct raft *r)
     r->reads_new = 0;
 }
 
+static uint64_t round_acked(const struct raft_peer *p)
+{
+    return p->round_acked;
+}
+
 void raft__read_confirm(struct raft *r)
 {
     ASSERT(r->role == RAFT_LEADER);
     if (r->rounds_count == 0)
         return;
-    uint64_t acked[RAFT_VOTERS_MAX];
     r->self->round_acked = r->round_current;
-    for (uint32_t i = 0; i < r->peers_count; i++)
-        acked[i] = r->peers[i].round_acked;
-    uint64_t confirmed = raft__quorum_reached(acked, r->peers_count);
+    uint64_t confirmed = raft__quorum_reached(r->peers, r->peers_count, round_acked);
     while (r->rounds_count > 0 && r->round_current - r->rounds_count + 1 <= confirmed) {
         uint64_t round = r->round_current - r->rounds_count + 1;
         const struct raft_read_round *oldest = &r->rounds[round % RAFT__READ_ROUNDS_MAX];

@@ -71,6 +71,7 @@ bool raft_ready(struct raft *r, struct raft_ready *ret)
     *ret = (struct raft_ready){.hard_state = r->handed_out};
     raft__ready_votes(r);
     if (r->role == RAFT_LEADER) {
+        raft__leave_joint(r);
         raft__read_start_round(r);
         raft__read_confirm(r);
         raft__ready_replicate(r);
@@ -84,9 +85,11 @@ bool raft_ready(struct raft *r, struct raft_ready *ret)
     ret->msgs_count = r->msgs_count;
     ret->reads = r->reads_done;
     ret->reads_count = r->reads_done_count;
+    ret->snapshot_requests = r->snapshot_requests;
+    ret->snapshot_requests_count = r->snapshot_requests_count;
     r->in_ready = true;
     bool any = ret->msgs_count > 0 || ret->persist_seq != 0 || ret->committed_count > 0 ||
-               ret->reads_count > 0;
+               ret->reads_count > 0 || ret->snapshot_requests_count > 0;
     if (!any)
         raft_ready_done(r);
     return any;
@@ -98,6 +101,7 @@ void raft_ready_done(struct raft *r)
     r->in_ready = false;
     r->msgs_count = 0;
     r->reads_done_count = 0;
+    r->snapshot_requests_count = 0;
     for (uint32_t i = 0; i < r->forward_count; i++)
         bref_unref(r->forward[i].owner);
     r->forward_count = 0;
@@ -109,4 +113,6 @@ void raft_ready_done(struct raft *r)
     /* What is applied, durable here and beyond the window is left to the reader. */
     uint64_t trim_max = r->applied < r->persisted_index ? r->applied : r->persisted_index;
     raft__log_trim(&r->log, trim_max, r->o.log_window_bytes);
+    if (r->settle_due)
+        raft__settle(r);
 }

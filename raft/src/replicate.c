@@ -24,13 +24,15 @@ void raft__append_own(struct raft *r, const struct raft_entry *entries, uint32_t
     }
 }
 
+static uint64_t match_index(const struct raft_peer *p)
+{
+    return p->match_index;
+}
+
 void raft__maybe_commit(struct raft *r)
 {
     ASSERT(r->role == RAFT_LEADER);
-    uint64_t matches[RAFT_VOTERS_MAX];
-    for (uint32_t i = 0; i < r->peers_count; i++)
-        matches[i] = r->peers[i].match_index;
-    uint64_t reached = raft__quorum_reached(matches, r->peers_count);
+    uint64_t reached = raft__quorum_reached(r->peers, r->peers_count, match_index);
     if (reached <= r->commit)
         return;
     if (raft__log_at(&r->log, reached)->term == r->term)
@@ -72,10 +74,15 @@ static void acknowledged(struct raft *r, struct raft_peer *p, uint64_t log_index
 
 static void rejected(struct raft *r, struct raft_peer *p, const struct raft_msg *msg)
 {
-    if (msg->log_index <= p->match_index)
-        return; /* it has come further since */
     if (p->state == RAFT_PROGRESS_SNAPSHOT)
         return;
+    if (msg->log_index == 0 && p->match_index == 0) {
+        PROBE(raft_follower_joins);
+        raft__peer_snapshot(p);
+        return;
+    }
+    if (msg->log_index <= p->match_index)
+        return; /* it has come further since */
     if (p->state == RAFT_PROGRESS_PROBE && p->next_index - 1 != msg->log_index)
         return; /* the answer to an earlier probe */
 
@@ -276,9 +283,14 @@ void raft__ready_replicate(struct raft *r)
 {
     ASSERT(r->role == RAFT_LEADER);
     for (uint32_t i = 0; i < r->peers_count; i++) {
-        if (&r->peers[i] == r->self)
+        struct raft_peer *p = &r->peers[i];
+        if (p == r->self)
             continue;
-        replicate_to(r, &r->peers[i]);
-        heartbeat_to(r, &r->peers[i]);
+        replicate_to(r, p);
+        heartbeat_to(r, p);
+        if (p->state == RAFT_PROGRESS_SNAPSHOT && p->active && !p->snapshot_under_way) {
+            p->snapshot_under_way = true;
+            r->snapshot_requests[r->snapshot_requests_count++] = p->id;
+        }
     }
 }

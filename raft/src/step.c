@@ -38,16 +38,16 @@ static bool append_is_valid(const struct raft_msg *msg)
 static bool propose_is_valid(const struct raft_msg *msg)
 {
     for (uint32_t i = 0; i < msg->entries_count; i++)
-        if (!entry_is_valid(&msg->entries[i]) || msg->entries[i].type != RAFT_ENTRY_NORMAL)
+        if (!entry_is_valid(&msg->entries[i]))
             return false;
     return msg->entries_count > 0;
 }
 
-static bool is_valid(struct raft *r, const struct raft_msg *msg)
+static bool is_valid(const struct raft *r, const struct raft_msg *msg)
 {
     if ((unsigned)msg->type >= RAFT_MSG_TYPES_COUNT)
         return false;
-    if (msg->to != r->o.id || msg->from == r->o.id || raft__peer(r, msg->from) == NULL)
+    if (msg->to != r->o.id || msg->from == r->o.id || msg->from == 0)
         return false;
     if (has_term(msg->type) != (msg->term != 0))
         return false;
@@ -113,6 +113,10 @@ static void step_reply(struct raft *r, const struct raft_msg *msg)
     if (r->role != RAFT_LEADER)
         return;
     struct raft_peer *p = raft__peer(r, msg->from);
+    if (p == NULL) {
+        PROBE(raft_reply_of_removed_member);
+        return;
+    }
     p->active = true;
     if (msg->type == RAFT_MSG_APPEND_REPLY)
         raft__on_append_reply(r, p, msg);
@@ -138,13 +142,32 @@ static int step_read_index(struct raft *r, const struct raft_msg *msg)
     return 0;
 }
 
+/* A change of membership that cannot be made now must not take with it what others proposed. */
+static int step_propose(struct raft *r, const struct raft_msg *msg)
+{
+    if (r->role != RAFT_LEADER && r->leader == msg->from)
+        return TV_EDROPPED; /* each of us believes that the other leads */
+    bool any_conf = false;
+    for (uint32_t i = 0; i < msg->entries_count; i++)
+        any_conf = any_conf || msg->entries[i].type == RAFT_ENTRY_CONF;
+    if (!any_conf)
+        return raft_propose(r, msg->entries, msg->entries_count);
+    int rv = 0;
+    for (uint32_t i = 0; i < msg->entries_count; i++)
+        if (raft_propose(r, &msg->entries[i], 1) != 0)
+            rv = TV_EDROPPED;
+    return rv;
+}
+
 static int step_without_term(struct raft *r, const struct raft_msg *msg)
 {
+    if (raft__peer(r, msg->from) == NULL) {
+        PROBE(raft_wish_of_removed_member);
+        return TV_EDROPPED;
+    }
     switch (msg->type) {
     case RAFT_MSG_PROPOSE:
-        if (r->role != RAFT_LEADER && r->leader == msg->from)
-            return TV_EDROPPED; /* each of us believes that the other leads */
-        return raft_propose(r, msg->entries, msg->entries_count);
+        return step_propose(r, msg);
     case RAFT_MSG_READ_INDEX:
         return step_read_index(r, msg);
     default:
