@@ -76,7 +76,7 @@ static void become_pre_candidate(struct raft *r)
 void raft__campaign(struct raft *r, bool transfer)
 {
     ASSERT(r->role != RAFT_LEADER);
-    if (!raft__is_voter(r->self))
+    if (!raft__is_voter(r->self) || (!transfer && raft__lease_promised(r)))
         return;
     if (raft__conf_waits(r)) {
         /* The leader that had it applied may go by the next configuration already: the majority we
@@ -126,6 +126,8 @@ bool raft__leader_is_alive(const struct raft *r, const struct raft_msg *msg)
 {
     if (msg->transfer || (msg->type == RAFT_MSG_VOTE && !r->o.check_quorum))
         return false;
+    if (raft__lease_promised(r))
+        return true;
     return r->leader != 0 && r->election_elapsed < r->o.election_timeout_ticks;
 }
 

@@ -35,6 +35,7 @@ struct raft_read_waiting {
 /* Reads confirmed together. */
 struct raft_read_round {
     uint64_t log_index;
+    uint64_t tick; /* when it began */
     uint32_t reads_count;
 };
 
@@ -75,6 +76,8 @@ struct raft {
     uint32_t election_elapsed; /* ticks since the leader was heard of or checked its quorum */
     uint32_t election_timeout; /* randomised */
     uint32_t heartbeat_elapsed;
+    uint64_t ticks;
+    uint32_t heard_elapsed; /* ticks since any leader was heard of, up to the election timeout */
 
     /* Candidate: the requests go out when our own vote is durable. */
     bool vote_requests_due;
@@ -103,6 +106,10 @@ struct raft {
     uint64_t round_current; /* number of the newest read round of this term */
     struct raft_read_round rounds[RAFT__READ_ROUNDS_MAX]; /* round n in slot n modulo the size */
     uint32_t rounds_count;
+    bool lease_round_due; /* begin a round although nobody asks */
+    bool lease_known;     /* a majority knew of us in a round that began at lease_tick */
+    bool lease_off;       /* somebody was told to stand for election in this term */
+    uint64_t lease_tick;
     struct raft_read_waiting *reads; /* ring, oldest first; the last reads_new have no round yet */
     uint32_t reads_first;
     uint32_t reads_count;
@@ -178,7 +185,8 @@ void raft__ready_replicate(struct raft *r);
 int raft__on_append(struct raft *r, const struct raft_msg *msg);
 void raft__on_heartbeat(struct raft *r, const struct raft_msg *msg);
 void raft__ready_replies(struct raft *r);
-/* The log now ends at `last`: the writes on their way no longer say how far it is durable beyond. */
+/* The log now ends at `last`: the writes on their way no longer say how far it is durable beyond.
+ */
 void raft__log_shortened(struct raft *r, uint64_t last);
 int raft__forward(struct raft *r, const struct raft_entry *entries, uint32_t count);
 void raft__ready_forward(struct raft *r);
@@ -190,6 +198,8 @@ int raft__read_ask(struct raft *r, uint64_t from, uint64_t context);
 void raft__read_done(struct raft *r, uint64_t context, uint64_t log_index);
 /* Leader: give what was asked since the last time one round; it goes out with the next messages. */
 void raft__read_start_round(struct raft *r);
+/* With lease_reads: a leader may count on us not to elect another now. */
+bool raft__lease_promised(const struct raft *r);
 /* Leader: answer what a majority has confirmed. */
 void raft__read_confirm(struct raft *r);
 /* We do not lead any more: everybody asks again. */

@@ -1,5 +1,5 @@
-/* The membership at this member: who is replicated to, who counts, and what a change of it means for
- * a leader. What changes are possible is in conf.c.
+/* The membership at this member: who is replicated to, who counts, and what a change of it means
+ * for a leader. What changes are possible is in conf.c.
  *
  * A change is applied while the caller carries out a raft_ready(), so nothing may be sent at that
  * moment: raft__settle() follows in raft_ready_done(). */
@@ -59,6 +59,7 @@ void raft__set_membership(struct raft *r, const struct raft_membership *m)
         p->learner = raft_ids_has(&m->learners, p->id);
     }
     r->self = raft__peer(r, r->o.id);
+    r->lease_known = false;
 }
 
 /* --- proposing --- */

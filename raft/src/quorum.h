@@ -1,5 +1,5 @@
-/* What a majority means. Every count of voters goes through here: in a joint configuration there are
- * two majorities at once, and both are needed. */
+/* What a majority means. Every count of voters goes through here: in a joint configuration there
+ * are two majorities at once, and both are needed. */
 #ifndef RAFT_SRC_QUORUM_H
 #define RAFT_SRC_QUORUM_H
 

@@ -27,6 +27,8 @@ static void check_options(const struct raft_options *o)
     ASSERT(raft_membership_is_valid(&o->membership));
     ASSERT(o->heartbeat_ticks > 0);
     ASSERT(o->election_timeout_ticks > o->heartbeat_ticks);
+    ASSERT(!o->lease_reads || o->check_quorum);
+    ASSERT(!o->lease_reads || o->lease_margin_ticks + 2 <= o->election_timeout_ticks);
     ASSERT(o->inflight_msgs_max > 0);
     ASSERT(o->inflight_bytes_max > 0);
     ASSERT(o->msg_bytes_max > 0);
@@ -52,6 +54,8 @@ struct raft *raft_new(const struct raft_options *o)
     r->commit = o->hard_state.commit > o->applied_index ? o->hard_state.commit : o->applied_index;
     r->given = o->applied_index;
     r->applied = o->applied_index;
+    /* What was promised before a restart is kept after it. */
+    r->heard_elapsed = o->hard_state.term != 0 ? 0 : o->election_timeout_ticks;
     return r;
 }
 
@@ -151,6 +155,9 @@ void raft__reset(struct raft *r)
     r->transfer_sent = false;
     r->uncommitted_bytes = 0;
     r->round_current = 0;
+    r->lease_round_due = false;
+    r->lease_known = false;
+    r->lease_off = false;
     for (uint32_t i = 0; i < r->peers_count; i++)
         raft__peer_reset(&r->peers[i], r->log.last_index + 1);
     r->self->match_index = r->persisted_index;
@@ -205,6 +212,7 @@ static void tick_leader(struct raft *r)
     }
     if (++r->heartbeat_elapsed >= r->o.heartbeat_ticks) {
         r->heartbeat_elapsed = 0;
+        r->lease_round_due = r->o.lease_reads;
         for (uint32_t i = 0; i < r->peers_count; i++)
             r->peers[i].heartbeat_due = &r->peers[i] != r->self;
     }
@@ -213,6 +221,9 @@ static void tick_leader(struct raft *r)
 void raft_tick(struct raft *r)
 {
     ASSERT(r->restored && !r->in_ready);
+    r->ticks++;
+    if (r->heard_elapsed < r->o.election_timeout_ticks)
+        r->heard_elapsed++;
     if (r->role == RAFT_LEADER) {
         tick_leader(r);
         return;

@@ -6,6 +6,14 @@
  * still the leader after the questions were asked, and the commit index noted when the round began
  * may be read.
  *
+ * With lease_reads there are rounds that nobody asked for, one per heartbeat. A follower that has
+ * answered one keeps for an election timeout from everything that would elect another leader (it
+ * even sits that time out after a restart), so for a little less, counted from the beginning of the
+ * round, the leader need not ask (thesis, 6.4.1). "A little" is the margin for clocks that do not
+ * run alike, and two ticks: a tick may come just after we begin to count, and just before we look.
+ * A transfer breaks the promise, and its message may arrive at any time: it ends the lease for the
+ * rest of the term. So does a change of membership for the rounds before it.
+ *
  * A leader knows the true commit index only when it has committed an entry of its own term; until
  * then questions wait without a round. */
 #include "internal.h"
@@ -65,19 +73,46 @@ static void answer(struct raft *r, uint32_t count, uint64_t log_index)
     r->reads_count -= count;
 }
 
+bool raft__lease_promised(const struct raft *r)
+{
+    return r->o.lease_reads && r->heard_elapsed < r->o.election_timeout_ticks;
+}
+
+static bool lease_holds(const struct raft *r)
+{
+    if (!r->o.lease_reads || !r->lease_known || r->lease_off || r->transfer_target != 0)
+        return false;
+    return r->ticks - r->lease_tick + 2 + r->o.lease_margin_ticks <= r->o.election_timeout_ticks;
+}
+
+static void answer_all(struct raft *r, uint64_t log_index)
+{
+    answer(r, r->reads_count, log_index);
+    r->reads_new = 0;
+    for (uint32_t i = 0; i < r->rounds_count; i++)
+        r->rounds[(r->round_current - i) % RAFT__READ_ROUNDS_MAX].reads_count = 0;
+}
+
 void raft__read_start_round(struct raft *r)
 {
     ASSERT(r->role == RAFT_LEADER);
-    if (r->reads_new == 0 || r->rounds_count == RAFT__READ_ROUNDS_MAX)
+    if (r->reads_new == 0 && !r->lease_round_due)
         return;
     uint64_t commit_term;
     bool known = raft__log_term(&r->log, r->commit, &commit_term);
     ASSERT(known);
     if (commit_term != r->term)
         return;
+    if (r->reads_new > 0 && lease_holds(r)) {
+        PROBE(raft_lease_read);
+        answer_all(r, r->commit);
+    }
+    if ((r->reads_new == 0 && !r->lease_round_due) || r->rounds_count == RAFT__READ_ROUNDS_MAX)
+        return;
+    r->lease_round_due = false;
     r->round_current++;
-    r->rounds[r->round_current % RAFT__READ_ROUNDS_MAX] =
-        (struct raft_read_round){.log_index = r->commit, .reads_count = r->reads_new};
+    r->rounds[r->round_current % RAFT__READ_ROUNDS_MAX] = (struct raft_read_round){
+        .log_index = r->commit, .tick = r->ticks, .reads_count = r->reads_new};
     r->rounds_count++;
     r->reads_new = 0;
 }
@@ -98,13 +133,14 @@ void raft__read_confirm(struct raft *r)
         uint64_t round = r->round_current - r->rounds_count + 1;
         const struct raft_read_round *oldest = &r->rounds[round % RAFT__READ_ROUNDS_MAX];
         r->rounds_count--;
+        r->lease_known = true;
+        r->lease_tick = oldest->tick;
         answer(r, oldest->reads_count, oldest->log_index);
     }
 }
 
 void raft__read_refuse_all(struct raft *r)
 {
-    answer(r, r->reads_count, 0);
-    r->reads_new = 0;
+    answer_all(r, 0);
     r->rounds_count = 0;
 }

@@ -49,6 +49,7 @@ void raft__try_transfer(struct raft *r)
         return;
     }
     r->transfer_sent = raft__send(r, RAFT_MSG_TIMEOUT_NOW, p->id) != NULL;
+    r->lease_off = true;
 }
 
 /* The follower has everything up to `log_index`, durably. */

@@ -102,6 +102,7 @@ static int step_from_leader(struct raft *r, const struct raft_msg *msg)
     if (r->role != RAFT_FOLLOWER || r->leader == 0)
         raft__become_follower(r, r->term, msg->from);
     r->election_elapsed = 0;
+    r->heard_elapsed = 0;
     if (msg->type == RAFT_MSG_APPEND)
         return raft__on_append(r, msg);
     raft__on_heartbeat(r, msg);
@@ -225,7 +226,8 @@ int raft_step(struct raft *r, const struct raft_msg *msg)
     }
 
     bool is_request = msg->type == RAFT_MSG_VOTE || msg->type == RAFT_MSG_PRE_VOTE;
-    if (is_request && msg->term > r->term && raft__leader_is_alive(r, msg))
+    /* A lease is a promise to a leader of any term, also when we have moved to this one since. */
+    if (is_request && (msg->term > r->term || r->o.lease_reads) && raft__leader_is_alive(r, msg))
         return 0;
     if (msg->type == RAFT_MSG_PRE_VOTE) {
         raft__on_vote_request(r, msg);

@@ -57,7 +57,7 @@
 #include <stdint.h>
 
 enum {
-    RAFT_PEERS_MAX = 3 * RAFT_VOTERS_MAX + 1, /* everybody in a membership, and this member */
+    RAFT_PEERS_MAX = 2 * RAFT_VOTERS_MAX + RAFT_LEARNERS_MAX + 1, /* members and this one */
     RAFT_OUTBOX_MAX = 4096,    /* replies and forwarded questions between two raft_ready() */
     RAFT_FORWARD_MAX = 16384,  /* entries a follower forwards between two raft_ready() */
     RAFT_READS_MAX = 65536,    /* read contexts that wait at the leader */
@@ -164,8 +164,9 @@ struct raft_options {
     bool check_quorum;               /* true: a leader that a majority does not answer steps down */
     /* false: reads are answered without asking anybody while a majority has heard of this leader
      * so recently that it elects no other (thesis, 6.4.1). Needs check_quorum, at every member this
-     * option, and clocks that run equally fast but for lease_margin_ticks per election timeout. A
-     * member that was restarted does not vote for one election timeout then. */
+     * option, clocks that run equally fast but for lease_margin_ticks per election timeout, and a
+     * caller that gives the ticks that are due by the clock before any other input. A member that
+     * was restarted does not vote for one election timeout then. */
     bool lease_reads;
     uint32_t lease_margin_ticks; /* 2; at most the election timeout - 2 */
     uint64_t seed;
