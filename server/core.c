@@ -596,6 +596,7 @@ void core_receive_lease(struct core *c, uint64_t from, const struct core_lease_m
 void core_peer_lost(struct core *c, uint64_t id)
 {
     raft_peer_unreachable(c->raft, id);
+    raft_leader_lost(c->raft, id);
 }
 
 void core_log_written(struct core *c, uint64_t seq)

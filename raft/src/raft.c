@@ -324,6 +324,27 @@ void raft_peer_unreachable(struct raft *r, uint64_t id)
         raft__peer_probe(p, p->match_index + 1);
 }
 
+/* Two who notice at the same moment do not stand at the same moment: the one with the lower id goes
+ * first, the others wait for what becomes of it. Nobody who still hears the leader votes for them. */
+void raft_leader_lost(struct raft *r, uint64_t id)
+{
+    ASSERT(r->restored && !r->in_ready);
+    struct raft_peer *self = raft__peer(r, r->o.id);
+    if (r->role != RAFT_FOLLOWER || r->leader != id || r->o.lease_reads || self == NULL ||
+        !raft__is_voter(self))
+        return;
+    PROBE(raft_leader_lost);
+    uint32_t rank = 0;
+    for (uint32_t i = 0; i < r->peers_count; i++) {
+        const struct raft_peer *p = &r->peers[i];
+        rank += raft__is_voter(p) && p->id != id && p->id < r->o.id;
+    }
+    r->leader = 0;
+    uint32_t patience = 1 + 2 * rank;
+    if (r->election_elapsed + patience < r->election_timeout)
+        r->election_timeout = r->election_elapsed + patience;
+}
+
 /* --- the disk --- */
 
 void raft_persisted(struct raft *r, uint64_t seq)

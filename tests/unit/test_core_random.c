@@ -418,6 +418,8 @@ static void step(struct sim *s)
         s->crashes_count++;
     } else if (!n->up && dice < 400)
         node_start(n);
+    else if (n->up && dice < 420)
+        core_peer_lost(n->core, s->nodes[rng_below(&s->rng, NODES)].id); /* perhaps in error */
     for (int i = 0; i < 4; i++)
         deliver_one(s);
     for (int i = 0; i < NODES; i++)
