@@ -1,22 +1,27 @@
 #include "server/apply.h"
 
 #include "server/exec.h"
+#include "server/quota.h"
 
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <string.h>
+
 void applier_init(struct applier *a, struct mvcc *m, struct lessor *l, struct cluster *cluster,
                   uint64_t member_id)
 {
     *a = (struct applier){.mvcc = m, .lessor = l, .cluster = cluster, .member_id = member_id};
+    alarms_init(&a->alarms);
     arena_init(&a->arena);
 }
 
 void applier_fini(struct applier *a)
 {
     persist_metas_free(a->metas);
+    alarms_fini(&a->alarms);
     arena_fini(&a->arena);
 }
 
@@ -121,8 +126,7 @@ static int apply_lease_grant(struct applier *a, const struct wire_raft_request *
     persist_meta_put_lease(&a->metas, g.id, granted);
     if (req != NULL) {
         struct wire_header h = applier_header(a, mvcc_txn_revision(a->mvcc));
-        uint8_t *p =
-            request_reply_reserve(req, wire_lease_grant_response_size(&h, g.id, granted));
+        uint8_t *p = request_reply_reserve(req, wire_lease_grant_response_size(&h, g.id, granted));
         wire_lease_grant_response_put(p, &h, g.id, granted);
     }
     return 0;
@@ -169,8 +173,8 @@ struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32
 bool applier_was_own_revoke(const struct applier *a, struct slice payload)
 {
     struct wire_raft_request entry;
-    return wire_raft_request_decode(payload, &entry) == 0 &&
-           entry.kind == WIRE_RAFT_LEASE_REVOKE && entry.id >> 48 == (a->member_id & 0xffff);
+    return wire_raft_request_decode(payload, &entry) == 0 && entry.kind == WIRE_RAFT_LEASE_REVOKE &&
+           entry.id >> 48 == (a->member_id & 0xffff);
 }
 
 struct id_list {
@@ -217,6 +221,62 @@ void applier_lease_keys(struct applier *a, struct request *req)
     lessor_each_key(a->lessor, req->lease_id, measure_key, &l);
     l.p = request_reply_reserve(req, l.size);
     lessor_each_key(a->lessor, req->lease_id, put_key, &l);
+}
+
+/* --- alarms --- */
+
+static int apply_alarm(struct applier *a, const struct wire_raft_request *entry,
+                       struct request *req)
+{
+    struct alarm_request r;
+    must_decode(alarm_request_decode(entry->body, &r));
+    struct wire_header h = applier_header(a, mvcc_txn_revision(a->mvcc));
+    struct buf answer;
+    buf_init(&answer, SIZE_MAX);
+    size_t head_size = wire_header_size(&h);
+    (void)wire_header_put(buf_reserve(&answer, head_size), &h);
+    answer.size = head_size;
+
+    bool changed;
+    int err = alarms_apply(&a->alarms, &r, &answer, &changed);
+    if (err == 0 && req != NULL)
+        memcpy(request_reply_reserve(req, answer.size), answer.data, answer.size);
+    if (changed) {
+        buf_clear(&answer);
+        alarms_encode(&a->alarms, &answer);
+        persist_meta_put(&a->metas, APPLY_META_ALARMS, buf_slice(&answer));
+        log_warn(r.action == ALARM_ACTIVATE ? "alarm raised" : "alarm cleared",
+                 LOG_HEX("member-id", r.member_id), LOG_STR("alarm", alarm_type_name(r.type)),
+                 LOG_STR("reason", r.reason == ALARM_FOR_DISK ? "disk space" : "request"));
+    }
+    buf_fini(&answer);
+    return err;
+}
+
+/* What the alarms that stand do not let through. Decided here and not before the log, so that all
+ * members decide alike. */
+static int refused_by_alarm(struct applier *a, const struct wire_raft_request *entry)
+{
+    bool corrupt = alarms_active(&a->alarms, ALARM_CORRUPT);
+    bool no_space = alarms_active(&a->alarms, ALARM_NOSPACE);
+    if (!corrupt && !no_space)
+        return 0;
+    struct wire_txn txn;
+    switch (entry->kind) {
+    case WIRE_RAFT_PUT:
+    case WIRE_RAFT_LEASE_GRANT:
+        return corrupt ? TV_CORRUPT : TV_NO_SPACE;
+    case WIRE_RAFT_TXN:
+        if (corrupt)
+            return TV_CORRUPT;
+        must_decode(wire_txn_decode(entry->body, &txn));
+        return quota_txn_bytes(&txn) > 0 ? TV_NO_SPACE : 0;
+    case WIRE_RAFT_DELETE_RANGE:
+    case WIRE_RAFT_COMPACTION:
+    case WIRE_RAFT_LEASE_REVOKE:
+        return corrupt ? TV_CORRUPT : 0;
+    }
+    return 0;
 }
 
 /* --- members --- */
@@ -279,8 +339,12 @@ uint64_t applier_request_id(struct slice payload)
     return wire_raft_request_decode(payload, &entry) == 0 ? entry.id : 0;
 }
 
-static int apply_entry(struct applier *a, const struct wire_raft_request *entry, struct request *req)
+static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
+                       struct request *req)
 {
+    int refused = refused_by_alarm(a, entry);
+    if (refused != 0)
+        return refused;
     switch (entry->kind) {
     case WIRE_RAFT_PUT:
     case WIRE_RAFT_DELETE_RANGE:
@@ -292,6 +356,8 @@ static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
         return apply_lease_grant(a, entry, req);
     case WIRE_RAFT_LEASE_REVOKE:
         return apply_lease_revoke(a, entry, req);
+    case WIRE_RAFT_ALARM:
+        return apply_alarm(a, entry, req);
     case WIRE_RAFT_MEMBER_ATTR_SET:
         return apply_member_attr(a, entry, req);
     }

@@ -1,4 +1,5 @@
-/* The state machine: an entry of the log becomes a change of the store, the leases and the membership.
+/* The state machine: an entry of the log becomes a change of the store, the leases and the
+ * membership.
  *
  * Deterministic: the outcome depends on the entries alone, so every member that applied the same
  * prefix holds the same contents.
@@ -7,6 +8,7 @@
 #ifndef SERVER_APPLY_H
 #define SERVER_APPLY_H
 
+#include "server/alarm.h"
 #include "server/cluster.h"
 #include "server/lease.h"
 #include "server/request.h"
@@ -18,6 +20,8 @@
 
 /* The store's record of all members (cluster_encode). */
 #define APPLY_META_MEMBERS SLICE_LITERAL("members")
+/* And of the alarms (alarms_encode). */
+#define APPLY_META_ALARMS SLICE_LITERAL("alarms")
 
 struct applier {
     struct mvcc *mvcc;
@@ -26,6 +30,7 @@ struct applier {
     uint64_t member_id;
     uint64_t term;   /* for response headers; the core sets it */
     uint64_t now_ms; /* for leases; the core sets it. Expiry itself is decided by the leader */
+    struct alarms alarms;
     struct arena arena;
     /* Changes outside the key space, for the persist thread; taken by the core once per turn. */
     struct persist_meta *metas;
@@ -41,7 +46,8 @@ void applier_fini(struct applier *a);
 void applier_apply(struct applier *a, struct slice payload, struct request *req);
 /* The id of the proposal that `payload` came from, 0 when there is none. */
 uint64_t applier_request_id(struct slice payload);
-/* Everything applied since the last call, for the persist thread; the store is published up to there. */
+/* Everything applied since the last call, for the persist thread; the store is published up to
+ * there. */
 struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint64_t term);
 
 /* The payload that ends a lease. */

@@ -54,6 +54,7 @@ struct core {
     struct list scrub_waiters;     /* physical compactions */
     struct u64map lease_questions; /* token -> request, asked of the leader */
     struct list lease_waiters;     /* the same requests, oldest deadline first */
+    struct list movers;            /* want another leader; oldest deadline first */
 
     _Atomic uint64_t request_counter;
     struct list persist_waiting; /* batches whose entries are not durable in our log yet */
@@ -123,6 +124,7 @@ struct core *core_new(const struct core_options *o)
     list_init(&c->read_batches);
     list_init(&c->scrub_waiters);
     list_init(&c->lease_waiters);
+    list_init(&c->movers);
     list_init(&c->persist_waiting);
     u64map_init(&c->proposal_by_id);
     u64map_init(&c->lease_questions);
@@ -181,6 +183,7 @@ void core_free(struct core *c)
     answer_all(c, &c->reads_new, TV_STOPPED);
     answer_all(c, &c->scrub_waiters, TV_STOPPED);
     answer_all(c, &c->lease_waiters, TV_STOPPED);
+    answer_all(c, &c->movers, TV_STOPPED);
     LIST_EACH_SAFE (it, after, &c->read_batches)
         read_batch_free(c, CONTAINER_OF(it, struct read_batch, link), TV_STOPPED);
     LIST_EACH_SAFE (it, after, &c->persist_waiting) {
@@ -256,6 +259,33 @@ static void lease_ask_again(struct core *c)
         lease_ask(c, CONTAINER_OF(it, struct request, link));
 }
 
+static void take_move(struct core *c, struct request *req)
+{
+    if (!leading(c)) {
+        answer(c, req, TV_NOT_LEADER);
+    } else if (cluster_find(c->o.cluster, req->target) == NULL) {
+        answer(c, req, TV_BAD_LEADER_TRANSFEREE);
+    } else if (req->target == c->o.member_id) {
+        answer(c, req, 0);
+    } else {
+        log_info("leadership transfer starting", LOG_HEX("local-member-id", c->o.member_id),
+                 LOG_HEX("transferee-member-id", req->target));
+        req->deadline_ms = c->now_ms + c->request_timeout_ms;
+        list_remove(&req->link);
+        list_push_back(&c->movers, &req->link);
+        (void)raft_transfer_leader(c->raft, req->target); /* not now: then its time runs out */
+    }
+}
+
+static void answer_movers(struct core *c)
+{
+    LIST_EACH_SAFE (it, after, &c->movers) {
+        struct request *req = CONTAINER_OF(it, struct request, link);
+        if (req->target == c->leader)
+            answer(c, req, 0);
+    }
+}
+
 static void take_incoming(struct core *c)
 {
     LIST_EACH_SAFE (it, after, &c->incoming) {
@@ -287,6 +317,9 @@ static void take_incoming(struct core *c)
         case REQUEST_MEMBER_LIST:
             applier_member_list(c->applier, req);
             answer(c, req, 0);
+            break;
+        case REQUEST_MOVE_LEADER:
+            take_move(c, req);
             break;
         }
     }
@@ -491,6 +524,7 @@ static void note_role(struct core *c)
     c->role = role;
     c->changed = true;
     lease_ask_again(c);
+    answer_movers(c);
 }
 
 static void drain_raft(struct core *c)
@@ -605,7 +639,8 @@ void core_log_written(struct core *c, uint64_t seq)
         raft_persisted(c->raft, seq);
 }
 
-static void expire(struct core *c, struct list *requests, struct u64map *by_id, size_t *count)
+static void expire(struct core *c, struct list *requests, struct u64map *by_id, size_t *count,
+                   int err)
 {
     while (!list_is_empty(requests)) {
         struct request *req = CONTAINER_OF(requests->next, struct request, link);
@@ -616,7 +651,7 @@ static void expire(struct core *c, struct list *requests, struct u64map *by_id, 
             (void)u64map_remove(by_id, req->id);
         if (count != NULL)
             (*count)--;
-        answer(c, req, TV_TIMEOUT);
+        answer(c, req, err);
     }
 }
 
@@ -659,10 +694,11 @@ void core_tick(struct core *c, uint64_t now_ms)
 {
     c->now_ms = now_ms;
     raft_tick(c->raft);
-    expire(c, &c->unproposed, NULL, &c->proposals_count);
-    expire(c, &c->proposals, &c->proposal_by_id, &c->proposals_count);
-    expire(c, &c->lease_waiters, &c->lease_questions, NULL);
-    expire(c, &c->scrub_waiters, NULL, NULL);
+    expire(c, &c->unproposed, NULL, &c->proposals_count, TV_TIMEOUT);
+    expire(c, &c->proposals, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);
+    expire(c, &c->lease_waiters, &c->lease_questions, NULL, TV_TIMEOUT);
+    expire(c, &c->scrub_waiters, NULL, NULL, TV_TIMEOUT);
+    expire(c, &c->movers, NULL, NULL, TV_TIMEOUT_LEADER_TRANSFER);
     retry_reads(c);
     revoke_expired(c);
     cut_log(c);

@@ -20,6 +20,10 @@ static void respond(struct http1_exchange *x, struct slice method, struct slice 
 {
     struct http_answer a;
     http_info_answer(method, path, query, st, &a);
+    if (a.allow != NULL)
+        http1_add_header(x, "Allow", a.allow);
+    if (a.nosniff)
+        http1_add_header(x, "X-Content-Type-Options", "nosniff");
     http1_respond(x, a.status, a.content_type, slice_of(a.body, a.body_size));
 }
 
@@ -45,12 +49,18 @@ void http_serve(struct http1_exchange *x, const struct http1_request *req, void 
 {
     struct worker *w = arg;
     if (!http_info_knows(req->path)) {
-        http1_respond(x, 404, "text/plain; charset=utf-8", SLICE_LITERAL("404 page not found\n"));
+        struct http_status unknown = {0};
+        respond(x, req->method, req->path, req->query, &unknown);
         return;
     }
     struct core_status s;
     core_status(w->node->core, &s);
-    struct http_status st = {.leader = s.leader, .cluster_version_known = s.leader != 0};
+    const struct alarms *alarms = &w->node->applier.alarms;
+    struct http_status st = {.leader = s.leader,
+                             .cluster_version_known = s.leader != 0,
+                             .alarm_nospace = alarms_active(alarms, ALARM_NOSPACE),
+                             .alarm_corrupt = alarms_active(alarms, ALARM_CORRUPT),
+                             .alarm_other = alarms_active_other(alarms)};
     uint32_t reads = http_info_reads(req->method, req->path, req->query, &st);
     /* A local read cannot fail: the store is in memory. */
     if ((reads & HTTP_READ_LINEARIZABLE) == 0) {

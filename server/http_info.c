@@ -95,6 +95,7 @@ static void answer_error(struct http_answer *a, int status, const char *text)
 {
     a->status = status;
     a->content_type = text_plain;
+    a->nosniff = true;
     append(a, "%s\n", text);
 }
 
@@ -113,6 +114,8 @@ static const char *health_alarm(struct slice query, const struct http_status *st
         return "ALARM NOSPACE";
     if (st->alarm_corrupt && !has_value(query, "exclude", "CORRUPT"))
         return "ALARM CORRUPT";
+    if (st->alarm_other)
+        return "ALARM UNKNOWN";
     return NULL;
 }
 
@@ -139,6 +142,7 @@ static void answer_health(struct slice query, const struct http_status *st, stru
     }
     a->status = reason == NULL ? 200 : 503;
     a->content_type = text_plain;
+    a->nosniff = reason != NULL;
     append(a, "{\"health\":\"%s\",\"reason\":\"%s%s\"}%s", reason == NULL ? "true" : "false",
            reason == NULL ? "" : reason, detail, reason == NULL ? "" : "\n");
 }
@@ -229,6 +233,7 @@ static void answer_checks(const struct page *page, struct slice query, const str
 {
     bool failed = false;
     a->content_type = text_plain;
+    a->nosniff = true;
     for (uint32_t i = 0; i < page->count; i++) {
         const struct check *check = &page->checks[i];
         if (is_excluded(page, check, query))
@@ -296,6 +301,7 @@ void http_info_answer(struct slice method, struct slice path, struct slice query
 {
     struct page page;
     ret->allow = NULL;
+    ret->nosniff = false;
     ret->body_size = 0;
     if (!http_info_knows(path))
         answer_error(ret, 404, "404 page not found");

@@ -17,6 +17,7 @@ struct http_status {
     uint64_t leader; /* 0 = none */
     bool alarm_nospace;
     bool alarm_corrupt;
+    bool alarm_other;
     bool is_learner;
     bool cluster_version_known;
     /* Outcomes of the reads, 0 or TV_*; those that were not asked for are not looked at. */
@@ -32,6 +33,7 @@ struct http_answer {
     int status;
     const char *content_type;
     const char *allow; /* the Allow header of a 405, else NULL */
+    bool nosniff;      /* with X-Content-Type-Options: nosniff */
     size_t body_size;
     char body[HTTP_INFO_BODY_MAX];
 };

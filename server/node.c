@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum {
-    FDS_WAITING_MAX = 1024,  /* accepted sockets on their way to a thread; more are closed */
+    FDS_WAITING_MAX = 1024,   /* accepted sockets on their way to a thread; more are closed */
     DRAIN_PATIENCE_MS = 3000, /* clients may take so long to finish when we stop */
     WORKER_TICK_MS = 100,
     DB_SIZE_MIN_BYTES = 4096, /* never 0: clients divide by it */
@@ -231,8 +231,7 @@ static void publish_self(struct node *n)
 /* A start that cannot go on: said in one line, exit status 1. */
 static int refuse(const char *what, const char *why)
 {
-    log_write(LOG_FATAL, __FILE__, __LINE__, what,
-              (struct log_field[]){LOG_STR("error", why)}, 1);
+    log_write(LOG_FATAL, __FILE__, __LINE__, what, (struct log_field[]){LOG_STR("error", why)}, 1);
     return TV_EINVAL;
 }
 
@@ -269,10 +268,11 @@ static int members_from_flags(struct node *n)
     char err_text[512];
     const struct config *c = n->config;
     if (!c->cluster_is_new)
-        return refuse("failed to start etcd", "joining a running cluster "
+        return refuse("failed to start etcd",
+                      "joining a running cluster "
                       "(--initial-cluster-state=existing) is not supported in this version");
-    int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &n->cluster, err_text,
-                                   sizeof(err_text));
+    int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &n->cluster,
+                                   err_text, sizeof(err_text));
     if (err == 0)
         err = cluster_check_local(&n->cluster, c->name, &c->advertise_peer_urls, err_text,
                                   sizeof(err_text));
@@ -365,6 +365,20 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     return 0;
 }
 
+static int start_applier(struct node *n)
+{
+    struct buf encoded;
+    applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, n->member_id);
+    buf_init(&encoded, 1 << 20);
+    int err = lsm_get(n->lsm, APPLY_META_ALARMS, &encoded);
+    if (err == TV_ENOTFOUND)
+        err = 0;
+    else if (err != 0 || alarms_decode(&n->applier.alarms, buf_slice(&encoded)) != 0)
+        err = refuse("the stored alarms are damaged", n->config->data_dir);
+    buf_fini(&encoded);
+    return err;
+}
+
 static void start_core(struct node *n, const struct lsm_meta *meta, const struct restore *r)
 {
     struct persist_options po;
@@ -372,7 +386,6 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
     po.lsm = n->lsm;
     po.mvcc = n->mvcc;
     n->persist = persist_new(&po);
-    applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, n->member_id);
     struct core_options o = {
         .cluster = &n->cluster,
         .member_id = n->member_id,
@@ -416,6 +429,8 @@ static int open_data(struct node *n)
     struct restore r;
     restore_init(&r, meta.applied_index);
     err = open_log(n, wal_dir, &r);
+    if (err == 0)
+        err = start_applier(n);
     if (err == 0)
         start_core(n, &meta, &r);
     restore_fini(&r);
@@ -648,8 +663,8 @@ static void finish_loop(uv_loop_t *loop)
     uv_loop_close(loop);
 }
 
-/* The order matters: no call may be open when the core goes, no request with the core when the workers
- * go, nothing may be written when the log goes; RocksDB last, with all that was applied. */
+/* The order matters: no call may be open when the core goes, no request with the core when the
+ * workers go, nothing may be written when the log goes; RocksDB last, with all that was applied. */
 static void stop(struct node *n)
 {
     for (uint32_t i = 0; n->threads != NULL && i < n->workers_count; i++)
@@ -731,8 +746,9 @@ int node_run(const struct config *config)
     start_loop(n);
     if (start_peers(n) != 0 || start_clients(n) != 0)
         return 1;
-    log_info("started trivet", LOG_STR("name", config->name), LOG_HEX("local-member-id", n->member_id),
-             LOG_HEX("cluster-id", n->cluster_id), LOG_UINT("io-threads", config->io_threads));
+    log_info("started trivet", LOG_STR("name", config->name),
+             LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id),
+             LOG_UINT("io-threads", config->io_threads));
     wake(n);
     uv_run(&n->loop, UV_RUN_DEFAULT);
     stop(n);

@@ -30,6 +30,7 @@ enum request_kind {
     REQUEST_LEASE_TTL,  /* lease_id, want_keys in; ttl, granted_ttl out; keys as the reply's body */
     REQUEST_LEASE_LIST, /* the whole reply */
     REQUEST_MEMBER_LIST, /* the whole reply */
+    REQUEST_MOVE_LEADER, /* target in; answered when it leads */
 };
 
 enum { REQUEST_INLINE_BYTES = 96 };
@@ -46,6 +47,7 @@ struct request {
     uint32_t payload_size;
     bool wait_scrub; /* a physical compaction: answered when the scrub is through */
 
+    uint64_t target; /* a member */
     int64_t lease_id;
     int64_t ttl;
     int64_t granted_ttl;

@@ -1,5 +1,6 @@
 #include "server/services.h"
 
+#include "base/assert.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -9,8 +10,9 @@
 
 void service_malformed(struct grpc_call *call)
 {
-    grpc_finish(call, GRPC_INTERNAL, "grpc: error unmarshalling request: proto: cannot parse invalid "
-                                     "wire-format data");
+    grpc_finish(call, GRPC_INTERNAL,
+                "grpc: error unmarshalling request: proto: cannot parse invalid "
+                "wire-format data");
 }
 
 static void on_request_call_closed(struct call_tie *tie)
@@ -62,6 +64,48 @@ void service_propose(struct grpc_call *call, uint32_t raft_kind, struct slice bo
     worker_post(w, req);
 }
 
+/* --- space --- */
+
+static void on_alarm_raised(struct worker *w, struct request *req)
+{
+    struct grpc_call *call = req->call;
+    worker_request_free(w, req);
+    if (call == NULL)
+        return;
+    grpc_call_set_user(call, NULL);
+    worker_fail(call, TV_NO_SPACE); /* also when the alarm could not be raised */
+}
+
+static void raise_no_space(struct worker *w, struct grpc_call *call)
+{
+    struct alarm_request alarm = {.action = ALARM_ACTIVATE,
+                                  .member_id = w->node->member_id,
+                                  .type = ALARM_NOSPACE,
+                                  .reason = ALARM_FOR_ASKED};
+    uint8_t body[64];
+    size_t size = (size_t)(alarm_request_put(body, &alarm) - body);
+    ASSERT(size <= sizeof(body));
+    struct request *req = worker_request(w, REQUEST_PROPOSE, call, on_alarm_raised);
+    bool fits = worker_payload(w, req, WIRE_RAFT_ALARM, slice_of(body, size));
+    ASSERT(fits);
+    service_tie(call, req);
+    worker_post(w, req);
+}
+
+bool service_lacks_space(struct grpc_call *call, uint64_t cost_bytes)
+{
+    struct worker *w = service_worker(call);
+    struct node *n = w->node;
+    uint64_t quota = n->config->quota_backend_bytes;
+    if (cost_bytes == 0 || quota == 0 || node_db_size(n) + cost_bytes < quota)
+        return false;
+    if ((alarms_reasons(&n->applier.alarms, n->member_id, ALARM_NOSPACE) & ALARM_FOR_ASKED) != 0)
+        worker_fail(call, TV_NO_SPACE); /* no need to say it again */
+    else
+        raise_no_space(w, call);
+    return true;
+}
+
 /* --- the table --- */
 
 static void on_unimplemented(struct grpc_call *call, void *arg)
@@ -82,11 +126,19 @@ static void on_watch_open(struct grpc_call *call, void *arg)
         watch_stream_open(w->hub, call);
 }
 
-#define UNARY(method, method_ops) {.path = (method), .ops = &(method_ops)}
-#define MISSING(method) {.path = (method), .ops = &unimplemented_ops, .open = on_unimplemented}
-#define MISSING_STREAM(method)                                                                     \
-    {.path = (method), .ops = &unimplemented_ops, .open = on_unimplemented,                        \
-     .client_streaming = true, .server_streaming = true}
+#define UNARY(method, method_ops)              \
+    {                                          \
+        .path = (method), .ops = &(method_ops) \
+    }
+#define MISSING(method)                                                       \
+    {                                                                         \
+        .path = (method), .ops = &unimplemented_ops, .open = on_unimplemented \
+    }
+#define MISSING_STREAM(method)                                                 \
+    {                                                                          \
+        .path = (method), .ops = &unimplemented_ops, .open = on_unimplemented, \
+        .client_streaming = true, .server_streaming = true                     \
+    }
 
 static const struct grpc_method table[] = {
     UNARY("/etcdserverpb.KV/Range", kv_range_ops),
@@ -114,7 +166,7 @@ static const struct grpc_method table[] = {
     MISSING("/etcdserverpb.Maintenance/Defragment"),
     MISSING("/etcdserverpb.Maintenance/Hash"),
     MISSING_STREAM("/etcdserverpb.Maintenance/Snapshot"),
-    MISSING("/etcdserverpb.Maintenance/MoveLeader"),
+    UNARY("/etcdserverpb.Maintenance/MoveLeader", maintenance_move_leader_ops),
     MISSING("/etcdserverpb.Maintenance/Downgrade"),
     UNARY("/etcdserverpb.Cluster/MemberList", cluster_member_list_ops),
     MISSING("/etcdserverpb.Cluster/MemberAdd"),

@@ -25,11 +25,16 @@ void service_malformed(struct grpc_call *call);
 void service_tie(struct grpc_call *call, struct request *req);
 /* The answer of a unary call that ends with the request: the reply or the error, then free. */
 void service_answered(struct worker *w, struct request *req);
-/* Put `body` on the log as an entry of this kind, to be answered with the reply; with `wait_scrub` only
- * when what a compaction gave up is freed. */
-void service_propose(struct grpc_call *call, uint32_t raft_kind, struct slice body, bool wait_scrub);
+/* Put `body` on the log as an entry of this kind, to be answered with the reply; with `wait_scrub`
+ * only when what a compaction gave up is freed. */
+void service_propose(struct grpc_call *call, uint32_t raft_kind, struct slice body,
+                     bool wait_scrub);
 /* A unary call of which nothing can be done without a leader it asked for: refused, true. */
 bool service_refused(struct grpc_call *call);
+
+/* A unary call that would add so much to the store, for which there is no room: refused, true. When
+ * it is the quota that is exceeded, the alarm is put on the log first. */
+bool service_lacks_space(struct grpc_call *call, uint64_t cost_bytes);
 
 extern const struct grpc_call_ops kv_range_ops, kv_put_ops, kv_delete_range_ops, kv_txn_ops,
     kv_compact_ops;
@@ -37,6 +42,7 @@ extern const struct grpc_call_ops lease_grant_ops, lease_revoke_ops, lease_keep_
     lease_time_to_live_ops, lease_leases_ops;
 void lease_keep_alive_open(struct grpc_call *call, void *arg);
 extern const struct grpc_call_ops maintenance_status_ops, maintenance_alarm_ops,
-    maintenance_hash_kv_ops, cluster_member_list_ops, health_check_ops, health_watch_ops;
+    maintenance_move_leader_ops, maintenance_hash_kv_ops, cluster_member_list_ops, health_check_ops,
+    health_watch_ops;
 
 #endif

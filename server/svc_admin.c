@@ -22,7 +22,7 @@ static void on_status(struct grpc_call *call, struct slice msg)
     struct core_status s;
     core_status(n->core, &s);
     struct wire_header h = worker_header(w, mvcc_revision(n->mvcc));
-    uint8_t answer[512], *p = wire_header_put(answer, &h);
+    uint8_t head[256], tail[128], *p = wire_header_put(head, &h);
     p = wire_bytes_put(p, 2, SLICE_LITERAL(CONFIG_ETCD_VERSION));
     p = wire_uint_put(p, 3, node_db_size(n));
     p = wire_uint_put(p, 4, s.leader);
@@ -31,11 +31,15 @@ static void on_status(struct grpc_call *call, struct slice msg)
     p = wire_uint_put(p, 7, s.applied_index);
     if (s.leader == 0)
         p = wire_bytes_put(p, 8, slice_of_string(tv_err_text(TV_NO_LEADER)));
-    p = wire_uint_put(p, 9, node_db_size(n));
+    struct slice first = slice_of(head, (size_t)(p - head));
+    buf_clear(&w->scratch);
+    alarms_describe(&n->applier.alarms, 8, &w->scratch);
+    p = wire_uint_put(tail, 9, node_db_size(n));
     p = wire_bytes_put(p, 11, SLICE_LITERAL(CONFIG_CLUSTER_VERSION));
     p = wire_uint_put(p, 12, n->config->quota_backend_bytes);
     p = wire_item_put_head(p, 13, 0); /* no downgrade: there, and empty */
-    (void)grpc_reply(call, &(struct slice){answer, (size_t)(p - answer)}, 1);
+    struct slice last = slice_of(tail, (size_t)(p - tail));
+    (void)grpc_reply(call, (struct slice[]){first, buf_slice(&w->scratch), last}, 3);
 }
 
 const struct grpc_call_ops maintenance_status_ops = {.message = on_status,
@@ -43,33 +47,54 @@ const struct grpc_call_ops maintenance_status_ops = {.message = on_status,
 
 /* --- Maintenance.Alarm --- */
 
-/* No alarm can be raised in this version: the list of them is empty. AlarmRequest: 1 action. */
+/* All through the log, asking included, as etcd does it. What is ours alone in the request is not
+ * for clients to say. */
 static void on_alarm(struct grpc_call *call, struct slice msg)
 {
-    struct worker *w = service_worker(call);
+    struct alarm_request req;
+    if (alarm_request_decode(msg, &req) != 0) {
+        service_malformed(call);
+        return;
+    }
+    if (service_refused(call))
+        return;
+    uint8_t body[64];
+    req.reason = 0;
+    size_t size = (size_t)(alarm_request_put(body, &req) - body);
+    ASSERT(size <= sizeof(body));
+    service_propose(call, WIRE_RAFT_ALARM, slice_of(body, size), false);
+}
+
+const struct grpc_call_ops maintenance_alarm_ops = {.message = on_alarm,
+                                                    .closed = worker_call_closed};
+
+/* --- Maintenance.MoveLeader --- */
+
+/* MoveLeaderRequest: 1 targetID. */
+static void on_move_leader(struct grpc_call *call, struct slice msg)
+{
     struct wire_reader reader = wire_reader_of(msg);
     struct wire_field f;
-    uint64_t action = 0;
+    uint64_t target = 0;
     int rv;
     while ((rv = wire_next_field(&reader, &f)) == 1)
         if (f.number == 1 && f.type == WIRE_VARINT)
-            action = f.value;
+            target = f.value;
     if (rv != 0) {
         service_malformed(call);
         return;
     }
-    if (action != 0) {
-        grpc_finish(call, GRPC_UNIMPLEMENTED,
-                    "trivet: raising and clearing alarms is not implemented in this version");
+    if (service_refused(call))
         return;
-    }
-    struct wire_header h = worker_header(w, mvcc_revision(w->node->mvcc));
-    uint8_t answer[64];
-    size_t size = (size_t)(wire_header_put(answer, &h) - answer);
-    (void)grpc_reply(call, &(struct slice){answer, size}, 1);
+    struct worker *w = service_worker(call);
+    struct request *req = worker_request(w, REQUEST_MOVE_LEADER, call, service_answered);
+    req->target = target;
+    service_tie(call, req);
+    worker_post(w, req); /* the answer is empty: etcd's has no header */
 }
 
-const struct grpc_call_ops maintenance_alarm_ops = {.message = on_alarm, .closed = worker_call_closed};
+const struct grpc_call_ops maintenance_move_leader_ops = {.message = on_move_leader,
+                                                          .closed = worker_call_closed};
 
 /* --- Maintenance.HashKV: reads everything, on a thread of libuv's pool --- */
 

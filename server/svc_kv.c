@@ -4,6 +4,7 @@
 
 #include "server/exec.h"
 #include "server/node.h"
+#include "server/quota.h"
 #include "server/validate.h"
 
 #include "base/assert.h"
@@ -136,16 +137,6 @@ const struct grpc_call_ops kv_range_ops = {.message = on_range, .closed = worker
 
 /* --- Put, DeleteRange --- */
 
-/* Over the quota, what adds to the store is refused; reads, deletes and compactions go on. */
-static bool over_quota(struct grpc_call *call)
-{
-    struct node *n = service_worker(call)->node;
-    if (n->config->quota_backend_bytes == 0 || node_db_size(n) < n->config->quota_backend_bytes)
-        return false;
-    worker_fail(call, TV_NO_SPACE);
-    return true;
-}
-
 static void on_put(struct grpc_call *call, struct slice msg)
 {
     struct wire_put_request req;
@@ -153,10 +144,12 @@ static void on_put(struct grpc_call *call, struct slice msg)
         service_malformed(call);
         return;
     }
+    if (service_lacks_space(call, quota_put_bytes(&req)))
+        return;
     int err = validate_put(&req);
     if (err != 0)
         worker_fail(call, err);
-    else if (!service_refused(call) && !over_quota(call))
+    else if (!service_refused(call))
         service_propose(call, WIRE_RAFT_PUT, msg, false);
 }
 
@@ -183,11 +176,12 @@ const struct grpc_call_ops kv_delete_range_ops = {.message = on_delete_range,
 struct txn_shape {
     bool reads_only;   /* nothing but ranges; a nested transaction counts as a write */
     bool serializable; /* and all of them are */
-    bool has_puts;
 };
 
-static void look_at_ops(const struct wire_txn *txn, bool success, struct txn_shape *shape)
+/* What the branch may add to the store (quota.h), found on the way. */
+static uint64_t look_at_ops(const struct wire_txn *txn, bool success, struct txn_shape *shape)
 {
+    uint64_t bytes = 0;
     struct wire_txn_it it;
     struct wire_op op;
     wire_txn_ops(txn, success, &it);
@@ -196,9 +190,12 @@ static void look_at_ops(const struct wire_txn *txn, bool success, struct txn_sha
             shape->reads_only = shape->serializable = false;
         else if (!op.range.serializable)
             shape->serializable = false;
-        if (op.kind == WIRE_OP_PUT || op.kind == WIRE_OP_TXN)
-            shape->has_puts = true;
+        if (op.kind == WIRE_OP_PUT)
+            bytes += quota_put_bytes(&op.put);
+        else if (op.kind == WIRE_OP_TXN)
+            bytes += quota_txn_bytes(&op.txn);
     }
+    return bytes;
 }
 
 static void serve_txn(struct read *r)
@@ -240,19 +237,21 @@ static void on_txn(struct grpc_call *call, struct slice msg)
         service_malformed(call);
         return;
     }
+    struct txn_shape shape = {.reads_only = true, .serializable = true};
+    uint64_t success_bytes = look_at_ops(&txn, true, &shape);
+    uint64_t failure_bytes = look_at_ops(&txn, false, &shape);
+    if (service_lacks_space(call, success_bytes > failure_bytes ? success_bytes : failure_bytes))
+        return;
     int err = validate_txn(&txn, w->node->config->max_txn_ops);
     if (err != 0) {
         worker_fail(call, err);
         return;
     }
-    struct txn_shape shape = {.reads_only = true, .serializable = true};
-    look_at_ops(&txn, true, &shape);
-    look_at_ops(&txn, false, &shape);
     if (service_refused(call))
         return;
     if (shape.reads_only)
         worker_read(w, call, msg, !shape.serializable, serve_txn);
-    else if (!shape.has_puts || !over_quota(call))
+    else
         service_propose(call, WIRE_RAFT_TXN, msg, false);
 }
 

@@ -1,8 +1,9 @@
-/* etcdserverpb.Lease. Grants and revocations go on the log; how long a lease still lives only the leader
- * knows, and the core asks it. */
+/* etcdserverpb.Lease. Grants and revocations go on the log; how long a lease still lives only the
+ * leader knows, and the core asks it. */
 #include "server/services.h"
 
 #include "server/node.h"
+#include "server/quota.h"
 
 #include "base/assert.h"
 #include "base/err.h"
@@ -17,13 +18,16 @@ static void on_grant(struct grpc_call *call, struct slice msg)
         service_malformed(call);
         return;
     }
+    if (service_lacks_space(call, QUOTA_LEASE_BYTES))
+        return;
     if (req.ttl > LEASE_TTL_MAX_S) {
         worker_fail(call, TV_LEASE_TTL_TOO_LARGE);
         return;
     }
     if (service_refused(call))
         return;
-    /* An id that the client leaves to us is chosen before the log, so that all members take the same. */
+    /* An id that the client leaves to us is chosen before the log, so that all members take the
+     * same. */
     if (req.id == 0)
         req.id = (int64_t)(core_next_request_id(service_worker(call)->node->core) & INT64_MAX);
     uint8_t body[32];

@@ -137,6 +137,11 @@ def etcdctl_diff(suite, full):
     return program(suite, [sys.executable, "tests/clients/etcdctl_diff.py"])
 
 
+def operate_diff(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/operate_diff.py"])
+
+
 def grpc_diff(suite, full):
     need(etcd=True, tool="grpcdiff")
     return program(suite, [sys.executable, "tests/clients/grpc_diff.py",
@@ -199,6 +204,7 @@ SUITES = [
     Suite("unit", "each module by itself", unit, 900),
     Suite("interaction", "raft, told as stories in text files", interaction),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
+    Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),

@@ -17,6 +17,7 @@ enum {
     HEAD_BYTES_MAX = 16 << 10,
     CHUNK_LINE_BYTES_MAX = 256,
     IN_EXTRA_BYTES_MAX = 64 << 10,
+    HEADERS_BYTES_MAX = 512,
 };
 
 struct http1_exchange {
@@ -25,6 +26,8 @@ struct http1_exchange {
     bool keep_alive;
     bool chunked; /* the answer */
     bool begun;
+    char headers[HEADERS_BYTES_MAX]; /* added, as lines */
+    size_t headers_size;
 };
 
 struct http1 {
@@ -292,6 +295,15 @@ static const char *status_text(int status)
     }
 }
 
+void http1_add_header(struct http1_exchange *x, const char *name, const char *value)
+{
+    ASSERT(!x->begun);
+    size_t room = sizeof(x->headers) - x->headers_size;
+    int size = snprintf(x->headers + x->headers_size, room, "%s: %s\r\n", name, value);
+    ASSERT(size > 0 && (size_t)size < room);
+    x->headers_size += (size_t)size;
+}
+
 static void put_head(struct http1 *h, int status, const char *content_type, bool keep_alive)
 {
     text_format(&h->out, "HTTP/1.1 %d %s\r\n", status, status_text(status));
@@ -324,6 +336,7 @@ void http1_respond(struct http1_exchange *x, int status, const char *content_typ
     if (h != NULL) {
         x->keep_alive = x->keep_alive && !h->conn->draining;
         put_head(h, status, content_type, x->keep_alive);
+        (void)buf_append(&h->out, x->headers, x->headers_size);
         text_format(&h->out, "Content-Length: %zu\r\n\r\n", body.size);
         if (!x->is_head)
             (void)buf_append(&h->out, body.data, body.size);
@@ -340,6 +353,7 @@ void http1_respond_begin(struct http1_exchange *x, int status, const char *conte
         return;
     /* HTTP/1.0 has no chunks: the body ends with the connection. */
     put_head(h, status, content_type, x->keep_alive);
+    (void)buf_append(&h->out, x->headers, x->headers_size);
     text_format(&h->out, x->chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
     conn__mark_dirty(h->conn);
 }

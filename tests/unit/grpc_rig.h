@@ -200,11 +200,14 @@ static void rig_http1(struct http1_exchange *x, const struct http1_request *req,
     } else if (slice_equal(req->path, SLICE_LITERAL("/later"))) {
         rig.exchange = x;
     } else if (slice_equal(req->path, SLICE_LITERAL("/pieces"))) {
+        http1_add_header(x, "X-One", "1");
         http1_respond_begin(x, 200, "text/plain");
         http1_respond_write(x, SLICE_LITERAL("one"));
         http1_respond_write(x, SLICE_LITERAL("two!"));
         http1_respond_end(x);
     } else {
+        http1_add_header(x, "Allow", "GET");
+        http1_add_header(x, "X-Two", "2");
         http1_respond(x, 404, "text/plain", SLICE_LITERAL("404 page not found\n"));
     }
 }

@@ -610,7 +610,7 @@ START_TEST(test_http1)
                  "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n");
     expect_http1("GET /nope HTTP/1.0\r\n\r\n",
                  "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nConnection: close\r\n"
-                 "Content-Length: 19\r\n\r\n404 page not found\n");
+                 "Allow: GET\r\nX-Two: 2\r\nContent-Length: 19\r\n\r\n404 page not found\n");
     expect_http1("PUT /echo HTTP/1.1\r\ncontent-LENGTH:  3 \r\n\r\nabcGET /query?a=b&c HTTP/1.1\r\n"
                  "x-type: 1\r\n\r\nPOST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
                  "Connection: close\r\n\r\n2\r\nxy\r\nA;ext=1\r\n0123456789\r\n0\r\nT: 1\r\n\r\n",
@@ -619,8 +619,8 @@ START_TEST(test_http1)
                  "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n"
                  "Content-Length: 12\r\n\r\nxy0123456789");
     expect_http1("GET /pieces HTTP/1.1\r\n\r\n",
-                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
-                 "3\r\none\r\n4\r\ntwo!\r\n0\r\n\r\n");
+                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-One: 1\r\n"
+                 "Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n4\r\ntwo!\r\n0\r\n\r\n");
     rig_stop();
 }
 END_TEST

@@ -12,6 +12,7 @@ static const struct http_status no_leader = {.linearizable_read_err = TV_TIMEOUT
 static const struct http_status nospace = {.leader = 1, .alarm_nospace = true};
 static const struct http_status corrupt = {
     .leader = 1, .alarm_nospace = true, .alarm_corrupt = true};
+static const struct http_status other_alarm = {.leader = 1, .alarm_other = true};
 static const struct http_status learner = {.leader = 1, .is_learner = true};
 static const struct http_status broken = {.leader = 1, .local_read_err = TV_CORRUPT};
 
@@ -44,6 +45,8 @@ static const struct {
      "{\"health\":\"true\",\"reason\":\"\"}"},
     {"GET", "/health", "exclude=NOSPACE", &corrupt, 0, 503,
      "{\"health\":\"false\",\"reason\":\"ALARM CORRUPT\"}\n"},
+    {"GET", "/health", "", &other_alarm, 0, 503,
+     "{\"health\":\"false\",\"reason\":\"ALARM UNKNOWN\"}\n"},
     {"GET", "/health", "exclude=NOSPACE&exclude=CORRUPT", &corrupt, R, 200,
      "{\"health\":\"true\",\"reason\":\"\"}"},
     {"GET", "/health", "serializable=true", &broken, L, 503,
@@ -108,6 +111,9 @@ START_TEST(test_pages)
                                              ? "application/json"
                                              : "text/plain; charset=utf-8");
         ck_assert((a.allow != NULL) == (a.status == 405));
+        bool plain = a.status == 200 && (strcmp(cases[i].path, "/version") == 0 ||
+                                         strcmp(cases[i].path, "/health") == 0);
+        ck_assert(a.nosniff == !plain);
         ck_assert(http_info_knows(path) == (a.status != 404));
         ck_assert_uint_eq(http_info_reads(method, path, query, cases[i].st), cases[i].reads);
     }

@@ -75,7 +75,10 @@ enum grpc_code {
       "etcdserver: request timed out, possibly due to connection lost")                            \
     X(TIMEOUT_WAIT_APPLIED, 152, UNAVAILABLE,                                                      \
       "etcdserver: request timed out, waiting for the applied index took too long")                \
+    X(TIMEOUT_LEADER_TRANSFER, 153, UNKNOWN,                                                       \
+      "etcdserver: request timed out, leader transfer took too long")                              \
     X(CORRUPT, 154, DATA_LOSS, "etcdserver: corrupt cluster")                                      \
+    X(BAD_LEADER_TRANSFEREE, 156, FAILED_PRECONDITION, "etcdserver: bad leader transferee")        \
     /* Texts of the gRPC library that etcd is built with. */                                       \
     X(CANCELED, 201, CANCELLED, "context canceled")                                                \
     X(DEADLINE_EXCEEDED, 202, DEADLINE_EXCEEDED, "context deadline exceeded")

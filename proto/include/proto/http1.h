@@ -27,6 +27,8 @@ struct http1_request {
 /* The value without surrounding blanks; data is NULL when absent. `name` in any case. */
 struct slice http1_header(const struct http1_request *req, const char *name);
 
+/* A header of the answer, before it begins; the texts are copied. 500 bytes of them in all. */
+void http1_add_header(struct http1_exchange *x, const char *name, const char *value);
 /* Answer, now or later; exactly once per exchange, also when the connection has died meanwhile
  * (then it only frees). `content_type` NULL: none. `body` is copied; it is left out for HEAD. */
 void http1_respond(struct http1_exchange *x, int status, const char *content_type,

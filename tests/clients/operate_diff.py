@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""What operators do, against etcd and against trivet: alarms, the quota, moving the leader. What
+etcdctl prints must be the same.
+
+The clusters have a small quota. What fills a store differs, so each is filled until it refuses; from
+there on both go through the same steps.
+"""
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+sys.path.insert(0, os.path.dirname(__file__))
+import cluster  # noqa: E402
+import etcdctl_diff  # noqa: E402
+
+QUOTA_BYTES = 1 << 20
+VALUE = "x" * 60000
+FILL_MAX = 100
+VERBOSE = "--verbose" in sys.argv
+
+
+class Side(etcdctl_diff.Side):
+    def __init__(self, kind):
+        super().__init__(kind)
+        self.nodes = cluster.Cluster(kind, flags=["--quota-backend-bytes", str(QUOTA_BYTES)])
+
+    def clean(self, text):
+        text = re.sub(r"\b\d{15,20}\b", "ID", text)
+        # The client says how often it tried.
+        text = "\n".join(line for line in text.split("\n") if '"level":"warn"' not in line)
+        text = super().clean(text)
+        # How many members find the store full differs: in etcd each looks at its own file.
+        for repeated in (r"memberID:ID alarm:NOSPACE(, |\n)", "NOSPACE ",
+                         r'"MemberID" : ID\n"AlarmType" : NOSPACE\n\n',
+                         r'\{"memberID":ID,"alarm":1\},?', r'"memberID:ID alarm:NOSPACE",?'):
+            text = re.sub("(%s)+" % repeated, r"\1", text)
+        text = re.sub(r'"Revision" : \d+', '"Revision" : N', text)
+        return re.sub(r'"(revision|raft_term|dbSize|dbSizeInUse|raft\w+)":\d+', r'"\1":N', text)
+
+    def ids(self):
+        """Of all members, the leader first."""
+        found = []
+        for node in self.nodes.nodes:
+            out = subprocess.run([cluster.ETCDCTL, "--endpoints", node.endpoint(), "endpoint",
+                                  "status"], capture_output=True, check=True,
+                                 timeout=30).stdout.decode()
+            fields = out.split(", ")
+            found.append((fields[8] == "true", fields[1], node))
+        return sorted(found, key=lambda f: not f[0])
+
+
+def page(side, path, method="GET"):
+    port = side.nodes.nodes[0].client_port
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    names = ("Allow", "Content-Type", "X-Content-Type-Options")
+    return (answer.status, body, [answer.getheader(name) for name in names])
+
+
+def same(tally, what, answers):
+    if VERBOSE:
+        print("%.40s: %s" % (what, answers[1]))
+    tally.check(answers[0] == answers[1], what, "  want %s\n  got  %s" % tuple(answers))
+
+
+def steps(tally, sides, list_of_args):
+    for args in list_of_args:
+        stdin = ""
+        if isinstance(args, tuple):
+            args, stdin = args
+        both = [side.run(args.split(), stdin) for side in sides]
+        both = [(code, etcdctl_diff.loosen_status(args.split(), out), err)
+                for code, out, err in both]
+        same(tally, args, both)
+
+
+PAGES = ["/health", "/health?exclude=NOSPACE", "/health?exclude=CORRUPT", "/health?serializable=true",
+         "/readyz", "/readyz?verbose", "/livez", "/version", "/nosuch", "/readyz/data_corruption"]
+
+
+def pages(tally, sides, what):
+    for path in PAGES:
+        answers = [page(side, path) for side in sides]
+        if "verbose" in path:  # etcd's checks come in no order
+            answers = [(s, sorted(b.split("\n")), h) for s, b, h in answers]
+        same(tally, "%s: %s" % (what, path), answers)
+    for path in ("/health", "/readyz", "/version", "/livez/serializable_read"):
+        same(tally, "%s: POST %s" % (what, path), [page(side, path, "POST") for side in sides])
+
+
+def fill(side):
+    """How it ended; the same on both sides."""
+    for i in range(FILL_MAX):
+        outcome = side.run(["put", "fill/%d" % i, VALUE])
+        if outcome[0] != 0:
+            return outcome
+    return "never full"
+
+
+ALARMED = [
+    "alarm list", "alarm list -w json", "alarm list -w fields", "put a b", "get fill/1 --keys-only",
+    "endpoint health", "lease grant 10", ("txn", "\n\nget a\ndel a\n\n"), ("txn", "\nput a b\n\n\n"),
+    ("txn", '\ndel a\n\nput a b\n\n'), "del a", "endpoint status", "endpoint status -w json",
+    "put  a", "get --count-only --prefix fill/",
+]
+
+
+def quota(tally, sides):
+    steps(tally, sides, ["alarm list", "alarm disarm", "put a b"])
+    pages(tally, sides, "no alarm")
+    same(tally, "fill", [fill(side) for side in sides])
+    steps(tally, sides, ALARMED)
+    pages(tally, sides, "NOSPACE")
+    # Another member says the same.
+    for side in sides:
+        side.nodes.nodes.reverse()
+    steps(tally, sides, ["alarm list", "put a b", "put b " + VALUE, "get a"])
+    # Room again: trivet by compaction, etcd by compaction and defragmentation.
+    for side in sides:
+        side.run(["del", "--prefix", "fill/"])
+        got = subprocess.run(side.etcdctl(["get", "none", "-w", "json"]), capture_output=True,
+                             check=True, timeout=30).stdout
+        side.run(["compaction", "--physical", str(json.loads(got)["header"]["revision"])])
+        if side.nodes.kind == "etcd":
+            side.run(["ALL", "defrag"])
+    steps(tally, sides, ["put a b", "alarm disarm", "alarm list", "put a b", "get a", "alarm disarm",
+                         "endpoint health", "lease grant 10"])
+
+
+def restart(tally, sides):
+    """An alarm outlives the processes."""
+    same(tally, "fill again", [fill(side) for side in sides])
+    for side in sides:
+        side.nodes.kill(0, 1, 2)
+        for node in side.nodes.nodes:
+            node.start()
+        side.nodes.check_running()
+        deadline = time.monotonic() + 30
+        while side.run(["get", "a"])[0] != 0 and time.monotonic() < deadline:
+            time.sleep(0.2)
+    steps(tally, sides, ["alarm list", "put a b", "endpoint health", "get a"])
+    for side in sides:
+        side.nodes.check_running()
+
+
+def move_leader(tally, sides):
+    answers = []
+    for side in sides:
+        (_, leader, leader_node), (_, other, _), (_, third, _) = side.ids()
+        said = []
+        for target in (other, third, leader, "1234", "nonsense"):
+            said.append(side.run(["ALL", "move-leader", target]))
+            if len(said) == 1:
+                said.append("now: %s" % (side.ids()[0][1] == other))
+            if len(said) == 3:
+                said.append("now: %s" % (side.ids()[0][1] == third))
+                said.append(side.run(["ALL", "move-leader", third]))
+        side.nodes.nodes.remove(leader_node)
+        side.nodes.nodes.insert(0, leader_node)
+        said.append(side.run(["ALL", "put", "moved", "1"]))
+        answers.append(said)
+    for i, (want, got) in enumerate(zip(*answers)):
+        same(tally, "move-leader %d" % i, [want, got])
+
+
+def main():
+    cluster.exit_on_signals()
+    tally = cluster.Tally()
+    sides = [Side("etcd"), Side("trivet")]
+    for side in sides:
+        side.nodes.start()
+    move_leader(tally, sides)
+    quota(tally, sides)
+    restart(tally, sides)
+    return tally.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
