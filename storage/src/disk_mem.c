@@ -35,6 +35,7 @@ struct disk_mem {
     uint32_t writes_count;
     uint32_t completion_percent;
     uint64_t power_cycle;
+    uint64_t capacity_bytes; /* 0: no limit */
     uint64_t fail_countdown;
     int fail_errno; /* 0: no write fails */
 };
@@ -158,11 +159,24 @@ static int mem_fd(struct disk *d)
     return -1;
 }
 
+static bool has_room(const struct disk_mem *m, const struct disk_chore *req)
+{
+    uint64_t bytes = req->size;
+    LIST_EACH (it, &m->files) {
+        const struct mem_file *f = CONTAINER_OF(it, struct mem_file, link);
+        if (strcmp(f->name, req->name) != 0)
+            bytes += f->size;
+    }
+    return m->capacity_bytes == 0 || bytes <= m->capacity_bytes;
+}
+
 static int apply_chore(struct disk_mem *m, const struct disk_chore *req)
 {
     struct mem_file *f = find(m, req->name);
     switch (req->kind) {
     case DISK_PREPARE:
+        if (!has_room(m, req))
+            return -ENOSPC;
         (void)add_file(m, req->name, req->size);
         return 0;
     case DISK_RENAME: {
@@ -344,6 +358,11 @@ void disk_mem_fail_write_after(struct disk *d, uint64_t countdown, int errno_val
 {
     mem_of(d)->fail_countdown = countdown;
     mem_of(d)->fail_errno = errno_value;
+}
+
+void disk_mem_set_capacity(struct disk *d, uint64_t bytes)
+{
+    mem_of(d)->capacity_bytes = bytes;
 }
 
 uint8_t *disk_mem_bytes(struct disk *d, const char *name, uint64_t *ret_size)

@@ -82,6 +82,8 @@ static int make_zero_file(struct disk_posix *p, const char *name, uint64_t size)
         return -errno;
     int rv = fill_zeros(fd, size);
     close(fd);
+    if (rv != 0)
+        (void)unlinkat(p->dir_fd, name, 0); /* what it took of a full disk */
     return rv;
 }
 

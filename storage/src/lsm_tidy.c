@@ -11,6 +11,8 @@
  *    gone on to a later one, that state can no longer be asked for, and everything is kept.
  * 2. The filter reads the store inside a section, one version at a time, and only between
  *    lsm__tidy_start() and lsm__tidy_end().
+ * 3. Nothing is rewritten that may find no room on the disk: RocksDB would take no commit after
+ * that. What is collected is rewritten in pieces that do find room.
  *
  * Threads: the tidy thread decides and waits; the filter runs on RocksDB's. */
 #include "lsm_internal.h"
@@ -18,11 +20,13 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
+#include <sys/statvfs.h>
 #include <time.h>
 
 enum {
     TIDY_INTERVAL_S = 5,
     SMALL_FILE_BYTES = 8 << 20,
+    ROOM_KEPT_BYTES = 128 << 20, /* for commits meanwhile */
     /* BottommostLevelCompaction::kForceOptimized: rewrite the last level, but each file once. */
     FORCE_LAST_LEVEL = 3,
 };
@@ -151,6 +155,47 @@ static bool has_garbage(struct lsm *l, struct mvcc *m, const struct lsm_file *fi
     return garbage >= l->o.garbage_versions_min && garbage >= versions / 100 * l->o.garbage_percent;
 }
 
+/* What a rewrite may take of the disk. */
+static uint64_t room_bytes(const struct lsm *l)
+{
+    struct statvfs s;
+    if (statvfs(l->dir, &s) != 0)
+        return 0;
+    uint64_t bytes = (uint64_t)s.f_bavail * s.f_frsize;
+    return bytes > ROOM_KEPT_BYTES ? bytes - ROOM_KEPT_BYTES : 0;
+}
+
+/* As many files from the first on as find room when they are rewritten with nothing left out. */
+static size_t fitting(const struct lsm *l, const struct lsm_file *files, size_t count)
+{
+    uint64_t room = room_bytes(l), bytes = 0;
+    size_t fit = 0;
+    while (fit < count && bytes + files[fit].bytes <= room)
+        bytes += files[fit++].bytes;
+    return fit;
+}
+
+/* The oldest first; each piece gives back what it held of garbage before the next begins. False:
+ * there was no room to begin. */
+static bool collect(struct lsm *l, struct mvcc *m, int64_t compacted, const struct lsm_file *files,
+                    size_t count)
+{
+    bool begun = false;
+    while (count > 0 && files[0].first_rev <= compacted) {
+        size_t fit = fitting(l, files, count);
+        if (fit == 0) {
+            PROBE(lsm_collect_no_room);
+            return begun;
+        }
+        begun = true;
+        int64_t last = files[fit - 1].last_rev;
+        rewrite(l, m, compacted, files[0].first_rev, last < compacted ? last : compacted);
+        files += fit;
+        count -= fit;
+    }
+    return true;
+}
+
 /* One look. `collected` is the compaction that was collected up to last. */
 static void tidy(struct lsm *l, struct mvcc *m, int64_t *collected)
 {
@@ -164,9 +209,9 @@ static void tidy(struct lsm *l, struct mvcc *m, int64_t *collected)
 
     if (meta.compacted > *collected && mvcc_compacted(m) == meta.compacted &&
         has_garbage(l, m, files, count)) {
-        *collected = meta.compacted;
-        rewrite(l, m, meta.compacted, 0, meta.compacted);
-    } else if (small >= l->o.small_files_max) {
+        if (collect(l, m, meta.compacted, files, count))
+            *collected = meta.compacted;
+    } else if (small >= l->o.small_files_max && fitting(l, files + count - small, small) == small) {
         rewrite(l, m, meta.compacted, files[count - small].first_rev, files[count - 1].last_rev);
     }
     mem_free(files);

@@ -395,10 +395,23 @@ void wal_poll(struct wal *w)
     turn(w, false);
 }
 
+/* What is queued waits for a segment that the disk has no room for. */
+static bool is_stuck(const struct wal *w)
+{
+    return w->in_flight_count == 0 && w->lacking != NULL && list_is_empty(&w->chores);
+}
+
 void wal_flush(struct wal *w)
 {
+    bool retried = false;
     while (!wal_idle(w)) {
         wal_submit(w);
+        if (is_stuck(w)) {
+            if (retried)
+                return;
+            retried = true;
+            wal_retry_room(w);
+        }
         turn(w, true);
     }
 }
@@ -477,6 +490,8 @@ void wal__free(struct wal *w)
         wal__segment_free(w, CONTAINER_OF(it, struct wal_segment, link));
     LIST_EACH_SAFE (it, after, &w->spares)
         wal__segment_free(w, CONTAINER_OF(it, struct wal_segment, link));
+    if (w->lacking != NULL)
+        wal__segment_free(w, w->lacking);
     wal__index_fini(&w->index);
     wal__terms_fini(&w->terms);
     mem_free(w->window.data);

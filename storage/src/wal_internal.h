@@ -107,6 +107,8 @@ struct wal {
     struct list spares;   /* ready, lowest seq first */
     struct list chores;
     uint32_t spares_coming;
+    struct wal_segment *lacking; /* a spare that the disk has no room for; counted as coming */
+    bool said_full;
     uint64_t next_seq; /* of the next spare */
     uint64_t size_bytes;
 

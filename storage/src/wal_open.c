@@ -612,7 +612,8 @@ static int run(struct opening *o)
         return rv;
     sort_out_spares(o);
     begin_writing(o);
-    ASSERT(wal_idle(w));
+    if (!wal_idle(w))
+        return fail_io(o, o->stop->seq + 1, 0, -ENOSPC);
     return 0;
 }
 

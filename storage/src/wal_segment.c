@@ -8,13 +8,18 @@
  * 3. Segments are given up lowest first, each durably before the next (chores keep their order): a
  * crash leaves no gap.
  *
+ * 4. A spare may wait because the disk has no room for it; spares behind it are not used before it
+ * is there.
+ *
  * A segment given up is reused by renaming it to the next spare's name. Its old header names
  * another segment and its old batches' checksums began with that number: nothing in it verifies. */
 #include "wal_internal.h"
 
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/mem.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -58,12 +63,32 @@ struct wal_segment *wal__segment_find(struct wal *w, uint64_t seq)
 
 /* --- chores --- */
 
+/* Lowest first: one that had to wait comes behind those that were asked for after it. */
+static void add_spare(struct wal *w, struct wal_segment *s)
+{
+    struct list *before = w->spares.next;
+    while (before != &w->spares && CONTAINER_OF(before, struct wal_segment, link)->seq < s->seq)
+        before = before->next;
+    list_push_back(before, &s->link);
+}
+
 static void chore_done(struct disk_chore *req, int err)
 {
     struct wal_chore *c = CONTAINER_OF(req, struct wal_chore, req);
     struct wal *w = c->w;
     struct wal_segment *s = c->segment;
     list_remove(&c->link);
+    if (req->kind == DISK_PREPARE && (err == -ENOSPC || err == -EDQUOT)) {
+        PROBE(wal_no_room_for_spare);
+        if (!w->said_full)
+            log_warn("no room on the disk for the log's next segment; it is tried again",
+                     LOG_STR("path", w->disk->dir), LOG_UINT("needed-bytes", req->size));
+        w->said_full = true;
+        w->lacking = s;
+        w->size_bytes -= s->size_bytes;
+        mem_free(c);
+        return;
+    }
     if (err != 0)
         tv_fatal("log: cannot %s %s/%s: %s",
                  req->kind == DISK_PREPARE  ? "prepare"
@@ -77,7 +102,8 @@ static void chore_done(struct disk_chore *req, int err)
                 wal__fatal(w, "opening a new segment", s->seq, 0, rv);
         }
         w->spares_coming--;
-        list_push_back(&w->spares, &s->link);
+        add_spare(w, s);
+        w->said_full = w->said_full && w->lacking != NULL;
     }
     mem_free(c);
 }
@@ -101,17 +127,49 @@ static uint32_t spares_count(const struct wal *w)
     return count;
 }
 
+static void prepare(struct wal *w, struct wal_segment *s)
+{
+    struct wal_chore *c = new_chore(w, DISK_PREPARE, s);
+    wal__segment_name(c->req.name, s->seq);
+    c->req.size = s->size_bytes;
+    w->size_bytes += s->size_bytes;
+    disk_do_chore(w->disk, &c->req);
+}
+
 void wal__want_spare(struct wal *w)
 {
     if (spares_count(w) > 0)
         return;
-    struct wal_segment *s = wal__segment_new(w->next_seq++, w->o.segment_size_bytes);
-    struct wal_chore *c = new_chore(w, DISK_PREPARE, s);
-    wal__segment_name(c->req.name, s->seq);
-    c->req.size = s->size_bytes;
     w->spares_coming++;
-    w->size_bytes += s->size_bytes;
-    disk_do_chore(w->disk, &c->req);
+    prepare(w, wal__segment_new(w->next_seq++, w->o.segment_size_bytes));
+}
+
+bool wal_lacks_room(const struct wal *w)
+{
+    return w->lacking != NULL;
+}
+
+void wal_retry_room(struct wal *w)
+{
+    struct wal_segment *s = w->lacking;
+    if (s == NULL)
+        return;
+    w->lacking = NULL;
+    prepare(w, s);
+}
+
+/* The number that a spare gets next: that of one which could not be made, if there is one. */
+static uint64_t next_seq(struct wal *w)
+{
+    struct wal_segment *s = w->lacking;
+    if (s == NULL)
+        return w->next_seq++;
+    PROBE(wal_old_segment_in_place_of_new);
+    uint64_t seq = s->seq;
+    w->lacking = NULL;
+    w->spares_coming--;
+    wal__segment_free(w, s);
+    return seq;
 }
 
 static void reuse(struct wal *w, struct wal_segment *s)
@@ -119,7 +177,7 @@ static void reuse(struct wal *w, struct wal_segment *s)
     struct wal_chore *c = new_chore(w, DISK_RENAME, s);
     list_remove(&s->link);
     wal__segment_name(c->req.name, s->seq);
-    s->seq = w->next_seq++;
+    s->seq = next_seq(w);
     s->end_bytes = s->durable_bytes = WAL_BLOCK_BYTES;
     wal__segment_name(c->req.to, s->seq);
     w->spares_coming++;
@@ -137,13 +195,14 @@ void wal__remove_file(struct wal *w, const char *name)
 
 bool wal__roll(struct wal *w)
 {
-    if (list_is_empty(&w->spares)) {
+    struct wal_segment *s =
+        list_is_empty(&w->spares) ? NULL : CONTAINER_OF(w->spares.next, struct wal_segment, link);
+    if (s == NULL || s->seq != wal__active(w)->seq + 1) {
         PROBE(wal_roll_waits);
+        ASSERT(s == NULL || w->spares_coming > 0);
         wal__want_spare(w);
         return false;
     }
-    struct wal_segment *s = CONTAINER_OF(w->spares.next, struct wal_segment, link);
-    ASSERT(s->seq == wal__active(w)->seq + 1);
     list_remove(&s->link);
     list_push_back(&w->segments, &s->link);
     wal__want_spare(w);
@@ -166,7 +225,8 @@ static void give_up(struct wal *w, struct wal_segment *s)
 {
     if (w->window.segment_seq == s->seq)
         w->window.segment_seq = 0;
-    if (s->size_bytes == w->o.segment_size_bytes && spares_count(w) < 1 + w->o.segments_keep_max) {
+    bool wanted = w->lacking != NULL || spares_count(w) < 1 + w->o.segments_keep_max;
+    if (s->size_bytes == w->o.segment_size_bytes && wanted) {
         reuse(w, s);
         return;
     }

@@ -405,6 +405,133 @@ START_TEST(test_disk_full)
 }
 END_TEST
 
+/* --- a disk without room for more segments --- */
+
+static void append_until_it_waits(struct wal *w, uint64_t *seq)
+{
+    while (wal_idle(w)) {
+        ++*seq;
+        model_append(&model, w, *seq, *seq, 1, 3000, (uint32_t)*seq);
+        wal_flush(w);
+    }
+}
+
+START_TEST(test_no_room_for_spare)
+{
+    struct disk *d = disk_mem_new(1);
+    struct wal_options o = small_options(d);
+    disk_mem_set_capacity(d, 2 * o.segment_size_bytes);
+    struct wal *w = model_reopen(&o, &model);
+    ck_assert(!wal_lacks_room(w));
+    uint64_t seq = 0;
+    append_until_it_waits(w, &seq);
+    ck_assert(wal_lacks_room(w));
+    ck_assert_uint_gt(seq, o.segment_size_bytes * 3 / 2 / 4096); /* both segments are full */
+    ck_assert_uint_eq(wal_durable_index(w), seq - 1);
+    ck_assert_uint_eq(wal_size_bytes(w), 2 * o.segment_size_bytes);
+
+    /* Trying again does not help while nothing changes, and does no harm. */
+    wal_retry_room(w);
+    wal_poll(w);
+    ck_assert(wal_lacks_room(w));
+    /* Room again. */
+    disk_mem_set_capacity(d, 3 * o.segment_size_bytes);
+    wal_retry_room(w);
+    wal_flush(w);
+    ck_assert(!wal_lacks_room(w) || wal_idle(w));
+    ck_assert_uint_eq(wal_durable_index(w), seq);
+
+    /* No room, but an old segment that is given up takes the place of the missing one. */
+    append_until_it_waits(w, &seq);
+    ck_assert(wal_lacks_room(w));
+    wal_cut(w, seq / 2);
+    wal_flush(w);
+    ck_assert(wal_idle(w));
+    ck_assert_uint_eq(wal_durable_index(w), seq);
+    model_read_back(w, &model, wal_first_index(w), 64, 1 << 20);
+    model.before_first = wal_first_index(w) - 1;
+    model.before_term = 1;
+    append_until_it_waits(w, &seq);
+    wal_close(w); /* what waits was never reported: it is lost */
+    model.last = seq - 1;
+    disk_mem_set_capacity(d, 0);
+    w = model_reopen(&o, &model);
+    model_read_back(w, &model, wal_first_index(w), 64, 1 << 20);
+    wal_close(w);
+    disk_close(d);
+}
+END_TEST
+
+/* Room that comes and goes, segments given up meanwhile, chores late: what is reported stays. */
+START_TEST(test_room_comes_and_goes)
+{
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        struct disk *d = disk_mem_new(seed);
+        struct wal_options o = small_options(d);
+        struct rng rng;
+        rng_init(&rng, seed);
+        o.segments_keep_max = (uint32_t)(seed % 3);
+        memset(&model, 0, sizeof(model));
+        reported = 0;
+        struct wal *w = model_reopen(&o, &model);
+        wal_set_done(w, on_done, NULL);
+        uint64_t seq = 0;
+        for (int round = 0; round < 800; round++) {
+            uint64_t dice = rng_below(&rng, 20);
+            if (dice == 0)
+                disk_mem_set_capacity(d, (1 + rng_below(&rng, 8)) * o.segment_size_bytes);
+            else if (dice == 1 && reported > 40)
+                wal_cut(w, reported - rng_below(&rng, 40));
+            else if (dice == 2)
+                disk_mem_set_completion_percent(d, (uint32_t)rng_below(&rng, 101));
+            else if (dice == 3)
+                wal_retry_room(w);
+            else if (wal_pending_bytes(w) < 200000) {
+                seq++;
+                model_append(&model, w, seq, seq, 1, (uint32_t)rng_below(&rng, 6000),
+                             (uint32_t)seq);
+                wal_submit(w);
+            }
+            wal_poll(w);
+        }
+        disk_mem_set_capacity(d, 0);
+        disk_mem_set_completion_percent(d, 100);
+        while (!wal_idle(w)) {
+            wal_retry_room(w);
+            wal_flush(w);
+        }
+        ck_assert_uint_eq(reported, seq);
+        model_read_back(w, &model, wal_first_index(w), 64, 1 << 20);
+        model.before_first = wal_first_index(w) - 1;
+        model.before_term = wal_term_before_first(w);
+        wal_close(w);
+        wal_close(model_reopen(&o, &model));
+        disk_close(d);
+    }
+}
+END_TEST
+
+START_TEST(test_open_without_room)
+{
+    char err_text[256];
+    struct disk *d = disk_mem_new(1);
+    struct wal_options o = small_options(d);
+    struct wal *w = model_reopen(&o, &model);
+    uint64_t seq = 0;
+    disk_mem_set_capacity(d, 2 * o.segment_size_bytes);
+    append_until_it_waits(w, &seq);
+    model.last = seq - 1;
+    wal_close(w);
+    /* Not even the mark of the start finds a place. */
+    struct replayed r;
+    ck_assert_int_eq(model_open(&o, &model, &r, &w, err_text, sizeof(err_text)), TV_ENOSPC);
+    ck_assert_msg(strstr(err_text, "No space left") != NULL, "%s", err_text);
+    disk_mem_set_capacity(d, 0);
+    wal_close(model_reopen(&o, &model));
+    disk_close(d);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -419,6 +546,9 @@ int main(void)
         test_payload_from_index,
         test_replay_refused,
         test_other_segment_size,
+        test_no_room_for_spare,
+        test_room_comes_and_goes,
+        test_open_without_room,
     };
     Suite *suite = suite_create("wal");
     TCase *tcase = tcase_create("wal");

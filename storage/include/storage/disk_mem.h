@@ -24,6 +24,10 @@ void disk_mem_crash(struct disk *d);
 /* Let `countdown` more writes succeed and fail the one after with this errno, nothing written. */
 void disk_mem_fail_write_after(struct disk *d, uint64_t countdown, int errno_value);
 
+/* Files may take so many bytes in all: making one ready beyond that fails with ENOSPC. 0: no limit.
+ */
+void disk_mem_set_capacity(struct disk *d, uint64_t bytes);
+
 /* The bytes a crash keeps, for tests that look or do damage; NULL when there is no such file.
  * Borrowed until the file is next changed by a chore. */
 uint8_t *disk_mem_bytes(struct disk *d, const char *name, uint64_t *ret_size);

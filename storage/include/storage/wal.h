@@ -103,7 +103,7 @@ void wal_set_done(struct wal *w, void (*done)(void *ctx, uint64_t seq), void *ct
 /* Readable when wal_poll() has something to do; -1 with the disk in memory. */
 int wal_fd(struct wal *w);
 void wal_poll(struct wal *w);
-/* Submit and block until all is durable. */
+/* Submit and block until all is durable, or until nothing but room on the disk is missing. */
 void wal_flush(struct wal *w);
 
 /* Nothing appended waits to become durable. */
@@ -134,5 +134,11 @@ int wal_read(struct wal *w, uint64_t lo, uint64_t hi, size_t bytes_max, struct w
 void wal_cut(struct wal *w, uint64_t log_index);
 /* Bytes of all files, spare ones as well. */
 uint64_t wal_size_bytes(const struct wal *w);
+
+/* The disk had no room to make the next segment ready. The log goes on in the current one and then
+ * waits; wal_retry_room(), now and then, tries again, and a segment given up by wal_cut() takes the
+ * place. */
+bool wal_lacks_room(const struct wal *w);
+void wal_retry_room(struct wal *w);
 
 #endif
