@@ -100,6 +100,39 @@ void raft__vote_durable(struct raft *r)
         become_leader(r);
 }
 
+/* A candidate may need the vote of a member that knows of its own removal, has a longer log and
+ * does not stand for election itself. What that one knows to be committed, perhaps the removal,
+ * lets the candidate go on without it. */
+static void say_committed(const struct raft *r, struct raft_msg *m)
+{
+    m->log_index = r->commit;
+    bool known = raft__log_term(&r->log, r->commit, &m->log_term);
+    ASSERT(known);
+}
+
+struct raft_msg *raft__send_vote_reply(struct raft *r, bool pre, uint64_t to, bool reject)
+{
+    struct raft_msg *m = raft__send(r, pre ? RAFT_MSG_PRE_VOTE_REPLY : RAFT_MSG_VOTE_REPLY, to);
+    if (m == NULL)
+        return NULL;
+    m->reject = reject;
+    say_committed(r, m);
+    return m;
+}
+
+/* An entry that we have is committed: then all before it are, and ours are the same. */
+void raft__hear_committed(struct raft *r, const struct raft_msg *msg)
+{
+    uint64_t term;
+    if (r->role == RAFT_LEADER || msg->log_index <= r->commit ||
+        !raft__log_term(&r->log, msg->log_index, &term) || term != msg->log_term)
+        return;
+    PROBE(raft_commit_from_vote_reply);
+    raft__commit_to(r, msg->log_index);
+    if (r->role != RAFT_FOLLOWER && raft__conf_waits(r))
+        raft__become_follower(r, r->term, 0); /* whom to ask is another question now */
+}
+
 void raft__ready_votes(struct raft *r)
 {
     if (r->durable_term != r->term || r->durable_vote != r->vote)
@@ -118,7 +151,7 @@ void raft__ready_votes(struct raft *r)
     }
     if (r->vote_reply_due) {
         r->vote_reply_due = false;
-        (void)raft__push(r, RAFT_MSG_VOTE_REPLY, r->vote);
+        say_committed(r, raft__push(r, RAFT_MSG_VOTE_REPLY, r->vote));
     }
 }
 
@@ -141,14 +174,11 @@ void raft__on_vote_request(struct raft *r, const struct raft_msg *msg)
                       (msg->log_term == r->log.last_term && msg->log_index >= r->log.last_index);
 
     if (!free_to_vote || !up_to_date) {
-        struct raft_msg *m =
-            raft__send(r, pre ? RAFT_MSG_PRE_VOTE_REPLY : RAFT_MSG_VOTE_REPLY, msg->from);
-        if (m != NULL)
-            m->reject = true;
+        (void)raft__send_vote_reply(r, pre, msg->from, true); /* lost? It asks again */
         return;
     }
     if (pre) {
-        struct raft_msg *m = raft__send(r, RAFT_MSG_PRE_VOTE_REPLY, msg->from);
+        struct raft_msg *m = raft__send_vote_reply(r, true, msg->from, false);
         if (m != NULL)
             m->term = msg->term; /* the term it asked about, which is not ours */
         return;
@@ -161,6 +191,7 @@ void raft__on_vote_request(struct raft *r, const struct raft_msg *msg)
 void raft__on_vote_reply(struct raft *r, const struct raft_msg *msg)
 {
     bool pre = msg->type == RAFT_MSG_PRE_VOTE_REPLY;
+    raft__hear_committed(r, msg);
     if (r->role != (pre ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE))
         return;
     if (pre && !msg->reject && msg->term != r->term + 1)

@@ -163,6 +163,10 @@ bool raft__conf_waits(const struct raft *r);
 void raft__campaign(struct raft *r, bool transfer);
 /* True when a vote request must be ignored because a leader is alive. */
 bool raft__leader_is_alive(const struct raft *r, const struct raft_msg *msg);
+/* Queue the answer to a vote request; NULL when it is dropped. */
+struct raft_msg *raft__send_vote_reply(struct raft *r, bool pre, uint64_t to, bool reject);
+/* Whatever its term is, what the answer says is committed stays so. */
+void raft__hear_committed(struct raft *r, const struct raft_msg *msg);
 void raft__on_vote_request(struct raft *r, const struct raft_msg *msg);
 void raft__on_vote_reply(struct raft *r, const struct raft_msg *msg);
 /* The term and vote in use are durable. */

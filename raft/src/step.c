@@ -86,10 +86,10 @@ static void step_old_term(struct raft *r, const struct raft_msg *msg)
          * votes while their leader lives, only this brings us together again. */
         PROBE(raft_leader_of_old_term);
         (void)raft__send(r, RAFT_MSG_APPEND_REPLY, msg->from);
+    } else if (msg->type == RAFT_MSG_PRE_VOTE_REPLY || msg->type == RAFT_MSG_VOTE_REPLY) {
+        raft__hear_committed(r, msg);
     } else if (msg->type == RAFT_MSG_PRE_VOTE) {
-        struct raft_msg *m = raft__send(r, RAFT_MSG_PRE_VOTE_REPLY, msg->from);
-        if (m != NULL)
-            m->reject = true;
+        (void)raft__send_vote_reply(r, true, msg->from, true);
     }
 }
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NODES_MAX = 9, NET_MAX = 1000, WORDS_MAX = 32 };
+enum { NODES_MAX = 12, NET_MAX = 1000, WORDS_MAX = 32 };
 
 struct node {
     uint64_t id;
@@ -21,6 +21,7 @@ struct node {
     bool isolated;
     bool held;
     uint64_t applied;
+    uint64_t applied_term;
     enum raft_role role;
     uint64_t leader;
 };
@@ -51,14 +52,56 @@ static void say(struct cluster *c, const char *fmt, ...)
     ASSERT(rv == 0);
 }
 
+static void say_conf(struct cluster *c, struct slice data)
+{
+    static const char *const ops[] = {"voter", "learner", "remove", "keep"};
+    static const char *const transitions[] = {"conf", "joint conf", "explicit joint conf"};
+    struct raft_conf_change change;
+    if (raft_conf_change_decode(data, &change) != 0) {
+        say(c, "malformed conf");
+        return;
+    }
+    say(c, "%s", transitions[change.transition]);
+    if (change.transition == RAFT_CONF_AUTO && change.changes_count == 0)
+        say(c, " leave");
+    for (uint32_t i = 0; i < change.changes_count; i++)
+        say(c, " %s=%llu", ops[change.changes[i].op], (unsigned long long)change.changes[i].id);
+}
+
 static void say_entries(struct cluster *c, const struct raft_entry *entries, uint64_t count)
 {
     say(c, " [");
-    for (uint64_t i = 0; i < count; i++)
-        say(c, "%s%llu/%llu %.*s", i > 0 ? ", " : "", (unsigned long long)entries[i].log_index,
-            (unsigned long long)entries[i].term, (int)entries[i].data.size,
-            entries[i].data.size > 0 ? (const char *)entries[i].data.data : "");
+    for (uint64_t i = 0; i < count; i++) {
+        say(c, "%s%llu/%llu ", i > 0 ? ", " : "", (unsigned long long)entries[i].log_index,
+            (unsigned long long)entries[i].term);
+        if (entries[i].type == RAFT_ENTRY_CONF)
+            say_conf(c, entries[i].data);
+        else
+            say(c, "%.*s", (int)entries[i].data.size,
+                entries[i].data.size > 0 ? (const char *)entries[i].data.data : "");
+    }
     say(c, "]");
+}
+
+static void say_ids(struct cluster *c, const char *name, const struct raft_ids *set)
+{
+    if (set->count == 0)
+        return;
+    say(c, " %s", name);
+    for (uint32_t i = 0; i < set->count; i++)
+        say(c, "%s%llu", i > 0 ? "," : " ", (unsigned long long)set->ids[i]);
+}
+
+static void say_membership(struct cluster *c, const struct node *n)
+{
+    const struct raft_membership *m = raft_membership(n->raft);
+    say(c, "%llu has", (unsigned long long)n->id);
+    say_ids(c, "voters", &m->voters);
+    say_ids(c, "outgoing", &m->voters_outgoing);
+    say_ids(c, "learners", &m->learners);
+    say_ids(c, "learners next", &m->learners_next);
+    say(c, "%s%s\n", m->auto_leave ? " auto-leave" : "",
+        m->voters.count == 0 ? " no members yet" : "");
 }
 
 static void say_msg(struct cluster *c, const struct raft_msg *m)
@@ -105,8 +148,7 @@ static void node_start(struct cluster *c, struct node *n)
 {
     struct raft_options o = c->options;
     o.id = n->id;
-    for (uint32_t i = 0; i < c->nodes_count; i++)
-        o.membership.voters.ids[o.membership.voters.count++] = i + 1;
+    o.membership = n->disk.membership;
     o.seed = n->id;
     o.reader = (struct raft_log_reader){.ctx = n, .read = read_entries};
     o.hard_state = n->disk.hard_state;
@@ -114,6 +156,7 @@ static void node_start(struct cluster *c, struct node *n)
     o.log_start_term = n->disk.start_term;
     o.applied_index = n->disk.start_index;
     n->applied = n->disk.start_index;
+    n->applied_term = n->disk.start_term;
     n->role = RAFT_FOLLOWER;
     n->leader = 0;
     n->raft = raft_new(&o);
@@ -130,10 +173,33 @@ static void node_stop(struct node *n)
 static void send(struct cluster *c, const struct raft_msg *msg)
 {
     say_msg(c, msg);
-    if (c->nodes[msg->from - 1].isolated != c->nodes[msg->to - 1].isolated)
+    if (msg->to > c->nodes_count ||
+        c->nodes[msg->from - 1].isolated != c->nodes[msg->to - 1].isolated)
         return;
     ASSERT(c->net_count < NET_MAX);
     c->net[c->net_count++] = model_msg_copy(msg);
+}
+
+static void apply(struct cluster *c, struct node *n, const struct raft_ready *rd)
+{
+    say(c, "%llu applies", (unsigned long long)n->id);
+    say_entries(c, rd->committed, rd->committed_count);
+    say(c, "\n");
+    for (uint32_t i = 0; i < rd->committed_count; i++) {
+        struct raft_conf_change change;
+        n->applied++;
+        n->applied_term = rd->committed[i].term;
+        if (rd->committed[i].type != RAFT_ENTRY_CONF)
+            continue;
+        int rv = raft_conf_change_decode(rd->committed[i].data, &change);
+        if (rv == 0)
+            rv = raft_apply_conf(n->raft, &change);
+        if (rv != 0)
+            say(c, "%llu: %s\n", (unsigned long long)n->id, tv_err_text(rv));
+        else
+            say_membership(c, n);
+    }
+    raft_applied(n->raft, n->applied);
 }
 
 static void say_write(struct cluster *c, const struct node *n, const struct raft_ready *rd)
@@ -175,17 +241,15 @@ static void carry_out(struct cluster *c, struct node *n)
                 say_write(c, n, &rd);
                 model_disk_write(&n->disk, &rd);
             }
-            if (rd.committed_count > 0) {
-                say(c, "%llu applies", (unsigned long long)n->id);
-                say_entries(c, rd.committed, rd.committed_count);
-                say(c, "\n");
-                n->applied += rd.committed_count;
-                raft_applied(n->raft, n->applied);
-            }
+            if (rd.committed_count > 0)
+                apply(c, n, &rd);
             for (uint32_t i = 0; i < rd.reads_count; i++)
                 say(c, "%llu may read %llu at %llu\n", (unsigned long long)n->id,
                     (unsigned long long)rd.reads[i].context,
                     (unsigned long long)rd.reads[i].log_index);
+            for (uint32_t i = 0; i < rd.snapshot_requests_count; i++)
+                say(c, "%llu shall send a snapshot to %llu\n", (unsigned long long)n->id,
+                    (unsigned long long)rd.snapshot_requests[i]);
             raft_ready_done(n->raft);
             raft_check(n->raft);
         }
@@ -292,6 +356,7 @@ static void cmd_nodes(struct cluster *c, char **words, uint32_t count)
     raft_options_init(o);
     c->nodes_count = (uint32_t)number(words[1]);
     ASSERT(c->nodes_count > 0 && c->nodes_count <= NODES_MAX);
+    struct raft_membership members = {0};
     for (uint32_t i = 2; i < count; i++) {
         char *value = strchr(words[i], '=');
         ASSERT(value != NULL);
@@ -309,12 +374,18 @@ static void cmd_nodes(struct cluster *c, char **words, uint32_t count)
             o->inflight_msgs_max = (uint32_t)n;
         else if (strcmp(words[i], "uncommitted") == 0)
             o->uncommitted_bytes_max = n;
+        else if (strcmp(words[i], "lease") == 0)
+            o->lease_reads = n != 0;
+        else if (strcmp(words[i], "lease-margin") == 0)
+            o->lease_margin_ticks = (uint32_t)n;
         else
             ASSERT(false);
     }
+    for (uint32_t i = 0; i < c->nodes_count; i++)
+        members.voters.ids[members.voters.count++] = i + 1;
     for (uint32_t i = 0; i < c->nodes_count; i++) {
         c->nodes[i].id = i + 1;
-        model_disk_init(&c->nodes[i].disk);
+        model_disk_init(&c->nodes[i].disk, &members);
         node_start(c, &c->nodes[i]);
     }
 }
@@ -519,12 +590,92 @@ static void cmd_progress(struct cluster *c, char **words, uint32_t count)
 {
     static const char *const states[] = {"probe", "replicate", "needs snapshot"};
     (void)count;
-    struct raft_progress peers[NODES_MAX];
-    uint32_t peers_count = raft_progress(node_of(c, words[1])->raft, peers, NODES_MAX);
+    struct raft_progress peers[RAFT_PEERS_MAX];
+    uint32_t peers_count = raft_progress(node_of(c, words[1])->raft, peers, RAFT_PEERS_MAX);
     for (uint32_t i = 0; i < peers_count; i++)
-        say(c, "%llu %s match %llu next %llu%s\n", (unsigned long long)peers[i].id,
+        say(c, "%llu %s match %llu next %llu%s%s%s%s\n", (unsigned long long)peers[i].id,
             states[peers[i].state], (unsigned long long)peers[i].match_index,
-            (unsigned long long)peers[i].next_index, peers[i].active ? "" : " silent");
+            (unsigned long long)peers[i].next_index, peers[i].learner ? " learner" : "",
+            !peers[i].learner && !peers[i].voter ? " no member" : "",
+            peers[i].snapshot_under_way ? " snapshot under way" : "",
+            peers[i].active ? "" : " silent");
+}
+
+/* "joint", "explicit", "leave" or changes as in voter=4 learner=5 remove=3 keep=1 */
+static void cmd_conf(struct cluster *c, char **words, uint32_t count)
+{
+    static const char *const ops[] = {"voter", "learner", "remove", "keep"};
+    struct node *n = node_of(c, words[1]);
+    struct raft_conf_change change = {.transition = RAFT_CONF_AUTO};
+    for (uint32_t i = 2; i < count; i++) {
+        char *value = strchr(words[i], '=');
+        if (value == NULL) {
+            if (strcmp(words[i], "joint") == 0)
+                change.transition = RAFT_CONF_JOINT_IMPLICIT;
+            else if (strcmp(words[i], "explicit") == 0)
+                change.transition = RAFT_CONF_JOINT_EXPLICIT;
+            else
+                ASSERT(strcmp(words[i], "leave") == 0);
+            continue;
+        }
+        *value++ = '\0';
+        struct raft_conf_single *single = &change.changes[change.changes_count++];
+        single->id = number(value);
+        uint32_t op = 0;
+        while (op < RAFT_CONF_OPS_COUNT && strcmp(words[i], ops[op]) != 0)
+            op++;
+        ASSERT(op < RAFT_CONF_OPS_COUNT);
+        single->op = (enum raft_conf_op)op;
+    }
+    struct raft_entry e = model_conf_entry(&change);
+    say_result(c, n, raft_propose(n->raft, &e, 1));
+    bref_unref(e.owner);
+    carry_out(c, n);
+}
+
+/* The next member's id is one above the last's. */
+static void cmd_join(struct cluster *c, char **words, uint32_t count)
+{
+    (void)count;
+    ASSERT(c->nodes_count < NODES_MAX && number(words[1]) == c->nodes_count + 1u);
+    struct node *n = &c->nodes[c->nodes_count++];
+    n->id = c->nodes_count;
+    model_disk_init(&n->disk, &(struct raft_membership){0});
+    node_start(c, n);
+    carry_out(c, n);
+}
+
+/* What A has applied comes to B, and A hears of it; or it is lost on the way. */
+static void cmd_snapshot(struct cluster *c, char **words, uint32_t count)
+{
+    uint64_t from, to;
+    route(c, words[1], &from, &to);
+    struct node *a = &c->nodes[from - 1], *b = &c->nodes[to - 1];
+    if (count > 2 && strcmp(words[2], "fails") == 0) {
+        raft_snapshot_failed(a->raft, to);
+        carry_out(c, a);
+        return;
+    }
+    uint64_t log_index = a->applied;
+    int rv = raft_install_snapshot(b->raft, log_index, a->applied_term, raft_membership(a->raft));
+    say_result(c, b, rv);
+    if (rv == 0) {
+        model_disk_restart(&b->disk, log_index, a->applied_term, raft_membership(a->raft));
+        b->applied = log_index;
+        b->applied_term = a->applied_term;
+        say_membership(c, b);
+    }
+    carry_out(c, b);
+    if (count > 2 && strcmp(words[2], "unheard") == 0)
+        return;
+    raft_snapshot_sent(a->raft, to, log_index);
+    carry_out(c, a);
+}
+
+static void cmd_members(struct cluster *c, char **words, uint32_t count)
+{
+    (void)count;
+    say_membership(c, node_of(c, words[1]));
 }
 
 static void cmd_log(struct cluster *c, char **words, uint32_t count)
@@ -541,14 +692,16 @@ static const struct {
     const char *name;
     void (*run)(struct cluster *c, char **words, uint32_t count);
 } commands[] = {
-    {"nodes", cmd_nodes},   {"propose", cmd_propose},     {"campaign", cmd_input},
-    {"read", cmd_input},    {"transfer", cmd_input},      {"unreachable", cmd_input},
-    {"tick", cmd_tick},     {"deliver", cmd_deliver},     {"drop", cmd_deliver},
-    {"forge", cmd_forge},   {"stabilize", cmd_stabilize}, {"cut", cmd_links},
-    {"heal", cmd_links},    {"disk", cmd_disk},           {"persist", cmd_disk},
-    {"compact", cmd_disk},  {"reader", cmd_disk},         {"crash", cmd_power},
-    {"restart", cmd_power}, {"status", cmd_status},       {"progress", cmd_progress},
-    {"log", cmd_log},       {"hold", cmd_hold},           {"go", cmd_hold},
+    {"nodes", cmd_nodes},     {"propose", cmd_propose},     {"campaign", cmd_input},
+    {"read", cmd_input},      {"transfer", cmd_input},      {"unreachable", cmd_input},
+    {"tick", cmd_tick},       {"deliver", cmd_deliver},     {"drop", cmd_deliver},
+    {"forge", cmd_forge},     {"stabilize", cmd_stabilize}, {"cut", cmd_links},
+    {"heal", cmd_links},      {"disk", cmd_disk},           {"persist", cmd_disk},
+    {"compact", cmd_disk},    {"reader", cmd_disk},         {"crash", cmd_power},
+    {"restart", cmd_power},   {"status", cmd_status},       {"progress", cmd_progress},
+    {"log", cmd_log},         {"hold", cmd_hold},           {"go", cmd_hold},
+    {"conf", cmd_conf},       {"join", cmd_join},           {"snapshot", cmd_snapshot},
+    {"members", cmd_members},
 };
 
 void cluster_run(struct cluster *c, char *line, struct buf *out)

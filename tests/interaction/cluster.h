@@ -1,7 +1,11 @@
 /* A cluster of raft members that is driven by commands and tells in words what goes out of them.
  *
  *   nodes N [option=value ...]  a new cluster of members 1..N; options: pre-vote, check-quorum,
- *                               window, msg-bytes, inflight, uncommitted (numbers)
+ *                               window, msg-bytes, inflight, uncommitted, lease, lease-margin
+ *                               (numbers)
+ *   join N                      one more member, that knows nothing
+ *   conf N [joint|explicit] [voter=N] [learner=N] [remove=N] [keep=N] ...  propose this change
+ *   conf N leave                propose to leave the joint configuration
  *   campaign N                  stand for election
  *   propose N data ...          one batch of entries
  *   read N context
@@ -19,7 +23,10 @@
  *   crash N / restart N         unfinished writes are lost
  *   compact N log_index         the disk keeps only entries after this one
  *   reader N later|now          later: reads of old entries say TV_EAGAIN; now: they are there
+ *   snapshot A->B [fails|unheard]   B installs what A has applied, and A hears of it (unheard: it
+ *                               does not; fails: it hears that B did not)
  *   unreachable N peer
+ *   members N
  *   status / progress N / log N
  *
  * After each input the member's outputs are carried out: messages go to the network, writes to the

@@ -22,9 +22,9 @@ static struct raft_entry *entries_copy(const struct raft_entry *entries, uint32_
     return copy;
 }
 
-void model_disk_init(struct model_disk *d)
+void model_disk_init(struct model_disk *d, const struct raft_membership *membership)
 {
-    *d = (struct model_disk){0};
+    *d = (struct model_disk){.membership = *membership};
 }
 
 void model_disk_fini(struct model_disk *d)
@@ -111,12 +111,40 @@ void model_disk_cut(struct model_disk *d, uint64_t log_index)
     ASSERT(log_index <= d->start_index + d->entries_count);
     if (log_index <= d->start_index)
         return;
+    d->membership = model_disk_membership(d, log_index);
     uint64_t count = log_index - d->start_index;
     d->start_term = d->entries[count - 1].term;
     d->start_index = log_index;
     entries_unref(d->entries, count);
     d->entries_count -= count;
     memmove(d->entries, d->entries + count, d->entries_count * sizeof(*d->entries));
+}
+
+void model_disk_restart(struct model_disk *d, uint64_t log_index, uint64_t term,
+                        const struct raft_membership *membership)
+{
+    entries_unref(d->entries, d->entries_count);
+    d->entries_count = 0;
+    d->start_index = log_index;
+    d->start_term = term;
+    d->membership = *membership;
+    for (uint32_t i = 0; i < d->writes_count; i++) {
+        entries_unref(d->writes[i].entries, d->writes[i].entries_count);
+        d->writes[i].entries_count = 0;
+    }
+}
+
+struct raft_membership model_disk_membership(const struct model_disk *d, uint64_t log_index)
+{
+    ASSERT(log_index >= d->start_index && log_index <= d->start_index + d->entries_count);
+    struct raft_membership m = d->membership;
+    for (uint64_t i = 0; i < log_index - d->start_index; i++) {
+        struct raft_conf_change change;
+        if (d->entries[i].type == RAFT_ENTRY_CONF &&
+            raft_conf_change_decode(d->entries[i].data, &change) == 0)
+            (void)raft_membership_change(&m, &change); /* refused alike everywhere */
+    }
+    return m;
 }
 
 int model_disk_read(void *ctx, uint64_t lo, uint64_t hi, size_t bytes_max,
@@ -164,5 +192,17 @@ struct raft_entry model_entry(const void *data, size_t size)
     e.owner = bref_new(size);
     memcpy(e.owner->data, data, size);
     e.data = slice_of(e.owner->data, size);
+    return e;
+}
+
+struct raft_entry model_conf_entry(const struct raft_conf_change *change)
+{
+    struct buf b;
+    buf_init(&b, 4096);
+    int rv = raft_conf_change_encode(change, &b);
+    ASSERT(rv == 0);
+    struct raft_entry e = model_entry(b.data, b.size);
+    e.type = RAFT_ENTRY_CONF;
+    buf_fini(&b);
     return e;
 }

@@ -373,21 +373,10 @@ START_TEST(appends_under_way_are_bounded)
 }
 END_TEST
 
-static struct raft_entry conf_entry(const struct raft_conf_change *change)
-{
-    struct buf b;
-    buf_init(&b, 1024);
-    ck_assert_int_eq(raft_conf_change_encode(change, &b), 0);
-    struct raft_entry e = model_entry(b.data, b.size);
-    e.type = RAFT_ENTRY_CONF;
-    buf_fini(&b);
-    return e;
-}
-
 static int propose_conf(struct raft *r, enum raft_conf_op op, uint64_t id)
 {
     struct raft_conf_change change = {.changes = {{.op = op, .id = id}}, .changes_count = 1};
-    struct raft_entry e = conf_entry(&change);
+    struct raft_entry e = model_conf_entry(&change);
     int rv = raft_propose(r, &e, 1);
     bref_unref(e.owner);
     return rv;
@@ -416,7 +405,8 @@ START_TEST(a_refused_change_takes_nothing_with_it)
 {
     struct raft *r = leader(NULL);
     struct raft_conf_change change = {.changes = {{.id = 4}}, .changes_count = 1};
-    struct raft_entry batch[] = {model_entry("x", 1), conf_entry(&change), model_entry("y", 1)};
+    struct raft_entry batch[] = {model_entry("x", 1), model_conf_entry(&change),
+                                 model_entry("y", 1)};
     struct raft_msg msg = {
         .type = RAFT_MSG_PROPOSE, .from = 2, .entries = batch, .entries_count = 3};
     ck_assert_int_eq(step(r, msg), TV_EDROPPED);

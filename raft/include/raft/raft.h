@@ -117,7 +117,7 @@ enum raft_msg_type {
  *                     commit: of the follower
  *   PRE_VOTE, VOTE    log_index, log_term: the candidate's last entry; transfer: the leader asked
  *                     for this election. The term of PRE_VOTE is the one it would stand for
- *   *VOTE_REPLY       reject
+ *   *VOTE_REPLY       reject; log_index, log_term: the newest entry that is known to be committed
  *   READ_INDEX        context: the asker's. Has no term (0)
  *   READ_INDEX_REPLY  context, log_index; reject: ask again
  *   PROPOSE           entries, their term and log_index without meaning. Has no term (0)
