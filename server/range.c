@@ -31,7 +31,7 @@ static bool filter_takes(const struct wire_range_request *q, const struct mvcc_v
 
 int range_begin(struct range *r, struct mvcc *m, const struct wire_range_request *req, bool in_txn)
 {
-    *r = (struct range){.mvcc = m, .req = *req};
+    *r = (struct range){.mvcc = m, .req = *req, .generation = mvcc_generation(m)};
     int err = in_txn ? mvcc_txn_check_revision(m, req->revision, &r->rev)
                      : mvcc_check_revision(m, req->revision, &r->rev);
     if (err != 0)
@@ -172,13 +172,22 @@ int range_suspend(struct range *r)
     return err;
 }
 
-void range_resume(struct range *r)
+int range_resume(struct range *r)
 {
     ASSERT(r->pinned);
+    uint64_t generation = mvcc_generation(r->mvcc);
+    if (generation != r->generation) {
+        PROBE(range_store_replaced);
+        int err = mvcc_check_revision(r->mvcc, r->rev, &r->rev);
+        if (err != 0)
+            return err;
+        r->generation = generation;
+    }
     if (r->last == NULL)
         mvcc_iter_init(&r->it, r->mvcc, r->req.key, r->req.range_end, r->rev);
     else
         mvcc_iter_init_after(&r->it, r->mvcc, mvcc_version_key(r->last), r->req.range_end, r->rev);
+    return 0;
 }
 
 void range_fini(struct range *r)

@@ -27,6 +27,7 @@ struct range {
     struct mvcc_iter it;
     struct mvcc_pin pin;
     bool pinned;
+    uint64_t generation; /* of the store's contents, at the latest at the beginning */
     const struct mvcc_version *last; /* seen by the walk */
 
     const struct mvcc_version **kvs;
@@ -52,8 +53,9 @@ bool range_collect(struct range *r, uint64_t keys_max);
 /* Keep what was gathered over the end of the section.
  * Errors: TV_EBUSY: too many pins. */
 int range_suspend(struct range *r);
-/* In a new section. */
-void range_resume(struct range *r);
+/* In a new section.
+ * Errors: TV_COMPACTED: another member's snapshot took the store's place, without that revision. */
+int range_resume(struct range *r);
 
 /* All is gathered: write body_size bytes; what follows the header in a RangeResponse. */
 uint8_t *range_write(struct range *r, uint8_t *p);

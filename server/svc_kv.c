@@ -72,7 +72,9 @@ static void send_flat(struct read *r, struct range_read *rr)
 static int range_step(struct read *r, struct range_read *rr, bool *ret_more)
 {
     if (rr->begun) {
-        range_resume(&rr->range);
+        int err = range_resume(&rr->range);
+        if (err != 0)
+            return err;
     } else {
         struct wire_range_request req;
         int err = wire_range_request_decode(slice_of(r->msg, r->msg_size), &req);

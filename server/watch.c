@@ -87,6 +87,7 @@ struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
     int err = mvcc_pin_take(o->mvcc, &h->pin, h->synced_rev);
     epoch_leave(o->reader);
     ASSERT(err == 0);
+    mvcc_pin_loosen(o->mvcc, &h->pin);
     for (size_t i = 0; i < POINT_BUCKETS_COUNT; i++)
         list_init(&h->points[i]);
     list_init(&h->ranges);
@@ -367,6 +368,29 @@ static void flush_round(struct watch_hub *h, int64_t first_rev, int64_t rev)
     h->synced_rev = rev;
 }
 
+static void group_falls_behind(struct watch_hub *h, struct watch_group *g, int64_t next_rev)
+{
+    LIST_EACH_SAFE (it, after, &g->watchers)
+        watch_hub__fall_behind(h, CONTAINER_OF(it, struct watcher, link), next_rev);
+}
+
+/* Another member's snapshot took the store's place, and it is compacted beyond what was sent: all
+ * watchers fall behind, and learn as lagging ones that what they miss is compacted. The pin of the
+ * revision protects what it stands on in the new contents too. */
+static void skip_lost_history(struct watch_hub *h, int64_t rev_max)
+{
+    PROBE(watch_history_lost);
+    int64_t first_rev = h->synced_rev + 1;
+    for (size_t i = 0; i < POINT_BUCKETS_COUNT; i++)
+        LIST_EACH (it, &h->points[i])
+            group_falls_behind(h, CONTAINER_OF(it, struct watch_group, link), first_rev);
+    LIST_EACH (it, &h->ranges)
+        group_falls_behind(h, CONTAINER_OF(it, struct watch_group, link), first_rev);
+    h->synced_rev = rev_max;
+    mvcc_pin_move(&h->pin, rev_max);
+    look_at_lagging(h);
+}
+
 void watch_hub_advance(struct watch_hub *h)
 {
     int64_t rev_max = mvcc_revision(h->o.mvcc);
@@ -376,8 +400,14 @@ void watch_hub_advance(struct watch_hub *h)
     int64_t first_rev = h->synced_rev + 1;
     int64_t rev = h->synced_rev;
     struct mvcc_history_cursor cursor;
-    int err = mvcc_history_seek(h->o.mvcc, &cursor, first_rev);
-    ASSERT(err == 0); /* the pin */
+    /* The pin keeps what is to come, unless the contents were replaced by some that never had it.
+     * While they are being replaced, the old revision is still published: the next call knows. */
+    if (mvcc_history_seek(h->o.mvcc, &cursor, first_rev) != 0) {
+        if (mvcc_compacted(h->o.mvcc) > first_rev)
+            skip_lost_history(h, rev_max);
+        epoch_leave(h->o.reader);
+        return;
+    }
     const struct mvcc_version *v;
     while ((v = mvcc_history_next(&cursor, rev_max)) != NULL) {
         int64_t at = mvcc_version_mod_revision(v);

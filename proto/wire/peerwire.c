@@ -1,6 +1,7 @@
 #include "proto/peerwire.h"
 
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/err.h"
 
 static const uint8_t magic[4] = {'T', 'R', 'V', 'T'};
@@ -156,5 +157,102 @@ int peerwire_lease_decode(struct slice frame, struct peerwire_lease *ret)
     ret->ttl = (int64_t)get(&p, 8);
     ret->granted_ttl = (int64_t)get(&p, 8);
     ret->err = (int32_t)get(&p, 4);
+    return 0;
+}
+
+/* --- snapshots --- */
+
+enum { SEAL_BYTES = 5 }; /* kind, CRC */
+
+static void seal(uint8_t *frame, enum peerwire_kind kind, size_t size)
+{
+    (void)put(frame, (uint8_t)kind, 1);
+    (void)put(frame + 1, crc32c(kind, frame + SEAL_BYTES, size - SEAL_BYTES), 4);
+}
+
+/* size_min = the whole size, but for pieces. */
+static bool seal_holds(struct slice frame, enum peerwire_kind kind, size_t size_min, bool longer)
+{
+    if (frame.size < size_min || (frame.size > size_min && !longer) || frame.data[0] != kind)
+        return false;
+    const uint8_t *p = frame.data + 1;
+    return get(&p, 4) == crc32c(kind, frame.data + SEAL_BYTES, frame.size - SEAL_BYTES);
+}
+
+uint8_t *peerwire_snap_head_put(uint8_t *dst, const struct peerwire_snap_head *h)
+{
+    uint8_t *p = put(dst + SEAL_BYTES, h->log_index, 8);
+    p = put(p, h->term, 8);
+    p = put(p, (uint64_t)h->revision, 8);
+    p = put(p, (uint64_t)h->compacted, 8);
+    seal(dst, PEERWIRE_SNAP_HEAD, PEERWIRE_SNAP_HEAD_BYTES);
+    return p;
+}
+
+int peerwire_snap_head_decode(struct slice frame, struct peerwire_snap_head *ret)
+{
+    if (!seal_holds(frame, PEERWIRE_SNAP_HEAD, PEERWIRE_SNAP_HEAD_BYTES, false))
+        return TV_EMALFORMED;
+    const uint8_t *p = frame.data + SEAL_BYTES;
+    ret->log_index = get(&p, 8);
+    ret->term = get(&p, 8);
+    ret->revision = (int64_t)get(&p, 8);
+    ret->compacted = (int64_t)get(&p, 8);
+    return 0;
+}
+
+void peerwire_snap_piece_seal(uint8_t *frame, const struct peerwire_snap_piece *piece)
+{
+    ASSERT(piece->bytes.data == frame + PEERWIRE_SNAP_PIECE_HEAD_BYTES);
+    (void)put(put(frame + SEAL_BYTES, piece->number, 8), piece->records_count, 4);
+    seal(frame, PEERWIRE_SNAP_PIECE, PEERWIRE_SNAP_PIECE_HEAD_BYTES + piece->bytes.size);
+}
+
+int peerwire_snap_piece_decode(struct slice frame, struct peerwire_snap_piece *ret)
+{
+    if (!seal_holds(frame, PEERWIRE_SNAP_PIECE, PEERWIRE_SNAP_PIECE_HEAD_BYTES, true))
+        return TV_EMALFORMED;
+    const uint8_t *p = frame.data + SEAL_BYTES;
+    ret->number = get(&p, 8);
+    ret->records_count = (uint32_t)get(&p, 4);
+    ret->bytes = slice_of(p, frame.size - PEERWIRE_SNAP_PIECE_HEAD_BYTES);
+    return 0;
+}
+
+uint8_t *peerwire_snap_end_put(uint8_t *dst, const struct peerwire_snap_end *e)
+{
+    uint8_t *p = put(dst + SEAL_BYTES, e->pieces_count, 8);
+    p = put(p, e->records_count, 8);
+    p = put(p, e->bytes_count, 8);
+    memcpy(p, e->hash, sizeof(e->hash));
+    seal(dst, PEERWIRE_SNAP_END, PEERWIRE_SNAP_END_BYTES);
+    return p + sizeof(e->hash);
+}
+
+int peerwire_snap_end_decode(struct slice frame, struct peerwire_snap_end *ret)
+{
+    if (!seal_holds(frame, PEERWIRE_SNAP_END, PEERWIRE_SNAP_END_BYTES, false))
+        return TV_EMALFORMED;
+    const uint8_t *p = frame.data + SEAL_BYTES;
+    ret->pieces_count = get(&p, 8);
+    ret->records_count = get(&p, 8);
+    ret->bytes_count = get(&p, 8);
+    memcpy(ret->hash, p, sizeof(ret->hash));
+    return 0;
+}
+
+uint8_t *peerwire_snap_done_put(uint8_t *dst, uint64_t log_index)
+{
+    uint8_t *p = put(dst + SEAL_BYTES, log_index, 8);
+    seal(dst, PEERWIRE_SNAP_DONE, PEERWIRE_SNAP_DONE_BYTES);
+    return p;
+}
+
+int peerwire_snap_done_decode(struct slice frame, uint64_t *ret_log_index)
+{
+    if (!seal_holds(frame, PEERWIRE_SNAP_DONE, PEERWIRE_SNAP_DONE_BYTES, false))
+        return TV_EMALFORMED;
+    const uint8_t *p = frame.data + SEAL_BYTES;
+    *ret_log_index = get(&p, 8);
     return 0;
 }

@@ -225,10 +225,7 @@ static int read_state(struct lsm *l, char *err_text, size_t err_text_size)
         (void)snprintf(err_text, err_text_size, "the store's state record is damaged");
         err = TV_ECORRUPT;
     } else {
-        l->committed = (struct lsm_meta){.applied_index = lsm__get_be64(p + 4),
-                                         .applied_term = lsm__get_be64(p + 12),
-                                         .revision = (int64_t)lsm__get_be64(p + 20),
-                                         .compacted = (int64_t)lsm__get_be64(p + 28)};
+        lsm__get_state(p, &l->committed);
     }
     rocksdb_free(p);
     return err;
@@ -496,7 +493,7 @@ static void lsm_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
 }
 
 /* A table file without a commit is nothing; the next opening would remove it just the same. */
-static void drop_writer(struct lsm *l)
+void lsm__drop_writer(struct lsm *l)
 {
     if (l->writer != NULL)
         rocksdb_sstfilewriter_destroy(l->writer);
@@ -509,7 +506,7 @@ static void lsm_detach(void *ctx)
 {
     struct lsm *l = ctx;
     lsm__tidy_end(l);
-    drop_writer(l);
+    lsm__drop_writer(l);
 }
 
 void lsm__store(struct lsm *l, struct persist_store *ret_store)

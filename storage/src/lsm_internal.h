@@ -82,6 +82,15 @@ static inline uint64_t lsm__get_be64(const uint8_t *p)
     return __builtin_bswap64(x);
 }
 
+/* From LSM_STATE_BYTES that begin with LSM_FORMAT. */
+static inline void lsm__get_state(const uint8_t *p, struct lsm_meta *ret)
+{
+    *ret = (struct lsm_meta){.applied_index = lsm__get_be64(p + 4),
+                             .applied_term = lsm__get_be64(p + 12),
+                             .revision = (int64_t)lsm__get_be64(p + 20),
+                             .compacted = (int64_t)lsm__get_be64(p + 28)};
+}
+
 /* The parts of a 'k' record's key; false when it is not one. */
 static inline bool lsm__kv_key_parse(const uint8_t *key, size_t size, int64_t *ret_main,
                                      uint32_t *ret_sub, bool *ret_tombstone)
@@ -107,6 +116,7 @@ struct lsm_file {
     char name[32]; /* below the database's folder */
 };
 struct lsm_file *lsm__files(struct lsm *l, size_t *ret_count);
+void lsm__drop_writer(struct lsm *l);
 void lsm__store(struct lsm *l, struct persist_store *ret_store);
 
 /* --- lsm_tidy.c --- */

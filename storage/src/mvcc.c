@@ -80,6 +80,8 @@ struct mvcc *mvcc_new(const struct mvcc_options *o)
         m->o = *o;
     epoch_init(&m->epoch);
     list_init(&m->pins);
+    list_init(&m->graves);
+    atomic_init(&m->generation, 0);
     int rv = pthread_mutex_init(&m->pins_lock, NULL);
     ASSERT(rv == 0);
     mvcc__history_init(&m->history);
@@ -104,7 +106,10 @@ void mvcc_free(struct mvcc *m)
     ASSERT(list_is_empty(&m->pins));
     m->in_txn = false;
     m->replacing = true;
+    epoch_fini(&m->epoch); /* also the tokens that point to graves */
+    epoch_init(&m->epoch);
     mvcc__index_retire(m, m->root, true);
+    mvcc__graves_tend(m, true);
     retire_pending(m);
     epoch_fini(&m->epoch);
     mvcc__history_fini(&m->history);
@@ -129,6 +134,11 @@ int64_t mvcc_revision(const struct mvcc *m)
 int64_t mvcc_compacted(const struct mvcc *m)
 {
     return atomic_load_explicit(&m->compacted_published, memory_order_acquire);
+}
+
+uint64_t mvcc_generation(const struct mvcc *m)
+{
+    return atomic_load_explicit(&m->generation, memory_order_acquire);
 }
 
 void mvcc_stats(const struct mvcc *m, struct mvcc_stats *ret)
@@ -258,6 +268,8 @@ static void publish_stats(struct mvcc *m)
 void mvcc_publish(struct mvcc *m)
 {
     ASSERT(!m->in_txn);
+    if (!list_is_empty(&m->graves))
+        mvcc__graves_tend(m, false);
     if (!m->unpublished)
         return;
     m->unpublished = false;

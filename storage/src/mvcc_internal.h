@@ -198,6 +198,8 @@ struct mvcc {
     pthread_mutex_t pins_lock; /* protects pins and pins_count */
     struct list pins;
     uint32_t pins_count;
+    uint64_t pins_order;
+    _Atomic uint64_t generation; /* written by the writer, read by all */
 
     /* The writer's own. */
     struct mvcc_node *root;
@@ -222,11 +224,31 @@ struct mvcc {
     bool scrub_at_set;     /* past all below scrub_rev; scrub_at is among the changes of it */
     struct mvcc_history_cursor scrub_at;
 
+    struct list graves;
+
     struct mvcc_version **load;
     size_t load_count;
     size_t load_capacity;
     bool loading;
 };
+
+/* Contents that were replaced, kept for those who pinned them: freed when all readers that were
+ * inside have left, and the pins that were taken until then are released. */
+struct grave {
+    struct list link;
+    struct mvcc *m;
+    uintptr_t *retired;
+    size_t retired_count;
+    size_t retired_capacity;
+    bool readers_left;
+    uint64_t order; /* with readers_left: of the newest pin that may hold something in here */
+};
+/* Take what is pending, which is all of the old contents. */
+void mvcc__grave_dig(struct mvcc *m);
+/* Readers that enter from now on do not find what the newest grave holds. */
+void mvcc__grave_close(struct mvcc *m);
+/* Give up the graves that nobody holds; all of them when `all`. */
+void mvcc__graves_tend(struct mvcc *m, bool all);
 
 /* A new version of `key`; `older` is not set. A tombstone has neither value nor lease. */
 struct mvcc_version *mvcc__version_encode(const struct mvcc_kv *kv, uint32_t sub,

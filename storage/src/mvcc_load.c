@@ -235,6 +235,10 @@ void mvcc_load_end(struct mvcc *m, int64_t revision, int64_t compacted)
     m->compacted = m->scrub_allowed = m->scrub_rev = m->scrub_done = compacted;
     m->scrub_at_set = false;
     load_clear(m);
+    mvcc__grave_dig(m);
     m->unpublished = true;
     mvcc_publish(m);
+    mvcc__grave_close(m);
+    /* Last: who sees the new number sees the new contents. */
+    atomic_store_explicit(&m->generation, mvcc_generation(m) + 1, memory_order_release);
 }

@@ -8,6 +8,14 @@
  *          data
  *   LEASE  flags u8; token u64, lease id i64, ttl i64, granted ttl i64, err i32
  *
+ * A snapshot has a call of its own: HELLO, SNAP_HEAD, SNAP_PIECE..., SNAP_END from the leader, one
+ * SNAP_DONE back. After the kind each has the CRC-32C of the rest, u32, and:
+ *
+ *   SNAP_HEAD   index u64, term u64, revision i64, compacted i64
+ *   SNAP_PIECE  number u64 (from 0), records u32, bytes
+ *   SNAP_END    pieces u64, records u64, bytes u64, SHA-256 over all frames before, CRCs too
+ *   SNAP_DONE   index u64
+ *
  * Decoding checks every length; what a field may say is the receiver's business.
  * Limits: PEERWIRE_ENTRIES_MAX entries in a frame.
  *
@@ -22,7 +30,15 @@
 
 enum { PEERWIRE_VERSION = 1, PEERWIRE_ENTRIES_MAX = 1 << 20 };
 
-enum peerwire_kind { PEERWIRE_HELLO = 1, PEERWIRE_RAFT = 2, PEERWIRE_LEASE = 3 };
+enum peerwire_kind {
+    PEERWIRE_HELLO = 1,
+    PEERWIRE_RAFT = 2,
+    PEERWIRE_LEASE = 3,
+    PEERWIRE_SNAP_HEAD = 4,
+    PEERWIRE_SNAP_PIECE = 5,
+    PEERWIRE_SNAP_END = 6,
+    PEERWIRE_SNAP_DONE = 7,
+};
 
 struct peerwire_hello {
     uint16_t version;
@@ -64,7 +80,33 @@ struct peerwire_lease {
     int32_t err;
 };
 
+struct peerwire_snap_head {
+    uint64_t log_index;
+    uint64_t term;
+    int64_t revision;
+    int64_t compacted;
+};
+
+struct peerwire_snap_piece {
+    uint64_t number;
+    uint32_t records_count;
+    struct slice bytes; /* in the frame */
+};
+
+enum { PEERWIRE_SNAP_HASH_BYTES = 32 };
+
+struct peerwire_snap_end {
+    uint64_t pieces_count;
+    uint64_t records_count;
+    uint64_t bytes_count;
+    uint8_t hash[PEERWIRE_SNAP_HASH_BYTES];
+};
+
 enum {
+    PEERWIRE_SNAP_HEAD_BYTES = 37,
+    PEERWIRE_SNAP_PIECE_HEAD_BYTES = 17,
+    PEERWIRE_SNAP_END_BYTES = 61,
+    PEERWIRE_SNAP_DONE_BYTES = 13,
     PEERWIRE_HELLO_BYTES = 33,
     PEERWIRE_RAFT_HEAD_BYTES = 72,
     PEERWIRE_ENTRY_HEAD_BYTES = 21,
@@ -77,6 +119,17 @@ uint8_t *peerwire_hello_put(uint8_t *dst, const struct peerwire_hello *h);
 uint8_t *peerwire_raft_put_head(uint8_t *dst, const struct peerwire_raft *m);
 uint8_t *peerwire_entry_put_head(uint8_t *dst, const struct peerwire_entry *e);
 uint8_t *peerwire_lease_put(uint8_t *dst, const struct peerwire_lease *l);
+
+uint8_t *peerwire_snap_head_put(uint8_t *dst, const struct peerwire_snap_head *h);
+/* The head of a frame of PEERWIRE_SNAP_PIECE_HEAD_BYTES and then the bytes, which are in place. */
+void peerwire_snap_piece_seal(uint8_t *frame, const struct peerwire_snap_piece *piece);
+uint8_t *peerwire_snap_end_put(uint8_t *dst, const struct peerwire_snap_end *e);
+uint8_t *peerwire_snap_done_put(uint8_t *dst, uint64_t log_index);
+/* Errors: TV_EMALFORMED: also when the CRC is wrong. */
+int peerwire_snap_head_decode(struct slice frame, struct peerwire_snap_head *ret);
+int peerwire_snap_piece_decode(struct slice frame, struct peerwire_snap_piece *ret);
+int peerwire_snap_end_decode(struct slice frame, struct peerwire_snap_end *ret);
+int peerwire_snap_done_decode(struct slice frame, uint64_t *ret_log_index);
 
 /* The kind of a frame; 0 for an empty one. */
 uint8_t peerwire_kind(struct slice frame);

@@ -107,6 +107,49 @@ void lsm_put(struct lsm *l, struct persist_meta *metas);
 void lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t applied_term,
               struct persist_meta *metas);
 
+/* --- a copy of the database for another member ---
+ *
+ * The copy is what one commit made: the reader walks over RocksDB's files as they were when it was
+ * opened, whatever is committed or collected meanwhile. It travels as records, each a key and a
+ * value as they are in the database, in ascending order of keys: versions, leases, named records;
+ * the state record comes first, by itself, as struct lsm_meta.
+ *
+ *   record: key size u32, value size u32 (little-endian), key, value */
+
+struct lsm_copy;
+
+/* `skip` names an 'm' record that is not copied.
+ * Errors: TV_ENOTFOUND: nothing was ever committed. TV_EIO, TV_ECORRUPT.
+ * Owns:   on 0 *ret_copy is the caller's until lsm_copy_close(), which comes before lsm_close(). */
+int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
+                  struct lsm_meta *ret_meta);
+/* Append whole records to `ret`, about bytes_max but at least one; *count says how many, 0 at the
+ * end. Reads from the disk. Thread: any, one at a time.
+ * Errors: TV_EIO, TV_ECORRUPT. */
+int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count);
+void lsm_copy_close(struct lsm_copy *c);
+
+/* The other end: a fresh database is filled, and what becomes the store in memory is kept beside. */
+struct lsm_intake;
+
+/* `dir` must not exist. Errors: TV_EIO, TV_ECORRUPT with words in err_text. */
+int lsm_intake_open(const char *dir, const struct lsm_meta *meta, struct lsm_intake **ret,
+                    char *err_text, size_t err_text_size);
+/* Take records. Thread: any, one at a time; so is the next one.
+ * Errors: TV_ECORRUPT: they are no records of a database, or do not follow the last ones. */
+int lsm_intake_add(struct lsm_intake *in, struct slice records);
+/* All came: make the database durable and close it. `metas` (taken) go with it, and win. */
+void lsm_intake_commit(struct lsm_intake *in, struct persist_meta *metas);
+const struct lsm_meta *lsm_intake_meta(const struct lsm_intake *in);
+/* The value of the named record that came, borrowed; data is NULL when none did. */
+struct slice lsm_intake_get(const struct lsm_intake *in, struct slice name);
+/* Replace the contents of `m`; once, after the commit. `lease` is called for each lease.
+ * Thread: the store's writer. */
+void lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
+                     void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx);
+/* Closes the database; its folder stays. */
+void lsm_intake_free(struct lsm_intake *in);
+
 struct lsm_stats {
     uint64_t disk_bytes; /* table files */
     uint64_t files_count;

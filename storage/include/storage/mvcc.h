@@ -240,6 +240,7 @@ enum { MVCC_PINS_MAX = 65536 };
 struct mvcc_pin {
     struct list link;
     _Atomic int64_t rev;
+    uint64_t order; /* among all pins ever taken; UINT64_MAX: its owner holds no versions */
 };
 
 /* Keep everything that is visible at `rev`, and the history from `rev` on, until the release. A
@@ -253,6 +254,9 @@ void mvcc_pin_move(struct mvcc_pin *pin, int64_t rev);
 /* Thread: any, section or not. */
 void mvcc_pin_release(struct mvcc *m, struct mvcc_pin *pin);
 
+/* Thread: the pin's owner. It keeps no version from one section to the next: when the contents are
+ * replaced, this pin does not keep the old ones. For pins that are held for ever. */
+void mvcc_pin_loosen(struct mvcc *m, struct mvcc_pin *pin);
 /* Thread: any. How many are taken now. */
 uint32_t mvcc_pins_count(struct mvcc *m);
 
@@ -302,6 +306,11 @@ int mvcc_hash(const struct mvcc *m, int64_t rev, struct mvcc_hash *ret);
 
 /* --- loading: thread: writer; no transaction and nothing unpublished --- */
 
+/* Grows when the contents were replaced as a whole. Who reads one revision in several sections and
+ * finds it grown since the first one must check the revision again: the new contents may be
+ * compacted beyond it, pin or not. If they are not, they are the same at that revision, and
+ * versions that were read under the pin stay until its release. Thread: any. */
+uint64_t mvcc_generation(const struct mvcc *m);
 /* Begin to replace all contents; readers keep seeing the old ones. */
 void mvcc_load_begin(struct mvcc *m);
 /* Take the version. Calls come in the order of (mod_revision, sub), strictly.
