@@ -156,18 +156,23 @@ static int apply_lease_revoke(struct applier *a, const struct wire_raft_request 
     return 0;
 }
 
+static struct bref *encode_payload(uint32_t kind, struct slice body, uint64_t request_id,
+                                   uint32_t *ret_size)
+{
+    size_t size = wire_raft_request_size(kind, request_id, body);
+    struct bref *payload = bref_new(size);
+    wire_raft_request_put(payload->data, kind, request_id, body);
+    *ret_size = (uint32_t)size;
+    return payload;
+}
+
 struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32_t *ret_size)
 {
     uint8_t body[16];
     size_t body_size = wire_lease_revoke_request_size(lease_id);
     ASSERT(body_size <= sizeof(body));
     wire_lease_revoke_request_put(body, lease_id);
-    struct slice s = slice_of(body, body_size);
-    size_t size = wire_raft_request_size(WIRE_RAFT_LEASE_REVOKE, request_id, s);
-    struct bref *payload = bref_new(size);
-    wire_raft_request_put(payload->data, WIRE_RAFT_LEASE_REVOKE, request_id, s);
-    *ret_size = (uint32_t)size;
-    return payload;
+    return encode_payload(WIRE_RAFT_LEASE_REVOKE, slice_of(body, body_size), request_id, ret_size);
 }
 
 bool applier_was_own_revoke(const struct applier *a, struct slice payload)
@@ -182,25 +187,29 @@ struct id_list {
     size_t size;
 };
 
-static void measure_lease(void *ctx, int64_t id)
-{
-    struct id_list *l = ctx;
-    l->size += wire_lease_status_size(id);
-}
+struct leases {
+    int64_t *ids;
+    size_t count;
+    size_t size; /* encoded */
+};
 
-static void put_lease(void *ctx, int64_t id)
+static void note_lease(void *ctx, int64_t id)
 {
-    struct id_list *l = ctx;
-    l->p = wire_lease_status_put(l->p, id);
+    struct leases *l = ctx;
+    l->ids[l->count++] = id;
+    l->size += wire_lease_status_size(id);
 }
 
 void applier_lease_list(struct applier *a, struct request *req)
 {
     struct wire_header h = applier_header(a, mvcc_txn_revision(a->mvcc));
-    struct id_list l = {.size = wire_header_size(&h)};
-    lessor_each(a->lessor, measure_lease, &l);
-    l.p = wire_header_put(request_reply_reserve(req, l.size), &h);
-    lessor_each(a->lessor, put_lease, &l);
+    struct leases l = {.ids = mem_alloc((lessor_count(a->lessor) + 1) * sizeof(*l.ids))};
+    lessor_each(a->lessor, note_lease, &l);
+    uint8_t *p = request_reply_reserve(req, wire_header_size(&h) + l.size);
+    p = wire_header_put(p, &h);
+    for (size_t i = 0; i < l.count; i++)
+        p = wire_lease_status_put(p, l.ids[i]);
+    mem_free(l.ids);
 }
 
 static void measure_key(void *ctx, struct slice key)
@@ -251,6 +260,16 @@ static int apply_alarm(struct applier *a, const struct wire_raft_request *entry,
     }
     buf_fini(&answer);
     return err;
+}
+
+struct bref *applier_encode_alarm(const struct alarm_request *r, uint64_t request_id,
+                                  uint32_t *ret_size)
+{
+    uint8_t body[64];
+    size_t body_size = alarm_request_size(r);
+    ASSERT(body_size <= sizeof(body));
+    alarm_request_put(body, r);
+    return encode_payload(WIRE_RAFT_ALARM, slice_of(body, body_size), request_id, ret_size);
 }
 
 /* What the alarms that stand do not let through. Decided here and not before the log, so that all

@@ -50,6 +50,9 @@ uint64_t applier_request_id(struct slice payload);
  * there. */
 struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint64_t term);
 
+/* The payload of an alarm. */
+struct bref *applier_encode_alarm(const struct alarm_request *r, uint64_t request_id,
+                                  uint32_t *ret_size);
 /* The payload that ends a lease. */
 struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32_t *ret_size);
 /* Is this such a payload, from this member's own leader? */

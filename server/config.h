@@ -48,7 +48,8 @@ struct config {
     bool pre_vote;
 
     enum disk_mode wal_io;
-    uint32_t io_threads; /* 0 = clients are served by the core's thread */
+    uint64_t disk_reserve_bytes; /* 0 = free space is not looked at */
+    uint32_t io_threads;         /* 0 = clients are served by the core's thread */
 };
 
 enum config_outcome {

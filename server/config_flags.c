@@ -60,6 +60,9 @@ const struct flag config_flags[] = {
 
     {"wal-io", FLAG_WAL_IO, FIELD(wal_io), "auto", "trivet",
      "How the log is written: auto, uring (io_uring) or sync (a thread)."},
+    {"disk-reserve-bytes", FLAG_UINT, FIELD(disk_reserve_bytes), "268435456", NULL,
+     "Free space below which writes are refused, of the disks of the data and of the log;\n"
+     "    the default is two segments of the log and two commits of the store. 0 is never."},
     {"io-threads", FLAG_UINT32, FIELD(io_threads), NULL, NULL,
      "Threads that serve clients; 0 is none beside the node's own. By default as many as there\n"
      "    are CPUs but two, 8 at most."},

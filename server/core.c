@@ -25,7 +25,8 @@ enum {
     SCRUB_SLICE_VERSIONS = 512,
     LEASE_REVOKES_PENDING_MAX = 256,
     LOG_KEEP_BYTES = 256 << 20,
-    READ_RETRY_MS = 500, /* as etcd: a read index that is not confirmed is asked for again */
+    DISK_RETRY_MS = 1000, /* a segment that found no room, and the alarm about it */
+    READ_RETRY_MS = 500,  /* as etcd: a read index that is not confirmed is asked for again */
 };
 
 /* Reads that wait together for one confirmation. */
@@ -67,6 +68,18 @@ struct core {
     uint64_t leader;
     enum raft_role role;
     bool changed; /* something to publish */
+
+    /* The log's disk: what it was asked to write and what it has written, by number. */
+    uint64_t log_asked;
+    uint64_t log_answered;
+    uint32_t log_wait_ticks; /* since it last answered, while it is asked */
+    uint32_t hand_over_at;   /* in log_wait_ticks */
+    uint32_t election_ticks;
+    bool disk_stalled;
+    bool disk_low;
+    uint64_t disk_retry_ms;
+    _Atomic bool lacks_room;
+
     bool scrubbing;
 
     _Atomic uint64_t status_leader;
@@ -130,6 +143,7 @@ struct core *core_new(const struct core_options *o)
     u64map_init(&c->lease_questions);
     atomic_init(&c->request_counter, o->id_seed);
     /* etcd's request timeout: 5 s for the queue, and two elections. */
+    c->election_ticks = (uint32_t)(o->election_ms / o->heartbeat_ms);
     c->request_timeout_ms = 5000 + 2 * o->election_ms;
     c->applied_index = o->applied_index;
     c->applied_term = o->applied_term;
@@ -141,7 +155,7 @@ struct core *core_new(const struct core_options *o)
         ro.membership.voters.ids[i] = o->cluster->members[i].id;
     ro.membership.voters.count = o->cluster->members_count;
     ro.heartbeat_ticks = 1;
-    ro.election_timeout_ticks = (uint32_t)(o->election_ms / o->heartbeat_ms);
+    ro.election_timeout_ticks = c->election_ticks;
     ro.pre_vote = o->pre_vote;
     ro.check_quorum = true;
     ro.seed = o->seed;
@@ -536,6 +550,7 @@ static void drain_raft(struct core *c)
             c->o.env.send(c->o.env.ctx, &rd.msgs[i]);
         if (rd.persist_seq != 0) {
             write_log(c, &rd);
+            c->log_asked = rd.persist_seq;
             wal_submit(c->o.wal); /* the disk works while we apply */
         }
         apply_committed(c, rd.committed, rd.committed_count);
@@ -635,8 +650,16 @@ void core_peer_lost(struct core *c, uint64_t id)
 
 void core_log_written(struct core *c, uint64_t seq)
 {
-    if (seq != 0)
-        raft_persisted(c->raft, seq);
+    if (seq == 0)
+        return;
+    c->log_answered = seq;
+    c->log_wait_ticks = 0;
+    raft_persisted(c->raft, seq);
+    if (c->disk_stalled) {
+        c->disk_stalled = false;
+        raft_set_standing(c->raft, true);
+        log_info("the disk of the log answers again");
+    }
 }
 
 static void expire(struct core *c, struct list *requests, struct u64map *by_id, size_t *count,
@@ -675,6 +698,71 @@ static void revoke_expired(struct core *c)
     }
 }
 
+/* --- the disk --- */
+
+/* A leader whose disk does not answer holds up everybody: its own followers could go on without it.
+ * So another one shall lead, and this member does not stand again until its disk answers. */
+static void watch_log_writes(struct core *c)
+{
+    if (c->log_answered >= c->log_asked)
+        return;
+    if (++c->log_wait_ticks < c->election_ticks)
+        return;
+    if (!c->disk_stalled) {
+        PROBE(core_disk_stalled);
+        c->disk_stalled = true;
+        c->hand_over_at = c->log_wait_ticks;
+        raft_set_standing(c->raft, false);
+        log_warn("the disk of the log does not answer; until it does, this member will not lead",
+                 LOG_UINT("waited-ms", c->log_wait_ticks * c->o.heartbeat_ms),
+                 LOG_BOOL("leader", leading(c)));
+    }
+    if (leading(c) && c->log_wait_ticks >= c->hand_over_at && core_hand_over(c)) {
+        c->hand_over_at = c->log_wait_ticks + c->election_ticks; /* should it not be taken */
+        log_warn("handing leadership over: the disk of the log does not answer",
+                 LOG_UINT("waited-ms", c->log_wait_ticks * c->o.heartbeat_ms));
+    }
+}
+
+void core_disk_low(struct core *c, bool low)
+{
+    c->disk_low = low;
+}
+
+bool core_lacks_room(const struct core *c)
+{
+    return atomic_load_explicit(&c->lacks_room, memory_order_relaxed);
+}
+
+static void propose_disk_alarm(struct core *c, bool raise)
+{
+    struct alarm_request r = {.action = raise ? ALARM_ACTIVATE : ALARM_DEACTIVATE,
+                              .member_id = c->o.member_id,
+                              .type = ALARM_NOSPACE,
+                              .reason = ALARM_FOR_DISK};
+    uint32_t size;
+    struct bref *payload = applier_encode_alarm(&r, core_next_request_id(c), &size);
+    struct raft_entry e = {
+        .type = RAFT_ENTRY_NORMAL, .data = slice_of(payload->data, size), .owner = payload};
+    (void)raft_propose(c->raft, &e, 1); /* the next look tries again */
+    bref_unref(payload);
+}
+
+/* The alarm that this member raised for its disk follows the disk: what was decided is on the log,
+ * so a restart or another leader changes nothing. */
+static void tend_disk_space(struct core *c)
+{
+    bool low = c->disk_low || wal_lacks_room(c->o.wal);
+    bool changed = atomic_exchange_explicit(&c->lacks_room, low, memory_order_relaxed) != low;
+    if (!changed && c->now_ms < c->disk_retry_ms)
+        return;
+    c->disk_retry_ms = c->now_ms + DISK_RETRY_MS;
+    wal_retry_room(c->o.wal);
+    uint32_t reasons = alarms_reasons(&c->applier->alarms, c->o.member_id, ALARM_NOSPACE);
+    if (low != ((reasons & ALARM_FOR_DISK) != 0))
+        propose_disk_alarm(c, low);
+}
+
 /* Entries that RocksDB holds are kept for members that were away, a quarter at a time dropped when
  * the log takes more than its share of the disk; the newest snapshot_count are always kept. */
 static void cut_log(struct core *c)
@@ -701,6 +789,8 @@ void core_tick(struct core *c, uint64_t now_ms)
     expire(c, &c->movers, NULL, NULL, TV_TIMEOUT_LEADER_TRANSFER);
     retry_reads(c);
     revoke_expired(c);
+    watch_log_writes(c);
+    tend_disk_space(c);
     cut_log(c);
     c->o.env.wake(c->o.env.ctx);
 }

@@ -89,6 +89,12 @@ void core_log_written(struct core *c, uint64_t seq);
 /* Do all that is due. Cheap when nothing is. */
 void core_turn(struct core *c, uint64_t now_ms);
 
+/* The node has looked at its disks: there is little room left, or enough again. While there is
+ * little, writes are refused here, and the member's alarm stands. Thread: the core's. */
+void core_disk_low(struct core *c, bool low);
+/* Thread: any. This member has no room for writes. */
+bool core_lacks_room(const struct core *c);
+
 /* Hand leadership to the most advanced follower; false when there is none or we do not lead. */
 bool core_hand_over(struct core *c);
 

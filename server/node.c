@@ -1,5 +1,6 @@
 #include "server/node.h"
 
+#include "server/disk_space.h"
 #include "server/http.h"
 #include "server/restore.h"
 #include "server/services.h"
@@ -437,6 +438,25 @@ static int open_data(struct node *n)
     return err;
 }
 
+/* --- start: room on the disks --- */
+
+static void on_space(void *ctx, bool low)
+{
+    core_disk_low(((struct node *)ctx)->core, low);
+}
+
+static void start_space(struct node *n)
+{
+    if (n->config->disk_reserve_bytes == 0)
+        return;
+    struct disk_space_options o = {.loop = &n->loop,
+                                   .dirs = {n->config->data_dir, n->disk->dir},
+                                   .reserve_bytes = n->config->disk_reserve_bytes,
+                                   .changed = on_space,
+                                   .ctx = n};
+    n->space = disk_space_new(&o);
+}
+
 /* --- start: sockets and threads --- */
 
 static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop *gl)
@@ -673,6 +693,8 @@ static void stop(struct node *n)
         grpc_server_free(n->workers[i].server);
     if (n->acceptor != NULL)
         grpc_server_free(n->acceptor);
+    if (n->space != NULL)
+        disk_space_stop(n->space);
     peers_free(n->peers);
     on_requests_in(&n->requests_in);
     wal_flush(n->wal);
@@ -690,6 +712,8 @@ static void stop(struct node *n)
     }
     grpc_loop_free(n->gl);
     finish_loop(&n->loop);
+    if (n->space != NULL)
+        disk_space_free(n->space);
     wal_close(n->wal);
     disk_close(n->disk);
     persist_free(n->persist);
@@ -744,6 +768,7 @@ int node_run(const struct config *config)
     if (open_data(n) != 0)
         return 1; /* said already; the process ends */
     start_loop(n);
+    start_space(n);
     if (start_peers(n) != 0 || start_clients(n) != 0)
         return 1;
     log_info("started trivet", LOG_STR("name", config->name),

@@ -17,6 +17,7 @@
 
 #include <uv.h>
 
+struct disk_space;
 struct node_thread;
 
 struct node {
@@ -34,6 +35,8 @@ struct node {
     struct applier applier;
     struct core *core;
     struct peers *peers;
+
+    struct disk_space *space; /* NULL: not looked at */
 
     uv_loop_t loop; /* the core thread's */
     struct grpc_loop *gl;

@@ -97,7 +97,14 @@ bool service_lacks_space(struct grpc_call *call, uint64_t cost_bytes)
     struct worker *w = service_worker(call);
     struct node *n = w->node;
     uint64_t quota = n->config->quota_backend_bytes;
-    if (cost_bytes == 0 || quota == 0 || node_db_size(n) + cost_bytes < quota)
+    if (cost_bytes == 0)
+        return false;
+    /* Not through the log, as with other alarms: that would take what room there is. */
+    if (core_lacks_room(n->core) || alarms_active_for_disk(&n->applier.alarms)) {
+        worker_fail(call, TV_NO_SPACE);
+        return true;
+    }
+    if (quota == 0 || node_db_size(n) + cost_bytes < quota)
         return false;
     if ((alarms_reasons(&n->applier.alarms, n->member_id, ALARM_NOSPACE) & ALARM_FOR_ASKED) != 0)
         worker_fail(call, TV_NO_SPACE); /* no need to say it again */
@@ -126,19 +133,14 @@ static void on_watch_open(struct grpc_call *call, void *arg)
         watch_stream_open(w->hub, call);
 }
 
-#define UNARY(method, method_ops)              \
-    {                                          \
-        .path = (method), .ops = &(method_ops) \
-    }
-#define MISSING(method)                                                       \
-    {                                                                         \
-        .path = (method), .ops = &unimplemented_ops, .open = on_unimplemented \
-    }
-#define MISSING_STREAM(method)                                                 \
-    {                                                                          \
-        .path = (method), .ops = &unimplemented_ops, .open = on_unimplemented, \
-        .client_streaming = true, .server_streaming = true                     \
-    }
+#define UNARY(method, method_ops) {.path = (method), .ops = &(method_ops)}
+#define MISSING(method) {.path = (method), .ops = &unimplemented_ops, .open = on_unimplemented}
+#define MISSING_STREAM(method)  \
+    {.path = (method),          \
+     .ops = &unimplemented_ops, \
+     .open = on_unimplemented,  \
+     .client_streaming = true,  \
+     .server_streaming = true}
 
 static const struct grpc_method table[] = {
     UNARY("/etcdserverpb.KV/Range", kv_range_ops),

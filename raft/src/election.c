@@ -78,6 +78,10 @@ void raft__campaign(struct raft *r, bool transfer)
     ASSERT(r->role != RAFT_LEADER);
     if (!raft__is_voter(r->self) || (!transfer && raft__lease_promised(r)))
         return;
+    if (r->must_not_stand) {
+        PROBE(raft_must_not_stand);
+        return;
+    }
     if (raft__conf_waits(r)) {
         /* The leader that had it applied may go by the next configuration already: the majority we
          * would ask then shares a member with its majority, but not with the one after. */

@@ -44,6 +44,7 @@ struct raft {
     struct rng rng;
     bool restored;
     bool in_ready;
+    bool must_not_stand; /* raft_set_standing() */
 
     uint64_t term;
     uint64_t vote;

@@ -239,6 +239,11 @@ void raft_campaign(struct raft *r)
         raft__campaign(r, false);
 }
 
+void raft_set_standing(struct raft *r, bool may_stand)
+{
+    r->must_not_stand = !may_stand;
+}
+
 /* --- proposals and wishes --- */
 
 int raft_propose(struct raft *r, const struct raft_entry *entries, uint32_t count)
@@ -325,7 +330,8 @@ void raft_peer_unreachable(struct raft *r, uint64_t id)
 }
 
 /* Two who notice at the same moment do not stand at the same moment: the one with the lower id goes
- * first, the others wait for what becomes of it. Nobody who still hears the leader votes for them. */
+ * first, the others wait for what becomes of it. Nobody who still hears the leader votes for them.
+ */
 void raft_leader_lost(struct raft *r, uint64_t id)
 {
     ASSERT(r->restored && !r->in_ready);

@@ -289,6 +289,9 @@ int raft_transfer_leader(struct raft *r, uint64_t id);
  * is no voter, while a committed change of membership waits to be applied, and, with lease_reads,
  * while a leader may rely on us. */
 void raft_campaign(struct raft *r);
+/* May this member stand for election? Yes to begin with. No: it votes, follows and, if it leads,
+ * goes on leading, but neither a timeout nor a leader that wants to be relieved makes it stand. */
+void raft_set_standing(struct raft *r, bool may_stand);
 
 /* All writes up to `seq` are durable. */
 void raft_persisted(struct raft *r, uint64_t seq);
@@ -298,9 +301,10 @@ void raft_applied(struct raft *r, uint64_t log_index);
 void raft_entries_fetched(struct raft *r);
 /* Messages to `id` were lost: find out again what it has. */
 void raft_peer_unreachable(struct raft *r, uint64_t id);
-/* The connection to `id` broke. If it is the leader, do not wait for the election timeout: forget it and
- * stand soon, unless it is heard of again. A guess may be wrong: with pre_vote nothing happens then.
- * Nothing with lease_reads, which rely on the timeout. As etcd-io/raft's ForgetLeader. */
+/* The connection to `id` broke. If it is the leader, do not wait for the election timeout: forget
+ * it and stand soon, unless it is heard of again. A guess may be wrong: with pre_vote nothing
+ * happens then. Nothing with lease_reads, which rely on the timeout. As etcd-io/raft's
+ * ForgetLeader. */
 void raft_leader_lost(struct raft *r, uint64_t id);
 
 /* --- membership ---
