@@ -86,6 +86,7 @@ void raft__campaign(struct raft *r, bool transfer)
         /* The leader that had it applied may go by the next configuration already: the majority we
          * would ask then shares a member with its majority, but not with the one after. */
         PROBE(raft_campaign_before_conf);
+        r->campaign_after_conf = transfer;
         return;
     }
     if (r->o.pre_vote && !transfer)

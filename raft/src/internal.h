@@ -83,6 +83,8 @@ struct raft {
     /* Candidate: the requests go out when our own vote is durable. */
     bool vote_requests_due;
     bool campaign_transfer;
+    /* Follower: the leader asked us to stand while a committed change waited to be applied. */
+    bool campaign_after_conf;
     /* Voter: the answer to `vote` goes out when the vote is durable. */
     bool vote_reply_due;
 

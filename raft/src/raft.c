@@ -144,6 +144,7 @@ void raft__reset(struct raft *r)
         r->o.election_timeout_ticks + (uint32_t)rng_below(&r->rng, r->o.election_timeout_ticks);
     r->vote_requests_due = false;
     r->campaign_transfer = false;
+    r->campaign_after_conf = false;
     r->matched_index = 0;
     r->ack_target = 0;
     r->ack_sent = 0;

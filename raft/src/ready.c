@@ -115,4 +115,8 @@ void raft_ready_done(struct raft *r)
     raft__log_trim(&r->log, trim_max, r->o.log_window_bytes);
     if (r->settle_due)
         raft__settle(r);
+    if (r->campaign_after_conf && !raft__conf_waits(r)) {
+        r->campaign_after_conf = false;
+        raft__campaign(r, true);
+    }
 }
