@@ -27,7 +27,7 @@ struct range {
     struct mvcc_iter it;
     struct mvcc_pin pin;
     bool pinned;
-    uint64_t generation; /* of the store's contents, at the latest at the beginning */
+    uint64_t generation;             /* of the store's contents, at the latest at the beginning */
     const struct mvcc_version *last; /* seen by the walk */
 
     const struct mvcc_version **kvs;

@@ -129,7 +129,8 @@ int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
 int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count);
 void lsm_copy_close(struct lsm_copy *c);
 
-/* The other end: a fresh database is filled, and what becomes the store in memory is kept beside. */
+/* The other end: a fresh database is filled, and what becomes the store in memory is kept beside.
+ */
 struct lsm_intake;
 
 /* `dir` must not exist. Errors: TV_EIO, TV_ECORRUPT with words in err_text. */
