@@ -422,6 +422,171 @@ START_TEST(a_refused_change_takes_nothing_with_it)
 }
 END_TEST
 
+/* --- snapshots --- */
+
+static const struct raft_membership four = {.voters = {.ids = {1, 2, 3, 4}, .count = 4}};
+
+START_TEST(a_snapshot_voids_the_log_and_the_writes_under_way)
+{
+    struct raft *r = follower_of_2();
+    struct raft_entry entries[] = {
+        {.term = 1, .log_index = 1}, {.term = 1, .log_index = 2}, {.term = 1, .log_index = 3}};
+    struct raft_msg append = {.type = RAFT_MSG_APPEND,
+                              .from = 2,
+                              .term = 1,
+                              .commit = 1,
+                              .entries = entries,
+                              .entries_count = 3};
+    ck_assert_int_eq(step(r, append), 0);
+    struct raft_ready rd;
+    ck_assert(raft_ready(r, &rd));
+    uint64_t seq = rd.persist_seq;
+    ck_assert_uint_eq(rd.committed_count, 1);
+    raft_applied(r, 1);
+    raft_ready_done(r);
+
+    ck_assert(!raft_snapshot_is_wanted(r, 1, 1)); /* committed */
+    ck_assert(!raft_snapshot_is_wanted(r, 3, 1)); /* there */
+    ck_assert(raft_snapshot_is_wanted(r, 3, 2));
+    ck_assert_int_eq(raft_install_snapshot(r, 3, 1, &four), TV_EEXIST);
+    ck_assert_int_eq(raft_install_snapshot(r, 9, 0, &four), TV_EINVAL);
+    ck_assert_int_eq(raft_install_snapshot(r, 9, 1, &(struct raft_membership){0}), TV_EINVAL);
+    ck_assert_int_eq(raft_install_snapshot(r, UINT64_MAX, 1, &four), TV_EINVAL);
+    ck_assert_uint_eq(raft_last_index(r), 3);
+
+    /* Of a later term: that is the term now. */
+    ck_assert_int_eq(raft_install_snapshot(r, 2, 4, &four), 0);
+    raft_check(r);
+    ck_assert_uint_eq(raft_term(r), 4);
+    ck_assert_uint_eq(raft_leader(r), 0);
+    ck_assert_uint_eq(raft_last_index(r), 2);
+    ck_assert_uint_eq(raft_commit_index(r), 2);
+    ck_assert_uint_eq(raft_persisted_index(r), 2);
+    ck_assert_uint_eq(raft_membership(r)->voters.count, 4);
+    raft_persisted(r, seq); /* of entries that are no longer in the log */
+    ck_assert_uint_eq(raft_persisted_index(r), 2);
+    raft_check(r);
+    ck_assert(raft_ready(r, &rd));
+    ck_assert(rd.hard_state_changed);
+    ck_assert_uint_eq(rd.hard_state.term, 4);
+    ck_assert_uint_eq(rd.hard_state.commit, 2);
+    ck_assert_uint_eq(rd.entries_count, 0);
+    ck_assert_uint_eq(rd.committed_count, 0);
+    raft_ready_done(r);
+    raft_free(r);
+}
+END_TEST
+
+START_TEST(a_snapshot_is_asked_for_once)
+{
+    struct raft *r = leader(NULL);
+    acknowledge(r, 2, 1);
+    (void)drain(r, RAFT_MSG_APPEND);
+    struct raft_msg joins = {.type = RAFT_MSG_APPEND_REPLY, .from = 3, .term = 1, .reject = true};
+    struct raft_ready rd;
+    for (uint32_t i = 0; i < 3; i++) {
+        ck_assert_int_eq(step(r, joins), 0);
+        bool any = raft_ready(r, &rd);
+        ck_assert(any == (i == 0));
+        if (!any)
+            continue;
+        ck_assert_uint_eq(rd.snapshot_requests_count, 1);
+        ck_assert_uint_eq(rd.snapshot_requests[0], 3);
+        raft_ready_done(r);
+    }
+    /* Not even by the next leader, if that is us again: the stream is still there. */
+    ck_assert_int_eq(step(r, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 2}),
+                     0);
+    (void)drain(r, RAFT_MSG_APPEND);
+    struct raft_progress peers[RAFT_PEERS_MAX];
+    ck_assert_uint_eq(raft_progress(r, peers, RAFT_PEERS_MAX), 3);
+    ck_assert(peers[2].snapshot_under_way);
+    raft_snapshot_sent(r, 3, 1);
+    raft_snapshot_sent(r, 99, 1); /* removed meanwhile */
+    raft_snapshot_failed(r, 99);
+    ck_assert_uint_eq(raft_progress(r, peers, RAFT_PEERS_MAX), 3);
+    ck_assert(!peers[2].snapshot_under_way);
+    raft_free(r);
+}
+END_TEST
+
+/* --- leases --- */
+
+static void with_lease(struct raft_options *o)
+{
+    o->lease_reads = true;
+    o->lease_margin_ticks = 3;
+}
+
+/* How many reads are answered at once. */
+static uint32_t read_now(struct raft *r)
+{
+    struct raft_ready rd;
+    uint32_t answered = 0;
+    ck_assert_int_eq(raft_read_index(r, 1), 0);
+    while (raft_ready(r, &rd)) {
+        answered += rd.reads_count;
+        raft_ready_done(r);
+    }
+    return answered;
+}
+
+/* The newest round, as an answer to what was just sent. */
+static void answer_round(struct raft *r)
+{
+    uint64_t round = 0;
+    struct raft_ready rd;
+    while (raft_ready(r, &rd)) {
+        for (uint32_t i = 0; i < rd.msgs_count; i++)
+            if (rd.msgs[i].to == 2 && rd.msgs[i].context > round)
+                round = rd.msgs[i].context;
+        raft_ready_done(r);
+    }
+    int rv = step(r, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT_REPLY,
+                                       .from = 2,
+                                       .term = raft_term(r),
+                                       .context = round});
+    ck_assert_int_eq(rv, 0);
+}
+
+START_TEST(a_lease_ends_before_the_election_timeout)
+{
+    struct raft *r = leader(with_lease);
+    acknowledge(r, 2, 1);
+    (void)drain(r, RAFT_MSG_APPEND);
+    ck_assert_uint_eq(read_now(r), 0); /* nobody has answered a round */
+    raft_tick(r);
+    answer_round(r);
+    struct raft_ready rd;
+    while (raft_ready(r, &rd))
+        raft_ready_done(r);
+    /* 10 ticks, less 3 for the clocks and 2 for where in a tick things happen. */
+    for (uint32_t i = 0; i < 5; i++) {
+        ck_assert_uint_eq(read_now(r), 1);
+        raft_tick(r);
+    }
+    ck_assert_uint_eq(read_now(r), 1);
+    raft_tick(r);
+    ck_assert_uint_eq(read_now(r), 0);
+    raft_free(r);
+}
+END_TEST
+
+START_TEST(a_change_of_membership_ends_the_lease)
+{
+    struct raft *r = leader(with_lease);
+    acknowledge(r, 2, 1);
+    raft_tick(r);
+    answer_round(r);
+    ck_assert_uint_eq(read_now(r), 1);
+    struct raft_conf_change change = {.changes = {{.op = RAFT_CONF_ADD_VOTER, .id = 4}},
+                                      .changes_count = 1};
+    ck_assert_int_eq(raft_apply_conf(r, &change), 0);
+    ck_assert_uint_eq(read_now(r), 0);
+    raft_free(r);
+}
+END_TEST
+
 /* --- restart --- */
 
 static struct raft_options restart_options(void)
@@ -487,6 +652,23 @@ START_TEST(restart_takes_the_term_from_the_log)
 }
 END_TEST
 
+/* Their commit index was lost with the end of the write that brought them. */
+START_TEST(restart_knows_that_all_changes_but_the_last_are_committed)
+{
+    struct raft_options o = restart_options();
+    struct raft_entry entries[6];
+    for (uint32_t i = 0; i < 6; i++)
+        entries[i] = (struct raft_entry){.term = 3, .log_index = i + 1};
+    entries[2].type = entries[3].type = entries[4].type = RAFT_ENTRY_CONF;
+    struct raft *r = raft_new(&o);
+    raft_restore(r, entries, 6);
+    ck_assert_uint_eq(raft_commit_index(r), 4);
+    raft_campaign(r); /* they are not applied yet */
+    ck_assert_int_eq(raft_role(r), RAFT_FOLLOWER);
+    raft_free(r);
+}
+END_TEST
+
 START_TEST(restart_refuses_a_log_that_lost_entries)
 {
     struct raft_options o = restart_options();
@@ -525,7 +707,7 @@ static struct raft_msg forged(struct rng *rng, const struct raft *r, struct raft
     uint64_t last = raft_last_index(r), term = raft_term(r);
     struct raft_msg m = {
         .type = (enum raft_msg_type)rng_below(rng, RAFT_MSG_TYPES_COUNT + 1),
-        .from = 2 + rng_below(rng, 2),
+        .from = rng_below(rng, 20) == 0 ? 9 : 2 + rng_below(rng, 2), /* 9: a stranger */
         .to = 1,
         .term = rng_below(rng, 4) > 0 ? term + rng_below(rng, 2) : small_or_wild(rng),
         .log_term = rng_below(rng, 3) > 0 ? term : small_or_wild(rng),
@@ -601,7 +783,12 @@ int main(void)
     tcase_add_test(t, appends_under_way_are_bounded);
     tcase_add_test(t, one_change_of_membership_at_a_time);
     tcase_add_test(t, a_refused_change_takes_nothing_with_it);
+    tcase_add_test(t, a_snapshot_voids_the_log_and_the_writes_under_way);
+    tcase_add_test(t, a_snapshot_is_asked_for_once);
+    tcase_add_test(t, a_lease_ends_before_the_election_timeout);
+    tcase_add_test(t, a_change_of_membership_ends_the_lease);
     tcase_add_test(t, restart_remembers);
+    tcase_add_test(t, restart_knows_that_all_changes_but_the_last_are_committed);
     tcase_add_test(t, restart_knows_that_what_was_applied_was_committed);
     tcase_add_test(t, restart_takes_the_term_from_the_log);
     tcase_add_test_raise_signal(t, restart_refuses_a_log_that_lost_entries, SIGABRT);
