@@ -313,13 +313,13 @@ bool disk_mem_busy(const struct disk *d)
     return m->writes_count > 0 || !list_is_empty(&m->chores);
 }
 
-static void tear(struct disk_mem *m, const struct disk_write *req)
+/* `to` is where the write was to go, perhaps on another disk. */
+static void tear(struct disk_mem *m, const struct disk_write *req, uint8_t *to)
 {
     enum { LOST, KEPT, TORN };
     uint64_t fate = rng_below(&m->rng, 3);
     if (fate == LOST)
         return;
-    uint8_t *to = req->file->file->bytes + req->offset;
     const uint8_t *from = req->data;
     for (size_t at = 0; at < req->size; at += DISK_MEM_SECTOR_BYTES) {
         uint64_t sector = fate == KEPT ? 0 : rng_below(&m->rng, 16);
@@ -338,7 +338,7 @@ void disk_mem_crash(struct disk *d)
     while (!list_is_empty(&m->writes)) {
         struct disk_write *req = CONTAINER_OF(m->writes.next, struct disk_write, link);
         list_remove(&req->link);
-        tear(m, req);
+        tear(m, req, req->file->file->bytes + req->offset);
     }
     m->writes_count = 0;
     /* Chores are done in order: some first ones have happened. */
@@ -382,6 +382,26 @@ struct disk *disk_mem_clone(const struct disk *d, uint64_t seed)
         const struct mem_file *f = CONTAINER_OF(it, struct mem_file, link);
         struct mem_file *to = add_file(mem_of(copy), f->name, f->size);
         memcpy(to->bytes, f->bytes, f->size);
+    }
+    return copy;
+}
+
+struct disk *disk_mem_crashed_clone(const struct disk *d, uint64_t seed)
+{
+    const struct disk_mem *from = (const struct disk_mem *)d;
+    struct disk *copy = disk_mem_clone(d, seed);
+    struct disk_mem *to = mem_of(copy);
+    LIST_EACH (it, &from->writes) {
+        const struct disk_write *req = CONTAINER_OF(it, struct disk_write, link);
+        const struct mem_file *f = req->file->file;
+        /* A file that lost its name is lost with the power. */
+        if (find(from, f->name) == f)
+            tear(to, req, find(to, f->name)->bytes + req->offset);
+    }
+    LIST_EACH (it, &from->chores) {
+        if (rng_below(&to->rng, 2) != 0)
+            break; /* chores are done in order */
+        (void)apply_chore(to, CONTAINER_OF(it, struct disk_chore, link));
     }
     return copy;
 }

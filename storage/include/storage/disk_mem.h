@@ -33,5 +33,7 @@ void disk_mem_set_capacity(struct disk *d, uint64_t bytes);
 uint8_t *disk_mem_bytes(struct disk *d, const char *name, uint64_t *ret_size);
 /* A second disk with the same files, nothing under way. */
 struct disk *disk_mem_clone(const struct disk *d, uint64_t seed);
+/* What a power failure at this moment would leave, as a second disk; this one goes on. */
+struct disk *disk_mem_crashed_clone(const struct disk *d, uint64_t seed);
 
 #endif

@@ -1,0 +1,373 @@
+#include "judge.h"
+
+#include "base/crc32c.h"
+#include "base/mem.h"
+#include "member.h"
+
+#include <inttypes.h>
+
+/* --- logs as rows of entries --- */
+
+void judge_log_set(struct judge_log *l, uint64_t index, const struct judge_entry *e)
+{
+    if (index >= l->capacity) {
+        uint64_t capacity = l->capacity == 0 ? 256 : l->capacity;
+        while (capacity <= index)
+            capacity *= 2;
+        l->entries = mem_realloc(l->entries, capacity * sizeof(*l->entries));
+        memset(&l->entries[l->capacity], 0, (capacity - l->capacity) * sizeof(*l->entries));
+        l->capacity = capacity;
+    }
+    l->entries[index] = *e;
+    l->last = index; /* what was behind it is void */
+}
+
+struct judge_entry judge_entry_of(uint64_t term, uint8_t type, struct slice data)
+{
+    uint64_t hash = crc32c(type, data.data, data.size);
+    hash = hash << 32 | crc32c(0x5bd1e995, data.data, data.size);
+    return (struct judge_entry){
+        .term = term, .hash = hash, .has_payload = type == RAFT_ENTRY_NORMAL && data.size > 0};
+}
+
+static bool same(const struct judge_entry *a, const struct judge_entry *b)
+{
+    return a->term == b->term && a->hash == b->hash;
+}
+
+void judge_fini(struct judge *j)
+{
+    mem_free(j->committed.entries);
+    size_t cursor = 0;
+    uint64_t key;
+    void *value;
+    while (u64map_next(&j->by_place, &cursor, &key, &value))
+        mem_free(value);
+    u64map_fini(&j->by_place);
+    u64map_fini(&j->leaders);
+    u64map_fini(&j->votes);
+}
+
+void judge_member_fini(struct judge_member *jm)
+{
+    mem_free(jm->log.entries);
+    mem_free(jm->hs_waiting);
+}
+
+/* --- log matching --- */
+
+struct judge_place {
+    uint64_t hash;
+    uint64_t prev_term;
+};
+
+static uint64_t place_of(uint64_t term, uint64_t index)
+{
+    return term << 40 | index;
+}
+
+static void check_matching(struct member *m, uint64_t index, const struct judge_entry *e,
+                           uint64_t prev_term)
+{
+    struct judge *j = &m->sim->judge;
+    struct judge_place *p = u64map_get(&j->by_place, place_of(e->term, index));
+    if (p == NULL) {
+        p = mem_alloc(sizeof(*p));
+        *p = (struct judge_place){.hash = e->hash, .prev_term = prev_term};
+        u64map_put(&j->by_place, place_of(e->term, index), p);
+    } else if (p->hash != e->hash || p->prev_term != prev_term) {
+        sim_fail("log matching: member %u has another entry %" PRIu64 " of term %" PRIu64,
+                 m->number, index, e->term);
+    }
+}
+
+static void check_not_committed(struct member *m, uint64_t index, const struct judge_entry *e)
+{
+    const struct judge_log *committed = &m->sim->judge.committed;
+    const struct judge_log *own = &m->judged.log;
+    if (index <= own->last && index <= committed->last &&
+        same(&own->entries[index], &committed->entries[index]) &&
+        !same(e, &committed->entries[index]))
+        sim_fail("member %u replaces committed entry %" PRIu64, m->number, index);
+}
+
+void judge_append(struct member *m, uint64_t seq, const struct wal_entry *entries, uint32_t count,
+                  const struct wal_hard_state *hs)
+{
+    struct judge_member *jm = &m->judged;
+    if (m->dying)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t index = entries[i].log_index;
+        struct judge_entry e = judge_entry_of(entries[i].term, entries[i].type, entries[i].data);
+        if (index > jm->log.last + 1)
+            sim_fail("member %u leaves a gap before entry %" PRIu64, m->number, index);
+        check_matching(m, index, &e, index > 1 ? jm->log.entries[index - 1].term : 0);
+        check_not_committed(m, index, &e);
+        judge_log_set(&jm->log, index, &e);
+        if (jm->durable_at_end >= index)
+            jm->durable_at_end = index - 1; /* a write under way replaces what is durable */
+    }
+    if (hs != NULL)
+        jm->hs_written = *hs;
+    if (seq == 0)
+        return;
+    if (jm->hs_count == jm->hs_capacity) {
+        jm->hs_capacity = jm->hs_capacity == 0 ? 16 : jm->hs_capacity * 2;
+        jm->hs_waiting = mem_realloc(jm->hs_waiting, jm->hs_capacity * sizeof(*jm->hs_waiting));
+    }
+    jm->hs_waiting[jm->hs_count++] = (struct judge_hs){.seq = seq, .hs = jm->hs_written};
+}
+
+/* --- durability --- */
+
+void judge_durable(struct member *m, uint64_t seq)
+{
+    struct judge_member *jm = &m->judged;
+    if (m->dying)
+        return;
+    uint32_t done = 0;
+    while (done < jm->hs_count && jm->hs_waiting[done].seq <= seq)
+        jm->hs_durable = jm->hs_waiting[done++].hs;
+    jm->hs_count -= done;
+    memmove(jm->hs_waiting, jm->hs_waiting + done, jm->hs_count * sizeof(*jm->hs_waiting));
+    jm->durable_at_end = wal_durable_index(m->node.wal);
+}
+
+void judge_end_of_life(struct member *m)
+{
+    m->judged.hs_count = 0;
+    m->judged.revision = 0;
+}
+
+void judge_restored(struct member *m, struct judge_log *log, const struct wal_hard_state *hs,
+                    uint64_t applied_index)
+{
+    struct judge_member *jm = &m->judged;
+    uint64_t durable = jm->durable_at_end;
+    if (log->last < durable)
+        sim_fail("member %u: its log ends at %" PRIu64 ", it was durable up to %" PRIu64, m->number,
+                 log->last, durable);
+    for (uint64_t i = 1; i <= log->last; i++) {
+        if (i <= durable && !same(&log->entries[i], &jm->log.entries[i]))
+            sim_fail("member %u: durable entry %" PRIu64 " is another one now", m->number, i);
+        check_matching(m, i, &log->entries[i], log->entries[i - 1].term);
+    }
+    if (hs->term < jm->hs_durable.term)
+        sim_fail("member %u: its term went back from %" PRIu64 " to %" PRIu64, m->number,
+                 jm->hs_durable.term, hs->term);
+    if (hs->term == jm->hs_durable.term && jm->hs_durable.vote != 0 &&
+        hs->vote != jm->hs_durable.vote)
+        sim_fail("member %u has forgotten its vote in term %" PRIu64, m->number, hs->term);
+    struct judge_log old = jm->log;
+    jm->log = *log;
+    *log = old;
+    jm->hs_durable = jm->hs_written = *hs;
+    jm->hs_count = 0;
+    jm->durable_at_end = jm->log.last;
+    jm->given_out = jm->applied = applied_index;
+}
+
+/* Entries with this index and term that survive whatever happens now. */
+static uint32_t durable_copies(struct sim *s, uint64_t index, const struct judge_entry *e)
+{
+    uint32_t copies = 0;
+    for (uint32_t i = 0; i < s->members_count; i++) {
+        struct member *m = &s->members[i];
+        const struct judge_member *jm = &m->judged;
+        bool alive = m->up && !m->dying && m->node.wal != NULL;
+        uint64_t durable = alive ? wal_durable_index(m->node.wal) : jm->durable_at_end;
+        if (index <= durable && index <= jm->log.last && same(&jm->log.entries[index], e))
+            copies++;
+    }
+    return copies;
+}
+
+void judge_stored(struct member *m, uint64_t applied_index, uint64_t applied_term)
+{
+    const struct judge_log *committed = &m->sim->judge.committed;
+    if (applied_index > wal_durable_index(m->node.wal))
+        sim_fail("member %u stores entry %" PRIu64 ", its log is durable up to %" PRIu64, m->number,
+                 applied_index, wal_durable_index(m->node.wal));
+    if (applied_index > committed->last || committed->entries[applied_index].term != applied_term)
+        sim_fail("member %u stores entry %" PRIu64 ", which is not committed", m->number,
+                 applied_index);
+}
+
+static void check_loaded_leases(struct member *m, uint64_t index)
+{
+    struct model *model = &m->sim->model;
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < model->leases_count; i++) {
+        const struct model_lease *l = &model->leases[i];
+        if (!model_lease_lives(l, index))
+            continue;
+        count++;
+        if (!lessor_exists(m->node.lessor, l->id))
+            sim_fail("member %u has lost a lease from its store", m->number);
+    }
+    if (lessor_count(m->node.lessor) != count)
+        sim_fail("member %u has leases too many in its store", m->number);
+}
+
+void judge_loaded(struct member *m)
+{
+    struct model *model = &m->sim->model;
+    const struct lsm_meta *meta = &m->store.meta;
+    const struct model_outcome *o = &model->outcomes[meta->applied_index];
+    if (meta->revision != o->revision || meta->compacted != o->compacted)
+        sim_fail("member %u: its store has revision %" PRId64 " after entry %" PRIu64
+                 ", not %" PRId64,
+                 m->number, meta->revision, meta->applied_index, o->revision);
+    for (uint32_t k = 0; k < MODEL_KEYS_COUNT; k++) {
+        const struct mvcc_version *v = mvcc_get(m->node.mvcc, model_key_name(k), 0);
+        const struct model_version *want = model_get(model, k, meta->revision);
+        if ((v == NULL) != (want == NULL))
+            sim_fail("member %u: key %u is in its store, or is not, and should", m->number, k);
+        struct wire_kv kv;
+        if (v != NULL &&
+            (wire_kv_decode(mvcc_version_kv(v), &kv) != 0 || !model_kv_equal(&kv, k, want)))
+            sim_fail("member %u: key %u is another in its store", m->number, k);
+    }
+    check_loaded_leases(m, meta->applied_index);
+}
+
+/* --- raft's word --- */
+
+static void check_leader(struct member *m, const struct raft *r)
+{
+    struct sim *s = m->sim;
+    struct judge *j = &s->judge;
+    if (raft_role(r) != RAFT_LEADER)
+        return;
+    uint64_t term = raft_term(r);
+    void *before = u64map_get(&j->leaders, term);
+    if (before == (void *)(uintptr_t)(m->number + 1))
+        return;
+    if (before != NULL)
+        sim_fail("election safety: members %u and %u lead in term %" PRIu64, m->number,
+                 (uint32_t)(uintptr_t)before - 1, term);
+    u64map_put(&j->leaders, term, (void *)(uintptr_t)(m->number + 1));
+    s->stats->elections++;
+    sim_say(s, "member %u leads in term %" PRIu64, m->number, term);
+    for (uint64_t i = 1; i <= j->committed.last; i++)
+        if (i > m->judged.log.last || !same(&m->judged.log.entries[i], &j->committed.entries[i]))
+            sim_fail("leader completeness: member %u leads in term %" PRIu64
+                     " without committed entry %" PRIu64,
+                     m->number, term, i);
+}
+
+static void check_new_commit(struct member *m, uint64_t index, const struct judge_entry *e,
+                             const struct raft_entry *re)
+{
+    struct sim *s = m->sim;
+    uint32_t copies = durable_copies(s, index, e);
+    if (copies <= s->members_count / 2)
+        sim_fail("member %u gives out entry %" PRIu64 " with %u durable copies", m->number, index,
+                 copies);
+    judge_log_set(&s->judge.committed, index, e);
+    s->stats->entries++;
+    model_apply(&s->model, index, e->has_payload ? re->data : SLICE_EMPTY, s->now_us);
+}
+
+void judge_ready(struct member *m, const struct raft *r, const struct raft_ready *rd)
+{
+    struct judge *j = &m->sim->judge;
+    struct judge_member *jm = &m->judged;
+    if (m->dying)
+        return;
+    check_leader(m, r);
+    for (uint32_t i = 0; i < rd->committed_count; i++) {
+        const struct raft_entry *re = &rd->committed[i];
+        struct judge_entry e = judge_entry_of(re->term, (uint8_t)re->type, re->data);
+        if (re->log_index != jm->given_out + 1)
+            sim_fail("member %u gives out entry %" PRIu64 " after %" PRIu64, m->number,
+                     re->log_index, jm->given_out);
+        jm->given_out = re->log_index;
+        if (re->log_index == j->committed.last + 1)
+            check_new_commit(m, re->log_index, &e, re);
+        else if (!same(&e, &j->committed.entries[re->log_index]))
+            sim_fail("state machine safety: member %u gives out another entry %" PRIu64, m->number,
+                     re->log_index);
+    }
+}
+
+static void check_vote(struct member *m, uint64_t term, uint64_t candidate)
+{
+    struct judge *j = &m->sim->judge;
+    uint64_t key = term * SIM_MEMBERS_MAX + m->number + 1;
+    void *before = u64map_get(&j->votes, key);
+    if (before != NULL && before != (void *)(uintptr_t)candidate)
+        sim_fail("election safety: member %u votes twice in term %" PRIu64, m->number, term);
+    u64map_put(&j->votes, key, (void *)(uintptr_t)candidate);
+}
+
+void judge_send(struct member *m, const struct raft_msg *msg)
+{
+    struct judge_member *jm = &m->judged;
+    uint64_t durable = wal_durable_index(m->node.wal);
+    switch (msg->type) {
+    case RAFT_MSG_VOTE:
+        check_vote(m, msg->term, m->id);
+        break;
+    case RAFT_MSG_VOTE_REPLY:
+        if (!msg->reject)
+            check_vote(m, msg->term, msg->to);
+        break;
+    case RAFT_MSG_APPEND_REPLY:
+    case RAFT_MSG_HEARTBEAT_REPLY:
+        if (!msg->reject && msg->log_index > durable)
+            sim_fail("member %u acknowledges entry %" PRIu64 ", durable are those up to %" PRIu64,
+                     m->number, msg->log_index, durable);
+        break;
+    default:
+        break;
+    }
+    if ((msg->type == RAFT_MSG_VOTE || msg->type == RAFT_MSG_VOTE_REPLY) && !msg->reject &&
+        jm->hs_durable.term < msg->term)
+        sim_fail("member %u speaks of its vote in term %" PRIu64 ", durable is term %" PRIu64,
+                 m->number, msg->term, jm->hs_durable.term);
+}
+
+uint64_t judge_apply(struct member *m, struct slice payload)
+{
+    struct judge_member *jm = &m->judged;
+    const struct judge_log *committed = &m->sim->judge.committed;
+    do
+        jm->applied++;
+    while (jm->applied <= jm->given_out && !committed->entries[jm->applied].has_payload);
+    if (jm->applied > jm->given_out)
+        sim_fail("member %u applies more than raft gave out", m->number);
+    struct judge_entry e =
+        judge_entry_of(committed->entries[jm->applied].term, RAFT_ENTRY_NORMAL, payload);
+    if (!same(&e, &committed->entries[jm->applied]))
+        sim_fail("member %u applies another entry %" PRIu64, m->number, jm->applied);
+    return jm->applied;
+}
+
+/* --- one member, now and then --- */
+
+void judge_member(struct member *m)
+{
+    struct judge_member *jm = &m->judged;
+    int64_t revision = mvcc_revision(m->node.mvcc);
+    if (revision < jm->revision)
+        sim_fail("member %u: its revision went back from %" PRId64 " to %" PRId64, m->number,
+                 jm->revision, revision);
+    if (revision > m->sim->model.revision)
+        sim_fail("member %u publishes revision %" PRId64 ", which is not committed", m->number,
+                 revision);
+    jm->revision = revision;
+    uint64_t term = raft_term(m->raft);
+    if (term < jm->term_max && term < jm->hs_durable.term)
+        sim_fail("member %u: its term went back to %" PRIu64, m->number, term);
+    jm->term_max = term;
+    if (raft_commit_index(m->raft) < jm->given_out)
+        sim_fail("member %u gave out what it does not hold for committed", m->number);
+}
+
+void judge_costly(struct member *m)
+{
+    raft_check(m->raft);
+    mvcc_check(m->node.mvcc);
+}

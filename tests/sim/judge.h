@@ -1,0 +1,88 @@
+/* The invariants that span members: what raft promises about all of their logs together.
+ *
+ *   election safety       at most one leader in a term; a member votes once in a term
+ *   log matching          an index and a term name one entry, and the same entries before it
+ *   leader completeness   who leads has every committed entry
+ *   state machine safety  the entry given out at an index is the same at every member
+ *   durability            what is given out is durable on a majority; what is acknowledged is
+ *                         durable at the member that says so, and still there when it restarts */
+#ifndef SIM_JUDGE_H
+#define SIM_JUDGE_H
+
+#include "base/u64map.h"
+#include "raft/raft.h"
+#include "storage/wal.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct member;
+struct sim;
+
+/* What names an entry. */
+struct judge_entry {
+    uint64_t term;
+    uint64_t hash;    /* of type and bytes */
+    bool has_payload; /* goes to the applier */
+};
+
+/* A log as a row of entries, [0] unused. */
+struct judge_log {
+    struct judge_entry *entries;
+    uint64_t last;
+    uint64_t capacity;
+};
+
+struct judge {
+    struct judge_log committed; /* the first member's that gave each out */
+    struct u64map by_place;     /* hash of (term, index) -> struct judge_place */
+    struct u64map leaders;      /* term -> member + 1 */
+    struct u64map votes;        /* (term, member) -> candidate's id */
+};
+
+/* What one member's log is known to hold. */
+struct judge_member {
+    struct judge_log log;    /* as written to its log, durable or not */
+    uint64_t durable_at_end; /* of its last life */
+    struct wal_hard_state hs_written, hs_durable;
+    struct judge_hs {
+        uint64_t seq;
+        struct wal_hard_state hs;
+    } *hs_waiting; /* written and not durable */
+    uint32_t hs_count, hs_capacity;
+    uint64_t given_out; /* entries given out by raft in this life */
+    uint64_t applied;   /* and applied */
+    int64_t revision;   /* published */
+    uint64_t term_max;
+};
+
+void judge_fini(struct judge *j);
+void judge_member_fini(struct judge_member *jm);
+
+/* The member's log is about to be given this. */
+void judge_append(struct member *m, uint64_t seq, const struct wal_entry *entries, uint32_t count,
+                  const struct wal_hard_state *hs);
+void judge_durable(struct member *m, uint64_t seq);
+/* Its life is over; its log holds nothing more. */
+void judge_end_of_life(struct member *m);
+/* It has read its log back: `log` and `hs` are what it found. */
+void judge_restored(struct member *m, struct judge_log *log, const struct wal_hard_state *hs,
+                    uint64_t applied_index);
+/* raft_ready() said this. */
+void judge_ready(struct member *m, const struct raft *r, const struct raft_ready *rd);
+/* The member sends this. */
+void judge_send(struct member *m, const struct raft_msg *msg);
+/* The applier is given the next entry that has bytes; its index. */
+uint64_t judge_apply(struct member *m, struct slice payload);
+/* Its store is about to hold everything up to this entry. */
+void judge_stored(struct member *m, uint64_t applied_index, uint64_t applied_term);
+/* What it read back from its store is what the log up to there makes. */
+void judge_loaded(struct member *m);
+/* Cheap ones after each event of a member, costly ones now and then. */
+void judge_member(struct member *m);
+void judge_costly(struct member *m);
+
+void judge_log_set(struct judge_log *l, uint64_t index, const struct judge_entry *e);
+struct judge_entry judge_entry_of(uint64_t term, uint8_t type, struct slice data);
+
+#endif

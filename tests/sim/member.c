@@ -1,0 +1,524 @@
+#include "member.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "call.h"
+#include "net.h"
+
+#include <stdio.h>
+
+enum {
+    SEGMENT_BYTES = 128 << 10,
+    TURN_DELAY_US_MAX = 30,
+    IDLE_DELAY_US = 20,
+    FLUSH_ENTRIES_MAX = 200,
+};
+
+/* --- its clock --- */
+
+static uint64_t clock_us(const struct member *m)
+{
+    int64_t passed = (int64_t)(m->sim->now_us - m->clock_at_us);
+    return m->clock_us + (uint64_t)(passed + passed * m->drift_ppm / 1000000);
+}
+
+uint64_t member_clock_ms(const struct member *m)
+{
+    return clock_us(m) / 1000;
+}
+
+void member_clock_set(struct member *m, int64_t drift_ppm, uint64_t jump_us)
+{
+    m->clock_us = clock_us(m) + jump_us;
+    m->clock_at_us = m->sim->now_us;
+    m->drift_ppm = drift_ppm;
+    if (jump_us > 0)
+        m->jumped_at_us = m->sim->now_us;
+}
+
+/* --- life and death --- */
+
+static void put_aside(struct member *m, enum death how)
+{
+    uint64_t seed = rng_next(&m->sim->members_rng);
+    m->disk_left = how == DEATH_POWER ? disk_mem_crashed_clone(m->disk->mem, seed)
+                                      : disk_mem_clone(m->disk->mem, seed);
+}
+
+void member_die(struct member *m, enum death how)
+{
+    if (!m->up || m->dying)
+        return;
+    sim_say(m->sim, "member %u dies (%s)", m->number, how == DEATH_POWER ? "power" : "kill");
+    sim_trace(m->sim, 1, m->number, how);
+    put_aside(m, how);
+    m->dying = true;
+    m->crash_at = 0;
+}
+
+bool member_operation(struct member *m)
+{
+    if (m->dying)
+        return false;
+    struct sim *s = m->sim;
+    s->operations++;
+    if (m->crash_at != 0 && s->operations >= m->crash_at) {
+        s->stats->faults[FAULT_POWER_AT]++;
+        member_die(m, DEATH_POWER);
+        return false;
+    }
+    return true;
+}
+
+static void push(struct member *m, enum event_kind kind, uint64_t delay_us)
+{
+    events_push(&m->sim->events, &(struct event){.at_us = m->sim->now_us + delay_us,
+                                                 .kind = kind,
+                                                 .who = m->number,
+                                                 .life = m->life});
+}
+
+void member_wake(struct member *m)
+{
+    if (m->turn_due)
+        return;
+    m->turn_due = true;
+    push(m, EVENT_TURN, 1 + rng_below(&m->sim->members_rng, TURN_DELAY_US_MAX));
+}
+
+/* --- what the core asks of the world --- */
+
+static void env_send(void *ctx, const struct raft_msg *msg)
+{
+    struct member *m = ctx;
+    if (!member_operation(m))
+        return;
+    judge_send(m, msg);
+    net_send(m, msg);
+}
+
+static void env_send_lease(void *ctx, uint64_t to, const struct core_lease_msg *msg)
+{
+    struct member *m = ctx;
+    if (member_operation(m))
+        net_send_lease(m, to, msg);
+}
+
+static void env_answer(void *ctx, struct request *req)
+{
+    (void)ctx;
+    worker_answer(req);
+}
+
+static void env_published(void *ctx)
+{
+    worker_publish(&((struct member *)ctx)->worker);
+}
+
+static void env_wake(void *ctx)
+{
+    member_wake(ctx);
+}
+
+static void on_log_durable(void *ctx, uint64_t seq)
+{
+    struct member *m = ctx;
+    judge_durable(m, seq);
+    core_log_written(m->node.core, seq);
+    member_wake(m);
+}
+
+/* --- its log --- */
+
+struct reading {
+    struct wal_replay inner;
+    struct judge_log log;
+    struct wal_hard_state hs;
+};
+
+static int on_read_entry(void *ctx, const struct wal_entry *e)
+{
+    struct reading *r = ctx;
+    struct judge_entry je = judge_entry_of(e->term, e->type, e->data);
+    judge_log_set(&r->log, e->log_index, &je);
+    return r->inner.entry(r->inner.ctx, e);
+}
+
+static void on_read_hard_state(void *ctx, const struct wal_hard_state *hs)
+{
+    struct reading *r = ctx;
+    r->hs = *hs;
+    r->inner.hard_state(r->inner.ctx, hs);
+}
+
+static int open_log(struct member *m, struct restore *restore)
+{
+    char err_text[256] = "";
+    struct wal_options o;
+    wal_options_init(&o);
+    o.disk = &m->disk->d;
+    o.segment_size_bytes = SEGMENT_BYTES;
+    o.cluster_id = m->node.cluster_id;
+    o.member_id = m->id;
+    o.salt = 1 + rng_next(&m->sim->members_rng);
+    struct reading r = {.inner = restore_replay(restore)};
+    struct wal_replay replay = {
+        .ctx = &r, .entry = on_read_entry, .hard_state = on_read_hard_state};
+    int err = wal_open(&o, &replay, &m->node.wal, err_text, sizeof(err_text));
+    if (err == 0 && !m->dying) {
+        judge_restored(m, &r.log, &r.hs, m->store.meta.applied_index);
+        if (restore_check(restore, m->node.wal) != 0)
+            sim_fail("member %u: its log does not meet its store", m->number);
+    } else if (err == 0) {
+        (void)restore_check(restore, m->node.wal);
+    } else if (!m->dying && !m->write_fails) {
+        sim_fail("member %u does not open its log: %s", m->number, err_text);
+    }
+    mem_free(r.log.entries);
+    return err;
+}
+
+/* --- start --- */
+
+static void open_store(struct member *m)
+{
+    struct node *n = &m->node;
+    n->mvcc = mvcc_new(NULL);
+    n->lessor = lessor_new(config_lease_ttl_min_s(&m->sim->config));
+    store_load(&m->store, n->mvcc, n->lessor, member_clock_ms(m));
+    restore_lease_keys(n->lessor, n->mvcc);
+    judge_loaded(m);
+    struct persist_store ops = store_ops(&m->store);
+    struct persist_options po;
+    persist_options_init(&po);
+    po.mvcc = n->mvcc;
+    po.store = &ops;
+    po.threaded = false;
+    po.flush_entries = 1 + rng_below(&m->sim->members_rng, FLUSH_ENTRIES_MAX);
+    n->persist = persist_new(&po);
+}
+
+static void start_core(struct member *m, const struct restore *r)
+{
+    struct sim *s = m->sim;
+    struct node *n = &m->node;
+    applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, m->id);
+    struct core_options o = {.cluster = &n->cluster,
+                             .member_id = m->id,
+                             .mvcc = n->mvcc,
+                             .wal = n->wal,
+                             .persist = n->persist,
+                             .applier = &n->applier,
+                             .env = {.ctx = m,
+                                     .send = env_send,
+                                     .send_lease = env_send_lease,
+                                     .answer = env_answer,
+                                     .published = env_published,
+                                     .wake = env_wake},
+                             .heartbeat_ms = HEARTBEAT_MS,
+                             .election_ms = ELECTION_MS,
+                             .pre_vote = true,
+                             .seed = rng_next(&s->members_rng),
+                             .id_seed = s->now_us + 1,
+                             .snapshot_count = 1000,
+                             .hard_state = r->hard_state,
+                             .applied_index = m->store.meta.applied_index,
+                             .applied_term = m->store.meta.applied_term,
+                             .entries = r->entries,
+                             .entries_count = r->count};
+    n->core = core_new(&o);
+    wal_set_done(n->wal, on_log_durable, m);
+}
+
+static void start_worker(struct member *m)
+{
+    struct node *n = &m->node;
+    worker_init(&m->worker, n, NULL);
+    n->workers = &m->worker;
+    n->workers_count = 1;
+    m->worker.methods = services_table(&m->worker, &m->methods_count);
+}
+
+static void close_store(struct member *m)
+{
+    struct node *n = &m->node;
+    persist_abort(n->persist);
+    lessor_free(n->lessor);
+    mvcc_free(n->mvcc);
+}
+
+static void bring_up(struct member *m)
+{
+    struct restore r;
+    restore_init(&r, m->store.meta.applied_index);
+    open_store(m);
+    m->node.wal = NULL;
+    if (open_log(m, &r) == 0) {
+        start_core(m, &r);
+        start_worker(m);
+        push(m, EVENT_TICK, HEARTBEAT_MS * 1000);
+        member_wake(m);
+    } else {
+        m->node.core = NULL;
+        if (!m->dying) /* a write failed while it opened its log */
+            member_die(m, DEATH_POWER);
+    }
+    restore_fini(&r);
+}
+
+void member_start(struct member *m)
+{
+    struct sim *s = m->sim;
+    m->start_due = false;
+    if (m->up)
+        return;
+    m->life++;
+    m->up = true;
+    m->turn_due = m->disk_due = m->idle_due = false;
+    m->idle = NULL;
+    m->works_count = 0;
+    m->raft = NULL;
+    sim_say(s, "member %u starts (life %llu)", m->number, (unsigned long long)m->life);
+    sim_trace(s, 2, m->number, m->life);
+    s->current = m;
+    bring_up(m);
+    s->current = NULL;
+    member_settle(m);
+}
+
+void member_start_in(struct member *m, uint64_t delay_us)
+{
+    if (m->up || m->start_due)
+        return;
+    m->start_due = true;
+    events_push(
+        &m->sim->events,
+        &(struct event){.at_us = m->sim->now_us + delay_us, .kind = EVENT_START, .who = m->number});
+}
+
+/* --- end --- */
+
+static void drop_works(struct member *m)
+{
+    for (uint32_t i = 0; i < m->works_count; i++)
+        m->works[i].done(m->works[i].work, UV_ECANCELED);
+    m->works_count = 0;
+}
+
+static void close_core(struct member *m)
+{
+    struct node *n = &m->node;
+    calls_end(m);
+    drop_works(m);
+    core_free(n->core);
+    m->raft = NULL;
+    worker_drop_answers(&m->worker);
+    worker_fini(&m->worker);
+    mem_free(m->worker.methods);
+    applier_fini(&n->applier);
+}
+
+static void bury(struct member *m)
+{
+    struct sim *s = m->sim;
+    struct node *n = &m->node;
+    s->current = m; /* what its code still does is nothing */
+    if (n->core != NULL)
+        close_core(m);
+    close_store(m);
+    if (n->wal != NULL) {
+        disk_mem_crash(m->disk->mem);
+        wal_abandon(n->wal);
+    }
+    sim_disk_replace(m->disk, m->disk_left);
+    m->disk_left = NULL;
+    s->current = NULL;
+    m->up = m->dying = m->write_fails = false;
+    m->paused_until_us = 0;
+    judge_end_of_life(m);
+    net_peer_lost(s, m);
+    s->stats->restarts++;
+    if (!s->calm || s->o.crash_at != 0)
+        member_start_in(m, sim_exponential(&s->members_rng, 1000000));
+    else
+        member_start_in(m, 1000);
+}
+
+void member_settle(struct member *m)
+{
+    if (m->dying)
+        bury(m);
+}
+
+void member_stop(struct member *m)
+{
+    struct sim *s = m->sim;
+    struct node *n = &m->node;
+    if (!m->up || m->dying || m->write_fails)
+        return;
+    sim_say(s, "member %u stops", m->number);
+    sim_trace(s, 3, m->number, 0);
+    s->current = m;
+    calls_end(m);
+    if (!m->dying)
+        wal_flush(n->wal);
+    if (m->dying) {
+        s->current = NULL;
+        bury(m);
+        return;
+    }
+    close_core(m);
+    wal_close(n->wal);
+    persist_free(n->persist);
+    lessor_free(n->lessor);
+    mvcc_free(n->mvcc);
+    s->current = NULL;
+    if (m->dying) { /* between the last operations: what was put aside goes on */
+        sim_disk_replace(m->disk, m->disk_left);
+        m->disk_left = NULL;
+    }
+    m->up = m->dying = m->write_fails = false;
+    judge_end_of_life(m);
+    net_peer_lost(s, m);
+    s->stats->restarts++;
+    member_start_in(m, sim_exponential(&s->members_rng, 500000));
+}
+
+/* --- events --- */
+
+/* A member's code ends the process when a write fails: it comes back here. */
+bool member_guard(struct member *m, void (*fn)(struct member *m))
+{
+    m->sim->current = m;
+    m->fatal_armed = true;
+    if (setjmp(m->fatal) == 0)
+        fn(m);
+    else
+        member_die(m, DEATH_POWER);
+    m->fatal_armed = false;
+    m->sim->current = NULL;
+    member_settle(m);
+    return m->up;
+}
+
+static void turn(struct member *m)
+{
+    m->turn_due = false;
+    core_turn(m->node.core, member_clock_ms(m));
+}
+
+void member_turn(struct member *m)
+{
+    if (member_guard(m, turn))
+        judge_member(m);
+}
+
+static void tick(struct member *m)
+{
+    core_tick(m->node.core, member_clock_ms(m));
+    worker_tick(&m->worker, member_clock_ms(m));
+    push(m, EVENT_TICK, (uint64_t)(HEARTBEAT_MS * 1000 * 1000000ll / (1000000 + m->drift_ppm)));
+}
+
+void member_tick(struct member *m)
+{
+    (void)member_guard(m, tick);
+}
+
+static void look_at_disk(struct member *m)
+{
+    m->disk_due = false;
+    if (m->sim->now_us >= m->disk->stalled_until_us)
+        wal_poll(m->node.wal);
+    if (disk_mem_busy(m->disk->mem))
+        sim_disk_schedule(m->disk);
+}
+
+void member_disk(struct member *m)
+{
+    (void)member_guard(m, look_at_disk);
+}
+
+static void run_idle(struct member *m)
+{
+    m->idle_due = false;
+    while (m->works_count > 0) {
+        struct member_work w = m->works[--m->works_count];
+        w.run(w.work);
+        w.done(w.work, 0);
+    }
+    if (m->idle != NULL)
+        m->idle(&m->worker.idle);
+    if (m->idle != NULL && !m->idle_due) {
+        m->idle_due = true;
+        push(m, EVENT_IDLE, IDLE_DELAY_US);
+    }
+}
+
+void member_idle(struct member *m)
+{
+    (void)member_guard(m, run_idle);
+}
+
+static struct bref *frame_in_hand;
+
+static void receive(struct member *m)
+{
+    net_deliver(m, frame_in_hand);
+    member_wake(m);
+}
+
+void member_receive(struct member *m, struct bref *frame)
+{
+    frame_in_hand = frame;
+    (void)member_guard(m, receive);
+}
+
+/* --- all of them --- */
+
+static const char initial_cluster[] =
+    "a=http://a:1,b=http://b:1,c=http://c:1,d=http://d:1,e=http://e:1";
+
+static void new_member(struct sim *s, uint32_t number, const char *initial)
+{
+    char err_text[256];
+    struct member *m = &s->members[number];
+    m->sim = s;
+    m->number = number;
+    list_init(&m->calls);
+    store_init(&m->store, m);
+    struct node *n = &m->node;
+    n->config = &s->config;
+    int err = cluster_from_initial(initial, "simulation", &n->cluster, err_text, sizeof(err_text));
+    ASSERT(err == 0);
+    m->id = n->cluster.members[number].id;
+    n->member_id = m->id;
+    n->cluster_id = n->cluster.id;
+    m->clock_us = 1000000 + rng_below(&s->members_rng, 1000000000);
+    m->disk = sim_disk_new(m, rng_next(&s->members_rng));
+}
+
+void members_new(struct sim *s)
+{
+    char initial[sizeof(initial_cluster)];
+    (void)snprintf(initial, sizeof(initial), "%.*s", (int)(s->members_count * 13 - 1),
+                   initial_cluster);
+    s->members = mem_alloc_zero(s->members_count * sizeof(*s->members));
+    for (uint32_t i = 0; i < s->members_count; i++)
+        new_member(s, i, initial);
+    for (uint32_t i = 0; i < s->members_count; i++)
+        member_start_in(&s->members[i], rng_below(&s->members_rng, 200000));
+}
+
+void members_free(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->members_count; i++) {
+        struct member *m = &s->members[i];
+        member_stop(m);
+        sim_disk_free(m->disk);
+        store_fini(&m->store);
+        cluster_fini(&m->node.cluster);
+        judge_member_fini(&m->judged);
+    }
+    mem_free(s->members);
+}

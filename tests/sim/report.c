@@ -1,0 +1,182 @@
+#include "report.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { JOBS_MAX = 64, SECONDS_MAX = 300, FAILURES_SHOWN_MAX = 5 };
+
+struct slot *slots_new(uint32_t count)
+{
+    void *p = mmap(NULL, count * sizeof(struct slot), PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT(p != MAP_FAILED);
+    return p;
+}
+
+/* --- marks on rare branches --- */
+
+struct probe_walk {
+    uint32_t at;
+    uint64_t *hits;
+};
+
+static void add_hits(const struct probe *p, void *arg)
+{
+    struct probe_walk *w = arg;
+    ASSERT(w->at < PROBES_MAX);
+    w->hits[w->at++] += atomic_load(&p->hits);
+}
+
+/* --- processes --- */
+
+static pid_t start(const struct sim_options *o, struct slot *slot)
+{
+    memset(slot, 0, sizeof(*slot));
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    ASSERT(pid >= 0);
+    if (pid > 0)
+        return pid;
+    (void)alarm(SECONDS_MAX);
+    sim_run(o, &slot->result);
+    struct probe_walk w = {.hits = slot->probe_hits};
+    probe_each(add_hits, &w);
+    (void)fflush(NULL);
+    _exit(0);
+}
+
+static void note_end(struct slot *slot, int status)
+{
+    if (WIFSIGNALED(status) && slot->result.failure[0] == '\0')
+        (void)snprintf(slot->result.failure, sizeof(slot->result.failure),
+                       "the process ended by signal %d (%s)", WTERMSIG(status),
+                       strsignal(WTERMSIG(status)));
+    else if (WIFEXITED(status) && WEXITSTATUS(status) != 0 && slot->result.failure[0] == '\0')
+        (void)snprintf(slot->result.failure, sizeof(slot->result.failure),
+                       "the process ended with status %d", WEXITSTATUS(status));
+}
+
+bool run_alone(const struct sim_options *o, struct slot *slot)
+{
+    pid_t pid = start(o, slot);
+    int status;
+    pid_t ended = waitpid(pid, &status, 0);
+    ASSERT(ended == pid);
+    note_end(slot, status);
+    return slot->result.failure[0] == '\0';
+}
+
+static void add_stats(struct sim_stats *sum, const struct sim_stats *s)
+{
+    /* Nothing but counters. */
+    uint64_t *to = (uint64_t *)sum;
+    const uint64_t *from = (const uint64_t *)s;
+    for (size_t i = 0; i < sizeof(*s) / sizeof(*to); i++)
+        to[i] += from[i];
+}
+
+static void take_result(struct report *r, const struct sim_options *o, const struct slot *slot,
+                        bool shrink)
+{
+    add_stats(&r->sum, &slot->result.stats);
+    for (uint32_t i = 0; i < PROBES_MAX; i++)
+        r->probe_hits[i] += slot->probe_hits[i];
+    if (slot->result.failure[0] == '\0') {
+        r->passed++;
+        return;
+    }
+    r->failed++;
+    if (r->failed > FAILURES_SHOWN_MAX)
+        return;
+    printf("seed %" PRIu64 " FAILED after %" PRIu64 " ms: %s\n", o->seed, slot->result.failed_at_ms,
+           slot->result.failure);
+    if (shrink)
+        shrink_and_print(o, &slot->result);
+    (void)fflush(stdout);
+}
+
+void run_many(const struct sim_options *o, uint64_t count, uint32_t jobs, bool shrink,
+              struct report *ret)
+{
+    struct slot *slots = slots_new(JOBS_MAX);
+    struct sim_options running[JOBS_MAX];
+    pid_t pids[JOBS_MAX] = {0};
+    uint64_t begun = 0, ended = 0;
+    if (jobs > JOBS_MAX)
+        jobs = JOBS_MAX;
+    *ret = (struct report){0};
+    while (ended < count) {
+        for (uint32_t i = 0; i < jobs && begun < count; i++) {
+            if (pids[i] != 0)
+                continue;
+            running[i] = *o;
+            running[i].seed = o->seed + begun++;
+            pids[i] = start(&running[i], &slots[i]);
+        }
+        int status;
+        pid_t pid = wait(&status);
+        uint32_t i = 0;
+        while (i < jobs && pids[i] != pid)
+            i++;
+        ASSERT(i < jobs);
+        pids[i] = 0;
+        ended++;
+        note_end(&slots[i], status);
+        take_result(ret, &running[i], &slots[i], shrink);
+    }
+    (void)munmap(slots, JOBS_MAX * sizeof(*slots));
+}
+
+/* --- figures --- */
+
+struct missed_walk {
+    const struct report *r;
+    uint32_t at, watched, missed;
+};
+
+static void show_missed(const struct probe *p, void *arg)
+{
+    struct missed_walk *w = arg;
+    uint64_t hits = w->r->probe_hits[w->at++];
+    if (strstr(p->file, "raft/") == NULL && strstr(p->file, "/wal") == NULL)
+        return;
+    w->watched++;
+    if (hits > 0)
+        return;
+    w->missed++;
+    const char *file = strrchr(p->file, '/');
+    printf("  never reached: %s (%s)\n", p->name, file == NULL ? p->file : file + 1);
+}
+
+void report_print(const struct report *r, double seconds)
+{
+    const struct sim_stats *s = &r->sum;
+    printf("%" PRIu64 " runs in %.1f s (%.1f/s): %.1f virtual hours, %" PRIu64 " events\n",
+           r->passed + r->failed, seconds, (double)(r->passed + r->failed) / seconds,
+           (double)s->virtual_us / 3.6e9, s->events);
+    printf("  %" PRIu64 " entries committed, %" PRIu64 " messages, %" PRIu64
+           " elections won, %" PRIu64 " members restarted\n",
+           s->entries, s->messages, s->elections, s->restarts);
+    printf("  operations: %" PRIu64 " answered, %" PRIu64 " with an error of the API, %" PRIu64
+           " of unknown outcome; %" PRIu64 " reads checked, %" PRIu64 " compactions\n",
+           s->ops_ok, s->ops_refused, s->ops_unknown, s->reads_checked, s->compactions);
+    printf("  watches: %" PRIu64 " streams, %" PRIu64 " events checked; leases: %" PRIu64
+           " granted, %" PRIu64 " renewals, %" PRIu64 " ended\n",
+           s->watch_streams, s->watch_events, s->leases_granted, s->leases_renewed,
+           s->leases_ended);
+    printf("  faults:");
+    for (int f = 0; f < FAULTS_COUNT; f++)
+        printf("%s %s %" PRIu64, f == 0 ? "" : ",", fault_text((enum fault)f), s->faults[f]);
+    printf("\n");
+    struct missed_walk w = {.r = r};
+    probe_each(show_missed, &w);
+    printf("  marks on rare branches of raft and the log: %u, reached %u\n", w.watched,
+           w.watched - w.missed);
+}

@@ -1,0 +1,395 @@
+/* One run:
+ *
+ *   1. members and clients start, faults strike, for the span that the seed says
+ *   2. the faults end; within a bounded time every client must have written again
+ *   3. the clients stop; within a bounded time every member has applied everything, every lease
+ * that nobody keeps has ended, every watcher has seen every event
+ *   4. all members hash to the same, each holds what the model holds, and again after a restart */
+#include "sim.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "call.h"
+#include "client.h"
+#include "member.h"
+#include "net.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum {
+    SPAN_MS_MIN = 4000,
+    SPAN_MS_MORE = 16000,
+    PROGRESS_MS_MAX = 40000,
+    DRAIN_MS_MAX = 60000,
+    CHECK_EVERY_US = 500000,
+    CRASH_AT_SPAN_MS = 12000,
+};
+
+struct sim *sim_now;
+
+/* --- what everybody uses --- */
+
+void sim_rng_init(const struct sim *s, struct rng *r, uint64_t purpose)
+{
+    rng_init(r, s->o.seed * 0x9e3779b97f4a7c15u + purpose);
+}
+
+uint64_t sim_exponential(struct rng *r, uint64_t mean)
+{
+    /* -ln(u) by halves and a straight piece in between: no libm, the same on any machine. */
+    uint64_t u = rng_next(r) | 1;
+    uint32_t halves = 0;
+    while (u >> 63 == 0) {
+        u <<= 1;
+        halves++;
+    }
+    uint64_t fraction = (u << 1) >> 44; /* 20 bits of what follows the leading one */
+    uint64_t ln2 = 45426;               /* of 65536 */
+    uint64_t halves16 = ((uint64_t)halves << 16) + 65536 - (fraction >> 4);
+    uint64_t value = (unsigned __int128)mean * halves16 * ln2 >> 32;
+    return value + 1;
+}
+
+void sim_trace(struct sim *s, uint64_t what, uint64_t a, uint64_t b)
+{
+    const uint64_t odd = 0x9e3779b97f4a7c15u;
+    s->trace = (s->trace ^ s->now_us) * odd;
+    s->trace = ((s->trace ^ (s->trace >> 29)) + what) * odd;
+    s->trace = ((s->trace ^ (s->trace >> 32)) + a) * odd;
+    s->trace = ((s->trace ^ (s->trace >> 31)) + b) * odd;
+}
+
+static void say(struct sim *s, const char *fmt, va_list ap)
+{
+    printf("%10llu.%03llu ms  ", (unsigned long long)s->now_us / 1000,
+           (unsigned long long)s->now_us % 1000);
+    vprintf(fmt, ap);
+    putchar('\n');
+}
+
+void sim_say(struct sim *s, const char *fmt, ...)
+{
+    if (!s->o.verbose)
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    say(s, fmt, ap);
+    va_end(ap);
+}
+
+void sim_fail(const char *fmt, ...)
+{
+    struct sim *s = sim_now;
+    va_list ap;
+    va_start(ap, fmt);
+    char text[SIM_TEXT_MAX];
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    if (s == NULL) {
+        fprintf(stderr, "%s\n", text);
+        _exit(2);
+    }
+    sim_say(s, "FAILED: %s", text);
+    (void)fflush(stdout);
+    s->result->failed_at_ms = sim_now_ms(s);
+    s->result->trace = s->trace;
+    memcpy(s->result->failure, text, sizeof(text));
+    _exit(1);
+}
+
+/* --- the loop --- */
+
+static struct member *target(struct sim *s, const struct event *e)
+{
+    struct member *m = &s->members[e->who];
+    return m->up && (e->life == 0 || e->life == m->life) ? m : NULL;
+}
+
+/* What reaches a member that stands still waits for it. */
+static bool waits(struct sim *s, const struct event *e)
+{
+    if (e->kind > EVENT_TO_SERVER)
+        return false;
+    struct member *m = &s->members[e->who];
+    if (!m->up || s->now_us >= m->paused_until_us)
+        return false;
+    struct event later = *e;
+    later.at_us = m->paused_until_us;
+    events_push(&s->events, &later);
+    return true;
+}
+
+static void message(struct sim *s, const struct event *e)
+{
+    struct member *m = target(s, e);
+    if (m != NULL && net_passes(s, (uint32_t)e->a, e->who))
+        member_receive(m, e->ptr);
+    bref_unref(e->ptr);
+}
+
+static void check_all(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->members_count; i++)
+        if (s->members[i].up)
+            judge_costly(&s->members[i]);
+    events_push(&s->events,
+                &(struct event){.at_us = s->now_us + CHECK_EVERY_US, .kind = EVENT_CHECK});
+}
+
+static void member_event(struct sim *s, const struct event *e)
+{
+    struct member *m = target(s, e);
+    if (m == NULL)
+        return;
+    if (e->kind == EVENT_TURN)
+        member_turn(m);
+    else if (e->kind == EVENT_TICK)
+        member_tick(m);
+    else if (e->kind == EVENT_DISK)
+        member_disk(m);
+    else
+        member_idle(m);
+}
+
+static void handle(struct sim *s, const struct event *e)
+{
+    switch (e->kind) {
+    case EVENT_TURN:
+    case EVENT_TICK:
+    case EVENT_DISK:
+    case EVENT_IDLE:
+        member_event(s, e);
+        break;
+    case EVENT_MESSAGE:
+        message(s, e);
+        break;
+    case EVENT_TO_SERVER:
+        call_to_server(s, e);
+        break;
+    case EVENT_TO_CLIENT:
+        call_to_client(s, e);
+        break;
+    case EVENT_START:
+        member_start(&s->members[e->who]);
+        break;
+    case EVENT_FAULT:
+        faults_strike(s, e);
+        break;
+    case EVENT_HEAL:
+        faults_heal(s, e);
+        break;
+    case EVENT_CLIENT:
+        clients_event(s, e);
+        break;
+    case EVENT_CHECK:
+        check_all(s);
+        break;
+    case EVENTS_COUNT:
+        break;
+    }
+}
+
+/* Until `until_us`, or until `done` says so. */
+static bool run_until(struct sim *s, uint64_t until_us, bool (*done)(struct sim *s))
+{
+    struct event e;
+    uint64_t look_us = s->now_us;
+    while (events_pop(&s->events, &e)) {
+        ASSERT(e.at_us >= s->now_us);
+        if (e.at_us > until_us) {
+            events_push(&s->events, &e);
+            s->now_us = until_us;
+            return false;
+        }
+        s->now_us = e.at_us;
+        s->stats->events++;
+        sim_trace(s, e.kind, e.who, e.a);
+        if (!waits(s, &e))
+            handle(s, &e);
+        if (done != NULL && s->now_us >= look_us) {
+            if (done(s))
+                return true;
+            look_us = s->now_us + 20000;
+        }
+    }
+    sim_fail("nothing is going to happen any more");
+}
+
+/* --- the end --- */
+
+static uint64_t calm_since_us;
+
+static bool has_progressed(struct sim *s)
+{
+    return clients_progressed(s->clients, calm_since_us);
+}
+
+static bool has_drained(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->members_count; i++) {
+        const struct member *m = &s->members[i];
+        if (!m->up || m->judged.given_out != s->judge.committed.last ||
+            mvcc_revision(m->node.mvcc) != s->model.revision)
+            return false;
+    }
+    for (uint32_t i = 0; i < s->model.leases_count; i++)
+        if (s->model.leases[i].ended_index == 0)
+            return false;
+    return clients_drained(s->clients);
+}
+
+static void explain(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->members_count; i++) {
+        const struct member *m = &s->members[i];
+        sim_say(s,
+                "member %u: up %d applied %llu of %llu revision %lld of %lld term %llu leader %llx",
+                i, m->up, (unsigned long long)m->judged.given_out,
+                (unsigned long long)s->judge.committed.last,
+                m->up ? (long long)mvcc_revision(m->node.mvcc) : -1, (long long)s->model.revision,
+                m->up ? (unsigned long long)raft_term(m->raft) : 0,
+                m->up ? (unsigned long long)raft_leader(m->raft) : 0);
+    }
+}
+
+static void explain_rest(struct sim *s)
+{
+    explain(s);
+    for (uint32_t i = 0; i < s->model.leases_count; i++)
+        if (s->model.leases[i].ended_index == 0)
+            sim_say(s, "lease %lld of %lld s lives on", (long long)s->model.leases[i].id,
+                    (long long)s->model.leases[i].ttl_s);
+    clients_explain(s->clients);
+}
+
+static void check_hashes(struct sim *s)
+{
+    struct mvcc_hash first = {0};
+    for (uint32_t i = 0; i < s->members_count; i++) {
+        struct mvcc_hash h;
+        int err = mvcc_hash(s->members[i].node.mvcc, 0, &h);
+        ASSERT(err == 0);
+        if (i == 0)
+            first = h;
+        if (h.hash != first.hash || h.revision != s->model.revision)
+            sim_fail("members 0 and %u differ in the end", i);
+    }
+}
+
+static void restart_all(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->members_count; i++) {
+        struct member *m = &s->members[i];
+        if (rng_below(&s->members_rng, 2) == 0) {
+            member_die(m, DEATH_POWER);
+            member_settle(m);
+        } else {
+            member_stop(m);
+        }
+    }
+}
+
+static void end(struct sim *s)
+{
+    faults_end(s);
+    for (uint32_t i = 0; i < s->members_count; i++)
+        member_clock_set(&s->members[i], 0, 0);
+    calm_since_us = s->now_us;
+    sim_say(s, "the faults are over");
+    if (!run_until(s, s->now_us + PROGRESS_MS_MAX * 1000ull, has_progressed)) {
+        explain(s);
+        sim_fail("no progress within %d s after the faults were over", PROGRESS_MS_MAX / 1000);
+    }
+    s->draining = true;
+    sim_say(s, "the clients stop");
+    if (!run_until(s, s->now_us + DRAIN_MS_MAX * 1000ull, has_drained)) {
+        explain_rest(s);
+        sim_fail("members, leases or watchers are not where they should be %d s after the last "
+                 "request",
+                 DRAIN_MS_MAX / 1000);
+    }
+    check_hashes(s);
+    restart_all(s);
+    if (!run_until(s, s->now_us + DRAIN_MS_MAX * 1000ull, has_drained))
+        sim_fail("members are not where they should be after a restart of all");
+    check_hashes(s);
+}
+
+/* --- one run --- */
+
+static void init_config(struct config *c)
+{
+    *c = (struct config){.heartbeat_ms = HEARTBEAT_MS,
+                         .election_ms = ELECTION_MS,
+                         .max_txn_ops = 128,
+                         .max_request_bytes = 1536 << 10,
+                         .watch_progress_interval_ms = 1000,
+                         .pre_vote = true};
+}
+
+static uint64_t choose_span_ms(struct sim *s, struct rng *r)
+{
+    uint64_t span = SPAN_MS_MIN + rng_below(r, SPAN_MS_MORE);
+    if (s->o.span_ms > 0)
+        span = s->o.span_ms;
+    return s->o.crash_at != 0 ? CRASH_AT_SPAN_MS : span;
+}
+
+static void free_event(struct event *e)
+{
+    if (e->kind == EVENT_MESSAGE)
+        bref_unref(e->ptr);
+    else if (e->kind == EVENT_TO_SERVER || e->kind == EVENT_TO_CLIENT)
+        call_event_free(e);
+}
+
+static void fini(struct sim *s)
+{
+    members_free(s);
+    clients_free(s->clients);
+    struct event e;
+    while (events_pop(&s->events, &e))
+        free_event(&e);
+    net_free(s->net);
+    model_fini(&s->model);
+    judge_fini(&s->judge);
+    events_fini(&s->events);
+}
+
+void sim_run(const struct sim_options *o, struct sim_result *result)
+{
+    struct sim *s = mem_alloc_zero(sizeof(*s));
+    s->o = *o;
+    s->result = result;
+    s->stats = &result->stats;
+    s->now_us = 1000000;
+    sim_now = s;
+    struct rng r;
+    sim_rng_init(s, &r, 1);
+    sim_rng_init(s, &s->members_rng, 10);
+    s->members_count = rng_below(&r, 4) == 0 ? 5 : 3;
+    uint64_t span_ms = choose_span_ms(s, &r);
+    init_config(&s->config);
+    log_set_level(LOG_FATAL);
+    model_init(&s->model);
+    s->net = net_new(s);
+    faults_plan(s);
+    members_new(s);
+    (void)clients_new(s);
+    faults_begin(s);
+    if (o->crash_at != 0)
+        s->members[o->seed % s->members_count].crash_at = o->crash_at;
+    events_push(&s->events, &(struct event){.at_us = s->now_us, .kind = EVENT_CHECK});
+
+    (void)run_until(s, s->now_us + span_ms * 1000, NULL);
+    end(s);
+    result->stats.runs = 1;
+    result->stats.virtual_us = s->now_us;
+    result->trace = s->trace;
+    result->operations = s->operations;
+    fini(s);
+    sim_now = NULL;
+    mem_free(s);
+}

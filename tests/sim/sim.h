@@ -1,0 +1,135 @@
+/* A whole cluster in one thread, on virtual time: the real core, raft, log, applier, store,
+ * services and watch hub of every member, over a simulated network, disk and clock, with simulated
+ * clients.
+ *
+ * A run is a function of its options: everything random is drawn from generators seeded by the
+ * run's seed, every part of the simulation from one of its own, so that leaving out one kind of
+ * fault changes as little as possible of the rest. Nothing depends on addresses, on the machine's
+ * clock or on the order of a hash table: the same options give the same events, bit for bit (struct
+ * sim, trace).
+ *
+ * Where to start reading:
+ *   run.c       one run, from the beginning to the verdict; the event loop
+ *   member.c    one member: what node.c is to trivetd; crashes at any operation
+ *   world.c     the machine's functions that the members' code calls, replaced at link time
+ *   net.c, disk.c, store.c, call.c, uv.c     what a member has around it
+ *   faults.c    which faults a run has, and when
+ *   client*.c   who uses the cluster, and the checks of each answer
+ *   model.c     what the store must hold after each entry of the log
+ *   judge.c     the invariants that span members
+ *   report.c, shrink.c, main.c     many runs; the smallest one that fails */
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
+
+#include "event.h"
+#include "faults.h"
+#include "judge.h"
+#include "model.h"
+
+#include "base/rng.h"
+#include "server/cluster.h"
+#include "server/config.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    SIM_MEMBERS_MAX = 5,
+    HEARTBEAT_MS = 100,
+    ELECTION_MS = 1000,
+};
+
+struct clients;
+struct member;
+
+struct sim_options {
+    uint64_t seed;
+    uint64_t span_ms;    /* how long there are faults; 0: the seed says */
+    uint64_t faults_off; /* bits 1 << enum fault: leave these out */
+    uint64_t works_off;  /* bits 1 << enum work: what clients do not do */
+    uint64_t crash_at;   /* not 0: the only fault is a crash of one member at this operation */
+    bool verbose;
+};
+
+/* Summed over runs. */
+struct sim_stats {
+    uint64_t runs;
+    uint64_t events;
+    uint64_t virtual_us;
+    uint64_t faults[FAULTS_COUNT];
+    uint64_t elections;
+    uint64_t entries;
+    uint64_t messages;
+    uint64_t restarts;
+    uint64_t ops_ok;
+    uint64_t ops_refused;
+    uint64_t ops_unknown;
+    uint64_t reads_checked;
+    uint64_t watch_events;
+    uint64_t watch_streams;
+    uint64_t leases_granted;
+    uint64_t leases_renewed;
+    uint64_t leases_ended;
+    uint64_t compactions;
+};
+
+enum { SIM_TEXT_MAX = 512 };
+
+/* What a run leaves behind. */
+struct sim_result {
+    struct sim_stats stats;
+    uint64_t trace;
+    uint64_t failed_at_ms;
+    uint64_t operations;        /* of members on their world: where crash_at can point */
+    char failure[SIM_TEXT_MAX]; /* empty: none */
+};
+
+struct sim {
+    struct sim_options o;
+    struct sim_result *result;
+    struct sim_stats *stats; /* of the result */
+    struct events events;
+    uint64_t now_us;
+    uint64_t trace; /* a hash of everything that happened */
+    bool calm;      /* the faults are over */
+    bool draining;  /* and the clients begin nothing new */
+
+    struct config config;
+    struct member *members;
+    uint32_t members_count;
+    struct member *current; /* whose code is running; NULL = none */
+
+    struct faults faults;
+    struct net *net;
+    struct model model;
+    struct judge judge;
+    struct clients *clients;
+    struct rng members_rng;
+    uint64_t operations; /* that members did on their world: disk, network, store, answers */
+};
+
+/* There is one at a time in a process; for what the linker put in the place of the machine. */
+extern struct sim *sim_now;
+
+/* One run in this process. Does not return when it fails: it fills in the result and ends the
+ * process with status 1. */
+void sim_run(const struct sim_options *o, struct sim_result *result);
+
+/* The run has failed: say how and end the process. */
+_Noreturn void sim_fail(const char *fmt, ...) TV_PRINTF(1, 2);
+
+/* Fold into the trace; with --verbose the text is printed too. */
+void sim_trace(struct sim *s, uint64_t what, uint64_t a, uint64_t b);
+void sim_say(struct sim *s, const char *fmt, ...) TV_PRINTF(2, 3);
+
+static inline uint64_t sim_now_ms(const struct sim *s)
+{
+    return s->now_us / 1000;
+}
+
+/* Exponentially distributed with this mean; at least 1. */
+uint64_t sim_exponential(struct rng *r, uint64_t mean);
+/* A generator for one purpose, from the run's seed. */
+void sim_rng_init(const struct sim *s, struct rng *r, uint64_t purpose);
+
+#endif

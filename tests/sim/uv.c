@@ -1,0 +1,71 @@
+/* The functions of libuv that a worker uses, on virtual time: its loop is the simulation's. */
+#include "member.h"
+
+static struct member *member_of_idle(const uv_idle_t *h)
+{
+    return member_of_worker(h->data);
+}
+
+int uv_idle_init(uv_loop_t *loop, uv_idle_t *h)
+{
+    (void)loop;
+    h->data = NULL;
+    return 0;
+}
+
+int uv_idle_start(uv_idle_t *h, uv_idle_cb cb)
+{
+    struct member *m = member_of_idle(h);
+    m->idle = cb;
+    if (!m->idle_due) {
+        m->idle_due = true;
+        events_push(&m->sim->events, &(struct event){.at_us = m->sim->now_us + 1,
+                                                     .kind = EVENT_IDLE,
+                                                     .who = m->number,
+                                                     .life = m->life});
+    }
+    return 0;
+}
+
+int uv_idle_stop(uv_idle_t *h)
+{
+    member_of_idle(h)->idle = NULL;
+    return 0;
+}
+
+int uv_is_active(const uv_handle_t *h)
+{
+    return member_of_idle((const uv_idle_t *)h)->idle != NULL;
+}
+
+/* With one worker on the core's loop nothing crosses threads. */
+int uv_async_init(uv_loop_t *loop, uv_async_t *a, uv_async_cb cb)
+{
+    (void)loop;
+    (void)a;
+    (void)cb;
+    return 0;
+}
+
+int uv_async_send(uv_async_t *a)
+{
+    (void)a;
+    ASSERT(!"nothing crosses threads here");
+    return 0;
+}
+
+int uv_queue_work(uv_loop_t *loop, uv_work_t *work, uv_work_cb run, uv_after_work_cb done)
+{
+    (void)loop;
+    struct member *m = sim_now->current;
+    ASSERT(m->works_count < WORKS_MAX);
+    m->works[m->works_count++] = (struct member_work){.work = work, .run = run, .done = done};
+    if (!m->idle_due) {
+        m->idle_due = true;
+        events_push(&m->sim->events, &(struct event){.at_us = m->sim->now_us + 100,
+                                                     .kind = EVENT_IDLE,
+                                                     .who = m->number,
+                                                     .life = m->life});
+    }
+    return 0;
+}

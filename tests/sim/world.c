@@ -1,0 +1,116 @@
+/* What the members' code calls and the linker replaces (--wrap, see meson.build): the machine's
+ * clocks and randomness, the ends of the process, and four seams where the judge looks on. */
+#include "member.h"
+
+#include "base/clock.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* --- the machine --- */
+
+uint64_t __real_clock_mono_ns(void);
+uint64_t __wrap_clock_mono_ns(void);
+int64_t __wrap_clock_wall_us(void);
+uint64_t __wrap_rng_seed_from_os(void);
+
+uint64_t __wrap_clock_mono_ns(void)
+{
+    return sim_now == NULL ? __real_clock_mono_ns() : sim_now->now_us * 1000;
+}
+
+int64_t __wrap_clock_wall_us(void)
+{
+    return sim_now == NULL ? 0 : (int64_t)sim_now->now_us;
+}
+
+uint64_t __wrap_rng_seed_from_os(void)
+{
+    return sim_now == NULL ? 1 : rng_next(&sim_now->members_rng);
+}
+
+/* --- the ends of the process --- */
+
+_Noreturn void __wrap_tv_assert_failed(const char *expr, const char *file, int line,
+                                       const char *func);
+_Noreturn void __wrap_tv_fatal(const char *fmt, ...) TV_PRINTF(1, 2);
+
+_Noreturn void __wrap_tv_assert_failed(const char *expr, const char *file, int line,
+                                       const char *func)
+{
+    struct member *m = sim_now == NULL ? NULL : sim_now->current;
+    sim_fail("%s%c: assertion failed: %s in %s(), %s:%d", m == NULL ? "" : "member ",
+             m == NULL ? '-' : (char)('0' + m->number), expr, func, file, line);
+}
+
+_Noreturn void __wrap_tv_fatal(const char *fmt, ...)
+{
+    char text[SIM_TEXT_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    struct member *m = sim_now == NULL ? NULL : sim_now->current;
+    if (m != NULL && m->write_fails && m->fatal_armed) {
+        sim_say(sim_now, "member %u: %s", m->number, text);
+        longjmp(m->fatal, 1);
+    }
+    sim_fail("%s%c: fatal: %s", m == NULL ? "" : "member ",
+             m == NULL ? '-' : (char)('0' + m->number), text);
+}
+
+/* --- where the judge looks on --- */
+
+struct raft *__real_raft_new(const struct raft_options *o);
+struct raft *__wrap_raft_new(const struct raft_options *o);
+bool __real_raft_ready(struct raft *r, struct raft_ready *ret);
+bool __wrap_raft_ready(struct raft *r, struct raft_ready *ret);
+void __real_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entries, uint32_t count,
+                       const struct wal_hard_state *hs);
+void __wrap_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entries, uint32_t count,
+                       const struct wal_hard_state *hs);
+void __real_applier_apply(struct applier *a, struct slice payload, struct request *req);
+void __wrap_applier_apply(struct applier *a, struct slice payload, struct request *req);
+
+struct raft *__wrap_raft_new(const struct raft_options *o)
+{
+    struct raft *r = __real_raft_new(o);
+    sim_now->current->raft = r;
+    return r;
+}
+
+bool __wrap_raft_ready(struct raft *r, struct raft_ready *ret)
+{
+    bool any = __real_raft_ready(r, ret);
+    if (any)
+        judge_ready(sim_now->current, r, ret);
+    return any;
+}
+
+void __wrap_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entries, uint32_t count,
+                       const struct wal_hard_state *hs)
+{
+    judge_append(sim_now->current, seq, entries, count, hs);
+    __real_wal_append(w, seq, entries, count, hs);
+}
+
+void __wrap_applier_apply(struct applier *a, struct slice payload, struct request *req)
+{
+    struct member *m = sim_now->current;
+    uint64_t index = judge_apply(m, payload);
+    __real_applier_apply(a, payload, req);
+    const struct model_outcome *o = &sim_now->model.outcomes[index];
+    if (mvcc_txn_revision(a->mvcc) != o->revision)
+        sim_fail("member %u: revision %lld after entry %llu, not %lld", m->number,
+                 (long long)mvcc_txn_revision(a->mvcc), (unsigned long long)index,
+                 (long long)o->revision);
+}
+
+/* --- what node.c would have --- */
+
+uint64_t node_db_size(const struct node *n)
+{
+    struct mvcc_stats s;
+    mvcc_stats(n->mvcc, &s);
+    return s.version_bytes;
+}
