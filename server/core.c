@@ -752,7 +752,7 @@ static void propose_disk_alarm(struct core *c, bool raise)
  * so a restart or another leader changes nothing. */
 static void tend_disk_space(struct core *c)
 {
-    bool low = c->disk_low || wal_lacks_room(c->o.wal);
+    bool low = c->disk_low || wal_lacks_room(c->o.wal) || persist_lacks_room(c->o.persist);
     bool changed = atomic_exchange_explicit(&c->lacks_room, low, memory_order_relaxed) != low;
     if (!changed && c->now_ms < c->disk_retry_ms)
         return;

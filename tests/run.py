@@ -169,6 +169,14 @@ def faults(suite, full):
                            "--rounds", "200" if full else "15"])
 
 
+def full_disk(suite, full):
+    need()
+    if os.geteuid() != 0:
+        raise Skip("needs root, to mount a file system")
+    return program(suite, [sys.executable, "tests/faults/fulldisk.py",
+                           "--rounds", "5" if full else "2"])
+
+
 def bad_input(suite, full):
     need()
     return program(suite, [sys.executable, "tests/faults/badinput.py",
@@ -221,6 +229,7 @@ SUITES = [
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
+    Suite("fulldisk", "disks that fill up: writes refused in time, and nothing else", full_disk),
     Suite("badinput", "what no client should send", bad_input, 1800),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("asan", "the same under ASan and UBSan",

@@ -26,12 +26,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum {
     BLOCK_BYTES = 32 << 10,
     TABLE_FILE_BYTES = 64 << 20,
     COMMIT_FILE_BYTES_MAX = 256 << 20,
+    ROOM_BYTES_MIN = 32 << 20, /* a write that fails would end the process: better none is tried */
     COLLECT_BYTES_MAX = 512 << 20, /* one step of a collection: the disk space that it needs */
     COLLECT_BYTES_PER_SECOND = 64 << 20,
     RECORD_FILES_MAX = 4, /* in L0 before they are merged */
@@ -509,12 +511,20 @@ static void lsm_detach(void *ctx)
     lsm__drop_writer(l);
 }
 
+static bool lsm_has_room(void *ctx)
+{
+    const struct lsm *l = ctx;
+    struct statvfs s;
+    return statvfs(l->dir, &s) != 0 || (uint64_t)s.f_bavail * s.f_frsize >= ROOM_BYTES_MIN;
+}
+
 void lsm__store(struct lsm *l, struct persist_store *ret_store)
 {
     *ret_store = (struct persist_store){.ctx = l,
                                         .attach = lsm_attach,
                                         .put = lsm_put_version,
                                         .commit = lsm_commit,
+                                        .has_room = lsm_has_room,
                                         .detach = lsm_detach};
 }
 

@@ -9,6 +9,7 @@
  * 1. A commit with applied index i holds the changes up to i's batch and none after it: versions
  *    are put up to the batch's revision exactly, and commits happen between batches.
  * 2. The store keeps what is not put yet: mvcc_set_persisted_revision() follows what was put.
+ * 3. A store without room is waited for, between two batches: the log has what is not committed.
  *
  * Owner: the persist thread, but for the fields marked otherwise. */
 #include "lsm_internal.h"
@@ -16,6 +17,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -26,6 +28,7 @@
 enum {
     SECTION_VERSIONS = 2048, /* sections are short: memory is not reclaimed meanwhile */
     META_RECORD_BYTES = 64,  /* what a record counts beside its bytes */
+    NO_ROOM_RETRY_MS = 500,
 };
 
 struct persist {
@@ -55,6 +58,7 @@ struct persist {
     _Atomic uint64_t submitted_index; /* core writes */
     _Atomic uint64_t put_index;       /* the thread writes */
     _Atomic uint64_t flushed_index;   /* the thread writes */
+    _Atomic bool lacks_room;          /* the thread writes */
 };
 
 /* --- records outside the key space --- */
@@ -218,7 +222,9 @@ static struct persist_batch *next_batch(struct persist *p)
 static void wait_for_work(struct persist *p)
 {
     int timeout_ms = -1;
-    if (p->dirty) {
+    if (persist_lacks_room(p)) {
+        timeout_ms = NO_ROOM_RETRY_MS;
+    } else if (p->dirty) {
         uint64_t waited_ms = (clock_mono_ns() - p->dirty_since_ns) / 1000000;
         timeout_ms =
             waited_ms >= p->o.flush_interval_ms ? 0 : (int)(p->o.flush_interval_ms - waited_ms);
@@ -234,6 +240,18 @@ static bool flush_is_due(struct persist *p)
     return p->dirty && (clock_mono_ns() - p->dirty_since_ns) / 1000000 >= p->o.flush_interval_ms;
 }
 
+static bool has_room(struct persist *p)
+{
+    bool room = p->store.has_room == NULL || p->store.has_room(p->store.ctx);
+    if (atomic_exchange_explicit(&p->lacks_room, !room, memory_order_relaxed) == !room)
+        return room;
+    if (room)
+        log_info("there is room for the store again");
+    else
+        log_warn("no room on the disk for the store; what is new waits in the log");
+    return room;
+}
+
 static void *persist_main(void *arg)
 {
     struct persist *p = arg;
@@ -244,14 +262,17 @@ static void *persist_main(void *arg)
         bool flush = atomic_exchange(&p->flush_requested, false) || stop;
         mpsc_begin(&p->queue);
         struct persist_batch *b;
-        while (!atomic_load(&p->abort) && (b = next_batch(p)) != NULL)
+        while (!atomic_load(&p->abort) && has_room(p) && (b = next_batch(p)) != NULL)
             take_batch(p, b);
         if (atomic_load(&p->abort))
             return NULL;
-        if (flush || flush_is_due(p))
+        bool room = has_room(p);
+        if (room && (flush || flush_is_due(p)))
             commit(p);
         if (stop)
             return NULL;
+        if (!room && flush)
+            atomic_store(&p->flush_requested, true);
         struct timespec pace = {.tv_nsec = (long)p->o.pace_ms * 1000000};
         nanosleep(&pace, NULL);
     }
@@ -345,6 +366,11 @@ uint64_t persist_backlog(const struct persist *p)
     uint64_t put = atomic_load_explicit(&p->put_index, memory_order_acquire);
     uint64_t submitted = atomic_load_explicit(&p->submitted_index, memory_order_relaxed);
     return submitted > put ? submitted - put : 0;
+}
+
+bool persist_lacks_room(const struct persist *p)
+{
+    return atomic_load_explicit(&p->lacks_room, memory_order_relaxed);
 }
 
 uint64_t persist_flushed_index(const struct persist *p)

@@ -93,17 +93,18 @@ def story(tally, disk, nodes):
     nodes.check_running()
 
 
-def no_room_at_all(tally, disk, nodes, load):
-    """Nobody watches the disk: the log's next segment finds no room, and that is not the end."""
+def no_room_at_all(tally, disk, nodes, room, load):
+    """Nobody watches the disk: the log's next segment or the store's next commit finds no room, and that
+    is not the end."""
     other = nodes.nodes[1]
-    disk.leave(0)
+    disk.leave(room)
     value = "x" * 100000
     outcome = (0, "")
     for i in range(load):
         outcome = etcdctl(other, "put", "fill/%d" % (i % 20), value)
         if outcome[0] != 0:
             break
-    tally.check("database space exceeded" in outcome[1], "refused when the log finds no room",
+    tally.check("database space exceeded" in outcome[1], "refused when there is no room",
                 outcome[1] + nodes.nodes[0].log_tail())
     nodes.check_running()
     tally.check(etcdctl(nodes.nodes[0], "get", "keep")[1] == "keep\nthis\n", "reads go on")
@@ -141,7 +142,8 @@ def main():
             story(tally, disk, nodes)
 
     run(tally, RESERVE_BYTES, rounds)
-    run(tally, 0, lambda disk, nodes: no_room_at_all(tally, disk, nodes, 2000))
+    for room in (0, 40 << 20, 100 << 20):
+        run(tally, 0, lambda disk, nodes: no_room_at_all(tally, disk, nodes, room, 4000))
     return tally.finish()
 
 

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Debian's RocksDB is built without the thread sanitizer, which therefore does not see the atomic
@@ -802,6 +803,109 @@ START_TEST(test_in_step)
 }
 END_TEST
 
+/* --- a store without room --- */
+
+static struct {
+    _Atomic bool room;
+    _Atomic int puts, commits;
+} tight;
+
+static void tight_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
+{
+    (void)ctx, (void)m;
+    *ret_meta = (struct lsm_meta){.revision = 1, .compacted = -1};
+}
+
+static void tight_put(void *ctx, const struct mvcc_version *v)
+{
+    (void)ctx, (void)v;
+    ck_assert(tight.room);
+    tight.puts++;
+}
+
+static void tight_commit(void *ctx, const struct lsm_meta *meta, const struct persist_meta *metas)
+{
+    (void)ctx, (void)meta, (void)metas;
+    ck_assert(tight.room);
+    tight.commits++;
+}
+
+static bool tight_has_room(void *ctx)
+{
+    (void)ctx;
+    return tight.room;
+}
+
+static void tight_detach(void *ctx)
+{
+    (void)ctx;
+}
+
+static void tight_submit(struct mvcc *m, struct persist *p, uint64_t index)
+{
+    const struct mvcc_version *prev;
+    mvcc_txn_begin(m);
+    (void)mvcc_txn_put(m, SLICE_LITERAL("k"), SLICE_LITERAL("v"), 0, &prev);
+    mvcc_txn_end(m);
+    mvcc_publish(m);
+    struct persist_batch *b = mem_alloc_zero(sizeof(*b));
+    b->applied_index = index;
+    b->revision = mvcc_revision(m);
+    b->compacted = -1;
+    persist_submit(p, b);
+}
+
+static void wait_for(bool (*done)(const struct persist *p), const struct persist *p)
+{
+    while (!done(p))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static bool has_none(const struct persist *p)
+{
+    return persist_lacks_room(p);
+}
+
+static bool caught_up(const struct persist *p)
+{
+    return persist_flushed_index(p) == 20 && !persist_lacks_room(p);
+}
+
+START_TEST(test_no_room)
+{
+    struct persist_store store = {.attach = tight_attach,
+                                  .put = tight_put,
+                                  .commit = tight_commit,
+                                  .has_room = tight_has_room,
+                                  .detach = tight_detach};
+    struct mvcc *m = mvcc_new(NULL);
+    struct persist_options o;
+    persist_options_init(&o);
+    o.mvcc = m;
+    o.store = &store;
+    tight.room = false;
+    struct persist *p = persist_new(&o);
+    for (uint64_t i = 1; i <= 20; i++)
+        tight_submit(m, p, i);
+    persist_request_flush(p);
+    wait_for(has_none, p);
+    ck_assert_int_eq(tight.puts + tight.commits, 0);
+    ck_assert_uint_eq(persist_flushed_index(p), 0);
+    tight.room = true;
+    wait_for(caught_up, p); /* the flush that was asked for is not forgotten */
+    ck_assert_int_eq(tight.puts, 20);
+    ck_assert_int_eq(tight.commits, 1);
+    /* It ends without room too, and what was not committed is in the log. */
+    tight.room = false;
+    tight_submit(m, p, 21);
+    wait_for(has_none, p);
+    persist_free(p);
+    ck_assert_int_eq(tight.commits, 1);
+    mvcc_free(m);
+}
+END_TEST
+
 UNIT_MAIN("lsm", test_fresh, test_round_trips, test_restart_from_disk, test_kill_at_any_time,
           test_many_restarts, test_one_large_revision, test_garbage_is_collected,
-          test_small_files_are_merged, test_damage_is_reported, test_save, test_in_step)
+          test_small_files_are_merged, test_damage_is_reported, test_save, test_in_step,
+          test_no_room)

@@ -177,6 +177,9 @@ struct persist_store {
     /* Make durable: all that was put since the last commit, and `metas` (borrowed; newest first,
      * the newest of equal keys wins). On return it is, or the process has ended. */
     void (*commit)(void *ctx, const struct lsm_meta *meta, const struct persist_meta *metas);
+    /* Is there room for more, whatever it is? While there is not, nothing is put or committed.
+     * NULL: always. */
+    bool (*has_room)(void *ctx);
     /* Forget what was put and not committed; `m` is not asked any more. */
     void (*detach)(void *ctx);
 };
@@ -218,7 +221,7 @@ void persist_options_init(struct persist_options *o);
  * put on the log's later entries reaches the disk through persist_submit() alone.
  * Thread: core; it calls mvcc_set_persisted_revision() at once. */
 struct persist *persist_new(const struct persist_options *o);
-/* Writes and commits all that was submitted, then ends the thread. */
+/* Writes and commits all that was submitted, unless there is no room, then ends the thread. */
 void persist_free(struct persist *p);
 /* Ends the thread without a commit: what was not committed is lost, as in a crash. */
 void persist_abort(struct persist *p);
@@ -229,6 +232,8 @@ void persist_abort(struct persist *p);
 void persist_submit(struct persist *p, struct persist_batch *b);
 /* Thread: any. Entries of the log submitted and not yet handed to the store. */
 uint64_t persist_backlog(const struct persist *p);
+/* Thread: any. The store has no room: what is submitted waits. */
+bool persist_lacks_room(const struct persist *p);
 /* Thread: any. The entry of the last commit: the log is needed from the next one on. */
 uint64_t persist_flushed_index(const struct persist *p);
 /* Thread: any. Commit soon what was submitted before this call. */
