@@ -148,7 +148,7 @@ def etcdctl_diff(suite, full):
 
 
 def operate_diff(suite, full):
-    need(etcd=True)
+    need(etcd=True, tool="operate")
     return program(suite, [sys.executable, "tests/clients/operate_diff.py"])
 
 

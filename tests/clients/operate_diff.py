@@ -22,6 +22,7 @@ import etcdctl_diff  # noqa: E402
 QUOTA_BYTES = 1 << 20
 VALUE = "x" * 60000
 FILL_MAX = 100
+OPERATE = os.path.join(cluster.TOOLS, "operate")
 VERBOSE = "--verbose" in sys.argv
 
 
@@ -80,6 +81,8 @@ def steps(tally, sides, list_of_args):
         both = [side.run(args.split(), stdin) for side in sides]
         both = [(code, etcdctl_diff.loosen_status(args.split(), out), err)
                 for code, out, err in both]
+        if args.startswith("alarm list"):  # etcd gives them in no order
+            both = [(code, sorted(out.split("\n")), err) for code, out, err in both]
         same(tally, args, both)
 
 
@@ -104,6 +107,43 @@ def fill(side):
         if outcome[0] != 0:
             return outcome
     return "never full"
+
+
+def operate(tally, sides, args):
+    """An alarm request of any kind; MEMBER is the member that is asked."""
+    answers = []
+    for side in sides:
+        node = side.nodes.nodes[0]
+        member = [i for _, i, n in side.ids() if n is node][0]
+        member = str(int(member, 16))
+        named = [member if a == "MEMBER" else a for a in args.split()]
+        out = cluster.run([OPERATE, "alarm", node.endpoint(), *named], capture_output=True,
+                          text=True, timeout=60)
+        answers.append((out.returncode, sorted(out.stdout.replace(member, "MEMBER").split("\n")),
+                        out.stderr))
+    same(tally, "alarm " + args, answers)
+
+
+def any_alarm(tally, sides):
+    """Each kind of request, and what CORRUPT does."""
+    steps(tally, sides, ["put a b", "lease grant 100"])
+    for args in ("get MEMBER 0", "activate MEMBER 0", "activate MEMBER 2", "activate MEMBER 2",
+                 "get 0 0", "get 77 2", "get 0 1", "activate 5 2"):
+        operate(tally, sides, args)
+    steps(tally, sides, [
+        "put a c", "get a", "del a", ("txn", "\n\nget a\n\n"), ("txn", "\n\nput a 1\n\n"),
+        ("txn", "\n\ndel nothing\n\n"), "compaction 3", "lease grant 10", "lease revoke LEASE0",
+        "lease timetolive LEASE0", "lease keep-alive --once LEASE0", "endpoint health", "alarm list",
+        "get a --consistency s", "member list -w simple"])
+    pages(tally, sides, "CORRUPT")
+    for args in ("deactivate 5 2", "deactivate 5 2", "deactivate MEMBER 1", "deactivate MEMBER 0",
+                 "deactivate MEMBER 2", "activate MEMBER 9", "activate 0 -1", "get 0 9"):
+        operate(tally, sides, args.replace("-1", "4294967295"))
+    steps(tally, sides, ["put a c", "alarm list", "endpoint health"])
+    same(tally, "unknown alarm: /health", [page(side, "/health") for side in sides])
+    operate(tally, sides, "deactivate MEMBER 9")
+    operate(tally, sides, "deactivate 0 4294967295")
+    steps(tally, sides, ["alarm list", "lease revoke LEASE0"])
 
 
 ALARMED = [
@@ -179,6 +219,7 @@ def main():
     for side in sides:
         side.nodes.start()
     move_leader(tally, sides)
+    any_alarm(tally, sides)
     quota(tally, sides)
     restart(tally, sides)
     return tally.finish()
