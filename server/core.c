@@ -25,17 +25,28 @@ enum {
     SCRUB_SLICE_VERSIONS = 512,
     LEASE_REVOKES_PENDING_MAX = 256,
     LOG_KEEP_BYTES = 256 << 20,
-    DISK_RETRY_MS = 1000, /* a segment that found no room, and the alarm about it */
-    READ_RETRY_MS = 500,  /* as etcd: a read index that is not confirmed is asked for again */
+    DISK_RETRY_MS = 1000,        /* a segment that found no room, and the alarm about it */
+    LEASE_QUESTIONS_MAX = 65536, /* at the leader; more are dropped, and who asked times out */
+    READ_RETRY_MS = 500, /* as etcd: a read index that is not confirmed is asked for again */
+};
+
+/* What somebody, this member too, wants to know of the leader about a lease. */
+struct lease_question {
+    struct list link;
+    uint64_t from;
+    uint64_t term; /* in which we took it, leading */
+    struct core_lease_msg msg;
 };
 
 /* Reads that wait together for one confirmation. */
 struct read_batch {
     struct list link;
     struct list requests;
+    struct list questions; /* about leases */
     uint64_t context;
     uint64_t log_index; /* 0 = not confirmed yet */
     uint64_t asked_ms;
+    uint64_t deadline_ms;
 };
 
 struct core {
@@ -51,6 +62,8 @@ struct core {
     struct u64map proposal_by_id;
     size_t proposals_count;
     struct list reads_new;         /* barriers without a batch */
+    struct list questions_new;     /* likewise */
+    uint32_t questions_count;      /* in batches too */
     struct list read_batches;      /* oldest first */
     struct list scrub_waiters;     /* physical compactions */
     struct u64map lease_questions; /* token -> request, asked of the leader */
@@ -134,6 +147,7 @@ struct core *core_new(const struct core_options *o)
     list_init(&c->unproposed);
     list_init(&c->proposals);
     list_init(&c->reads_new);
+    list_init(&c->questions_new);
     list_init(&c->read_batches);
     list_init(&c->scrub_waiters);
     list_init(&c->lease_waiters);
@@ -182,9 +196,19 @@ static void answer_all(struct core *c, struct list *requests, int err)
         answer(c, CONTAINER_OF(it, struct request, link), err);
 }
 
+static void drop_questions(struct core *c, struct list *questions)
+{
+    LIST_EACH_SAFE (it, after, questions) {
+        list_remove(it);
+        c->questions_count--;
+        mem_free(CONTAINER_OF(it, struct lease_question, link));
+    }
+}
+
 static void read_batch_free(struct core *c, struct read_batch *b, int err)
 {
     answer_all(c, &b->requests, err);
+    drop_questions(c, &b->questions);
     list_remove(&b->link);
     mem_free(b);
 }
@@ -197,6 +221,7 @@ void core_free(struct core *c)
     answer_all(c, &c->reads_new, TV_STOPPED);
     answer_all(c, &c->scrub_waiters, TV_STOPPED);
     answer_all(c, &c->lease_waiters, TV_STOPPED);
+    drop_questions(c, &c->questions_new);
     answer_all(c, &c->movers, TV_STOPPED);
     LIST_EACH_SAFE (it, after, &c->read_batches)
         read_batch_free(c, CONTAINER_OF(it, struct read_batch, link), TV_STOPPED);
@@ -227,10 +252,20 @@ void core_submit(struct core *c, struct request *req)
     list_push_back(&c->incoming, &req->link);
 }
 
+/* Asked of raft itself: between two turns a message may have ended our term, and what a leader
+ * alone may do would be forwarded to the next one. */
 static bool leading(const struct core *c)
 {
-    return c->role == RAFT_LEADER;
+    return raft_role(c->raft) == RAFT_LEADER;
 }
+
+/* --- how long a lease still lives: only the leader knows ---
+ *
+ * A leader that was cut off or stood still may have a successor that it does not know of, and an
+ * older leader's revocation of the lease may lie in its log, not applied yet. So a question waits
+ * until a majority has confirmed, after it came, that we lead, and until we have applied what was
+ * committed by then: as a linearizable read does, and in the same batches. Whoever leads after that
+ * gives each lease its whole TTL from later on (lessor_promote). */
 
 static void lease_answer(struct core *c, struct request *req, int err)
 {
@@ -239,21 +274,52 @@ static void lease_answer(struct core *c, struct request *req, int err)
     answer(c, req, err);
 }
 
-/* Only the leader knows how long a lease still lives: answer, or ask it. */
+static void lease_reply(struct core *c, uint64_t to, const struct core_lease_msg *reply)
+{
+    if (to == c->o.member_id)
+        core_receive_lease(c, to, reply);
+    else
+        c->o.env.send_lease(c->o.env.ctx, to, reply);
+}
+
+static void take_question(struct core *c, uint64_t from, const struct core_lease_msg *msg)
+{
+    if (c->questions_count == LEASE_QUESTIONS_MAX) {
+        PROBE(core_lease_questions_limit);
+        return;
+    }
+    if (list_is_empty(&c->questions_new))
+        c->o.env.wake(c->o.env.ctx);
+    struct lease_question *q = mem_alloc_zero(sizeof(*q));
+    q->from = from;
+    q->term = raft_term(c->raft);
+    q->msg = *msg;
+    c->questions_count++;
+    list_push_back(&c->questions_new, &q->link);
+}
+
 static void lease_ask(struct core *c, struct request *req)
 {
-    if (leading(c)) {
-        int err = req->kind == REQUEST_LEASE_RENEW
-                      ? lessor_renew(c->lessor, req->lease_id, c->now_ms, &req->ttl)
-                      : lessor_remaining(c->lessor, req->lease_id, c->now_ms, &req->ttl,
-                                         &req->granted_ttl);
-        (void)u64map_remove(&c->lease_questions, req->id);
-        lease_answer(c, req, err);
-    } else if (c->leader != 0) {
-        struct core_lease_msg msg = {
-            .token = req->id, .renew = req->kind == REQUEST_LEASE_RENEW, .lease_id = req->lease_id};
+    struct core_lease_msg msg = {
+        .token = req->id, .renew = req->kind == REQUEST_LEASE_RENEW, .lease_id = req->lease_id};
+    if (leading(c))
+        take_question(c, c->o.member_id, &msg);
+    else if (c->leader != 0 && c->leader != c->o.member_id)
         c->o.env.send_lease(c->o.env.ctx, c->leader, &msg);
-    }
+}
+
+static void answer_question(struct core *c, const struct lease_question *q)
+{
+    struct core_lease_msg reply = q->msg;
+    reply.is_reply = true;
+    if (!leading(c) || raft_term(c->raft) != q->term)
+        reply.err = TV_NOT_LEADER;
+    else if (reply.renew)
+        reply.err = lessor_renew(c->lessor, reply.lease_id, c->now_ms, &reply.ttl);
+    else
+        reply.err =
+            lessor_remaining(c->lessor, reply.lease_id, c->now_ms, &reply.ttl, &reply.granted_ttl);
+    lease_reply(c, q->from, &reply);
 }
 
 static void take_lease_request(struct core *c, struct request *req)
@@ -373,11 +439,14 @@ static void propose_waiting(struct core *c)
 
 static void ask_read_index(struct core *c)
 {
-    if (list_is_empty(&c->reads_new))
+    if (list_is_empty(&c->reads_new) && list_is_empty(&c->questions_new))
         return;
     struct read_batch *b = mem_alloc_zero(sizeof(*b));
     list_init(&b->requests);
+    list_init(&b->questions);
     list_splice_back(&b->requests, &c->reads_new);
+    list_splice_back(&b->questions, &c->questions_new);
+    b->deadline_ms = c->now_ms + c->request_timeout_ms;
     b->context = core_next_request_id(c);
     b->asked_ms = c->now_ms;
     list_push_back(&c->read_batches, &b->link);
@@ -405,8 +474,11 @@ static void serve_reads(struct core *c)
 {
     LIST_EACH_SAFE (it, after, &c->read_batches) {
         struct read_batch *b = CONTAINER_OF(it, struct read_batch, link);
-        if (b->log_index != 0 && b->log_index <= c->applied_index)
-            read_batch_free(c, b, 0);
+        if (b->log_index == 0 || b->log_index > c->applied_index)
+            continue;
+        LIST_EACH (q, &b->questions)
+            answer_question(c, CONTAINER_OF(q, struct lease_question, link));
+        read_batch_free(c, b, 0);
     }
 }
 
@@ -414,8 +486,7 @@ static void retry_reads(struct core *c)
 {
     LIST_EACH_SAFE (it, after, &c->read_batches) {
         struct read_batch *b = CONTAINER_OF(it, struct read_batch, link);
-        struct request *oldest = CONTAINER_OF(b->requests.next, struct request, link);
-        if (oldest->deadline_ms <= c->now_ms) {
+        if (b->deadline_ms <= c->now_ms) {
             PROBE(core_read_timeout);
             read_batch_free(c, b, TV_TIMEOUT);
         } else if (b->log_index == 0 && b->asked_ms + READ_RETRY_MS <= c->now_ms) {
@@ -630,16 +701,14 @@ void core_receive_lease(struct core *c, uint64_t from, const struct core_lease_m
         lease_answer(c, req, msg->err);
         return;
     }
+    if (leading(c)) {
+        take_question(c, from, msg);
+        return;
+    }
     struct core_lease_msg reply = *msg;
     reply.is_reply = true;
-    if (!leading(c))
-        reply.err = TV_NOT_LEADER;
-    else if (msg->renew)
-        reply.err = lessor_renew(c->lessor, msg->lease_id, c->now_ms, &reply.ttl);
-    else
-        reply.err =
-            lessor_remaining(c->lessor, msg->lease_id, c->now_ms, &reply.ttl, &reply.granted_ttl);
-    c->o.env.send_lease(c->o.env.ctx, from, &reply);
+    reply.err = TV_NOT_LEADER;
+    lease_reply(c, from, &reply);
 }
 
 void core_peer_lost(struct core *c, uint64_t id)
