@@ -142,6 +142,17 @@ def interaction(suite, full):
     return meson(suite, "build", "interaction")
 
 
+def simulation(suite, full):
+    """Whole clusters in virtual time: many seeds, the same seed twice, a crash at every operation."""
+    sim = os.path.join("build", "tests", "sim", "sim")
+    passed = failed = 0
+    for args in [["--seeds", "20000" if full else "1000"], ["--seeds", "40", "--twice"],
+                 ["--seed", "7", "--crash-points", "5000" if full else "300"]]:
+        good, bad = program(suite, [sim] + args, append=passed + failed > 0)
+        passed, failed = passed + good, failed + bad
+    return passed, failed
+
+
 def etcdctl_diff(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "tests/clients/etcdctl_diff.py"])
@@ -224,6 +235,7 @@ SUITES = [
     Suite("lint", "the rules of the house", lint),
     Suite("unit", "each module by itself", unit, 900),
     Suite("interaction", "raft, told as stories in text files", interaction),
+    Suite("simulation", "whole clusters in virtual time, under faults, from seeds", simulation, 7200),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),

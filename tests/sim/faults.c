@@ -162,10 +162,10 @@ static void change_clock(struct fault_plan *p, struct member *m, bool jump)
         member_clock_set(m, (int64_t)rng_below(&p->rng, 2 * DRIFT_PPM_MAX) - DRIFT_PPM_MAX, 0);
 }
 
-static void crash_soon(struct sim *s, struct fault_plan *p, struct member *m)
+static void crash_soon(struct fault_plan *p, struct member *m)
 {
     if (m->crash_at == 0)
-        m->crash_at = s->operations + 1 + rng_below(&p->rng, 300);
+        m->crash_at = m->operations + 1 + rng_below(&p->rng, 300);
 }
 
 static void on_member(struct sim *s, enum fault f, struct fault_plan *p, struct member *m)
@@ -191,7 +191,7 @@ static void on_member(struct sim *s, enum fault f, struct fault_plan *p, struct 
         member_die(m, DEATH_KILL);
         break;
     case FAULT_POWER_AT:
-        crash_soon(s, p, m);
+        crash_soon(p, m);
         break;
     case FAULT_STOP:
         member_stop(m);

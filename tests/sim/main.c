@@ -13,7 +13,8 @@
 
 static const char usage[] =
     "usage: sim [--seed N] [--seeds COUNT] [--jobs N] [--span MS] [--without KIND]...\n"
-    "           [--twice] [--crash-points N] [--crash-at N] [--no-shrink] [--here] [--verbose]\n"
+    "           [--twice] [--crash-points N] [--crash-at N] [--stop] [--no-shrink] [--here]\n"
+    "           [--verbose]\n"
     "\n"
     "Runs whole clusters in virtual time, COUNT of them, with the seeds from N on.\n"
     "\n"
@@ -26,6 +27,7 @@ static const char usage[] =
     "  --crash-points N  no faults but one: a member crashes at its first operation on disk or\n"
     "                    network, in the next run at its second, and so on up to the Nth\n"
     "  --crash-at N      only the Nth of these\n"
+    "  --stop            at the first seed that fails\n"
     "  --no-shrink       do not look for the smallest scenario that fails\n"
     "  --here            the one run in this process: for a debugger\n"
     "  --verbose         say what happens\n";
@@ -37,6 +39,7 @@ struct arguments {
     uint32_t jobs;
     bool twice;
     bool shrink;
+    bool stop;
     bool here;
 };
 
@@ -82,6 +85,7 @@ static int parse(int argc, char **argv, struct arguments *a)
         POINTS,
         AT,
         NO_SHRINK,
+        STOP,
         HERE,
         VERBOSE,
         KINDS
@@ -96,6 +100,7 @@ static int parse(int argc, char **argv, struct arguments *a)
         {"crash-points", required_argument, NULL, POINTS},
         {"crash-at", required_argument, NULL, AT},
         {"no-shrink", no_argument, NULL, NO_SHRINK},
+        {"stop", no_argument, NULL, STOP},
         {"here", no_argument, NULL, HERE},
         {"verbose", no_argument, NULL, VERBOSE},
         {"kinds", no_argument, NULL, KINDS},
@@ -132,6 +137,9 @@ static int parse(int argc, char **argv, struct arguments *a)
             break;
         case NO_SHRINK:
             a->shrink = false;
+            break;
+        case STOP:
+            a->stop = true;
             break;
         case HERE:
             a->here = true;
@@ -176,23 +184,6 @@ static void run_twice(const struct arguments *a, struct report *r)
     }
 }
 
-/* The same run again and again, but for the place where the crash is. */
-static void run_crash_points(const struct arguments *a, struct report *r)
-{
-    for (uint64_t at = 1; at <= a->crash_points; at += a->jobs) {
-        /* Points that are run together are told apart by `crash_at` alone: one job each. */
-        struct slot *slot = slots_new(1);
-        struct sim_options o = a->o;
-        o.crash_at = at;
-        bool good = run_alone(&o, slot);
-        r->passed += good;
-        r->failed += !good;
-        if (!good)
-            printf("crash at operation %" PRIu64 " of seed %" PRIu64 " FAILED: %s\n", at, o.seed,
-                   slot->result.failure);
-    }
-}
-
 static int print_sum(const struct report *r)
 {
     printf("%" PRIu64 " passed, %" PRIu64 " failed\n", r->passed, r->failed);
@@ -216,13 +207,21 @@ int main(int argc, char **argv)
         printf("trace %016" PRIx64 "\n", result.trace);
         return 0;
     }
+    struct series_options so = {
+        .series = a.crash_points > 0 ? SERIES_CRASH_POINTS : SERIES_SEEDS,
+        .count = a.crash_points > 0 ? a.crash_points : a.seeds,
+        .jobs = a.jobs,
+        .shrink = a.shrink,
+        .stop = a.stop,
+    };
     if (a.twice)
         run_twice(&a, &r);
-    else if (a.crash_points > 0)
-        run_crash_points(&a, &r);
     else
-        run_many(&a.o, a.seeds, a.jobs, a.shrink, &r);
+        run_many(&a.o, &so, &r);
     if (!a.twice)
         report_print(&r, seconds_now() - begun);
+    if (so.series == SERIES_CRASH_POINTS)
+        printf("crashes at %" PRIu64 " of %" PRIu64 " operations of one member\n",
+               r.sum.faults[FAULT_POWER_AT], r.operations);
     return print_sum(&r);
 }

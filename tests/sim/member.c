@@ -8,10 +8,8 @@
 #include <stdio.h>
 
 enum {
-    SEGMENT_BYTES = 128 << 10,
     TURN_DELAY_US_MAX = 30,
     IDLE_DELAY_US = 20,
-    FLUSH_ENTRIES_MAX = 200,
 };
 
 /* --- its clock --- */
@@ -60,10 +58,9 @@ bool member_operation(struct member *m)
 {
     if (m->dying)
         return false;
-    struct sim *s = m->sim;
-    s->operations++;
-    if (m->crash_at != 0 && s->operations >= m->crash_at) {
-        s->stats->faults[FAULT_POWER_AT]++;
+    m->operations++;
+    if (m->crash_at != 0 && m->operations >= m->crash_at) {
+        m->sim->stats->faults[FAULT_POWER_AT]++;
         member_die(m, DEATH_POWER);
         return false;
     }
@@ -157,7 +154,7 @@ static int open_log(struct member *m, struct restore *restore)
     struct wal_options o;
     wal_options_init(&o);
     o.disk = &m->disk->d;
-    o.segment_size_bytes = SEGMENT_BYTES;
+    o.segment_size_bytes = m->sim->shape.segment_bytes;
     o.cluster_id = m->node.cluster_id;
     o.member_id = m->id;
     o.salt = 1 + rng_next(&m->sim->members_rng);
@@ -194,7 +191,7 @@ static void open_store(struct member *m)
     po.mvcc = n->mvcc;
     po.store = &ops;
     po.threaded = false;
-    po.flush_entries = 1 + rng_below(&m->sim->members_rng, FLUSH_ENTRIES_MAX);
+    po.flush_entries = 1 + rng_below(&m->sim->members_rng, m->sim->shape.flush_entries_max);
     n->persist = persist_new(&po);
 }
 
@@ -217,7 +214,7 @@ static void start_core(struct member *m, const struct restore *r)
                                      .wake = env_wake},
                              .heartbeat_ms = HEARTBEAT_MS,
                              .election_ms = ELECTION_MS,
-                             .pre_vote = true,
+                             .pre_vote = s->shape.pre_vote,
                              .seed = rng_next(&s->members_rng),
                              .id_seed = s->now_us + 1,
                              .snapshot_count = 1000,

@@ -66,7 +66,8 @@ struct member {
     struct member_work works[WORKS_MAX];
     uint32_t works_count;
 
-    uint64_t crash_at; /* dies at this of sim.operations; 0 = not */
+    uint64_t operations; /* on its world: disk, network, store, answers; in all its lives */
+    uint64_t crash_at;   /* dies at this one; 0 = not */
     struct judge_member judged;
 };
 

@@ -88,6 +88,8 @@ static void take_result(struct report *r, const struct sim_options *o, const str
     add_stats(&r->sum, &slot->result.stats);
     for (uint32_t i = 0; i < PROBES_MAX; i++)
         r->probe_hits[i] += slot->probe_hits[i];
+    if (slot->result.operations > r->operations)
+        r->operations = slot->result.operations;
     if (slot->result.failure[0] == '\0') {
         r->passed++;
         return;
@@ -102,22 +104,29 @@ static void take_result(struct report *r, const struct sim_options *o, const str
     (void)fflush(stdout);
 }
 
-void run_many(const struct sim_options *o, uint64_t count, uint32_t jobs, bool shrink,
-              struct report *ret)
+static struct sim_options nth(const struct sim_options *o, enum series series, uint64_t n)
+{
+    struct sim_options run = *o;
+    if (series == SERIES_SEEDS)
+        run.seed += n;
+    else
+        run.crash_at = n + 1;
+    return run;
+}
+
+void run_many(const struct sim_options *o, const struct series_options *so, struct report *ret)
 {
     struct slot *slots = slots_new(JOBS_MAX);
     struct sim_options running[JOBS_MAX];
     pid_t pids[JOBS_MAX] = {0};
-    uint64_t begun = 0, ended = 0;
-    if (jobs > JOBS_MAX)
-        jobs = JOBS_MAX;
+    uint64_t begun = 0, ended = 0, count = so->count;
+    uint32_t jobs = so->jobs < JOBS_MAX ? so->jobs : JOBS_MAX;
     *ret = (struct report){0};
     while (ended < count) {
         for (uint32_t i = 0; i < jobs && begun < count; i++) {
             if (pids[i] != 0)
                 continue;
-            running[i] = *o;
-            running[i].seed = o->seed + begun++;
+            running[i] = nth(o, so->series, begun++);
             pids[i] = start(&running[i], &slots[i]);
         }
         int status;
@@ -129,7 +138,9 @@ void run_many(const struct sim_options *o, uint64_t count, uint32_t jobs, bool s
         pids[i] = 0;
         ended++;
         note_end(&slots[i], status);
-        take_result(ret, &running[i], &slots[i], shrink);
+        take_result(ret, &running[i], &slots[i], so->shrink);
+        if (so->stop && ret->failed > 0)
+            count = begun;
     }
     (void)munmap(slots, JOBS_MAX * sizeof(*slots));
 }

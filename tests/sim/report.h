@@ -17,13 +17,26 @@ struct report {
     uint64_t probe_hits[PROBES_MAX];
     uint64_t failed;
     uint64_t passed;
+    uint64_t operations; /* the most that a run had */
 };
 
 /* One run in a process of its own. True: it did not fail. */
 bool run_alone(const struct sim_options *o, struct slot *slot);
-/* `count` runs from o->seed on, `jobs` at a time; failures are printed as they come, and shrunk. */
-void run_many(const struct sim_options *o, uint64_t count, uint32_t jobs, bool shrink,
-              struct report *ret);
+enum series {
+    SERIES_SEEDS,        /* from o->seed on */
+    SERIES_CRASH_POINTS, /* one seed; the crash at the first operation, the second, ... */
+};
+
+struct series_options {
+    enum series series;
+    uint64_t count;
+    uint32_t jobs; /* at a time */
+    bool shrink;   /* what fails */
+    bool stop;     /* at the first that fails */
+};
+
+/* Failures are printed as they come. */
+void run_many(const struct sim_options *o, const struct series_options *so, struct report *ret);
 /* Figures, and the marks on rare branches of raft and the log that no run reached. */
 void report_print(const struct report *r, double seconds);
 

@@ -20,11 +20,11 @@
 
 enum {
     SPAN_MS_MIN = 4000,
-    SPAN_MS_MORE = 16000,
+    SPAN_MS_MORE = 40000,
     PROGRESS_MS_MAX = 40000,
     DRAIN_MS_MAX = 60000,
     CHECK_EVERY_US = 500000,
-    CRASH_AT_SPAN_MS = 12000,
+    CRASH_AT_SPAN_MS = 6000,
 };
 
 struct sim *sim_now;
@@ -329,6 +329,37 @@ static void init_config(struct config *c)
                          .pre_vote = true};
 }
 
+static uint64_t sometimes(struct rng *r, uint64_t value)
+{
+    return rng_below(r, 3) == 0 ? value : 0;
+}
+
+static void choose_shape(struct sim *s, struct rng *r)
+{
+    struct sim_shape *h = &s->shape;
+    s->members_count = rng_below(r, 4) == 0 ? 5 : 3;
+    h->pre_vote = rng_below(r, 5) > 0;
+    h->segment_bytes = 65536ull << rng_below(r, 3);
+    h->flush_entries_max = 1 + rng_below(r, 400);
+    h->log_window_bytes = sometimes(r, 1 + rng_below(r, 20000));
+    h->msg_bytes_max = sometimes(r, 1 + rng_below(r, 4000));
+    h->uncommitted_bytes_max = sometimes(r, 1000 + rng_below(r, 20000));
+    h->inflight_msgs_max = (uint32_t)sometimes(r, 1 + rng_below(r, 4));
+}
+
+void sim_limits(const struct sim *s, struct raft_options *o)
+{
+    const struct sim_shape *h = &s->shape;
+    if (h->log_window_bytes != 0)
+        o->log_window_bytes = h->log_window_bytes;
+    if (h->msg_bytes_max != 0)
+        o->msg_bytes_max = h->msg_bytes_max;
+    if (h->uncommitted_bytes_max != 0)
+        o->uncommitted_bytes_max = h->uncommitted_bytes_max;
+    if (h->inflight_msgs_max != 0)
+        o->inflight_msgs_max = h->inflight_msgs_max;
+}
+
 static uint64_t choose_span_ms(struct sim *s, struct rng *r)
 {
     uint64_t span = SPAN_MS_MIN + rng_below(r, SPAN_MS_MORE);
@@ -369,7 +400,7 @@ void sim_run(const struct sim_options *o, struct sim_result *result)
     struct rng r;
     sim_rng_init(s, &r, 1);
     sim_rng_init(s, &s->members_rng, 10);
-    s->members_count = rng_below(&r, 4) == 0 ? 5 : 3;
+    choose_shape(s, &r);
     uint64_t span_ms = choose_span_ms(s, &r);
     init_config(&s->config);
     log_set_level(LOG_FATAL);
@@ -388,7 +419,7 @@ void sim_run(const struct sim_options *o, struct sim_result *result)
     result->stats.runs = 1;
     result->stats.virtual_us = s->now_us;
     result->trace = s->trace;
-    result->operations = s->operations;
+    result->operations = s->members[o->seed % s->members_count].operations;
     fini(s);
     sim_now = NULL;
     mem_free(s);

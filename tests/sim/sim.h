@@ -41,14 +41,26 @@ enum {
 
 struct clients;
 struct member;
+struct raft_options;
 
 struct sim_options {
     uint64_t seed;
     uint64_t span_ms;    /* how long there are faults; 0: the seed says */
     uint64_t faults_off; /* bits 1 << enum fault: leave these out */
     uint64_t works_off;  /* bits 1 << enum work: what clients do not do */
-    uint64_t crash_at;   /* not 0: the only fault is a crash of one member at this operation */
+    uint64_t crash_at;   /* not 0: the only fault is one member's crash at its Nth operation */
     bool verbose;
+};
+
+/* What differs from run to run beside the faults. */
+struct sim_shape {
+    bool pre_vote;
+    uint64_t segment_bytes; /* of the log's files */
+    uint64_t flush_entries_max;
+    size_t log_window_bytes; /* raft_options; 0: the default, as in the others */
+    size_t msg_bytes_max;
+    size_t uncommitted_bytes_max;
+    uint32_t inflight_msgs_max;
 };
 
 /* Summed over runs. */
@@ -94,6 +106,7 @@ struct sim {
     bool calm;      /* the faults are over */
     bool draining;  /* and the clients begin nothing new */
 
+    struct sim_shape shape;
     struct config config;
     struct member *members;
     uint32_t members_count;
@@ -105,7 +118,6 @@ struct sim {
     struct judge judge;
     struct clients *clients;
     struct rng members_rng;
-    uint64_t operations; /* that members did on their world: disk, network, store, answers */
 };
 
 /* There is one at a time in a process; for what the linker put in the place of the machine. */
@@ -126,6 +138,9 @@ static inline uint64_t sim_now_ms(const struct sim *s)
 {
     return s->now_us / 1000;
 }
+
+/* In some runs raft's limits are so low that they are met. */
+void sim_limits(const struct sim *s, struct raft_options *o);
 
 /* Exponentially distributed with this mean; at least 1. */
 uint64_t sim_exponential(struct rng *r, uint64_t mean);

@@ -74,7 +74,9 @@ void __wrap_applier_apply(struct applier *a, struct slice payload, struct reques
 
 struct raft *__wrap_raft_new(const struct raft_options *o)
 {
-    struct raft *r = __real_raft_new(o);
+    struct raft_options limits = *o;
+    sim_limits(sim_now, &limits);
+    struct raft *r = __real_raft_new(&limits);
     sim_now->current->raft = r;
     return r;
 }
