@@ -20,6 +20,8 @@ enum {
     IO_THREADS_MAX = 64,
     IO_THREADS_DEFAULT_MAX = 8,
     REQUEST_BYTES_MAX = 1 << 30,
+    LOG_SEGMENT_BYTES_MIN = 16 << 20,
+    LOG_SEGMENT_BYTES_MAX = 1 << 30,
     PROGRESS_INTERVAL_MS_MIN = 100, /* etcd's */
     PROGRESS_INTERVAL_MS_DEFAULT = 600000,
     ENV_NAME_BYTES_MAX = 128,
@@ -464,6 +466,12 @@ static bool check_sizes(struct parser *p)
                  REQUEST_BYTES_MAX);
     else if (p->config->io_threads > IO_THREADS_MAX)
         snprintf(p->err_text, p->err_size, "--io-threads must be at most %d", IO_THREADS_MAX);
+    else if (p->config->log_segment_bytes < LOG_SEGMENT_BYTES_MIN ||
+             p->config->log_segment_bytes > LOG_SEGMENT_BYTES_MAX ||
+             p->config->log_segment_bytes % 4096 != 0)
+        snprintf(p->err_text, p->err_size,
+                 "--log-segment-bytes must be a multiple of 4096 from %d to %d",
+                 LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_BYTES_MAX);
     else
         return true;
     return false;

@@ -36,6 +36,8 @@ struct config {
     uint64_t heartbeat_ms;
     uint64_t election_ms;
     uint64_t snapshot_count;
+    uint32_t max_wals; /* segments of the log that are kept; 0 = all */
+    uint64_t log_segment_bytes;
     uint64_t quota_backend_bytes; /* 0 = no quota */
     uint32_t max_txn_ops;
     uint32_t max_request_bytes;

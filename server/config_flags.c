@@ -27,6 +27,9 @@ const struct flag config_flags[] = {
      "Ask whether an election could be won before it is called."},
     {"snapshot-count", FLAG_UINT, FIELD(snapshot_count), "10000", NULL,
      "Log entries that are kept for followers which lag."},
+    {"max-wals", FLAG_UINT32, FIELD(max_wals), "5", NULL,
+     "Files of the log that are kept for members which were away; 0 is all. The newest\n"
+     "    --snapshot-count entries, and what a member that is catching up needs, stay beyond that."},
     {"quota-backend-bytes", FLAG_QUOTA, FIELD(quota_backend_bytes), "0", NULL,
      "Size of the store above which writes are refused; 0 is 2 GiB, below 0 is no limit."},
     {"max-txn-ops", FLAG_UINT32, FIELD(max_txn_ops), "128", NULL,
@@ -63,6 +66,8 @@ const struct flag config_flags[] = {
     {"disk-reserve-bytes", FLAG_UINT, FIELD(disk_reserve_bytes), "268435456", NULL,
      "Free space below which writes are refused, of the disks of the data and of the log;\n"
      "    the default is two segments of the log and two commits of the store. 0 is never."},
+    {"log-segment-bytes", FLAG_UINT, FIELD(log_segment_bytes), "67108864", NULL,
+     "Size of the log's files: a multiple of 4 KiB, from 16 MiB to 1 GiB."},
     {"io-threads", FLAG_UINT32, FIELD(io_threads), NULL, NULL,
      "Threads that serve clients; 0 is none beside the node's own. By default as many as there\n"
      "    are CPUs but two, 8 at most."},
@@ -98,7 +103,6 @@ const struct flag config_flags[] = {
     REFUSED("listen-client-http-urls"),
     REFUSED("listen-metrics-urls"),
     REFUSED("max-snapshots"),
-    REFUSED("max-wals"),
     REFUSED("snapshot-catchup-entries"),
     REFUSED("backend-bbolt-freelist-type"),
     REFUSED("backend-batch-interval"),

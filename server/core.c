@@ -24,7 +24,7 @@ enum {
     PROPOSE_BATCH_MAX = 1024,
     SCRUB_SLICE_VERSIONS = 512,
     LEASE_REVOKES_PENDING_MAX = 256,
-    LOG_KEEP_BYTES = 256 << 20,
+    LOG_KEEP_FACTOR_MAX = 4, /* of what is kept, for a member that is there and lags */
     DISK_RETRY_MS = 1000,        /* a segment that found no room, and the alarm about it */
     LEASE_QUESTIONS_MAX = 65536, /* at the leader; more are dropped, and who asked times out */
     READ_RETRY_MS = 500, /* as etcd: a read index that is not confirmed is asked for again */
@@ -78,6 +78,7 @@ struct core {
     uint64_t request_timeout_ms;
     uint64_t applied_index;
     uint64_t applied_term;
+    uint64_t log_held; /* entries behind it are needed for a snapshot under way */
     uint64_t leader;
     enum raft_role role;
     bool changed; /* something to publish */
@@ -136,6 +137,15 @@ static int read_old_entries(void *ctx, uint64_t lo, uint64_t hi, size_t bytes_ma
 
 /* --- life --- */
 
+static struct raft_membership membership_of(const struct cluster *cluster)
+{
+    struct raft_membership m = {0};
+    for (uint32_t i = 0; i < cluster->members_count; i++)
+        m.voters.ids[i] = cluster->members[i].id;
+    m.voters.count = cluster->members_count;
+    return m;
+}
+
 struct core *core_new(const struct core_options *o)
 {
     struct core *c = mem_alloc_zero(sizeof(*c));
@@ -161,13 +171,14 @@ struct core *core_new(const struct core_options *o)
     c->request_timeout_ms = 5000 + 2 * o->election_ms;
     c->applied_index = o->applied_index;
     c->applied_term = o->applied_term;
+    c->log_held = UINT64_MAX;
+    if (c->o.log_keep_bytes == 0)
+        c->o.log_keep_bytes = CORE_LOG_KEEP_BYTES;
 
     struct raft_options ro;
     raft_options_init(&ro);
     ro.id = o->member_id;
-    for (uint32_t i = 0; i < o->cluster->members_count; i++)
-        ro.membership.voters.ids[i] = o->cluster->members[i].id;
-    ro.membership.voters.count = o->cluster->members_count;
+    ro.membership = membership_of(o->cluster);
     ro.heartbeat_ticks = 1;
     ro.election_timeout_ticks = c->election_ticks;
     ro.pre_vote = o->pre_vote;
@@ -213,6 +224,16 @@ static void read_batch_free(struct core *c, struct read_batch *b, int err)
     mem_free(b);
 }
 
+static void drop_persist_waiting(struct core *c)
+{
+    LIST_EACH_SAFE (it, after, &c->persist_waiting) {
+        struct persist_waiting *w = CONTAINER_OF(it, struct persist_waiting, link);
+        list_remove(&w->link);
+        persist_batch_free(w->batch);
+        mem_free(w);
+    }
+}
+
 void core_free(struct core *c)
 {
     answer_all(c, &c->incoming, TV_STOPPED);
@@ -225,12 +246,7 @@ void core_free(struct core *c)
     answer_all(c, &c->movers, TV_STOPPED);
     LIST_EACH_SAFE (it, after, &c->read_batches)
         read_batch_free(c, CONTAINER_OF(it, struct read_batch, link), TV_STOPPED);
-    LIST_EACH_SAFE (it, after, &c->persist_waiting) {
-        struct persist_waiting *w = CONTAINER_OF(it, struct persist_waiting, link);
-        list_remove(&w->link);
-        persist_batch_free(w->batch);
-        mem_free(w);
-    }
+    drop_persist_waiting(c);
     u64map_fini(&c->proposal_by_id);
     u64map_fini(&c->lease_questions);
     raft_free(c->raft);
@@ -626,6 +642,8 @@ static void drain_raft(struct core *c)
         }
         apply_committed(c, rd.committed, rd.committed_count);
         confirm_reads(c, rd.reads, rd.reads_count);
+        for (uint32_t i = 0; i < rd.snapshot_requests_count && c->o.env.send_snapshot != NULL; i++)
+            c->o.env.send_snapshot(c->o.env.ctx, rd.snapshot_requests[i]);
         raft_ready_done(c->raft);
     }
 }
@@ -832,19 +850,94 @@ static void tend_disk_space(struct core *c)
         propose_disk_alarm(c, low);
 }
 
+/* --- snapshots --- */
+
+void core_snapshot_sent(struct core *c, uint64_t id, uint64_t log_index)
+{
+    raft_snapshot_sent(c->raft, id, log_index);
+}
+
+void core_snapshot_failed(struct core *c, uint64_t id)
+{
+    raft_snapshot_failed(c->raft, id);
+}
+
+void core_hold_log(struct core *c, uint64_t log_index)
+{
+    c->log_held = log_index;
+}
+
+bool core_snapshot_is_wanted(const struct core *c, uint64_t log_index, uint64_t term)
+{
+    return raft_snapshot_is_wanted(c->raft, log_index, term);
+}
+
+int core_install_begin(struct core *c, uint64_t log_index, uint64_t term,
+                       const struct cluster *cluster)
+{
+    struct raft_membership m = membership_of(cluster);
+    int err = raft_install_snapshot(c->raft, log_index, term, &m);
+    if (err != 0)
+        return err;
+    c->applied_index = log_index;
+    c->applied_term = term;
+    drop_persist_waiting(c);
+    persist_metas_free(c->applier->metas);
+    c->applier->metas = NULL;
+    return 0;
+}
+
+void core_install_end(struct core *c, struct persist *persist)
+{
+    c->o.persist = persist;
+    c->lessor = c->applier->lessor;
+    c->changed = true;
+    c->o.env.wake(c->o.env.ctx);
+}
+
+/* The entry that members which are there, and lag, go on behind. Not one that needs a snapshot:
+ * what it needs of the log is held then. */
+static uint64_t needed_by_followers(const struct core *c)
+{
+    struct raft_progress peers[RAFT_PEERS_MAX];
+    uint32_t count = leading(c) ? raft_progress(c->raft, peers, RAFT_PEERS_MAX) : 0;
+    uint64_t needed = UINT64_MAX;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct raft_progress *p = &peers[i];
+        if (p->id == c->o.member_id || !p->active || p->state == RAFT_PROGRESS_SNAPSHOT)
+            continue;
+        uint64_t has = p->state == RAFT_PROGRESS_PROBE ? p->next_index - 1 : p->match_index;
+        if (has < needed)
+            needed = has;
+    }
+    return needed;
+}
+
 /* Entries that RocksDB holds are kept for members that were away, a quarter at a time dropped when
- * the log takes more than its share of the disk; the newest snapshot_count are always kept. */
+ * the log takes more than its share of the disk; the newest snapshot_count are always kept. What a
+ * snapshot under way or a member that just took one needs next is kept too, within limits, or under
+ * load it would need a snapshot again and again. */
 static void cut_log(struct core *c)
 {
     uint64_t flushed = persist_flushed_index(c->o.persist);
     uint64_t first = wal_first_index(c->o.wal);
     uint64_t last = wal_last_index(c->o.wal);
-    if (wal_size_bytes(c->o.wal) <= LOG_KEEP_BYTES || flushed <= c->o.snapshot_count)
+    uint64_t bytes = wal_size_bytes(c->o.wal);
+    if (bytes <= c->o.log_keep_bytes || flushed <= c->o.snapshot_count)
         return;
-    uint64_t quarter = first + (last - first) / 4;
+    uint64_t cut = first + (last - first) / 4;
     uint64_t spare = flushed - c->o.snapshot_count;
-    if (spare >= first)
-        wal_cut(c->o.wal, spare < quarter ? spare : quarter);
+    if (spare < cut)
+        cut = spare;
+    if (c->log_held < cut)
+        cut = c->log_held;
+    if (bytes <= LOG_KEEP_FACTOR_MAX * c->o.log_keep_bytes) {
+        uint64_t needed = needed_by_followers(c);
+        if (needed < cut)
+            cut = needed;
+    }
+    if (cut >= first)
+        wal_cut(c->o.wal, cut);
 }
 
 void core_tick(struct core *c, uint64_t now_ms)

@@ -43,6 +43,9 @@ struct core_env {
     /* Hand a message to the peer; may drop it. Borrowed during the call. */
     void (*send)(void *ctx, const struct raft_msg *msg);
     void (*send_lease)(void *ctx, uint64_t to, const struct core_lease_msg *msg);
+    /* Bring the member a snapshot; core_snapshot_sent() or core_snapshot_failed() follows, not from
+     * inside. NULL: none is ever needed. */
+    void (*send_snapshot)(void *ctx, uint64_t to);
     /* The request is the worker's again. */
     void (*answer)(void *ctx, struct request *req);
     /* Once per turn, after answers: a new revision is published, or the leader changed. */
@@ -50,6 +53,8 @@ struct core_env {
     /* Ask for another core_turn() soon. */
     void (*wake)(void *ctx);
 };
+
+#define CORE_LOG_KEEP_BYTES (UINT64_C(256) << 20)
 
 struct core_options {
     const struct cluster *cluster;
@@ -65,6 +70,7 @@ struct core_options {
     uint64_t seed;
     uint64_t id_seed; /* makes request ids of this run differ from the last one's */
     uint64_t snapshot_count;
+    uint64_t log_keep_bytes; /* for members that were away; 0 = CORE_LOG_KEEP_BYTES */
     /* From the disk at start: where RocksDB stands, and the log's entries behind that. */
     struct raft_hard_state hard_state;
     uint64_t applied_index;
@@ -82,6 +88,23 @@ void core_submit(struct core *c, struct request *req);
 void core_receive(struct core *c, const struct raft_msg *msg);
 void core_receive_lease(struct core *c, uint64_t from, const struct core_lease_msg *msg);
 void core_peer_lost(struct core *c, uint64_t id);
+
+/* --- snapshots --- */
+
+void core_snapshot_sent(struct core *c, uint64_t id, uint64_t log_index);
+void core_snapshot_failed(struct core *c, uint64_t id);
+/* The log behind this entry is not cut; UINT64_MAX = as usual. */
+void core_hold_log(struct core *c, uint64_t log_index);
+bool core_snapshot_is_wanted(const struct core *c, uint64_t log_index, uint64_t term);
+/* A snapshot takes the place of everything: raft first, which may refuse it, and what was on its
+ * way to the old store is dropped. The caller then replaces the store and restarts the log, in the
+ * same turn of its loop, and ends with core_install_end().
+ * Errors: as raft_install_snapshot(). */
+int core_install_begin(struct core *c, uint64_t log_index, uint64_t term,
+                       const struct cluster *cluster);
+/* The applier's lessor is the new one already. */
+void core_install_end(struct core *c, struct persist *persist);
+
 /* Called every heartbeat interval. `now_ms` is monotonic. */
 void core_tick(struct core *c, uint64_t now_ms);
 /* The log is durable up to `seq`. */

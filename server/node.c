@@ -2,6 +2,7 @@
 
 #include "server/disk_space.h"
 #include "server/http.h"
+#include "server/install.h"
 #include "server/restore.h"
 #include "server/services.h"
 
@@ -105,12 +106,14 @@ static void on_requests_in(uv_async_t *a)
 }
 
 static void publish_self(struct node *n);
+static void tick_snapshots(struct node *n);
 
 static void on_tick(uv_timer_t *timer)
 {
     struct node *n = timer->data;
     core_tick(n->core, now_ms());
     peers_tick(n->peers);
+    tick_snapshots(n);
     if (n->threads == NULL)
         worker_tick(&n->workers[0], now_ms());
     publish_self(n);
@@ -126,6 +129,11 @@ static void env_send(void *ctx, const struct raft_msg *msg)
 static void env_send_lease(void *ctx, uint64_t to, const struct core_lease_msg *msg)
 {
     peers_send_lease(((struct node *)ctx)->peers, to, msg);
+}
+
+static void env_send_snapshot(void *ctx, uint64_t to)
+{
+    snapshots_send(((struct node *)ctx)->snapshots, to);
 }
 
 static void env_answer(void *ctx, struct request *req)
@@ -261,9 +269,6 @@ static int choose_dirs(const struct config *c, char *wal_dir, char *lsm_dir, siz
     return err != 0 ? err : make_dir(member);
 }
 
-/* The store's record of which of the members this is. */
-#define META_SELF SLICE_LITERAL("self")
-
 static int members_from_flags(struct node *n)
 {
     char err_text[512];
@@ -286,7 +291,7 @@ static int members_from_flags(struct node *n)
     buf_init(&encoded, SIZE_MAX);
     cluster_encode(&n->cluster, &encoded);
     persist_meta_put(&metas, APPLY_META_MEMBERS, buf_slice(&encoded));
-    persist_meta_put(&metas, META_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
+    persist_meta_put(&metas, NODE_META_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
     lsm_put(n->lsm, metas);
     buf_fini(&encoded);
     return 0;
@@ -301,7 +306,7 @@ static int load_members(struct node *n)
     int err;
     if (lsm_get(n->lsm, APPLY_META_MEMBERS, &members) == TV_ENOTFOUND)
         err = members_from_flags(n);
-    else if (lsm_get(n->lsm, META_SELF, &self) != 0 || self.size != sizeof(n->member_id) ||
+    else if (lsm_get(n->lsm, NODE_META_SELF, &self) != 0 || self.size != sizeof(n->member_id) ||
              cluster_decode(buf_slice(&members), &n->cluster) != 0)
         err = refuse("the stored membership is damaged", n->config->data_dir);
     else {
@@ -316,7 +321,7 @@ static int load_members(struct node *n)
     return err;
 }
 
-static int open_log(struct node *n, const char *dir, struct restore *r)
+static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t applied_term)
 {
     char err_text[512];
     int err = disk_open(n->config->wal_io, dir, &n->disk, err_text, sizeof(err_text));
@@ -326,6 +331,8 @@ static int open_log(struct node *n, const char *dir, struct restore *r)
     struct wal_options o;
     wal_options_init(&o);
     o.disk = n->disk;
+    o.segment_size_bytes = n->config->log_segment_bytes;
+    o.segments_keep_max = 1; /* they count in --max-wals */
     o.cluster_id = n->cluster_id;
     o.member_id = n->member_id;
     o.payload_from_index = r->applied_index + 1;
@@ -333,6 +340,7 @@ static int open_log(struct node *n, const char *dir, struct restore *r)
     err = wal_open(&o, &replay, &n->wal, err_text, sizeof(err_text));
     if (err != 0)
         return refuse("cannot open the write-ahead log", err_text);
+    restore_finish_install(r, n->wal, install_index(n->lsm), applied_term);
     if (restore_check(r, n->wal) != 0)
         return refuse("cannot use the write-ahead log",
                       "it does not meet the store: one of the two is from another time");
@@ -349,6 +357,9 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
 {
     char err_text[512];
     uint64_t began = clock_mono_ns();
+    n->lsm_dir = mem_strdup(dir);
+    if (install_recover(dir) != 0)
+        return refuse("cannot remove what a snapshot left behind", dir);
     int err = lsm_open(dir, NULL, &n->lsm, err_text, sizeof(err_text));
     if (err != 0)
         return refuse("cannot open the store", err_text);
@@ -380,6 +391,12 @@ static int start_applier(struct node *n)
     return err;
 }
 
+/* etcd's --max-wals counts its files; here it counts segments. */
+static uint64_t log_keep_bytes(const struct config *c)
+{
+    return c->max_wals == 0 ? UINT64_MAX / 8 : c->max_wals * c->log_segment_bytes;
+}
+
 static void start_core(struct node *n, const struct lsm_meta *meta, const struct restore *r)
 {
     struct persist_options po;
@@ -397,6 +414,7 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .env = {.ctx = n,
                 .send = env_send,
                 .send_lease = env_send_lease,
+                .send_snapshot = env_send_snapshot,
                 .answer = env_answer,
                 .published = env_published,
                 .wake = wake},
@@ -406,6 +424,7 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .seed = rng_seed_from_os(),
         .id_seed = (uint64_t)clock_wall_us(),
         .snapshot_count = n->config->snapshot_count,
+        .log_keep_bytes = log_keep_bytes(n->config),
         .hard_state = r->hard_state,
         .applied_index = meta->applied_index,
         .applied_term = meta->applied_term,
@@ -429,7 +448,7 @@ static int open_data(struct node *n)
         return err;
     struct restore r;
     restore_init(&r, meta.applied_index);
-    err = open_log(n, wal_dir, &r);
+    err = open_log(n, wal_dir, &r, meta.applied_term);
     if (err == 0)
         err = start_applier(n);
     if (err == 0)
@@ -596,6 +615,66 @@ static int start_clients(struct node *n)
     return listen_all(&n->config->listen_client_urls, NULL, n->acceptor);
 }
 
+/* --- snapshots --- */
+
+static struct lsm *snapshot_store(void *ctx)
+{
+    return ((struct node *)ctx)->lsm;
+}
+
+static void snapshot_hold_log(void *ctx, uint64_t log_index)
+{
+    core_hold_log(((struct node *)ctx)->core, log_index);
+}
+
+static void snapshot_sent(void *ctx, uint64_t id, uint64_t log_index)
+{
+    struct node *n = ctx;
+    core_snapshot_sent(n->core, id, log_index);
+    wake(n);
+}
+
+static void snapshot_failed(void *ctx, uint64_t id)
+{
+    struct node *n = ctx;
+    core_snapshot_failed(n->core, id);
+    wake(n);
+}
+
+static bool snapshot_is_wanted(void *ctx, uint64_t log_index, uint64_t term)
+{
+    return core_snapshot_is_wanted(((struct node *)ctx)->core, log_index, term);
+}
+
+static void tick_snapshots(struct node *n)
+{
+    struct core_status s;
+    core_status(n->core, &s);
+    snapshots_tick(n->snapshots, now_ms(), s.leader == n->member_id);
+}
+
+static void start_snapshots(struct node *n)
+{
+    char incoming[4300];
+    snprintf(incoming, sizeof(incoming), "%s.incoming", n->lsm_dir);
+    struct snapshots_options o = {.uv = &n->loop,
+                                  .loop = n->gl,
+                                  .cluster = &n->cluster,
+                                  .member_id = n->member_id,
+                                  .election_ms = n->config->election_ms,
+                                  .self_name = NODE_META_SELF,
+                                  .incoming_dir = incoming,
+                                  .ctx = n,
+                                  .store = snapshot_store,
+                                  .hold_log = snapshot_hold_log,
+                                  .sent = snapshot_sent,
+                                  .failed = snapshot_failed,
+                                  .is_wanted = snapshot_is_wanted,
+                                  .own_metas = install_own_metas,
+                                  .install = install_snapshot};
+    n->snapshots = snapshots_new(&o);
+}
+
 static int start_peers(struct node *n)
 {
     struct peers_options o = {.loop = n->gl,
@@ -607,6 +686,8 @@ static int start_peers(struct node *n)
                               .receive = on_peer_msg,
                               .receive_lease = on_peer_lease,
                               .lost = on_peer_lost};
+    start_snapshots(n);
+    o.more_method = snapshots_method(n->snapshots);
     n->peers = peers_new(&o);
     return listen_all(&n->config->listen_peer_urls, n->peers, NULL);
 }
@@ -696,6 +777,7 @@ static void stop(struct node *n)
     if (n->space != NULL)
         disk_space_stop(n->space);
     peers_free(n->peers);
+    snapshots_free(n->snapshots);
     on_requests_in(&n->requests_in);
     wal_flush(n->wal);
     core_free(n->core);
@@ -724,6 +806,7 @@ static void stop(struct node *n)
     cluster_fini(&n->cluster);
     mem_free(n->threads);
     mem_free(n->workers);
+    mem_free(n->lsm_dir);
 }
 
 /* --- run --- */

@@ -13,11 +13,15 @@
 #include "server/config.h"
 #include "server/core.h"
 #include "server/peer.h"
+#include "server/snapshot.h"
 #include "server/worker.h"
 
 #include <uv.h>
 
 struct disk_space;
+/* The store's record of which of the members this is. */
+#define NODE_META_SELF SLICE_LITERAL("self")
+
 struct node_thread;
 
 struct node {
@@ -35,6 +39,8 @@ struct node {
     struct applier applier;
     struct core *core;
     struct peers *peers;
+    struct snapshots *snapshots;
+    char *lsm_dir;
 
     struct disk_space *space; /* NULL: not looked at */
 

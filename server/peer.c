@@ -28,7 +28,7 @@ struct inbound {
 struct peers {
     struct peers_options o;
     struct grpc_server *server;
-    struct grpc_method method;
+    struct grpc_method methods[2];
     struct peer *items;
     uint32_t count;
     struct buf frame;           /* being written */
@@ -321,7 +321,7 @@ struct peers *peers_new(const struct peers_options *o)
     all->o = *o;
     buf_init(&all->frame, SIZE_MAX);
 
-    all->method = (struct grpc_method){.path = messages_path,
+    all->methods[0] = (struct grpc_method){.path = messages_path,
                                        .client_streaming = true,
                                        .server_streaming = true,
                                        .ops = &inbound_ops,
@@ -333,7 +333,8 @@ struct peers *peers_new(const struct peers_options *o)
     so.stream_window_bytes = 16 << 20;
     so.conn_window_bytes = 32 << 20;
     so.keepalive_min_time_ms = o->election_ms;
-    all->server = grpc_server_new(o->loop, &so, &all->method, 1);
+    all->methods[1] = o->more_method;
+    all->server = grpc_server_new(o->loop, &so, all->methods, 2);
 
     all->items = mem_alloc_zero(o->cluster->members_count * sizeof(*all->items));
     for (uint32_t i = 0; i < o->cluster->members_count; i++)

@@ -29,6 +29,7 @@ struct peers_options {
     void (*receive)(void *ctx, const struct raft_msg *msg);
     void (*receive_lease)(void *ctx, uint64_t from, const struct core_lease_msg *msg);
     void (*lost)(void *ctx, uint64_t id);
+    struct grpc_method more_method; /* served beside the messages */
 };
 
 struct peers *peers_new(const struct peers_options *o);

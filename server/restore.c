@@ -1,5 +1,6 @@
 #include "server/restore.h"
 
+#include "base/assert.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -45,9 +46,47 @@ static void on_hard_state(void *ctx, const struct wal_hard_state *hs)
         (struct raft_hard_state){.term = hs->term, .vote = hs->vote, .commit = hs->commit};
 }
 
+/* What came before is void. */
+static void on_start(void *ctx, uint64_t log_index, uint64_t term)
+{
+    struct restore *r = ctx;
+    (void)log_index;
+    (void)term;
+    while (r->count > 0)
+        bref_unref(r->entries[--r->count].owner);
+}
+
 struct wal_replay restore_replay(struct restore *r)
 {
-    return (struct wal_replay){.ctx = r, .entry = on_entry, .hard_state = on_hard_state};
+    return (struct wal_replay){
+        .ctx = r, .entry = on_entry, .hard_state = on_hard_state, .start = on_start};
+}
+
+void restore_finish_install(struct restore *r, struct wal *w, uint64_t installed_index,
+                            uint64_t applied_term)
+{
+    if (installed_index == 0 || r->applied_index != installed_index)
+        return;
+    bool term_raised = r->hard_state.term < applied_term;
+    if (term_raised)
+        r->hard_state = (struct raft_hard_state){.term = applied_term,
+                                                 .commit = r->hard_state.commit};
+    bool known = wal_first_index(w) <= installed_index + 1 &&
+                 installed_index <= wal_last_index(w) &&
+                 wal_term(w, installed_index) == applied_term;
+    if (known && !term_raised)
+        return;
+    if (!known) {
+        PROBE(restore_log_restarted);
+        on_start(r, 0, 0);
+        r->hard_state.commit = installed_index;
+        wal_restart(w, 0, installed_index, applied_term);
+    }
+    struct wal_hard_state hs = {.term = r->hard_state.term,
+                                .vote = r->hard_state.vote,
+                                .commit = r->hard_state.commit};
+    wal_append(w, 0, NULL, 0, &hs);
+    wal_flush(w);
 }
 
 int restore_check(struct restore *r, const struct wal *w)

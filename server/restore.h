@@ -29,6 +29,12 @@ struct wal_replay restore_replay(struct restore *r);
  * the two, or the log ends before what the store holds. */
 int restore_check(struct restore *r, const struct wal *w);
 
+/* After wal_open(), before restore_check(): the store took a snapshot's place up to entry
+ * `installed_index` (0 = never), and the crash came before the log was restarted there: do that
+ * now. What the log holds then is void, but for its term and vote. */
+void restore_finish_install(struct restore *r, struct wal *w, uint64_t installed_index,
+                            uint64_t applied_term);
+
 /* Which keys hang on which lease is not stored: the keys say it. The leases are there already. */
 void restore_lease_keys(struct lessor *l, struct mvcc *m);
 

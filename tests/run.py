@@ -188,6 +188,12 @@ def full_disk(suite, full):
                            "--rounds", "5" if full else "2"])
 
 
+def snapshots(suite, full):
+    need(tool="faultload")
+    return program(suite, [sys.executable, "tests/faults/snapshot.py",
+                           "--rounds", "40" if full else "4"])
+
+
 def bad_input(suite, full):
     need()
     return program(suite, [sys.executable, "tests/faults/badinput.py",
@@ -242,6 +248,8 @@ SUITES = [
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
     Suite("fulldisk", "disks that fill up: writes refused in time, and nothing else", full_disk),
+    Suite("snapshot", "away for longer than the log is kept: back by a snapshot, under load",
+          snapshots, 7200),
     Suite("badinput", "what no client should send", bad_input, 1800),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("asan", "the same under ASan and UBSan",
