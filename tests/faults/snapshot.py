@@ -24,6 +24,9 @@ from killer import Load, leader_of  # noqa: E402
 FLAGS = ["--log-segment-bytes", str(16 << 20), "--max-wals", "3", "--snapshot-count", "100"]
 VALUE_BYTES = 64 << 10
 BULK_PUTS = 4000  # 250 MiB: several times what the log and RocksDB's next commit hold
+# What a paused node finds in its sockets when it goes on: 64 MiB, and what was not full.
+IN_FLIGHT_SEGMENTS = 6
+CUT_TIMEOUT = 60
 SNAPSHOT_TIMEOUT = 120
 
 
@@ -59,22 +62,34 @@ class Snapshots:
 RECEIVING, INSTALLED = "receiving a snapshot", "installed a snapshot"
 
 
+def segments(node):
+    """The numbers of the log's files, oldest first."""
+    return sorted(int(name[:-4], 16)
+                  for name in os.listdir(os.path.join(node.data_dir, "member", "wal"))
+                  if name.endswith(".wal"))
+
+
 def write_bulk(nodes, away):
-    """Much more than the logs keep, at the nodes that are there."""
+    """Much more than the logs keep, at the nodes that are there; until they are cut. Returns a
+    revision that all of them have."""
+    there = [n for n in nodes.nodes if n.index != away]
+    needed = {n.index: segments(n)[-1] + IN_FLIGHT_SEGMENTS for n in there}
     bench = os.path.join(cluster.build_dir(), "bench", "trivet-bench")
-    there = ",".join(n.endpoint() for n in nodes.nodes if n.index != away)
-    result = cluster.run([bench, "put", "--endpoints", there, "--conns", "2", "--streams", "8",
-                          "--total", str(BULK_PUTS), "--keys", "500", "--warmup", "0",
-                          "--value-size", str(VALUE_BYTES), "--prefix", "/bulk/"],
-                         capture_output=True, text=True, timeout=600)
+    result = cluster.run([bench, "put", "--endpoints", ",".join(n.endpoint() for n in there),
+                          "--conns", "2", "--streams", "8", "--total", str(BULK_PUTS),
+                          "--keys", "500", "--warmup", "0", "--value-size", str(VALUE_BYTES),
+                          "--prefix", "/bulk/"], capture_output=True, text=True, timeout=600)
     if result.returncode != 0:
         raise cluster.ClusterError("the bulk could not be written\n" + result.stdout + result.stderr)
-    for node in nodes.nodes:  # the nodes' logs are cut once RocksDB holds what is in them
-        if node.index != away:
-            revision = json.loads(etcdctl(node.endpoint(), "endpoint", "status", "-w", "json")
-                                  .stdout)[0]["Status"]["header"]["revision"]
-    time.sleep(1)
-    return revision
+    deadline = time.monotonic() + CUT_TIMEOUT
+    for node in there:
+        while segments(node)[0] <= needed[node.index]:
+            if time.monotonic() > deadline:
+                raise cluster.ClusterError("%s does not cut its log: %s, needed beyond %d" % (
+                    node.name, segments(node), needed[node.index]))
+            time.sleep(0.05)
+    status = etcdctl(there[0].endpoint(), "endpoint", "status", "-w", "json").stdout
+    return json.loads(status)[0]["Status"]["header"]["revision"]
 
 
 def follower_of(nodes, rng):
