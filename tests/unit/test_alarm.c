@@ -194,7 +194,7 @@ static void rig_fini(struct rig *r)
 
 static int apply(struct rig *r, uint32_t kind, struct slice body)
 {
-    struct request req = {0};
+    struct request req = {.kind = REQUEST_PROPOSE};
     size_t size = wire_raft_request_size(kind, ++r->next_id, body);
     struct bref *payload = bref_new(size);
     wire_raft_request_put(payload->data, kind, r->next_id, body);
