@@ -29,7 +29,8 @@ const struct flag config_flags[] = {
      "Log entries that are kept for followers which lag."},
     {"max-wals", FLAG_UINT32, FIELD(max_wals), "5", NULL,
      "Files of the log that are kept for members which were away; 0 is all. The newest\n"
-     "    --snapshot-count entries, and what a member that is catching up needs, stay beyond that."},
+     "    --snapshot-count entries, and what a member that is catching up needs, stay beyond "
+     "that."},
     {"quota-backend-bytes", FLAG_QUOTA, FIELD(quota_backend_bytes), "0", NULL,
      "Size of the store above which writes are refused; 0 is 2 GiB, below 0 is no limit."},
     {"max-txn-ops", FLAG_UINT32, FIELD(max_txn_ops), "128", NULL,

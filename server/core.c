@@ -24,7 +24,7 @@ enum {
     PROPOSE_BATCH_MAX = 1024,
     SCRUB_SLICE_VERSIONS = 512,
     LEASE_REVOKES_PENDING_MAX = 256,
-    LOG_KEEP_FACTOR_MAX = 4, /* of what is kept, for a member that is there and lags */
+    LOG_KEEP_FACTOR_MAX = 4,     /* of what is kept, for a member that is there and lags */
     DISK_RETRY_MS = 1000,        /* a segment that found no room, and the alarm about it */
     LEASE_QUESTIONS_MAX = 65536, /* at the leader; more are dropped, and who asked times out */
     READ_RETRY_MS = 500, /* as etcd: a read index that is not confirmed is asked for again */

@@ -322,11 +322,11 @@ struct peers *peers_new(const struct peers_options *o)
     buf_init(&all->frame, SIZE_MAX);
 
     all->methods[0] = (struct grpc_method){.path = messages_path,
-                                       .client_streaming = true,
-                                       .server_streaming = true,
-                                       .ops = &inbound_ops,
-                                       .open = on_inbound_open,
-                                       .arg = all};
+                                           .client_streaming = true,
+                                           .server_streaming = true,
+                                           .ops = &inbound_ops,
+                                           .open = on_inbound_open,
+                                           .arg = all};
     struct grpc_server_options so;
     grpc_server_options_init(&so);
     so.recv_message_bytes_max = (64u << 20) + o->max_request_bytes;

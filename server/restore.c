@@ -69,8 +69,8 @@ void restore_finish_install(struct restore *r, struct wal *w, uint64_t installed
         return;
     bool term_raised = r->hard_state.term < applied_term;
     if (term_raised)
-        r->hard_state = (struct raft_hard_state){.term = applied_term,
-                                                 .commit = r->hard_state.commit};
+        r->hard_state =
+            (struct raft_hard_state){.term = applied_term, .commit = r->hard_state.commit};
     bool known = wal_first_index(w) <= installed_index + 1 &&
                  installed_index <= wal_last_index(w) &&
                  wal_term(w, installed_index) == applied_term;
@@ -82,9 +82,8 @@ void restore_finish_install(struct restore *r, struct wal *w, uint64_t installed
         r->hard_state.commit = installed_index;
         wal_restart(w, 0, installed_index, applied_term);
     }
-    struct wal_hard_state hs = {.term = r->hard_state.term,
-                                .vote = r->hard_state.vote,
-                                .commit = r->hard_state.commit};
+    struct wal_hard_state hs = {
+        .term = r->hard_state.term, .vote = r->hard_state.vote, .commit = r->hard_state.commit};
     wal_append(w, 0, NULL, 0, &hs);
     wal_flush(w);
 }

@@ -6,9 +6,10 @@
  * libuv's pool, a piece at a time; the loop only moves pieces.
  *
  *   leader      IDLE -> SENDING (snapshots_send) -> sent, when SNAP_DONE came
- *                                                -> failed: refused, cut off, stalled, leads no more
- *   follower    IDLE -> RECEIVING (SNAP_HEAD) -> whole and verified -> installed, SNAP_DONE
- *                                             -> dropped: damage, cut off, stalled, a newer one came
+ *                                                -> failed: refused, cut off, stalled, leads no
+ * more follower    IDLE -> RECEIVING (SNAP_HEAD) -> whole and verified -> installed, SNAP_DONE
+ *                                             -> dropped: damage, cut off, stalled, a newer one
+ * came
  *
  * Every piece has a CRC-32C; the end has counts and a SHA-256 over everything, and nothing is
  * installed before they were compared. A transfer that ends early leaves a folder that the next one
@@ -43,7 +44,7 @@ struct snapshots_options {
     const struct cluster *cluster;
     uint64_t member_id;
     uint64_t election_ms;
-    struct slice self_name; /* the 'm' record that stays at home */
+    struct slice self_name;   /* the 'm' record that stays at home */
     const char *incoming_dir; /* copied; made for each snapshot and removed again */
     void *ctx;
     struct lsm *(*store)(void *ctx);

@@ -74,8 +74,7 @@ static int take_end(struct incoming *t, struct slice frame)
         return fail(t, TV_EMALFORMED, "the end is damaged");
     snapshot__sha_end(t->sha, t->totals.hash);
     if (end.pieces_count != t->totals.pieces_count ||
-        end.records_count != t->totals.records_count ||
-        end.bytes_count != t->totals.bytes_count ||
+        end.records_count != t->totals.records_count || end.bytes_count != t->totals.bytes_count ||
         memcmp(end.hash, t->totals.hash, sizeof(end.hash)) != 0)
         return fail(t, TV_ECORRUPT, "what came is not what was sent");
     lsm_intake_commit(t->intake, t->own_metas);
@@ -174,8 +173,7 @@ static void install(struct incoming *t)
     if (err == 0) {
         s->stats.installed++;
         log_info("installed a snapshot", LOG_HEX("remote-peer-id", t->from),
-                 LOG_UINT("index", t->meta.applied_index),
-                 LOG_INT("revision", t->meta.revision),
+                 LOG_UINT("index", t->meta.applied_index), LOG_INT("revision", t->meta.revision),
                  LOG_UINT("records", t->totals.records_count),
                  LOG_UINT("took-ms", s->now_ms - t->began_ms));
     }

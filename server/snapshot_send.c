@@ -243,8 +243,7 @@ static void outgoing_report(struct snapshots *s, struct outgoing *t)
     }
     s->stats.sent++;
     log_info("sent a snapshot", LOG_HEX("remote-peer-id", t->to), LOG_UINT("index", t->log_index),
-             LOG_UINT("records", t->totals.records_count),
-             LOG_UINT("bytes", t->totals.bytes_count),
+             LOG_UINT("records", t->totals.records_count), LOG_UINT("bytes", t->totals.bytes_count),
              LOG_UINT("took-ms", s->now_ms - t->began_ms));
     s->o.sent(s->o.ctx, t->to, t->done_index);
 }

@@ -1,8 +1,8 @@
 /* Calls between the simulation's clients and the services: the transport's functions that the
  * server uses (proto/grpc.h) are here, on virtual time, without a socket. Messages of a call keep
  * their order; a connection that breaks is noticed by either side in its own time, or never. */
-#ifndef SIM_CALL_H
-#define SIM_CALL_H
+#ifndef TESTS_SIM_CALL_H
+#define TESTS_SIM_CALL_H
 
 #include "base/err.h"
 #include "base/slice.h"

@@ -8,8 +8,8 @@
  * with before the read began. (A write begun after another was answered has a higher index by
  * itself: it is committed later.) A write whose outcome is not known may be committed once or
  * never. */
-#ifndef SIM_CLIENT_H
-#define SIM_CLIENT_H
+#ifndef TESTS_SIM_CLIENT_H
+#define TESTS_SIM_CLIENT_H
 
 #include "call.h"
 #include "sim.h"

@@ -1,8 +1,8 @@
 /* A member's disk: storage/disk_mem.h on virtual time. Every request is an operation at which the
  * member may die; what is under way completes some time later, sooner or later as the faults say.
  */
-#ifndef SIM_DISK_H
-#define SIM_DISK_H
+#ifndef TESTS_SIM_DISK_H
+#define TESTS_SIM_DISK_H
 
 #include "base/rng.h"
 #include "storage/disk_mem.h"

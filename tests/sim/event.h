@@ -1,7 +1,7 @@
 /* What is to happen, by virtual time; what falls on one microsecond happens in the order in which
  * it was scheduled. */
-#ifndef SIM_EVENT_H
-#define SIM_EVENT_H
+#ifndef TESTS_SIM_EVENT_H
+#define TESTS_SIM_EVENT_H
 
 #include "base/assert.h"
 

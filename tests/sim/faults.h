@@ -1,7 +1,7 @@
 /* Which faults a run has, and when they strike. Every kind has a generator of its own; whether it
  * takes part and how hard is drawn from the run's seed. */
-#ifndef SIM_FAULTS_H
-#define SIM_FAULTS_H
+#ifndef TESTS_SIM_FAULTS_H
+#define TESTS_SIM_FAULTS_H
 
 #include "base/rng.h"
 

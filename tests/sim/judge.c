@@ -337,8 +337,8 @@ uint64_t judge_apply(struct member *m, struct slice payload)
         jm->applied++;
     while (jm->applied <= jm->given_out && !committed->entries[jm->applied].has_payload);
     if (jm->applied > jm->given_out)
-        sim_fail("member %u applies entry %" PRIu64 ", raft gave out those up to %" PRIu64, m->number,
-                 jm->applied, jm->given_out);
+        sim_fail("member %u applies entry %" PRIu64 ", raft gave out those up to %" PRIu64,
+                 m->number, jm->applied, jm->given_out);
     struct judge_entry e =
         judge_entry_of(committed->entries[jm->applied].term, RAFT_ENTRY_NORMAL, payload);
     if (!same(&e, &committed->entries[jm->applied]))

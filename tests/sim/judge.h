@@ -6,8 +6,8 @@
  *   state machine safety  the entry given out at an index is the same at every member
  *   durability            what is given out is durable on a majority; what is acknowledged is
  *                         durable at the member that says so, and still there when it restarts */
-#ifndef SIM_JUDGE_H
-#define SIM_JUDGE_H
+#ifndef TESTS_SIM_JUDGE_H
+#define TESTS_SIM_JUDGE_H
 
 #include "base/u64map.h"
 #include "raft/raft.h"

@@ -4,8 +4,8 @@
  * A member may die at any operation on its world (a disk request, a message, an answer, a commit):
  * at that moment what a power failure would leave is put aside, and from there on nothing that its
  * code does has an effect. Once its code has returned, it is buried. */
-#ifndef SIM_MEMBER_H
-#define SIM_MEMBER_H
+#ifndef TESTS_SIM_MEMBER_H
+#define TESTS_SIM_MEMBER_H
 
 #include "disk.h"
 #include "judge.h"

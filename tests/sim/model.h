@@ -2,8 +2,8 @@
  * machine, as plain as possible, for the few keys that the simulation's clients use. It is given
  * each entry when it is first given out by any member's raft; members and clients are then compared
  * with it. */
-#ifndef SIM_MODEL_H
-#define SIM_MODEL_H
+#ifndef TESTS_SIM_MODEL_H
+#define TESTS_SIM_MODEL_H
 
 #include "base/slice.h"
 #include "proto/wire.h"

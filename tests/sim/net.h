@@ -1,7 +1,7 @@
 /* The network between members: frames as they go over the wire (proto/peerwire.h), each on its way
  * for a time of its own. Without faults a link keeps the order. */
-#ifndef SIM_NET_H
-#define SIM_NET_H
+#ifndef TESTS_SIM_NET_H
+#define TESTS_SIM_NET_H
 
 #include "server/core.h"
 

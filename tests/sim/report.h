@@ -1,6 +1,6 @@
 /* Many runs: each in a process of its own, so that one that fails, fails alone; and their sum. */
-#ifndef SIM_REPORT_H
-#define SIM_REPORT_H
+#ifndef TESTS_SIM_REPORT_H
+#define TESTS_SIM_REPORT_H
 
 #include "sim.h"
 

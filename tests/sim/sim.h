@@ -18,8 +18,8 @@
  *   model.c     what the store must hold after each entry of the log
  *   judge.c     the invariants that span members
  *   report.c, shrink.c, main.c     many runs; the smallest one that fails */
-#ifndef SIM_SIM_H
-#define SIM_SIM_H
+#ifndef TESTS_SIM_SIM_H
+#define TESTS_SIM_SIM_H
 
 #include "event.h"
 #include "faults.h"

@@ -1,7 +1,7 @@
 /* What RocksDB is to a member, in memory: a commit is durable as soon as it returns, what was put
  * after the last one is lost with the process. */
-#ifndef SIM_STORE_H
-#define SIM_STORE_H
+#ifndef TESTS_SIM_STORE_H
+#define TESTS_SIM_STORE_H
 
 #include "base/bref.h"
 #include "storage/lsm.h"
