@@ -46,6 +46,7 @@ void judge_fini(struct judge *j)
     u64map_fini(&j->by_place);
     u64map_fini(&j->leaders);
     u64map_fini(&j->votes);
+    u64map_fini(&j->pre_votes);
 }
 
 void judge_member_fini(struct judge_member *jm)
@@ -248,6 +249,8 @@ static void check_leader(struct member *m, const struct raft *r)
         sim_fail("election safety: members %u and %u lead in term %" PRIu64, m->number,
                  (uint32_t)(uintptr_t)before - 1, term);
     u64map_put(&j->leaders, term, (void *)(uintptr_t)(m->number + 1));
+    m->judged.led_term = term;
+    m->judged.commit_when_won = m->judged.given_out;
     s->stats->elections++;
     sim_say(s, "member %u leads in term %" PRIu64, m->number, term);
     for (uint64_t i = 1; i <= j->committed.last; i++)
@@ -270,6 +273,20 @@ static void check_new_commit(struct member *m, uint64_t index, const struct judg
     model_apply(&s->model, index, e->has_payload ? re->data : SLICE_EMPTY, s->now_us);
 }
 
+/* A leader commits by counting only entries of its own term (thesis, 3.6.2). What it knew to be
+ * committed before it led may not all be given out yet: raft says so only from then on. */
+static void check_commit_of_leader(struct member *m, const struct raft *r)
+{
+    const struct judge_member *jm = &m->judged;
+    uint64_t commit = raft_commit_index(r);
+    if (raft_role(r) != RAFT_LEADER || commit <= jm->commit_when_won || commit > jm->log.last)
+        return;
+    if (commit > m->sim->judge.committed.last && jm->log.entries[commit].term != raft_term(r))
+        sim_fail("member %u commits entry %" PRIu64 " of term %" PRIu64 " by counting, in term "
+                 "%" PRIu64,
+                 m->number, commit, jm->log.entries[commit].term, raft_term(r));
+}
+
 void judge_ready(struct member *m, const struct raft *r, const struct raft_ready *rd)
 {
     struct judge *j = &m->sim->judge;
@@ -277,6 +294,7 @@ void judge_ready(struct member *m, const struct raft *r, const struct raft_ready
     if (m->dying)
         return;
     check_leader(m, r);
+    check_commit_of_leader(m, r);
     for (uint32_t i = 0; i < rd->committed_count; i++) {
         const struct raft_entry *re = &rd->committed[i];
         struct judge_entry e = judge_entry_of(re->term, (uint8_t)re->type, re->data);
@@ -300,19 +318,55 @@ static void check_vote(struct member *m, uint64_t term, uint64_t candidate)
     if (before != NULL && before != (void *)(uintptr_t)candidate)
         sim_fail("election safety: member %u votes twice in term %" PRIu64, m->number, term);
     u64map_put(&j->votes, key, (void *)(uintptr_t)candidate);
+    if (m->judged.hs_durable.term < term)
+        sim_fail("member %u speaks of its vote in term %" PRIu64 ", durable is term %" PRIu64,
+                 m->number, term, m->judged.hs_durable.term);
+}
+
+static uint64_t pre_votes_key(struct sim *s, uint64_t term, uint64_t candidate)
+{
+    uint32_t number = 0;
+    while (number + 1 < s->members_count && s->members[number].id != candidate)
+        number++;
+    return term * SIM_MEMBERS_MAX + number + 1;
+}
+
+static void note_pre_vote(struct member *m, const struct raft_msg *msg)
+{
+    struct sim *s = m->sim;
+    uint64_t key = pre_votes_key(s, msg->term, msg->to);
+    uintptr_t bits = (uintptr_t)u64map_get(&s->judge.pre_votes, key) | 1u << m->number;
+    u64map_put(&s->judge.pre_votes, key, (void *)bits);
+}
+
+/* Nobody moves to a new term who could not win in it. */
+static void check_standing(struct member *m, const struct raft_msg *msg)
+{
+    struct sim *s = m->sim;
+    if (!s->shape.pre_vote || msg->transfer)
+        return;
+    uintptr_t bits = (uintptr_t)u64map_get(&s->judge.pre_votes, pre_votes_key(s, msg->term, m->id));
+    uint32_t votes = (uint32_t)__builtin_popcountll(bits | 1u << m->number);
+    if (votes <= s->members_count / 2)
+        sim_fail("member %u stands in term %" PRIu64 ", for which %u members would have voted",
+                 m->number, msg->term, votes);
 }
 
 void judge_send(struct member *m, const struct raft_msg *msg)
 {
-    struct judge_member *jm = &m->judged;
     uint64_t durable = wal_durable_index(m->node.wal);
     switch (msg->type) {
     case RAFT_MSG_VOTE:
         check_vote(m, msg->term, m->id);
+        check_standing(m, msg);
         break;
     case RAFT_MSG_VOTE_REPLY:
         if (!msg->reject)
             check_vote(m, msg->term, msg->to);
+        break;
+    case RAFT_MSG_PRE_VOTE_REPLY:
+        if (!msg->reject)
+            note_pre_vote(m, msg);
         break;
     case RAFT_MSG_APPEND_REPLY:
     case RAFT_MSG_HEARTBEAT_REPLY:
@@ -323,10 +377,6 @@ void judge_send(struct member *m, const struct raft_msg *msg)
     default:
         break;
     }
-    if ((msg->type == RAFT_MSG_VOTE || msg->type == RAFT_MSG_VOTE_REPLY) && !msg->reject &&
-        jm->hs_durable.term < msg->term)
-        sim_fail("member %u speaks of its vote in term %" PRIu64 ", durable is term %" PRIu64,
-                 m->number, msg->term, jm->hs_durable.term);
 }
 
 uint64_t judge_apply(struct member *m, struct slice payload)

@@ -1,7 +1,8 @@
 /* The invariants that span members: what raft promises about all of their logs together.
  *
- *   election safety       at most one leader in a term; a member votes once in a term
- *   log matching          an index and a term name one entry, and the same entries before it
+ *   election safety       at most one leader in a term; a member votes once in a term; nobody
+ * stands in a new term before a majority would vote for it, or says that it would while it hears of
+ * a leader log matching          an index and a term name one entry, and the same entries before it
  *   leader completeness   who leads has every committed entry
  *   state machine safety  the entry given out at an index is the same at every member
  *   durability            what is given out is durable on a majority; what is acknowledged is
@@ -38,6 +39,7 @@ struct judge {
     struct u64map by_place;     /* hash of (term, index) -> struct judge_place */
     struct u64map leaders;      /* term -> member + 1 */
     struct u64map votes;        /* (term, member) -> candidate's id */
+    struct u64map pre_votes;    /* (term, candidate) -> bits of the members that would vote */
 };
 
 /* What one member's log is known to hold. */
@@ -54,6 +56,8 @@ struct judge_member {
     uint64_t applied;   /* and applied */
     int64_t revision;   /* published */
     uint64_t term_max;
+    uint64_t led_term;        /* the last term it led in */
+    uint64_t commit_when_won; /* its commit index when it began to */
 };
 
 void judge_fini(struct judge *j);
