@@ -26,7 +26,7 @@ VALUE_BYTES = 64 << 10
 BULK_PUTS = 4000  # 250 MiB: several times what the log and RocksDB's next commit hold
 # What a paused node finds in its sockets when it goes on: 64 MiB, and what was not full.
 IN_FLIGHT_SEGMENTS = 6
-CUT_TIMEOUT = 60
+CUT_TIMEOUT = 180  # a snapshot to the member that stands still has to be given up first
 SNAPSHOT_TIMEOUT = 120
 
 
