@@ -24,6 +24,7 @@ enum {
     PROPOSE_BATCH_MAX = 1024,
     SCRUB_SLICE_VERSIONS = 512,
     LEASE_REVOKES_PENDING_MAX = 256,
+    LOG_CUTS_PER_TICK = 4, /* segments */
     LOG_KEEP_FACTOR_MAX = 4,     /* of what is kept, for a member that is there and lags */
     DISK_RETRY_MS = 1000,        /* a segment that found no room, and the alarm about it */
     LEASE_QUESTIONS_MAX = 65536, /* at the leader; more are dropped, and who asked times out */
@@ -913,31 +914,30 @@ static uint64_t needed_by_followers(const struct core *c)
     return needed;
 }
 
-/* Entries that RocksDB holds are kept for members that were away, a quarter at a time dropped when
- * the log takes more than its share of the disk; the newest snapshot_count are always kept. What a
+/* Entries that RocksDB holds are kept for members that were away, until the log takes more than its
+ * share of the disk: then its oldest segments go, but the newest snapshot_count entries stay. What a
  * snapshot under way or a member that just took one needs next is kept too, within limits, or under
  * load it would need a snapshot again and again. */
 static void cut_log(struct core *c)
 {
     uint64_t flushed = persist_flushed_index(c->o.persist);
-    uint64_t first = wal_first_index(c->o.wal);
-    uint64_t last = wal_last_index(c->o.wal);
-    uint64_t bytes = wal_size_bytes(c->o.wal);
-    if (bytes <= c->o.log_keep_bytes || flushed <= c->o.snapshot_count)
-        return;
-    uint64_t cut = first + (last - first) / 4;
-    uint64_t spare = flushed - c->o.snapshot_count;
-    if (spare < cut)
-        cut = spare;
-    if (c->log_held < cut)
-        cut = c->log_held;
-    if (bytes <= LOG_KEEP_FACTOR_MAX * c->o.log_keep_bytes) {
-        uint64_t needed = needed_by_followers(c);
-        if (needed < cut)
-            cut = needed;
+    for (uint32_t i = 0; i < LOG_CUTS_PER_TICK; i++) {
+        uint64_t bytes = wal_size_bytes(c->o.wal);
+        if (bytes <= c->o.log_keep_bytes || flushed <= c->o.snapshot_count)
+            return;
+        uint64_t limit = flushed - c->o.snapshot_count;
+        if (c->log_held < limit)
+            limit = c->log_held;
+        if (bytes <= LOG_KEEP_FACTOR_MAX * c->o.log_keep_bytes) {
+            uint64_t needed = needed_by_followers(c);
+            if (needed < limit)
+                limit = needed;
+        }
+        uint64_t end = wal_oldest_end(c->o.wal);
+        if (end > limit)
+            return;
+        wal_cut(c->o.wal, end);
     }
-    if (cut >= first)
-        wal_cut(c->o.wal, cut);
 }
 
 void core_tick(struct core *c, uint64_t now_ms)

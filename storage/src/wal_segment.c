@@ -237,6 +237,12 @@ static void give_up(struct wal *w, struct wal_segment *s)
     wal__remove_file(w, name);
 }
 
+uint64_t wal_oldest_end(const struct wal *w)
+{
+    const struct wal_segment *s = CONTAINER_OF(w->segments.next, struct wal_segment, link);
+    return w->segments.next == w->segments.prev ? UINT64_MAX : last_kept_in(w, s);
+}
+
 void wal_cut(struct wal *w, uint64_t log_index)
 {
     bool changed = false;

@@ -132,6 +132,9 @@ int wal_read(struct wal *w, uint64_t lo, uint64_t hi, size_t bytes_max, struct w
 /* Entries up to `log_index` are no longer needed: segments that hold nothing else are reused or
  * removed, in the background. The caller has made sure that they are committed. */
 void wal_cut(struct wal *w, uint64_t log_index);
+/* The entry up to which wal_cut() must go for the oldest segment to be given up; UINT64_MAX when it
+ * is the one that is written. */
+uint64_t wal_oldest_end(const struct wal *w);
 /* Bytes of all files, spare ones as well. */
 uint64_t wal_size_bytes(const struct wal *w);
 
