@@ -24,7 +24,7 @@ enum {
     PROPOSE_BATCH_MAX = 1024,
     SCRUB_SLICE_VERSIONS = 512,
     LEASE_REVOKES_PENDING_MAX = 256,
-    LOG_CUTS_PER_TICK = 4, /* segments */
+    LOG_CUTS_PER_TICK = 4,       /* segments */
     LOG_KEEP_FACTOR_MAX = 4,     /* of what is kept, for a member that is there and lags */
     DISK_RETRY_MS = 1000,        /* a segment that found no room, and the alarm about it */
     LEASE_QUESTIONS_MAX = 65536, /* at the leader; more are dropped, and who asked times out */
@@ -915,9 +915,9 @@ static uint64_t needed_by_followers(const struct core *c)
 }
 
 /* Entries that RocksDB holds are kept for members that were away, until the log takes more than its
- * share of the disk: then its oldest segments go, but the newest snapshot_count entries stay. What a
- * snapshot under way or a member that just took one needs next is kept too, within limits, or under
- * load it would need a snapshot again and again. */
+ * share of the disk: then its oldest segments go, but the newest snapshot_count entries stay. What
+ * a snapshot under way or a member that just took one needs next is kept too, within limits, or
+ * under load it would need a snapshot again and again. */
 static void cut_log(struct core *c)
 {
     uint64_t flushed = persist_flushed_index(c->o.persist);

@@ -36,18 +36,17 @@ static size_t put_frame(enum peerwire_kind kind)
     uint8_t *body = frame + PEERWIRE_SNAP_PIECE_HEAD_BYTES;
     switch (kind) {
     case PEERWIRE_SNAP_HEAD:
-        return (size_t)(peerwire_snap_head_put(frame, &(struct peerwire_snap_head){
-                                                          .log_index = 1,
-                                                          .term = UINT64_MAX,
-                                                          .revision = 3,
-                                                          .compacted = -1}) -
-                        frame);
+        return (
+            size_t)(peerwire_snap_head_put(frame, &(struct peerwire_snap_head){.log_index = 1,
+                                                                               .term = UINT64_MAX,
+                                                                               .revision = 3,
+                                                                               .compacted = -1}) -
+                    frame);
     case PEERWIRE_SNAP_PIECE:
         memcpy(body, text, sizeof(text));
-        peerwire_snap_piece_seal(frame, &(struct peerwire_snap_piece){
-                                            .number = 5,
-                                            .records_count = 6,
-                                            .bytes = slice_of(body, sizeof(text))});
+        peerwire_snap_piece_seal(
+            frame, &(struct peerwire_snap_piece){
+                       .number = 5, .records_count = 6, .bytes = slice_of(body, sizeof(text))});
         return PEERWIRE_SNAP_PIECE_HEAD_BYTES + sizeof(text);
     case PEERWIRE_SNAP_END:
         return (size_t)(peerwire_snap_end_put(frame, &end) - frame);
@@ -124,7 +123,8 @@ static struct mvcc *fill(struct lsm *l)
         int value_size = snprintf(value, sizeof(value), "value %d", i);
         mvcc_txn_begin(m);
         if (i % 7 == 6)
-            (void)mvcc_txn_delete_range(m, slice_of(key, (size_t)key_size), SLICE_EMPTY, NULL, NULL);
+            (void)mvcc_txn_delete_range(m, slice_of(key, (size_t)key_size), SLICE_EMPTY, NULL,
+                                        NULL);
         else
             (void)mvcc_txn_put(m, slice_of(key, (size_t)key_size),
                                slice_of(value, (size_t)value_size), i % 5 == 0 ? 33 : 0, NULL);
@@ -201,8 +201,8 @@ START_TEST(test_copy_is_the_database)
     struct persist_meta *own = NULL;
     persist_meta_put(&own, SLICE_LITERAL("self"), SLICE_LITERAL("me"));
     lsm_intake_commit(in, own);
-    ck_assert(slice_equal(lsm_intake_get(in, SLICE_LITERAL("members")),
-                          SLICE_LITERAL("all of them")));
+    ck_assert(
+        slice_equal(lsm_intake_get(in, SLICE_LITERAL("members")), SLICE_LITERAL("all of them")));
     int leases = 0;
     lsm_intake_load(in, copy, on_lease, &leases);
     lsm_intake_free(in);
