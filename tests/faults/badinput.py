@@ -29,6 +29,7 @@ FRAME_BYTES_MAX = 1 << 16
 ANSWER_TIMEOUT_S = 20
 POLITE_WAIT_MAX_S = 5.0
 SLOW_CONNECTIONS = 40
+SLOW_TURNOVER_S = 0.25
 RSS_BYTES_MAX = 512 << 20
 LEFT_FDS_MAX = 20
 
@@ -534,7 +535,8 @@ class Slow(threading.Thread):
                         entry[1] = entry[1][1:]
                 victim = connections.pop(self.rng.randrange(len(connections)))
                 victim[0].close()
-                time.sleep(0.05)
+                # Each that asks for all of history costs more the longer this goes on.
+                time.sleep(SLOW_TURNOVER_S)
         except OSError as error:
             self.error = "a slow client cannot connect: %s" % error
         for sock, _ in connections:
