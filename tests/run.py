@@ -191,7 +191,7 @@ def full_disk(suite, full):
 def snapshots(suite, full):
     need(tool="faultload")
     return program(suite, [sys.executable, "tests/faults/snapshot.py",
-                           "--rounds", "60" if full else "3"])
+                           "--rounds", "60" if full else "4"])
 
 
 def bad_input(suite, full):

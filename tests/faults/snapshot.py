@@ -137,6 +137,27 @@ def cut_off(nodes, rng):
     return "killed %s on the way" % (", ".join(kills) or "nobody in time")
 
 
+def killed_in_the_switch(nodes, rng):
+    """The receiver is killed while the new store takes the old one's place."""
+    away = follower_of(nodes, rng)
+    nodes.kill(away)
+    write_bulk(nodes, away)
+    receiver = nodes.nodes[away]
+    old = os.path.join(receiver.data_dir, "member", "lsm.old")
+    seen = Snapshots(receiver)
+    nodes.start_node(away)
+    deadline = time.monotonic() + SNAPSHOT_TIMEOUT
+    while not os.path.exists(old) and not seen.count(INSTALLED):
+        if time.monotonic() > deadline:
+            raise cluster.ClusterError("no switch within %d s" % SNAPSHOT_TIMEOUT)
+    time.sleep(rng.choice([0, 0, 0.002, 0.01, 0.05]))
+    nodes.kill(away)
+    caught = os.path.exists(old)
+    nodes.start_node(away)
+    nodes.wait_healthy(timeout=120)
+    return "%s was killed %s the switch" % (receiver.name, "in" if caught else "after")
+
+
 class Watch:
     """etcdctl watching on one node, through everything."""
 
@@ -232,12 +253,12 @@ def hashes_of(nodes):
     return hashes
 
 
-SCENARIOS = [killed_and_back, cut_off, paused]
+SCENARIOS = [killed_and_back, cut_off, paused, killed_in_the_switch]
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3, help="each is one of the three scenarios with a load")
+    parser.add_argument("--rounds", type=int, default=4, help="each is one of the four scenarios with a load")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("flags", nargs="*", help="for every node, after --")
     args = parser.parse_args()

@@ -7,11 +7,16 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "proto/peerwire.h"
+#include "server/install.h"
+#include "server/restore.h"
 #include "server/snapshot_internal.h"
+#include "storage/disk_mem.h"
 #include "storage/lsm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static char dir[256], from_dir[300], to_dir[300];
 
@@ -335,6 +340,121 @@ START_TEST(test_pins_keep_what_was_replaced)
 }
 END_TEST
 
+/* --- crashes while a snapshot takes the store's place --- */
+
+static void put_folder(const char *name, const char *mark)
+{
+    char path[600];
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    ck_assert_int_eq(mkdir(path, 0700), 0);
+    (void)snprintf(path, sizeof(path), "%s/%s/%s", dir, name, mark);
+    FILE *f = fopen(path, "w");
+    ck_assert_ptr_nonnull(f);
+    fclose(f);
+}
+
+static bool exists(const char *name)
+{
+    char path[600];
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return access(path, F_OK) == 0;
+}
+
+START_TEST(test_folders_after_a_crash)
+{
+    char lsm[300];
+    /* Before the switch, in the middle of it, behind it. */
+    for (int step = 0; step < 3; step++) {
+        make_dirs();
+        (void)snprintf(lsm, sizeof(lsm), "%s/lsm", dir);
+        put_folder(step == 0 ? "lsm" : "lsm.old", "old");
+        put_folder(step == 2 ? "lsm" : "lsm.incoming", "new");
+        ck_assert_int_eq(install_recover(lsm), 0);
+        ck_assert(exists(step == 2 ? "lsm/new" : "lsm/old"));
+        ck_assert(!exists("lsm.old") && !exists("lsm.incoming"));
+        snapshot__remove_dir(dir);
+    }
+}
+END_TEST
+
+static struct wal *open_log(struct disk *d, struct restore *r)
+{
+    char text[256];
+    struct wal_options o;
+    wal_options_init(&o);
+    o.disk = d;
+    o.segment_size_bytes = 64 << 10;
+    o.cluster_id = 1;
+    o.member_id = 2;
+    o.salt = 3;
+    struct wal_replay replay = restore_replay(r);
+    struct wal *w;
+    ck_assert_msg(wal_open(&o, &replay, &w, text, sizeof(text)) == 0, "%s", text);
+    return w;
+}
+
+/* Entries 1 to 10 of term 1; a vote in term 1. */
+static struct disk *disk_with_log(void)
+{
+    struct disk *d = disk_mem_new(1);
+    disk_mem_set_completion_percent(d, 100);
+    struct restore r;
+    restore_init(&r, 0);
+    struct wal *w = open_log(d, &r);
+    struct wal_entry entries[10];
+    for (uint64_t i = 0; i < 10; i++)
+        entries[i] = (struct wal_entry){.term = 1, .log_index = i + 1};
+    wal_append(w, 1, entries, 10, &(struct wal_hard_state){.term = 1, .vote = 2, .commit = 4});
+    wal_flush(w);
+    wal_close(w);
+    restore_fini(&r);
+    return d;
+}
+
+/* Start with a store at (applied, term); is the log usable, and what is left of it? */
+static int start_at(uint64_t applied, uint64_t term, uint64_t installed, uint64_t *ret_last,
+                    struct raft_hard_state *ret_hs)
+{
+    struct disk *d = disk_with_log();
+    struct restore r;
+    int err = 0;
+    for (int start = 0; start < 2; start++) { /* the second finds what the first left */
+        restore_init(&r, applied);
+        struct wal *w = open_log(d, &r);
+        restore_finish_install(&r, w, installed, term);
+        err = restore_check(&r, w);
+        *ret_last = wal_last_index(w);
+        *ret_hs = r.hard_state;
+        ck_assert_uint_eq(r.count, err == 0 ? *ret_last - applied : r.count);
+        wal_close(w);
+        restore_fini(&r);
+    }
+    disk_close(d);
+    return err;
+}
+
+START_TEST(test_log_after_a_crash)
+{
+    uint64_t last;
+    struct raft_hard_state hs;
+    /* The snapshot is ahead of the log: the log is restarted. */
+    ck_assert_int_eq(start_at(50, 3, 50, &last, &hs), 0);
+    ck_assert_uint_eq(last, 50);
+    ck_assert(hs.term == 3 && hs.vote == 0 && hs.commit == 50);
+    /* Its entry is there with another term: what the log has is void. */
+    ck_assert_int_eq(start_at(8, 3, 8, &last, &hs), 0);
+    ck_assert_uint_eq(last, 8);
+    ck_assert(hs.term == 3 && hs.vote == 0);
+    /* The log has that entry: it stays, and so does the vote. */
+    ck_assert_int_eq(start_at(8, 1, 8, &last, &hs), 0);
+    ck_assert_uint_eq(last, 10);
+    ck_assert(hs.term == 1 && hs.vote == 2 && hs.commit == 8);
+    /* No snapshot was installed there: the log has lost something, and is not used. */
+    ck_assert_int_eq(start_at(50, 3, 0, &last, &hs), TV_ECORRUPT);
+    ck_assert_int_eq(start_at(50, 3, 40, &last, &hs), TV_ECORRUPT);
+}
+END_TEST
+
 UNIT_MAIN("snapshot", test_every_damaged_bit_is_refused, test_copy_is_the_database,
           test_copy_stands_still, test_intake_refuses_what_is_no_copy,
-          test_pins_keep_what_was_replaced)
+          test_pins_keep_what_was_replaced, test_folders_after_a_crash, test_log_after_a_crash)
