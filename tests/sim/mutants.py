@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Does the simulator find bugs? Each patch in tests/sim/mutants breaks the code in one way; each must
+be found. `./dev sim --mutants [NAME...]`.
+
+A mutant is built in a copy of the sources under .dev/mutants, one for each job; the simulator then
+runs seed after seed until one fails. The number of seeds that took is printed, and what it saw.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import threading
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+PATCHES = os.path.join(ROOT, "tests", "sim", "mutants")
+WORK = os.path.join(ROOT, ".dev", "mutants")
+FAILED = re.compile(r"^seed (\d+).* FAILED after \d+ ms: (.*)", re.M)
+
+
+def run(args, folder, log, timeout=1800):
+    with open(log, "ab") as f:
+        f.write(("$ %s\n" % " ".join(args)).encode())
+        f.flush()
+        return subprocess.run(args, cwd=folder, stdin=subprocess.DEVNULL, stdout=f, stderr=f,
+                              timeout=timeout, check=False).returncode
+
+
+def refresh(folder):
+    """Bring the copy up to date; files that are the same stay untouched, so that little is built."""
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT,
+                           check=True, capture_output=True, text=True).stdout.split("\0")
+    wanted = {n for n in names if n and os.path.isfile(os.path.join(ROOT, n))}
+    for base, _, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(base, name)
+            if os.path.relpath(path, folder) not in wanted:
+                os.unlink(path)
+    for name in wanted:
+        source, copy = os.path.join(ROOT, name), os.path.join(folder, name)
+        with open(source, "rb") as f:
+            content = f.read()
+        if os.path.exists(copy):
+            with open(copy, "rb") as f:
+                if f.read() == content:
+                    continue
+        os.makedirs(os.path.dirname(copy), exist_ok=True)
+        with open(copy, "wb") as f:
+            f.write(content)
+
+
+class Job(threading.Thread):
+    def __init__(self, number, queue, args, results):
+        super().__init__()
+        self.queue, self.args, self.results = queue, args, results
+        self.source = os.path.join(WORK, str(number), "source")
+        self.build = os.path.join(WORK, str(number), "build")
+        self.log = os.path.join(WORK, "%d.log" % number)
+
+    def compile(self):
+        if not os.path.exists(os.path.join(self.build, "build.ninja")):
+            if run(["meson", "setup", self.build, self.source], self.source, self.log) != 0:
+                return False
+        return run(["ninja", "-j1", "-C", self.build, "tests/sim/sim"], self.source, self.log) == 0
+
+    def simulate(self):
+        command = [os.path.join(self.build, "tests", "sim", "sim"), "--seed", "1", "--seeds",
+                   str(self.args.seeds), "--jobs", "1", "--stop", "--no-shrink"]
+        done = subprocess.run(command, cwd=self.source, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, check=False)
+        return FAILED.search(done.stdout)
+
+    def judge(self, name):
+        patch = os.path.join(PATCHES, name + ".patch")
+        refresh(self.source)
+        if run(["patch", "-p1", "--batch", "-i", patch], self.source, self.log) != 0:
+            return False, "the patch does not apply: see %s" % os.path.relpath(self.log, ROOT)
+        if not self.compile():
+            return False, "does not build: see %s" % os.path.relpath(self.log, ROOT)
+        found = self.simulate()
+        if found is None:
+            return False, "NOT FOUND in %d seeds" % self.args.seeds
+        return True, "%5s seeds: %s" % (found.group(1), found.group(2))
+
+    def run(self):
+        os.makedirs(self.source, exist_ok=True)
+        while True:
+            try:
+                name = self.queue.pop(0)
+            except IndexError:
+                return
+            good, text = self.judge(name)
+            self.results.append(good)
+            print("%-34s %s" % (name, text), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev sim --mutants")
+    parser.add_argument("names", nargs="*", help="which; default all")
+    parser.add_argument("--seeds", type=int, default=5000, help="give up after so many")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    args = parser.parse_args()
+    known = sorted(n[:-6] for n in os.listdir(PATCHES) if n.endswith(".patch"))
+    unknown = [n for n in args.names if n not in known]
+    if unknown:
+        parser.error("no such mutant: %s" % ", ".join(unknown))
+    os.makedirs(WORK, exist_ok=True)
+    queue, results = list(args.names or known), []
+    jobs = [Job(i, queue, args, results) for i in range(min(args.jobs, len(queue)))]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    print("%d passed, %d failed" % (results.count(True), results.count(False)))
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
