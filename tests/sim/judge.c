@@ -169,16 +169,20 @@ void judge_restored(struct member *m, struct judge_log *log, const struct wal_ha
     jm->given_out = jm->applied = applied_index;
 }
 
+static uint64_t durable_index(const struct member *m)
+{
+    bool alive = m->up && !m->dying && m->node.wal != NULL;
+    return alive ? wal_durable_index(m->node.wal) : m->judged.durable_at_end;
+}
+
 /* Entries with this index and term that survive whatever happens now. */
 static uint32_t durable_copies(struct sim *s, uint64_t index, const struct judge_entry *e)
 {
     uint32_t copies = 0;
     for (uint32_t i = 0; i < s->members_count; i++) {
-        struct member *m = &s->members[i];
-        const struct judge_member *jm = &m->judged;
-        bool alive = m->up && !m->dying && m->node.wal != NULL;
-        uint64_t durable = alive ? wal_durable_index(m->node.wal) : jm->durable_at_end;
-        if (index <= durable && index <= jm->log.last && same(&jm->log.entries[index], e))
+        const struct judge_member *jm = &s->members[i].judged;
+        if (index <= durable_index(&s->members[i]) && index <= jm->log.last &&
+            same(&jm->log.entries[index], e))
             copies++;
     }
     return copies;
@@ -187,9 +191,9 @@ static uint32_t durable_copies(struct sim *s, uint64_t index, const struct judge
 void judge_stored(struct member *m, uint64_t applied_index, uint64_t applied_term)
 {
     const struct judge_log *committed = &m->sim->judge.committed;
-    if (applied_index > wal_durable_index(m->node.wal))
+    if (applied_index > durable_index(m))
         sim_fail("member %u stores entry %" PRIu64 ", its log is durable up to %" PRIu64, m->number,
-                 applied_index, wal_durable_index(m->node.wal));
+                 applied_index, durable_index(m));
     if (applied_index > committed->last || committed->entries[applied_index].term != applied_term)
         sim_fail("member %u stores entry %" PRIu64 ", which is not committed", m->number,
                  applied_index);
@@ -354,7 +358,7 @@ static void check_standing(struct member *m, const struct raft_msg *msg)
 
 void judge_send(struct member *m, const struct raft_msg *msg)
 {
-    uint64_t durable = wal_durable_index(m->node.wal);
+    uint64_t durable = durable_index(m);
     switch (msg->type) {
     case RAFT_MSG_VOTE:
         check_vote(m, msg->term, m->id);

@@ -366,6 +366,7 @@ void member_stop(struct member *m)
     }
     close_core(m);
     wal_close(n->wal);
+    n->wal = NULL;
     persist_free(n->persist);
     lessor_free(n->lessor);
     mvcc_free(n->mvcc);

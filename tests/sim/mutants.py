@@ -72,19 +72,23 @@ class Job(threading.Thread):
         return FAILED.search(done.stdout)
 
     def judge(self, name):
-        patch = os.path.join(PATCHES, name + ".patch")
-        refresh(self.source)
-        if run(["patch", "-p1", "--batch", "-i", patch], self.source, self.log) != 0:
+        patch = ["patch", "-p1", "--batch", "-i", os.path.join(PATCHES, name + ".patch")]
+        if run(patch + ["--dry-run"], self.source, self.log) != 0:
             return False, "the patch does not apply: see %s" % os.path.relpath(self.log, ROOT)
-        if not self.compile():
-            return False, "does not build: see %s" % os.path.relpath(self.log, ROOT)
-        found = self.simulate()
+        run(patch, self.source, self.log)
+        try:
+            if not self.compile():
+                return False, "does not build: see %s" % os.path.relpath(self.log, ROOT)
+            found = self.simulate()
+        finally:
+            run(patch + ["-R"], self.source, self.log)
         if found is None:
             return False, "NOT FOUND in %d seeds" % self.args.seeds
         return True, "%5s seeds: %s" % (found.group(1), found.group(2))
 
     def run(self):
         os.makedirs(self.source, exist_ok=True)
+        refresh(self.source)  # once: the sources may change while this runs
         while True:
             try:
                 name = self.queue.pop(0)

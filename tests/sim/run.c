@@ -378,8 +378,8 @@ static void free_event(struct event *e)
 
 static void fini(struct sim *s)
 {
-    members_free(s);
     clients_free(s->clients);
+    members_free(s);
     struct event e;
     while (events_pop(&s->events, &e))
         free_event(&e);
