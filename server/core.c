@@ -522,7 +522,10 @@ static void apply_one(struct core *c, const struct raft_entry *e)
     ASSERT(e->log_index == c->applied_index + 1);
     c->applied_index = e->log_index;
     c->applied_term = e->term;
-    if (e->type != RAFT_ENTRY_NORMAL || e->data.size == 0)
+    /* Passing it over would make this member differ from those that know it. */
+    if (e->type != RAFT_ENTRY_NORMAL)
+        tv_fatal("a committed log entry changes the membership, which this version cannot do");
+    if (e->data.size == 0)
         return;
 
     uint64_t id = applier_request_id(e->data);
@@ -961,14 +964,14 @@ bool core_hand_over(struct core *c)
 {
     if (!leading(c))
         return false;
-    struct raft_progress peers[16];
-    uint32_t count = raft_progress(c->raft, peers, 16);
+    struct raft_progress peers[RAFT_PEERS_MAX];
+    uint32_t count = raft_progress(c->raft, peers, RAFT_PEERS_MAX);
     uint64_t best = 0, best_match = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (peers[i].id != c->o.member_id && peers[i].active &&
-            peers[i].match_index >= best_match) {
-            best = peers[i].id;
-            best_match = peers[i].match_index;
+        const struct raft_progress *p = &peers[i];
+        if (p->id != c->o.member_id && p->voter && p->active && p->match_index >= best_match) {
+            best = p->id;
+            best_match = p->match_index;
         }
     }
     return best != 0 && raft_transfer_leader(c->raft, best) == 0;

@@ -145,9 +145,19 @@ static void env_answer(void *ctx, struct request *req)
         worker_answer(req);
 }
 
+/* We stop when the clients have gone, and the leadership too: the stop timer ends the waiting. */
+static void stop_if_done(struct node *n)
+{
+    struct core_status s;
+    core_status(n->core, &s);
+    if (n->clients_gone && !(n->handing_over && s.leader == n->member_id))
+        uv_stop(&n->loop);
+}
+
 static void env_published(void *ctx)
 {
     struct node *n = ctx;
+    stop_if_done(n);
     for (uint32_t i = 0; i < n->workers_count; i++)
         worker_publish(&n->workers[i]);
 }
@@ -704,12 +714,15 @@ static void on_drained(struct grpc_server *s, void *arg)
 {
     struct node *n = arg;
     (void)s;
-    uv_stop(&n->loop);
+    n->clients_gone = true;
+    stop_if_done(n);
 }
 
 static void on_all_drained(uv_async_t *a)
 {
-    uv_stop(&((struct node *)a->data)->loop);
+    struct node *n = a->data;
+    n->clients_gone = true;
+    stop_if_done(n);
 }
 
 static void drain_clients(struct node *n)
@@ -742,8 +755,8 @@ static void on_signal(uv_signal_t *sig, int number)
     }
     n->stopping = true;
     log_info("received signal; shutting down", LOG_STR("signal", strsignal(number)));
-    if (core_hand_over(n->core))
-        wake(n);
+    n->handing_over = core_hand_over(n->core);
+    wake(n);
     uv_timer_start(&n->stop_timer, on_stop_timer, DRAIN_PATIENCE_MS, 0);
     drain_clients(n);
 }

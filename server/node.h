@@ -66,6 +66,8 @@ struct node {
     bool publishing;
     bool ready; /* our name is on the log: said so */
     bool stopping;
+    bool handing_over; /* the leadership, because we stop */
+    bool clients_gone;
 };
 
 /* Run a node until SIGTERM or SIGINT. The exit status. */

@@ -15,6 +15,18 @@ void service_malformed(struct grpc_call *call)
                 "wire-format data");
 }
 
+bool service_is_well_formed(struct grpc_call *call, struct slice msg)
+{
+    struct wire_reader reader = wire_reader_of(msg);
+    struct wire_field f;
+    int rv;
+    while ((rv = wire_next_field(&reader, &f)) == 1)
+        continue;
+    if (rv != 0)
+        service_malformed(call);
+    return rv == 0;
+}
+
 static void on_request_call_closed(struct call_tie *tie)
 {
     CONTAINER_OF(tie, struct request, tie)->call = NULL;

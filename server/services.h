@@ -21,6 +21,8 @@ static inline struct worker *service_worker(const struct grpc_call *call)
 
 /* "grpc: error unmarshalling request: ...", as a Go server answers what does not decode. */
 void service_malformed(struct grpc_call *call);
+/* Of a message without fields that matter: does it decode? If not the call is ended. */
+bool service_is_well_formed(struct grpc_call *call, struct slice msg);
 /* A request is on its way for the call: if the call ends first, its answer is dropped. */
 void service_tie(struct grpc_call *call, struct request *req);
 /* The answer of a unary call that ends with the request: the reply or the error, then free. */

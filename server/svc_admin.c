@@ -16,7 +16,8 @@
  * 13 downgradeInfo. */
 static void on_status(struct grpc_call *call, struct slice msg)
 {
-    (void)msg; /* StatusRequest has no fields */
+    if (!service_is_well_formed(call, msg))
+        return;
     struct worker *w = service_worker(call);
     struct node *n = w->node;
     struct core_status s;

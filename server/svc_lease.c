@@ -185,9 +185,8 @@ static void on_time_to_live(struct grpc_call *call, struct slice msg)
 
 static void on_leases(struct grpc_call *call, struct slice msg)
 {
-    (void)msg; /* LeaseLeasesRequest has no fields */
     struct worker *w = service_worker(call);
-    if (service_refused(call))
+    if (!service_is_well_formed(call, msg) || service_refused(call))
         return;
     struct request *req = worker_request(w, REQUEST_LEASE_LIST, call, service_answered);
     service_tie(call, req);
