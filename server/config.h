@@ -32,6 +32,8 @@ struct config {
     char *initial_cluster;
     char *initial_cluster_token;
     bool cluster_is_new; /* --initial-cluster-state=new */
+    bool strict_reconfig;
+    uint32_t learners_max;
 
     uint64_t heartbeat_ms;
     uint64_t election_ms;

@@ -56,6 +56,10 @@ const struct flag config_flags[] = {
      "All members at the first start: name=URL,name=URL,..."},
     {"initial-cluster-token", FLAG_STRING, FIELD(initial_cluster_token), "etcd-cluster", NULL,
      "Tells clusters with the same addresses apart."},
+    {"strict-reconfig-check", FLAG_BOOL, FIELD(strict_reconfig), "true", NULL,
+     "Refuse changes of the membership that would endanger the quorum."},
+    {"max-learners", FLAG_UINT32, FIELD(learners_max), "1", NULL,
+     "Learners that the cluster may have."},
     {"initial-cluster-state", FLAG_CLUSTER_STATE, FIELD(cluster_is_new), "new", NULL,
      "'new', or 'existing' for a member that joins a cluster."},
 
@@ -84,7 +88,6 @@ const struct flag config_flags[] = {
     ONLY("metrics", "basic"),
     ONLY("cors", "*"),
     ONLY("host-whitelist", "*"),
-    ONLY_BOOL("strict-reconfig-check", "true"),
     ONLY_BOOL("enable-log-rotation", "false"),
     ONLY_BOOL("client-cert-auth", "false"),
     ONLY_BOOL("auto-tls", "false"),
@@ -164,7 +167,6 @@ const struct flag config_flags[] = {
     REFUSED("compaction-batch-limit"),
     REFUSED("compaction-sleep-interval"),
     REFUSED("bootstrap-defrag-threshold-megabytes"),
-    REFUSED("max-learners"),
     REFUSED("downgrade-check-time"),
 };
 
