@@ -50,6 +50,7 @@ struct config {
     uint64_t watch_progress_interval_ms;
     enum log_level log_level;
     bool pre_vote;
+    bool lease_reads;
 
     enum disk_mode wal_io;
     uint64_t disk_reserve_bytes; /* 0 = free space is not looked at */

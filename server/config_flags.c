@@ -73,6 +73,10 @@ const struct flag config_flags[] = {
      "    the default is two segments of the log and two commits of the store. 0 is never."},
     {"log-segment-bytes", FLAG_UINT, FIELD(log_segment_bytes), "67108864", NULL,
      "Size of the log's files: a multiple of 4 KiB, from 16 MiB to 1 GiB."},
+    {"lease-reads", FLAG_BOOL, FIELD(lease_reads), "false", NULL,
+     "The leader answers linearizable reads without asking the others, as long as they cannot\n"
+     "    have elected another. Relies on clocks that run equally fast (to 20 %); to be set at\n"
+     "    every member, and a lost leader is then noticed by the election timeout alone."},
     {"io-threads", FLAG_UINT32, FIELD(io_threads), NULL, NULL,
      "Threads that serve clients; 0 is none beside the node's own. By default as many as there\n"
      "    are CPUs but two, 8 at most."},

@@ -87,6 +87,7 @@ struct core *core_new(const struct core_options *o)
     ro.election_timeout_ticks = c->election_ticks;
     ro.pre_vote = o->pre_vote;
     ro.check_quorum = true;
+    ro.lease_reads = o->lease_reads;
     ro.seed = o->seed;
     ro.reader = (struct raft_log_reader){.ctx = c, .read = read_old_entries};
     ro.hard_state = o->hard_state;
@@ -446,9 +447,26 @@ static void scrub(struct core *c)
     } /* else readers or the persist thread hold the rest back: a later turn goes on */
 }
 
+/* A lease runs by the clock, whatever kept this thread from being called: the ticks that are due
+ * come before anything that might rely on it. */
+static void tick_by_clock(struct core *c)
+{
+    uint64_t ticks_max = 4 * (uint64_t)c->election_ticks; /* any lease has ended by then */
+    if (c->ticked_ms == 0)
+        c->ticked_ms = c->now_ms;
+    while (c->ticked_ms + c->o.heartbeat_ms <= c->now_ms && ticks_max-- > 0) {
+        raft_tick(c->raft);
+        c->ticked_ms += c->o.heartbeat_ms;
+    }
+    if (c->ticked_ms + c->o.heartbeat_ms <= c->now_ms)
+        c->ticked_ms = c->now_ms;
+}
+
 void core_turn(struct core *c, uint64_t now_ms)
 {
     c->now_ms = now_ms;
+    if (c->o.lease_reads)
+        tick_by_clock(c);
     take_incoming(c);
     propose_waiting(c);
     core__propose_changes(c);
@@ -577,7 +595,10 @@ void core_install_end(struct core *c, struct persist *persist)
 void core_tick(struct core *c, uint64_t now_ms)
 {
     c->now_ms = now_ms;
-    raft_tick(c->raft);
+    if (c->o.lease_reads)
+        tick_by_clock(c);
+    else
+        raft_tick(c->raft);
     core__expire(c, &c->unproposed, NULL, &c->proposals_count, TV_TIMEOUT);
     core__expire(c, &c->proposals, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);
     core__expire(c, &c->askers, &c->questions_asked, NULL, TV_TIMEOUT);

@@ -76,6 +76,7 @@ struct core_options {
     uint64_t heartbeat_ms;
     uint64_t election_ms;
     bool pre_vote;
+    bool lease_reads;     /* as raft_options has it; then raft's ticks follow now_ms */
     bool strict_reconfig; /* changes that would endanger the quorum are refused */
     uint64_t seed;
     uint64_t id_seed; /* makes request ids of this run differ from the last one's */

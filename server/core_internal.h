@@ -69,6 +69,7 @@ struct core {
     uint32_t revokes_pending;
 
     uint64_t now_ms;
+    uint64_t ticked_ms; /* lease_reads: raft's ticks are given up to here */
     uint64_t request_timeout_ms;
     uint64_t applied_index;
     uint64_t applied_term;

@@ -478,6 +478,7 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .heartbeat_ms = n->config->heartbeat_ms,
         .election_ms = n->config->election_ms,
         .pre_vote = n->config->pre_vote,
+        .lease_reads = n->config->lease_reads,
         .strict_reconfig = n->config->strict_reconfig,
         .seed = rng_seed_from_os(),
         .id_seed = (uint64_t)clock_wall_us(),
