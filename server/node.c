@@ -109,6 +109,7 @@ static void on_requests_in(uv_async_t *a)
 
 static void publish_self(struct node *n);
 static void on_leave(uv_timer_t *timer);
+static int serve_clients(struct node *n);
 static void tick_snapshots(struct node *n);
 
 static void on_tick(uv_timer_t *timer)
@@ -188,6 +189,8 @@ static void env_members_changed(void *ctx)
     peers_update(n->peers);
     if (cluster_was_removed(&n->cluster, n->member_id))
         leave(n);
+    else if (serve_clients(n) != 0)
+        tv_fatal("cannot listen for clients");
 }
 
 static void on_peer_connected(void *ctx, uint64_t id, bool connected)
@@ -228,11 +231,6 @@ static void on_peer_lost(void *ctx, uint64_t id)
 
 static void log_ready(struct node *n)
 {
-    char urls[2048];
-    urls_join(&n->config->advertise_client_urls, "", urls, sizeof(urls));
-    log_info("published local member to cluster through raft",
-             LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id),
-             LOG_STR("client-urls", urls));
     log_info("ready to serve client requests");
     for (uint32_t i = 0; i < n->config->listen_client_urls.count; i++)
         log_info("serving client traffic insecurely; this is strongly discouraged!",
@@ -246,7 +244,10 @@ static void on_self_published(struct worker *w, struct request *req)
     n->publishing = false;
     if (req->err == 0 && !n->ready) {
         n->ready = true;
-        log_ready(n);
+        log_info("published local member to cluster through raft",
+                 LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id));
+        if (n->serving)
+            log_ready(n);
     }
     bref_unref(req->payload);
     bref_unref(req->reply);
@@ -656,7 +657,7 @@ static void start_threads(struct node *n)
         uv_thread_create(&n->threads[i].thread, run_thread, &n->threads[i]);
 }
 
-static int start_clients(struct node *n)
+static void start_workers(struct node *n)
 {
     n->workers_count = n->config->io_threads == 0 ? 1 : n->config->io_threads;
     n->workers = mem_alloc_zero(n->workers_count * sizeof(*n->workers));
@@ -664,14 +665,35 @@ static int start_clients(struct node *n)
         struct worker *w = &n->workers[0];
         worker_init(w, n, &n->loop);
         w->server = new_client_server(w, n->gl);
-        return listen_all(&n->config->listen_client_urls, NULL, w->server);
+        return;
     }
     start_threads(n);
     struct grpc_server_options o;
     grpc_server_options_init(&o);
     n->acceptor = grpc_server_new(n->gl, &o, NULL, 0);
     grpc_server_set_accept(n->acceptor, accept_to_thread, n);
-    return listen_all(&n->config->listen_client_urls, NULL, n->acceptor);
+}
+
+/* Not before this member belongs to the cluster, and, when it takes the place of one that lost its
+ * data, not before it votes: to clients that member is down until then, and they go elsewhere. A
+ * learner that an operator added serves what learners serve. */
+static bool may_serve(const struct node *n)
+{
+    const struct cluster_member *m = cluster_find(&n->cluster, n->member_id);
+    return m != NULL && raft_membership_has(&n->cluster.raft, n->member_id) &&
+           !(m->learner && m->replacement);
+}
+
+static int serve_clients(struct node *n)
+{
+    if (n->serving || !may_serve(n))
+        return 0;
+    n->serving = true;
+    int err = listen_all(&n->config->listen_client_urls, NULL,
+                         n->acceptor != NULL ? n->acceptor : n->workers[0].server);
+    if (err == 0 && n->ready)
+        log_ready(n);
+    return err;
 }
 
 /* --- snapshots --- */
@@ -739,6 +761,7 @@ static int start_peers(struct node *n)
     struct peers_options o = {.loop = n->gl,
                               .cluster = &n->cluster,
                               .member_id = n->member_id,
+                              .advertise_urls = &n->config->advertise_peer_urls,
                               .max_request_bytes = n->config->max_request_bytes,
                               .election_ms = n->config->election_ms,
                               .ctx = n,
@@ -932,7 +955,8 @@ int node_run(const struct config *config)
         return 1; /* said already; the process ends */
     start_loop(n);
     start_space(n);
-    if (start_peers(n) != 0 || start_clients(n) != 0)
+    start_workers(n);
+    if (start_peers(n) != 0 || serve_clients(n) != 0)
         return 1;
     log_info("started trivet", LOG_STR("name", config->name),
              LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id),

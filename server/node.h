@@ -65,7 +65,8 @@ struct node {
     struct grpc_server *acceptor; /* hands sockets to the threads */
     uint32_t next_thread;
     bool publishing;
-    bool ready; /* our name is on the log: said so */
+    bool ready;   /* our name is on the log: said so */
+    bool serving; /* listening for clients */
     bool stopping;
     bool removed;      /* from the cluster: the node ends */
     bool handing_over; /* the leadership, because we stop */

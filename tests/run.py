@@ -194,6 +194,12 @@ def snapshots(suite, full):
                            "--rounds", "60" if full else "4"])
 
 
+def lost_disks(suite, full):
+    need(tool="faultload")
+    return program(suite, [sys.executable, "tests/faults/wipe.py",
+                           "--rounds", "60" if full else "6"])
+
+
 def bad_input(suite, full):
     need()
     return program(suite, [sys.executable, "tests/faults/badinput.py",
@@ -250,6 +256,7 @@ SUITES = [
     Suite("fulldisk", "disks that fill up: writes refused in time, and nothing else", full_disk),
     Suite("snapshot", "away for longer than the log is kept: back by a snapshot, under load",
           snapshots, 7200),
+    Suite("wipe", "disks that are lost: the member is replaced by itself, under load", lost_disks, 3600),
     Suite("badinput", "what no client should send", bad_input, 1800),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("asan", "the same under ASan and UBSan",
