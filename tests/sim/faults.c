@@ -33,7 +33,7 @@ static const struct kind times[FAULTS_COUNT] = {
     [FAULT_KILL] = {1500, 0},          [FAULT_STOP] = {3000, 0},
     [FAULT_PAUSE] = {1500, 3000},      [FAULT_DRIFT] = {5000, 0},
     [FAULT_CLOCK_JUMP] = {5000, 5000}, [FAULT_TRANSFER] = {1000, 0},
-    [FAULT_FLUSH] = {300, 0},
+    [FAULT_FLUSH] = {300, 0},          [FAULT_AWAY] = {4000, 8000},
 };
 
 enum { CHANCE_PERCENT = 40, MESSAGES_PERCENT_MAX = 25, DRIFT_PPM_MAX = 50000 };
@@ -68,6 +68,8 @@ void faults_plan(struct sim *s)
             p->interval_us = 1000 * (interval_ms + rng_below(&p->rng, 4 * interval_ms));
         if (times[f].length_ms > 0)
             p->length_us = 1000 * (1 + rng_below(&p->rng, times[f].length_ms));
+        if (f == FAULT_PIECE) /* there are many, and one is enough */
+            p->percent = 1 + p->percent / 8;
         if ((s->o.faults_off >> f & 1) != 0 || s->o.crash_at != 0)
             p->on = false;
     }
@@ -186,6 +188,10 @@ static void on_member(struct sim *s, enum fault f, struct fault_plan *p, struct 
         break;
     case FAULT_POWER:
         member_die(m, DEATH_POWER);
+        break;
+    case FAULT_AWAY:
+        m->away_us = 1 + rng_below(&p->rng, 2 * p->length_us);
+        member_die(m, DEATH_KILL);
         break;
     case FAULT_KILL:
         member_die(m, DEATH_KILL);

@@ -31,7 +31,9 @@
     X(DRIFT, "drifting clocks")                          \
     X(CLOCK_JUMP, "clock jumps")                         \
     X(TRANSFER, "leader transfers")                      \
-    X(FLUSH, "early commits of the store")
+    X(FLUSH, "early commits of the store")               \
+    X(AWAY, "members away for long")                     \
+    X(PIECE, "damaged pieces of snapshots")
 
 enum fault {
 #define X(name, text) FAULT_##name,

@@ -67,6 +67,13 @@ void judge_member_fini(struct judge_member *jm);
 void judge_append(struct member *m, uint64_t seq, const struct wal_entry *entries, uint32_t count,
                   const struct wal_hard_state *hs);
 void judge_durable(struct member *m, uint64_t seq);
+/* The member's log goes on behind this entry, which a snapshot brought. */
+void judge_restart_log(struct member *m, uint64_t log_index, uint64_t term);
+/* raft goes on behind it; and so does the store. */
+void judge_snapshot(struct member *m, uint64_t log_index, uint64_t term);
+void judge_installed(struct member *m);
+/* The member's log gives up what is up to this entry. */
+void judge_cut(struct member *m, uint64_t log_index);
 /* Its life is over; its log holds nothing more. */
 void judge_end_of_life(struct member *m);
 /* It has read its log back: `log` and `hs` are what it found. */
@@ -86,6 +93,10 @@ void judge_loaded(struct member *m);
 void judge_member(struct member *m);
 void judge_costly(struct member *m);
 
+/* A log that begins behind an entry counts as if it held everything committed up to there. */
+void judge_log_start(const struct judge *j, struct judge_log *l, uint64_t log_index);
+/* An entry of which only place and term were read. */
+struct judge_entry judge_entry_known(struct member *m, uint64_t term, uint64_t log_index);
 void judge_log_set(struct judge_log *l, uint64_t index, const struct judge_entry *e);
 struct judge_entry judge_entry_of(uint64_t term, uint8_t type, struct slice data);
 

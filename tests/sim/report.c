@@ -182,6 +182,8 @@ void report_print(const struct report *r, double seconds)
            " granted, %" PRIu64 " renewals, %" PRIu64 " ended\n",
            s->watch_streams, s->watch_events, s->leases_granted, s->leases_renewed,
            s->leases_ended);
+    printf("  snapshots: %" PRIu64 " sent, %" PRIu64 " not, %" PRIu64 " installed\n", s->snapshots_sent,
+           s->snapshots_failed, s->snapshots_installed);
     printf("  faults:");
     for (int f = 0; f < FAULTS_COUNT; f++)
         printf("%s %s %" PRIu64, f == 0 ? "" : ",", fault_text((enum fault)f), s->faults[f]);

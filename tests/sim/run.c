@@ -110,7 +110,7 @@ static struct member *target(struct sim *s, const struct event *e)
 /* What reaches a member that stands still waits for it. */
 static bool waits(struct sim *s, const struct event *e)
 {
-    if (e->kind > EVENT_TO_SERVER)
+    if (e->kind > EVENT_TO_CALLER)
         return false;
     struct member *m = &s->members[e->who];
     if (!m->up || s->now_us >= m->paused_until_us)
@@ -168,6 +168,7 @@ static void handle(struct sim *s, const struct event *e)
     case EVENT_TO_SERVER:
         call_to_server(s, e);
         break;
+    case EVENT_TO_CALLER:
     case EVENT_TO_CLIENT:
         call_to_client(s, e);
         break;
@@ -334,6 +335,22 @@ static uint64_t sometimes(struct rng *r, uint64_t value)
     return rng_below(r, 3) == 0 ? value : 0;
 }
 
+/* In half of the runs the log is short, so that who was away needs a snapshot. */
+static void choose_snapshots(struct sim_shape *h, struct rng *r)
+{
+    h->snapshot_count = 1000;
+    h->log_keep_bytes = 0;
+    h->skip_payloads = rng_below(r, 2) == 0;
+    h->piece_bytes = 200 + rng_below(r, 20000);
+    h->piece_ns_per_byte = 10 + rng_below(r, 1000) * rng_below(r, 30);
+    if (rng_below(r, 2) == 0)
+        return;
+    h->snapshot_count = 1 + rng_below(r, 100);
+    h->log_keep_bytes = 1 + h->segment_bytes * rng_below(r, 4);
+    h->segment_bytes = 65536;
+    h->flush_entries_max = 1 + rng_below(r, 60);
+}
+
 static void choose_shape(struct sim *s, struct rng *r)
 {
     struct sim_shape *h = &s->shape;
@@ -345,6 +362,7 @@ static void choose_shape(struct sim *s, struct rng *r)
     h->msg_bytes_max = sometimes(r, 1 + rng_below(r, 4000));
     h->uncommitted_bytes_max = sometimes(r, 1000 + rng_below(r, 20000));
     h->inflight_msgs_max = (uint32_t)sometimes(r, 1 + rng_below(r, 4));
+    choose_snapshots(h, r);
 }
 
 void sim_limits(const struct sim *s, struct raft_options *o)
@@ -372,7 +390,7 @@ static void free_event(struct event *e)
 {
     if (e->kind == EVENT_MESSAGE)
         bref_unref(e->ptr);
-    else if (e->kind == EVENT_TO_SERVER || e->kind == EVENT_TO_CLIENT)
+    else if (e->kind == EVENT_TO_SERVER || e->kind == EVENT_TO_CALLER || e->kind == EVENT_TO_CLIENT)
         call_event_free(e);
 }
 
