@@ -68,6 +68,19 @@ static void ship(struct grpc_call *c, struct parcel *p, bool to_server, uint64_t
     events_push(&c->sim->events, &e);
 }
 
+/* What a side learns by itself does not queue behind what is on its way. */
+static void notice(struct grpc_call *c, struct parcel *p, bool at_server, uint64_t delay_us)
+{
+    uint32_t caller = c->caller != NULL ? c->caller->number : c->member->number;
+    events_push(&c->sim->events,
+                &(struct event){.at_us = c->sim->now_us + delay_us,
+                                .kind = at_server           ? EVENT_TO_SERVER
+                                        : c->caller != NULL ? EVENT_TO_CALLER
+                                                            : EVENT_TO_CLIENT,
+                                .who = at_server ? c->member->number : caller,
+                                .ptr = p});
+}
+
 static uint64_t latency(const struct grpc_call *c)
 {
     return 20 + sim_exponential(rng_of(c), LATENCY_US_MEAN);
@@ -136,7 +149,7 @@ void call_cancel(struct grpc_call *c)
     ship(c, parcel_new(c, PARCEL_END, 0), true, latency(c));
     struct parcel *p = parcel_new(c, PARCEL_BROKEN, 0);
     p->code = GRPC_CANCELLED;
-    ship(c, p, false, 1);
+    notice(c, p, false, 1);
 }
 
 void call_congest(struct grpc_call *c, uint64_t length_us)
@@ -149,7 +162,7 @@ static void tell_broken(struct grpc_call *c)
     struct parcel *p = parcel_new(c, PARCEL_BROKEN, 0);
     p->code = GRPC_UNAVAILABLE;
     (void)snprintf(p->text, sizeof(p->text), "connection broken");
-    ship(c, p, false, sim_exponential(rng_of(c), NOTICE_US_MEAN));
+    notice(c, p, false, sim_exponential(rng_of(c), NOTICE_US_MEAN));
 }
 
 /* A connection between members does not outlive a cut: each side notices in its own time. */
@@ -160,8 +173,8 @@ static bool passes(struct grpc_call *c, const struct parcel *p, bool to_server)
     uint32_t caller = c->caller->number, server = c->member->number;
     if (!c->broken && !net_passes(c->sim, to_server ? caller : server, to_server ? server : caller)) {
         c->broken = true;
-        struct parcel *b = parcel_new(c, PARCEL_BROKEN, 0);
-        ship(c, b, true, sim_exponential(rng_of(c), NOTICE_US_MEAN));
+        notice(c, parcel_new(c, PARCEL_BROKEN, 0), true,
+               sim_exponential(rng_of(c), NOTICE_US_MEAN));
         tell_broken(c);
     }
     return !c->broken;
@@ -412,7 +425,7 @@ void grpc_finish(struct grpc_call *c, enum grpc_code code, const char *text)
     p->code = code;
     (void)snprintf(p->text, sizeof(p->text), "%s", text == NULL ? "" : text);
     ship(c, p, false, latency(c));
-    ship(c, parcel_new(c, PARCEL_CLOSED, 0), true, 1);
+    notice(c, parcel_new(c, PARCEL_CLOSED, 0), true, 1);
 }
 
 int grpc_reply(struct grpc_call *c, const struct slice *parts, uint32_t parts_count)

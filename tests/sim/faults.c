@@ -33,7 +33,7 @@ static const struct kind times[FAULTS_COUNT] = {
     [FAULT_KILL] = {1500, 0},          [FAULT_STOP] = {3000, 0},
     [FAULT_PAUSE] = {1500, 3000},      [FAULT_DRIFT] = {5000, 0},
     [FAULT_CLOCK_JUMP] = {5000, 5000}, [FAULT_TRANSFER] = {1000, 0},
-    [FAULT_FLUSH] = {300, 0},          [FAULT_AWAY] = {4000, 8000},
+    [FAULT_FLUSH] = {300, 0},          [FAULT_AWAY] = {2500, 8000},
 };
 
 enum { CHANCE_PERCENT = 40, MESSAGES_PERCENT_MAX = 25, DRIFT_PPM_MAX = 50000 };
@@ -70,6 +70,8 @@ void faults_plan(struct sim *s)
             p->length_us = 1000 * (1 + rng_below(&p->rng, times[f].length_ms));
         if (f == FAULT_PIECE) /* there are many, and one is enough */
             p->percent = 1 + p->percent / 8;
+        if (f == FAULT_AWAY && s->shape.log_keep_bytes != 0)
+            p->on = p->on || rng_below(&p->rng, 3) > 0;
         if ((s->o.faults_off >> f & 1) != 0 || s->o.crash_at != 0)
             p->on = false;
     }

@@ -342,7 +342,7 @@ static void choose_snapshots(struct sim_shape *h, struct rng *r)
     h->log_keep_bytes = 0;
     h->skip_payloads = rng_below(r, 2) == 0;
     h->piece_bytes = 200 + rng_below(r, 20000);
-    h->piece_ns_per_byte = 10 + rng_below(r, 1000) * rng_below(r, 30);
+    h->piece_ns_per_byte = 10 + rng_below(r, 300) * rng_below(r, 30);
     if (rng_below(r, 2) == 0)
         return;
     h->snapshot_count = 1 + rng_below(r, 100);

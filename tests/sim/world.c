@@ -141,6 +141,10 @@ void __wrap_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entr
 void __wrap_applier_apply(struct applier *a, struct slice payload, struct request *req)
 {
     struct member *m = sim_now->current;
+    if (m->dying) {
+        __real_applier_apply(a, payload, req);
+        return;
+    }
     uint64_t index = judge_apply(m, payload);
     __real_applier_apply(a, payload, req);
     const struct model_outcome *o = &sim_now->model.outcomes[index];
