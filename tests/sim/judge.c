@@ -221,6 +221,16 @@ void judge_end_of_life(struct member *m)
     m->judged.revision = 0;
 }
 
+bool judge_has_lost(const struct member *m, const struct judge_log *log,
+                    const struct wal_hard_state *hs)
+{
+    const struct judge_member *jm = &m->judged;
+    return log->last < jm->durable_at_end || log->last < store_meta(&m->store)->applied_index ||
+           hs->term < jm->hs_durable.term ||
+           (hs->term == jm->hs_durable.term && hs->vote != jm->hs_durable.vote &&
+            jm->hs_durable.vote != 0);
+}
+
 void judge_restored(struct member *m, struct judge_log *log, const struct wal_hard_state *hs,
                     uint64_t applied_index)
 {
@@ -320,6 +330,20 @@ void judge_loaded(struct member *m)
 
 /* --- raft's word --- */
 
+/* What was committed in this term or a later one need not be there: who leads may have been elected
+ * long ago, and hear of it only now. */
+static void check_completeness(struct member *m, uint64_t term)
+{
+    const struct judge *j = &m->sim->judge;
+    const struct judge_log *own = &m->judged.log;
+    for (uint64_t i = 1; i <= j->committed.last; i++)
+        if (j->committed.entries[i].committed_term < term &&
+            (i > own->last || !same(&own->entries[i], &j->committed.entries[i])))
+            sim_fail("leader completeness: member %u leads in term %" PRIu64
+                     " without committed entry %" PRIu64,
+                     m->number, term, i);
+}
+
 static void check_leader(struct member *m, const struct raft *r)
 {
     struct sim *s = m->sim;
@@ -338,11 +362,7 @@ static void check_leader(struct member *m, const struct raft *r)
     m->judged.commit_when_won = m->judged.given_out;
     s->stats->elections++;
     sim_say(s, "member %u leads in term %" PRIu64, m->number, term);
-    for (uint64_t i = 1; i <= j->committed.last; i++)
-        if (i > m->judged.log.last || !same(&m->judged.log.entries[i], &j->committed.entries[i]))
-            sim_fail("leader completeness: member %u leads in term %" PRIu64
-                     " without committed entry %" PRIu64,
-                     m->number, term, i);
+    check_completeness(m, term);
 }
 
 static void check_new_commit(struct member *m, uint64_t index, const struct judge_entry *e,
@@ -353,7 +373,9 @@ static void check_new_commit(struct member *m, uint64_t index, const struct judg
     if (copies <= s->members_count / 2)
         sim_fail("member %u gives out entry %" PRIu64 " with %u durable copies", m->number, index,
                  copies);
-    judge_log_set(&s->judge.committed, index, e);
+    struct judge_entry committed = *e;
+    committed.committed_term = raft_term(m->raft);
+    judge_log_set(&s->judge.committed, index, &committed);
     s->stats->entries++;
     model_apply(&s->model, index, e->has_payload ? re->data : SLICE_EMPTY, s->now_us);
 }

@@ -25,6 +25,9 @@ struct judge_entry {
     uint64_t term;
     uint64_t hash;    /* of type and bytes */
     bool has_payload; /* goes to the applier */
+    /* In judge.committed: of the member that gave it out first. It was committed in that term or
+     * before. */
+    uint64_t committed_term;
 };
 
 /* A log as a row of entries, [0] unused. */
@@ -76,6 +79,9 @@ void judge_installed(struct member *m);
 void judge_cut(struct member *m, uint64_t log_index);
 /* Its life is over; its log holds nothing more. */
 void judge_end_of_life(struct member *m);
+/* Has what was read back lost something that was durable? Else it is another, or all is there. */
+bool judge_has_lost(const struct member *m, const struct judge_log *log,
+                    const struct wal_hard_state *hs);
 /* It has read its log back: `log` and `hs` are what it found. */
 void judge_restored(struct member *m, struct judge_log *log, const struct wal_hard_state *hs,
                     uint64_t applied_index);

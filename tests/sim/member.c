@@ -6,6 +6,7 @@
 #include "net.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum {
     TURN_DELAY_US_MAX = 30,
@@ -170,6 +171,60 @@ static void on_read_hard_state(void *ctx, const struct wal_hard_state *hs)
     r->inner.hard_state(r->inner.ctx, hs);
 }
 
+/* The disk has lost, or changed, what was durable. A log that says so names the place. One that
+ * cannot know, because nothing later spoke of what was lost as durable, begins to be believed: the
+ * member must not, and nobody but us can know. */
+static void set_aside(struct member *m, const char *err_text)
+{
+    if (m->dying)
+        return;
+    if (err_text != NULL && strstr(err_text, "offset ") == NULL)
+        sim_fail("member %u: its log does not say where it is damaged: %s", m->number, err_text);
+    sim_say(m->sim, "member %u is out: %s", m->number,
+            err_text != NULL ? err_text : "its disk has forgotten the last of its log");
+    if (err_text != NULL)
+        m->sim->stats->damage_found++;
+    else
+        m->sim->stats->damage_beyond_log++;
+    m->out = true;
+}
+
+/* 0, or why it does not start. */
+static int check_log(struct member *m, struct reading *r, struct restore *restore)
+{
+    const struct lsm_meta *meta = store_meta(&m->store);
+    if (m->dying)
+        return TV_STOPPED;
+    if (m->disk->damaged && judge_has_lost(m, &r->log, &r->hs)) {
+        if (m->disk->attested)
+            sim_fail("member %u takes damage for a torn tail: its log ends at %llu, it was durable "
+                     "up to %llu",
+                     m->number, (unsigned long long)r->log.last,
+                     (unsigned long long)m->judged.durable_at_end);
+        set_aside(m, NULL);
+        return TV_ECORRUPT;
+    }
+    judge_restored(m, &r->log, &r->hs, meta->applied_index);
+    restore_finish_install(restore, m->node.wal, store_installed_index(&m->store),
+                           meta->applied_term);
+    if (restore_check(restore, m->node.wal) != 0 && !m->dying)
+        sim_fail("member %u: its log does not meet its store", m->number);
+    return 0;
+}
+
+/* Nothing is wrong but what we did to the disk. */
+static void check_refusal(struct member *m, int err, const char *err_text)
+{
+    if (m->dying || m->write_fails)
+        return;
+    if (err == TV_ECORRUPT && m->disk->damaged)
+        set_aside(m, err_text);
+    else if (err == TV_ENOSPC && m->disk->capacity_bytes != 0)
+        m->sim->stats->starts_without_room++;
+    else if (err != TV_EIO || !m->disk->read_failed)
+        sim_fail("member %u does not open its log: %s", m->number, err_text);
+}
+
 static int open_log(struct member *m, struct restore *restore)
 {
     char err_text[256] = "";
@@ -190,16 +245,10 @@ static int open_log(struct member *m, struct restore *restore)
                                 .hard_state = on_read_hard_state,
                                 .start = on_read_start};
     int err = wal_open(&o, &replay, &m->node.wal, err_text, sizeof(err_text));
-    if (err == 0) {
-        if (!m->dying)
-            judge_restored(m, &r.log, &r.hs, store_meta(&m->store)->applied_index);
-        restore_finish_install(restore, m->node.wal, store_installed_index(&m->store),
-                               store_meta(&m->store)->applied_term);
-        if (restore_check(restore, m->node.wal) != 0 && !m->dying)
-            sim_fail("member %u: its log does not meet its store", m->number);
-    } else if (!m->dying && !m->write_fails) {
-        sim_fail("member %u does not open its log: %s", m->number, err_text);
-    }
+    if (err == 0)
+        err = check_log(m, &r, restore);
+    else
+        check_refusal(m, err, err_text);
     mem_free(r.log.entries);
     return err;
 }
@@ -308,7 +357,7 @@ static void bring_up(struct member *m)
         member_wake(m);
     } else {
         m->node.core = NULL;
-        if (!m->dying) /* a write failed while it opened its log */
+        if (!m->dying) /* it does not want to, or a write or read failed */
             member_die(m, DEATH_POWER);
     }
     restore_fini(&r);
@@ -318,8 +367,9 @@ void member_start(struct member *m)
 {
     struct sim *s = m->sim;
     m->start_due = false;
-    if (m->up)
+    if (m->up || m->out)
         return;
+    sim_disk_tend(m->disk);
     m->life++;
     m->up = true;
     m->turn_due = m->disk_due = m->idle_due = false;
@@ -336,7 +386,7 @@ void member_start(struct member *m)
 
 void member_start_in(struct member *m, uint64_t delay_us)
 {
-    if (m->up || m->start_due)
+    if (m->up || m->out || m->start_due)
         return;
     m->start_due = true;
     events_push(
@@ -473,6 +523,7 @@ static void tick(struct member *m)
     core_tick(m->node.core, member_clock_ms(m));
     worker_tick(&m->worker, member_clock_ms(m));
     transfer_tick(m);
+    sim_disk_tend(m->disk);
     push(m, EVENT_TICK, (uint64_t)(HEARTBEAT_MS * 1000 * 1000000ll / (1000000 + m->drift_ppm)));
 }
 
@@ -486,6 +537,7 @@ static void look_at_disk(struct member *m)
     m->disk_due = false;
     if (m->sim->now_us >= m->disk->stalled_until_us)
         wal_poll(m->node.wal);
+    sim_disk_looked(m->disk, m->node.wal);
     if (disk_mem_busy(m->disk->mem))
         sim_disk_schedule(m->disk);
 }

@@ -40,6 +40,7 @@ struct member {
     char address[16]; /* where other members find it */
     bool up;
     bool dying;
+    bool out;       /* for good: its disk lost what it had promised */
     bool start_due; /* an EVENT_START is under way */
     uint64_t life;  /* counts its starts */
 
@@ -55,6 +56,7 @@ struct member {
     struct store store;
     struct persist_store store_ops;
     bool write_fails; /* the disk was told to fail a write: the process must end by itself */
+    bool out_of_room; /* it ended because its disk was full */
     jmp_buf fatal;
     bool fatal_armed;
 

@@ -184,6 +184,10 @@ void report_print(const struct report *r, double seconds)
            s->leases_ended);
     printf("  snapshots: %" PRIu64 " sent, %" PRIu64 " not, %" PRIu64 " installed\n", s->snapshots_sent,
            s->snapshots_failed, s->snapshots_installed);
+    printf("  disks: damage that the log named %" PRIu64 ", that it could not know %" PRIu64
+           "; starts refused for space %" PRIu64 ", alarms %" PRIu64 ", writes refused %" PRIu64 "\n",
+           s->damage_found, s->damage_beyond_log, s->starts_without_room, s->alarms,
+           s->refused_for_space);
     printf("  faults:");
     for (int f = 0; f < FAULTS_COUNT; f++)
         printf("%s %s %" PRIu64, f == 0 ? "" : ",", fault_text((enum fault)f), s->faults[f]);

@@ -91,6 +91,11 @@ struct sim_stats {
     uint64_t snapshots_sent;
     uint64_t snapshots_failed;
     uint64_t snapshots_installed;
+    uint64_t damage_found;      /* by the log */
+    uint64_t damage_beyond_log; /* it could not know */
+    uint64_t starts_without_room;
+    uint64_t alarms;
+    uint64_t refused_for_space;
 };
 
 enum { SIM_TEXT_MAX = 512 };

@@ -169,6 +169,11 @@ static void on_commit(void *ctx, const struct lsm_meta *meta, const struct persi
     take_metas(c, metas);
 }
 
+static bool on_has_room(void *ctx)
+{
+    return !((struct store *)ctx)->member->disk->store_is_full;
+}
+
 static void on_detach(void *ctx)
 {
     struct contents *c = open_contents(ctx);
@@ -177,8 +182,12 @@ static void on_detach(void *ctx)
 
 struct persist_store store_ops(struct store *s)
 {
-    return (struct persist_store){
-        .ctx = s, .attach = on_attach, .put = on_put, .commit = on_commit, .detach = on_detach};
+    return (struct persist_store){.ctx = s,
+                                  .attach = on_attach,
+                                  .put = on_put,
+                                  .commit = on_commit,
+                                  .has_room = on_has_room,
+                                  .detach = on_detach};
 }
 
 /* --- its place, for server/install.c --- */

@@ -55,7 +55,8 @@ _Noreturn void __wrap_tv_fatal(const char *fmt, ...)
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     struct member *m = sim_now == NULL ? NULL : sim_now->current;
-    if (m != NULL && m->write_fails && m->fatal_armed) {
+    bool expected = m != NULL && (m->write_fails || m->disk->read_failed || m->disk->damaged);
+    if (expected && m->fatal_armed) {
         sim_say(sim_now, "member %u: %s", m->number, text);
         longjmp(m->fatal, 1);
     }
