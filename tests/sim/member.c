@@ -189,12 +189,25 @@ static void set_aside(struct member *m, const char *err_text)
     m->out = true;
 }
 
+/* A snapshot took the store's place, and the log does not know yet: it counts as if it began behind
+ * it, which is what restore_finish_install() is going to make true. */
+static void note_installed(struct member *m, struct judge_log *log)
+{
+    uint64_t installed = store_installed_index(&m->store);
+    const struct lsm_meta *meta = store_meta(&m->store);
+    if (installed == 0 || installed != meta->applied_index)
+        return;
+    if (installed > log->last || log->entries[installed].term != meta->applied_term)
+        judge_log_start(&m->sim->judge, log, installed);
+}
+
 /* 0, or why it does not start. */
 static int check_log(struct member *m, struct reading *r, struct restore *restore)
 {
     const struct lsm_meta *meta = store_meta(&m->store);
     if (m->dying)
         return TV_STOPPED;
+    note_installed(m, &r->log);
     if (m->disk->damaged && judge_has_lost(m, &r->log, &r->hs)) {
         if (m->disk->attested)
             sim_fail("member %u takes damage for a torn tail: its log ends at %llu, it was durable "
