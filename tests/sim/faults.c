@@ -40,6 +40,7 @@ static const struct kind times[FAULTS_COUNT] = {
 };
 
 enum { CHANCE_PERCENT = 40, DAMAGE_CHANCE_PERCENT = 12, MESSAGES_PERCENT_MAX = 25, DRIFT_PPM_MAX = 50000 };
+enum { ABSENCE_AT_US = 1500000, ABSENCE_US = 1500000 };
 
 const char *fault_name(enum fault f)
 {
@@ -62,6 +63,11 @@ enum fault fault_of(const char *name)
 static bool is_damage(enum fault f)
 {
     return f == FAULT_ROT || f == FAULT_LOST_WRITE || f == FAULT_MISDIRECTED;
+}
+
+static bool breaks_leases(enum fault f)
+{
+    return f == FAULT_PAUSE || f == FAULT_DRIFT || f == FAULT_CLOCK_JUMP;
 }
 
 static void choose_bad_disks(struct sim *s)
@@ -96,6 +102,8 @@ void faults_plan(struct sim *s)
             p->on = p->on || rng_below(&p->rng, 3) > 0;
         if ((s->o.faults_off >> f & 1) != 0 || s->o.crash_at != 0)
             p->on = false;
+        if (s->shape.lease_reads && breaks_leases((enum fault)f))
+            p->on = false;
     }
 }
 
@@ -108,8 +116,30 @@ static void schedule(struct sim *s, enum fault f)
                                 .who = (uint32_t)f});
 }
 
+/* The one that crashes is away for a while, so that it needs a snapshot where logs are short. */
+static void plan_absence(struct sim *s)
+{
+    events_push(&s->events, &(struct event){.at_us = s->now_us + ABSENCE_AT_US,
+                                            .kind = EVENT_FAULT,
+                                            .who = FAULT_AWAY,
+                                            .a = s->o.seed % s->members_count + 1});
+}
+
+static void leave(struct sim *s, struct member *m)
+{
+    uint64_t crash_at = m->crash_at; /* it is still to come */
+    m->away_us = ABSENCE_US;
+    s->current = m;
+    member_die(m, DEATH_KILL);
+    s->current = NULL;
+    member_settle(m);
+    m->crash_at = crash_at;
+}
+
 void faults_begin(struct sim *s)
 {
+    if (s->o.crash_at != 0)
+        plan_absence(s);
     for (int f = 0; f < FAULTS_COUNT; f++)
         if (s->faults.plans[f].on && s->faults.plans[f].interval_us > 0)
             schedule(s, (enum fault)f);
@@ -315,6 +345,10 @@ void faults_strike(struct sim *s, const struct event *e)
     struct fault_plan *p = &s->faults.plans[f];
     if (s->calm)
         return;
+    if (e->a != 0) {
+        leave(s, &s->members[e->a - 1]);
+        return;
+    }
     schedule(s, f);
     sim_trace(s, 4, f, 0);
     if (f == FAULT_TRANSFER) {
@@ -350,7 +384,8 @@ void faults_end(struct sim *s)
     for (uint32_t i = 0; i < s->members_count; i++) {
         struct member *m = &s->members[i];
         m->paused_until_us = 0;
-        m->crash_at = 0;
+        if (s->o.crash_at == 0)
+            m->crash_at = 0;
         sim_disk_heal(m->disk);
         member_start_in(m, 1000);
     }

@@ -107,8 +107,6 @@ static void env_send_snapshot(void *ctx, uint64_t to)
     struct member *m = ctx;
     if (member_operation(m))
         transfer_send(m, to);
-    else
-        core_snapshot_failed(m->node.core, to);
 }
 
 static void env_answer(void *ctx, struct request *req)
@@ -360,8 +358,8 @@ static void close_store(struct member *m)
 static void bring_up(struct member *m)
 {
     struct restore r;
-    restore_init(&r, store_meta(&m->store)->applied_index);
     open_store(m);
+    restore_init(&r, store_meta(&m->store)->applied_index);
     m->node.wal = NULL;
     if (open_log(m, &r) == 0) {
         start_core(m, &r);

@@ -88,8 +88,6 @@ static void take_result(struct report *r, const struct sim_options *o, const str
     add_stats(&r->sum, &slot->result.stats);
     for (uint32_t i = 0; i < PROBES_MAX; i++)
         r->probe_hits[i] += slot->probe_hits[i];
-    if (slot->result.operations > r->operations)
-        r->operations = slot->result.operations;
     if (slot->result.failure[0] == '\0') {
         r->passed++;
         return;
@@ -97,8 +95,10 @@ static void take_result(struct report *r, const struct sim_options *o, const str
     r->failed++;
     if (r->failed > FAILURES_SHOWN_MAX)
         return;
-    printf("seed %" PRIu64 " FAILED after %" PRIu64 " ms: %s\n", o->seed, slot->result.failed_at_ms,
-           slot->result.failure);
+    printf("seed %" PRIu64, o->seed);
+    if (o->crash_at != 0)
+        printf(", crash at operation %" PRIu64 ",", o->crash_at);
+    printf(" FAILED after %" PRIu64 " ms: %s\n", slot->result.failed_at_ms, slot->result.failure);
     if (shrink)
         shrink_and_print(o, &slot->result);
     (void)fflush(stdout);

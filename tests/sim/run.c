@@ -367,6 +367,7 @@ static void choose_shape(struct sim *s, struct rng *r)
     struct sim_shape *h = &s->shape;
     s->members_count = rng_below(r, 4) == 0 ? 5 : 3;
     h->pre_vote = rng_below(r, 5) > 0;
+    h->lease_reads = rng_below(r, 5) == 0;
     h->segment_bytes = 65536ull << rng_below(r, 3);
     h->flush_entries_max = 1 + rng_below(r, 400);
     h->log_window_bytes = sometimes(r, 1 + rng_below(r, 20000));
@@ -379,6 +380,7 @@ static void choose_shape(struct sim *s, struct rng *r)
 void sim_limits(const struct sim *s, struct raft_options *o)
 {
     const struct sim_shape *h = &s->shape;
+    o->lease_reads = h->lease_reads;
     if (h->log_window_bytes != 0)
         o->log_window_bytes = h->log_window_bytes;
     if (h->msg_bytes_max != 0)

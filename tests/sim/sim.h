@@ -55,6 +55,7 @@ struct sim_options {
 /* What differs from run to run beside the faults. */
 struct sim_shape {
     bool pre_vote;
+    bool lease_reads; /* raft's; then no member's clock is wrong, and none stands still */
     uint64_t segment_bytes; /* of the log's files */
     uint64_t flush_entries_max;
     uint64_t snapshot_count; /* core_options */
