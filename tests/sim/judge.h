@@ -95,6 +95,8 @@ uint64_t judge_apply(struct member *m, struct slice payload);
 void judge_stored(struct member *m, uint64_t applied_index, uint64_t applied_term);
 /* What it read back from its store is what the log up to there makes. */
 void judge_loaded(struct member *m);
+/* It had, or had no, room on its disk when it looked. */
+void judge_room(struct member *m, bool low);
 /* Cheap ones after each event of a member, costly ones now and then. */
 void judge_member(struct member *m);
 void judge_costly(struct member *m);

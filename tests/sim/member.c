@@ -531,7 +531,9 @@ void member_turn(struct member *m)
 
 static void tick(struct member *m)
 {
+    bool low = wal_lacks_room(m->node.wal) || persist_lacks_room(m->node.persist);
     core_tick(m->node.core, member_clock_ms(m));
+    judge_room(m, low);
     worker_tick(&m->worker, member_clock_ms(m));
     transfer_tick(m);
     sim_disk_tend(m->disk);
