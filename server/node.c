@@ -2,7 +2,6 @@
 
 #include "server/disk_space.h"
 #include "server/http.h"
-#include "server/install.h"
 #include "server/join.h"
 #include "server/restore.h"
 #include "server/services.h"
@@ -415,7 +414,8 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     char err_text[512];
     uint64_t began = clock_mono_ns();
     n->lsm_dir = mem_strdup(dir);
-    if (install_recover(dir) != 0)
+    n->place = install_folders(n);
+    if (install_recover(&n->place) != 0)
         return refuse("cannot remove what a snapshot left behind", dir);
     int err = lsm_open(dir, NULL, &n->lsm, err_text, sizeof(err_text));
     if (err != 0)

@@ -12,6 +12,7 @@
 #include "server/cluster.h"
 #include "server/config.h"
 #include "server/core.h"
+#include "server/install.h"
 #include "server/peer.h"
 #include "server/snapshot.h"
 #include "server/worker.h"
@@ -41,6 +42,7 @@ struct node {
     struct peers *peers;
     struct snapshots *snapshots;
     char *lsm_dir;
+    struct install_place place; /* of the store */
 
     struct disk_space *space; /* NULL: not looked at */
 

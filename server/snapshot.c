@@ -2,11 +2,8 @@
 #include "server/snapshot_internal.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/mem.h"
-
-#include <dirent.h>
-#include <stdio.h>
-#include <unistd.h>
 
 /* --- jobs --- */
 
@@ -68,26 +65,6 @@ void snapshot__sha_end(EVP_MD_CTX *sha, uint8_t ret[32])
     ASSERT(rv == 1 && size == 32);
 }
 
-/* --- folders --- */
-
-void snapshot__remove_dir(const char *dir)
-{
-    DIR *d = opendir(dir);
-    if (d == NULL)
-        return; /* not there */
-    struct dirent *e;
-    while ((e = readdir(d)) != NULL) {
-        char path[4400];
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        (void)snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-        if (unlink(path) != 0)
-            snapshot__remove_dir(path);
-    }
-    closedir(d);
-    (void)rmdir(dir); /* what is left is in the way of the next one, which says so */
-}
-
 /* --- life --- */
 
 struct snapshots *snapshots_new(const struct snapshots_options *o)
@@ -95,6 +72,7 @@ struct snapshots *snapshots_new(const struct snapshots_options *o)
     struct snapshots *s = mem_alloc_zero(sizeof(*s));
     s->o = *o;
     s->incoming_dir = mem_strdup(o->incoming_dir);
+    s->now_ms = clock_mono_ns() / 1000000; /* a snapshot may come before the first tick */
     list_init(&s->sending);
     return s;
 }

@@ -31,7 +31,15 @@
     X(DRIFT, "drifting clocks")                          \
     X(CLOCK_JUMP, "clock jumps")                         \
     X(TRANSFER, "leader transfers")                      \
-    X(FLUSH, "early commits of the store")
+    X(FLUSH, "early commits of the store")               \
+    X(AWAY, "members away for long")                     \
+    X(PIECE, "damaged pieces of snapshots")              \
+    X(SYNC_ERROR, "failed fsyncs")                       \
+    X(READ_ERROR, "failed reads")                        \
+    X(FULL, "full disks")                                \
+    X(ROT, "corrupted sectors")                          \
+    X(LOST_WRITE, "writes lost and reported as done")    \
+    X(MISDIRECTED, "misdirected writes")
 
 enum fault {
 #define X(name, text) FAULT_##name,
@@ -52,6 +60,7 @@ struct fault_plan {
 };
 
 struct faults {
+    uint32_t bad_disks; /* of which members the disk may lie or rot: a minority */
     struct fault_plan plans[FAULTS_COUNT];
 };
 

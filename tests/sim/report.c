@@ -88,8 +88,6 @@ static void take_result(struct report *r, const struct sim_options *o, const str
     add_stats(&r->sum, &slot->result.stats);
     for (uint32_t i = 0; i < PROBES_MAX; i++)
         r->probe_hits[i] += slot->probe_hits[i];
-    if (slot->result.operations > r->operations)
-        r->operations = slot->result.operations;
     if (slot->result.failure[0] == '\0') {
         r->passed++;
         return;
@@ -97,8 +95,10 @@ static void take_result(struct report *r, const struct sim_options *o, const str
     r->failed++;
     if (r->failed > FAILURES_SHOWN_MAX)
         return;
-    printf("seed %" PRIu64 " FAILED after %" PRIu64 " ms: %s\n", o->seed, slot->result.failed_at_ms,
-           slot->result.failure);
+    printf("seed %" PRIu64, o->seed);
+    if (o->crash_at != 0)
+        printf(", crash at operation %" PRIu64 ",", o->crash_at);
+    printf(" FAILED after %" PRIu64 " ms: %s\n", slot->result.failed_at_ms, slot->result.failure);
     if (shrink)
         shrink_and_print(o, &slot->result);
     (void)fflush(stdout);
@@ -182,6 +182,12 @@ void report_print(const struct report *r, double seconds)
            " granted, %" PRIu64 " renewals, %" PRIu64 " ended\n",
            s->watch_streams, s->watch_events, s->leases_granted, s->leases_renewed,
            s->leases_ended);
+    printf("  snapshots: %" PRIu64 " sent, %" PRIu64 " not, %" PRIu64 " installed\n", s->snapshots_sent,
+           s->snapshots_failed, s->snapshots_installed);
+    printf("  disks: damage that the log named %" PRIu64 ", that it could not know %" PRIu64
+           "; starts refused for space %" PRIu64 ", alarms %" PRIu64 ", writes refused %" PRIu64 "\n",
+           s->damage_found, s->damage_beyond_log, s->starts_without_room, s->alarms,
+           s->refused_for_space);
     printf("  faults:");
     for (int f = 0; f < FAULTS_COUNT; f++)
         printf("%s %s %" PRIu64, f == 0 ? "" : ",", fault_text((enum fault)f), s->faults[f]);

@@ -17,7 +17,6 @@ struct report {
     uint64_t probe_hits[PROBES_MAX];
     uint64_t failed;
     uint64_t passed;
-    uint64_t operations; /* the most that a run had */
 };
 
 /* One run in a process of its own. True: it did not fail. */

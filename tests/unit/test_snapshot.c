@@ -7,7 +7,9 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "proto/peerwire.h"
+#include "server/folder.h"
 #include "server/install.h"
+#include "server/node.h"
 #include "server/restore.h"
 #include "server/snapshot_internal.h"
 #include "storage/disk_mem.h"
@@ -184,7 +186,7 @@ static struct lsm_intake *take_in(const struct lsm_meta *meta, struct slice reco
 {
     struct lsm_intake *in;
     char text[256];
-    snapshot__remove_dir(to_dir);
+    folder_remove(to_dir);
     ck_assert_msg(lsm_intake_open(to_dir, meta, &in, text, sizeof(text)) == 0, "%s", text);
     ck_assert_int_eq(lsm_intake_add(in, records), expected);
     return in;
@@ -233,7 +235,7 @@ START_TEST(test_copy_is_the_database)
     mvcc_free(m);
     mvcc_free(copy);
     mvcc_free(again);
-    snapshot__remove_dir(dir);
+    folder_remove(dir);
 }
 END_TEST
 
@@ -262,7 +264,7 @@ START_TEST(test_copy_stands_still)
     buf_fini(&after);
     lsm_close(from);
     mvcc_free(m);
-    snapshot__remove_dir(dir);
+    folder_remove(dir);
 }
 END_TEST
 
@@ -291,7 +293,7 @@ START_TEST(test_intake_refuses_what_is_no_copy)
     buf_fini(&records);
     lsm_close(from);
     mvcc_free(m);
-    snapshot__remove_dir(dir);
+    folder_remove(dir);
 }
 END_TEST
 
@@ -369,10 +371,12 @@ START_TEST(test_folders_after_a_crash)
         (void)snprintf(lsm, sizeof(lsm), "%s/lsm", dir);
         put_folder(step == 0 ? "lsm" : "lsm.old", "old");
         put_folder(step == 2 ? "lsm" : "lsm.incoming", "new");
-        ck_assert_int_eq(install_recover(lsm), 0);
+        struct node n = {.lsm_dir = lsm};
+        struct install_place place = install_folders(&n);
+        ck_assert_int_eq(install_recover(&place), 0);
         ck_assert(exists(step == 2 ? "lsm/new" : "lsm/old"));
         ck_assert(!exists("lsm.old") && !exists("lsm.incoming"));
-        snapshot__remove_dir(dir);
+        folder_remove(dir);
     }
 }
 END_TEST
