@@ -682,6 +682,7 @@ static void scrub(struct core *c)
     } else if (mvcc_scrub_is_done(c->mvcc)) {
         c->scrubbing = false;
         answer_all(c, &c->scrub_waiters, 0);
+        queue_persist(c); /* RocksDB may drop it too once it knows the sum of the rest */
     } /* else readers or the persist thread hold the rest back: a later turn goes on */
 }
 

@@ -194,7 +194,9 @@ static void take_batch(struct persist *p, struct persist_batch *b)
     p->meta = (struct lsm_meta){.applied_index = b->applied_index,
                                 .applied_term = b->applied_term,
                                 .revision = b->revision,
-                                .compacted = b->compacted};
+                                .compacted = b->compacted,
+                                .content = b->content,
+                                .chain = b->chain};
     atomic_store_explicit(&p->put_index, b->applied_index, memory_order_release);
     persist_batch_free(b);
 

@@ -107,7 +107,7 @@ struct wal {
     struct list spares;   /* ready, lowest seq first */
     struct list chores;
     uint32_t spares_coming;
-    bool preparing; /* one of them is being made */
+    bool preparing;              /* one of them is being made */
     struct wal_segment *lacking; /* a spare that the disk has no room for; counted as coming */
     bool said_full;
     uint64_t next_seq; /* of the next spare */

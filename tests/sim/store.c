@@ -2,10 +2,11 @@
 
 #include "base/mem.h"
 #include "member.h"
+#include "sim.h"
 
 void store_init(struct store *s, struct member *m)
 {
-    *s = (struct store){.member = m, .meta = {.revision = 1, .compacted = -1}};
+    *s = (struct store){.member = m, .meta = LSM_META_FRESH};
 }
 
 static void drop_records(struct store *s, uint32_t count)
@@ -123,7 +124,10 @@ void store_load(struct store *s, struct mvcc *m, struct lessor *l, uint64_t now_
         err = mvcc_load_add(m, v);
         ASSERT(err == 0);
     }
-    mvcc_load_end(m, s->meta.revision, s->meta.compacted);
+    uint64_t sum =
+        mvcc_load_end_summed(m, s->meta.revision, s->meta.compacted, s->meta.content.compacted);
+    if (sum != s->meta.content.sum)
+        sim_fail("member %u: what it stored does not add up", s->member->number);
     for (uint32_t i = 0; i < s->metas_count; i++) {
         const struct store_meta *meta = &s->metas[i];
         if (meta->value == NULL || meta->key->data[0] != 'l')
