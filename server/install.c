@@ -1,8 +1,8 @@
 #include "server/install.h"
 
+#include "server/folder.h"
 #include "server/node.h"
 #include "server/restore.h"
-#include "server/snapshot_internal.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -11,7 +11,6 @@
 #include "base/mem.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -37,12 +36,7 @@ static int sync_parent(const char *path)
 {
     char copy[PATH_BYTES_MAX];
     (void)snprintf(copy, sizeof(copy), "%s", path);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return TV_EIO;
-    int rv = fsync(fd);
-    close(fd);
-    return rv == 0 ? 0 : TV_EIO;
+    return folder_sync(dirname(copy));
 }
 
 int install_recover(const char *lsm_dir)
@@ -55,8 +49,8 @@ int install_recover(const char *lsm_dir)
         if (rename(old, lsm_dir) != 0 || sync_parent(lsm_dir) != 0)
             return TV_EIO;
     }
-    snapshot__remove_dir(old);
-    snapshot__remove_dir(incoming);
+    folder_remove(old);
+    folder_remove(incoming);
     return access(old, F_OK) != 0 && access(incoming, F_OK) != 0 ? 0 : TV_EIO;
 }
 
@@ -78,6 +72,8 @@ struct persist_meta *install_own_metas(void *ctx, const struct lsm_meta *meta)
     const struct node *n = ctx;
     struct persist_meta *metas = NULL;
     persist_meta_put(&metas, NODE_META_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
+    uint64_t log_id = wal_log_id(n->wal);
+    persist_meta_put(&metas, NODE_META_LOG, slice_of(&log_id, sizeof(log_id)));
     persist_meta_put(&metas, META_INSTALLED,
                      slice_of(&meta->applied_index, sizeof(meta->applied_index)));
     return metas;
@@ -108,7 +104,9 @@ static void replace_store(struct node *n, struct lsm_intake *in)
     persist_abort(n->persist);
     lsm_close(n->lsm);
     switch_folders(n->lsm_dir);
-    if (lsm_open(n->lsm_dir, NULL, &n->lsm, err_text, sizeof(err_text)) != 0)
+    struct lsm_options o;
+    node_lsm_options(n, &o);
+    if (lsm_open(n->lsm_dir, &o, &n->lsm, err_text, sizeof(err_text)) != 0)
         tv_fatal("cannot open the store after a snapshot was installed: %s", err_text);
     lessor_free(n->lessor);
     n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
@@ -166,6 +164,6 @@ int install_snapshot(void *ctx, struct lsm_intake *in)
     core_install_end(n->core, n->persist);
     char old[PATH_BYTES_MAX];
     old_path(n->lsm_dir, old);
-    snapshot__remove_dir(old);
+    folder_remove(old);
     return 0;
 }

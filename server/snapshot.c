@@ -4,10 +4,6 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-#include <dirent.h>
-#include <stdio.h>
-#include <unistd.h>
-
 /* --- jobs --- */
 
 void pool_job_init(struct pool_job *j)
@@ -66,26 +62,6 @@ void snapshot__sha_end(EVP_MD_CTX *sha, uint8_t ret[32])
     unsigned size = 0;
     int rv = EVP_DigestFinal_ex(sha, ret, &size);
     ASSERT(rv == 1 && size == 32);
-}
-
-/* --- folders --- */
-
-void snapshot__remove_dir(const char *dir)
-{
-    DIR *d = opendir(dir);
-    if (d == NULL)
-        return; /* not there */
-    struct dirent *e;
-    while ((e = readdir(d)) != NULL) {
-        char path[4400];
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        (void)snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-        if (unlink(path) != 0)
-            snapshot__remove_dir(path);
-    }
-    closedir(d);
-    (void)rmdir(dir); /* what is left is in the way of the next one, which says so */
 }
 
 /* --- life --- */

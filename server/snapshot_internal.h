@@ -46,7 +46,4 @@ void snapshot__receive_stop(struct snapshots *s);
 void snapshot__send_tick(struct snapshots *s, bool leading);
 void snapshot__send_stop(struct snapshots *s);
 
-/* Remove a folder and the files in it and in its folders. */
-void snapshot__remove_dir(const char *dir);
-
 #endif

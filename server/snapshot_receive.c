@@ -3,6 +3,7 @@
  * Frames are queued as they come and taken in order by a job in the pool, which verifies them and
  * fills a database in the incoming folder. When the end has been compared and the database is
  * durable, the loop installs it. Whatever goes wrong before ends the call, and the folder goes. */
+#include "server/folder.h"
 #include "server/snapshot_internal.h"
 
 #include "base/assert.h"
@@ -101,7 +102,7 @@ static void work_frames(uv_work_t *work)
 {
     struct incoming *t = CONTAINER_OF(work, struct incoming, job.work);
     if (t->intake == NULL) {
-        snapshot__remove_dir(t->owner->incoming_dir);
+        folder_remove(t->owner->incoming_dir);
         t->err = lsm_intake_open(t->owner->incoming_dir, &t->meta, &t->intake, t->err_text,
                                  sizeof(t->err_text));
     }
@@ -135,7 +136,7 @@ static void release(struct incoming *t)
     EVP_MD_CTX_free(t->sha);
     t->sha = NULL;
     if (t->owner != NULL && t->owner->incoming == t) {
-        snapshot__remove_dir(t->owner->incoming_dir);
+        folder_remove(t->owner->incoming_dir);
         t->owner->incoming = NULL;
         if (!t->done)
             t->owner->stats.receive_failures++;

@@ -115,7 +115,10 @@ static void on_piece(uv_work_t *work, int status)
     if (t->call == NULL)
         return; /* the next tick cleans up */
     t->progress_ms = t->owner->now_ms;
-    if (t->err != 0) {
+    if (t->err == TV_ECORRUPT) {
+        t->owner->o.damaged(t->owner->o.ctx, lsm_copy_error(t->copy));
+        tv_fatal("the store cannot be read: %s", lsm_copy_error(t->copy));
+    } else if (t->err != 0) {
         log_error("cannot read the store for a snapshot", LOG_HEX("remote-peer-id", t->to),
                   LOG_STR("error", tv_err_text(t->err)));
         grpc_cancel(t->call);

@@ -36,19 +36,25 @@ struct lsm_copy {
     rocksdb_iterator_t *it;
     uint8_t skip[SKIP_BYTES_MAX];
     size_t skip_size;
+    char err_text[512];
 };
 
-static int iterator_error(rocksdb_iterator_t *it)
+static int iterator_error(struct lsm_copy *c)
 {
     char *message = NULL;
-    rocksdb_iter_get_error(it, &message);
-    return lsm__error(message, NULL, 0);
+    rocksdb_iter_get_error(c->it, &message);
+    return lsm__error(message, c->err_text, sizeof(c->err_text));
+}
+
+const char *lsm_copy_error(const struct lsm_copy *c)
+{
+    return c->err_text;
 }
 
 static int read_meta(struct lsm_copy *c, struct lsm_meta *ret)
 {
     rocksdb_iter_seek(c->it, "s", 1);
-    int err = iterator_error(c->it);
+    int err = iterator_error(c);
     if (err != 0)
         return err;
     if (!rocksdb_iter_valid(c->it))
@@ -60,7 +66,7 @@ static int read_meta(struct lsm_copy *c, struct lsm_meta *ret)
         return TV_ECORRUPT;
     lsm__get_state(p, ret);
     rocksdb_iter_seek_to_first(c->it);
-    return iterator_error(c->it);
+    return iterator_error(c);
 }
 
 int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
@@ -123,7 +129,7 @@ int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_
         ret->size += bytes;
         (*count)++;
     }
-    return iterator_error(c->it);
+    return iterator_error(c);
 }
 
 /* --- taking in --- */

@@ -138,6 +138,8 @@ struct wal {
     uint64_t cursor_index; /* the entry a next read probably asks for; 0: none */
     uint64_t cursor_seq;
     uint64_t cursor_offset;
+    uint64_t failed_seq; /* where a read failed */
+    uint64_t failed_offset;
 
     void (*done)(void *ctx, uint64_t seq);
     void *done_ctx;

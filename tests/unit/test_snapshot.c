@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "proto/peerwire.h"
+#include "server/folder.h"
 #include "server/install.h"
 #include "server/restore.h"
 #include "server/snapshot_internal.h"
@@ -184,7 +185,7 @@ static struct lsm_intake *take_in(const struct lsm_meta *meta, struct slice reco
 {
     struct lsm_intake *in;
     char text[256];
-    snapshot__remove_dir(to_dir);
+    folder_remove(to_dir);
     ck_assert_msg(lsm_intake_open(to_dir, meta, &in, text, sizeof(text)) == 0, "%s", text);
     ck_assert_int_eq(lsm_intake_add(in, records), expected);
     return in;
@@ -233,7 +234,7 @@ START_TEST(test_copy_is_the_database)
     mvcc_free(m);
     mvcc_free(copy);
     mvcc_free(again);
-    snapshot__remove_dir(dir);
+    folder_remove(dir);
 }
 END_TEST
 
@@ -262,7 +263,7 @@ START_TEST(test_copy_stands_still)
     buf_fini(&after);
     lsm_close(from);
     mvcc_free(m);
-    snapshot__remove_dir(dir);
+    folder_remove(dir);
 }
 END_TEST
 
@@ -291,7 +292,7 @@ START_TEST(test_intake_refuses_what_is_no_copy)
     buf_fini(&records);
     lsm_close(from);
     mvcc_free(m);
-    snapshot__remove_dir(dir);
+    folder_remove(dir);
 }
 END_TEST
 
@@ -372,7 +373,7 @@ START_TEST(test_folders_after_a_crash)
         ck_assert_int_eq(install_recover(lsm), 0);
         ck_assert(exists(step == 2 ? "lsm/new" : "lsm/old"));
         ck_assert(!exists("lsm.old") && !exists("lsm.incoming"));
-        snapshot__remove_dir(dir);
+        folder_remove(dir);
     }
 }
 END_TEST

@@ -143,6 +143,8 @@ int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
  * end. Reads from the disk. Thread: any, one at a time.
  * Errors: TV_EIO, TV_ECORRUPT. */
 int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count);
+/* RocksDB's words about the last error. */
+const char *lsm_copy_error(const struct lsm_copy *c);
 void lsm_copy_close(struct lsm_copy *c);
 
 /* The other end: a fresh database is filled, and what becomes the store in memory is kept beside.

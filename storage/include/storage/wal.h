@@ -133,6 +133,9 @@ uint64_t wal_term(const struct wal *w, uint64_t log_index);
 int wal_read(struct wal *w, uint64_t lo, uint64_t hi, size_t bytes_max, struct wal_entry *ret,
              uint32_t *count);
 
+/* Where wal_read() failed last: "<file>: offset <n>". */
+void wal_read_place(const struct wal *w, char *text, size_t size);
+
 /* Entries up to `log_index` are no longer needed: segments that hold nothing else are reused or
  * removed, in the background. The caller has made sure that they are committed. */
 void wal_cut(struct wal *w, uint64_t log_index);
