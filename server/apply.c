@@ -1,6 +1,7 @@
 #include "server/apply.h"
 
 #include "server/exec.h"
+#include "server/member.h"
 #include "server/quota.h"
 
 #include "base/assert.h"
@@ -300,6 +301,15 @@ static int refused_by_alarm(struct applier *a, const struct wire_raft_request *e
 
 /* --- members --- */
 
+void applier_members_changed(struct applier *a)
+{
+    struct buf encoded;
+    buf_init(&encoded, SIZE_MAX);
+    cluster_encode(a->cluster, &encoded);
+    persist_meta_put(&a->metas, APPLY_META_MEMBERS, buf_slice(&encoded));
+    buf_fini(&encoded);
+}
+
 static int apply_member_attr(struct applier *a, const struct wire_raft_request *entry,
                              struct request *req)
 {
@@ -307,16 +317,12 @@ static int apply_member_attr(struct applier *a, const struct wire_raft_request *
     must_decode(wire_member_attr_decode(entry->body, &attr));
     cluster_set_attributes(a->cluster, attr.member_id, attr.name, attr.client_urls,
                            attr.client_urls_count);
-    struct buf encoded;
-    buf_init(&encoded, SIZE_MAX);
-    cluster_encode(a->cluster, &encoded);
-    persist_meta_put(&a->metas, APPLY_META_MEMBERS, buf_slice(&encoded));
-    buf_fini(&encoded);
+    applier_members_changed(a);
     answer_header(a, req);
     return 0;
 }
 
-/* etcdserverpb.Member: 1 ID, 2 name, 3 peerURLs, 4 clientURLs. */
+/* etcdserverpb.Member: 1 ID, 2 name, 3 peerURLs, 4 clientURLs, 5 isLearner. */
 static size_t member_size(const struct cluster_member *m)
 {
     size_t size = wire_uint_size(1, m->id) + wire_bytes_size(2, slice_of_string(m->name));
@@ -324,7 +330,7 @@ static size_t member_size(const struct cluster_member *m)
         size += wire_item_size(3, strlen(m->peer_urls[i]));
     for (uint32_t i = 0; i < m->client_urls_count; i++)
         size += wire_item_size(4, strlen(m->client_urls[i]));
-    return size;
+    return size + wire_uint_size(5, m->learner);
 }
 
 static uint8_t *member_put(const struct cluster_member *m, uint8_t *p)
@@ -334,20 +340,39 @@ static uint8_t *member_put(const struct cluster_member *m, uint8_t *p)
         p = wire_item_put(p, 3, slice_of_string(m->peer_urls[i]));
     for (uint32_t i = 0; i < m->client_urls_count; i++)
         p = wire_item_put(p, 4, slice_of_string(m->client_urls[i]));
-    return p;
+    return wire_uint_put(p, 5, m->learner);
+}
+
+/* All of Cluster's answers: 1 header, then the member that was added, where one was, then all. */
+static void answer_members(struct applier *a, struct request *req,
+                           const struct cluster_member *added)
+{
+    struct wire_header h = applier_header(a, 0); /* etcd's has no revision here */
+    uint32_t field = added != NULL ? 3 : 2;
+    size_t size = wire_header_size(&h);
+    if (added != NULL)
+        size += wire_item_size(2, member_size(added));
+    for (uint32_t i = 0; i < a->cluster->members_count; i++)
+        size += wire_item_size(field, member_size(&a->cluster->members[i]));
+    uint8_t *p = wire_header_put(request_reply_reserve(req, size), &h);
+    if (added != NULL)
+        p = member_put(added, wire_item_put_head(p, 2, member_size(added)));
+    for (uint32_t i = 0; i < a->cluster->members_count; i++) {
+        const struct cluster_member *m = &a->cluster->members[i];
+        p = member_put(m, wire_item_put_head(p, field, member_size(m)));
+    }
 }
 
 void applier_member_list(struct applier *a, struct request *req)
 {
-    struct wire_header h = applier_header(a, 0); /* etcd's has no revision here */
-    size_t size = wire_header_size(&h);
-    for (uint32_t i = 0; i < a->cluster->members_count; i++)
-        size += wire_item_size(2, member_size(&a->cluster->members[i]));
-    uint8_t *p = wire_header_put(request_reply_reserve(req, size), &h);
-    for (uint32_t i = 0; i < a->cluster->members_count; i++) {
-        const struct cluster_member *m = &a->cluster->members[i];
-        p = member_put(m, wire_item_put_head(p, 2, member_size(m)));
-    }
+    answer_members(a, req, NULL);
+}
+
+void applier_member_change(struct applier *a, struct request *req,
+                           const struct member_change *change)
+{
+    bool adds = change->kind == MEMBER_ADD || change->kind == MEMBER_ADD_LEARNER;
+    answer_members(a, req, adds ? cluster_find(a->cluster, change->id) : NULL);
 }
 
 /* --- one entry --- */

@@ -63,6 +63,12 @@ bool applier_was_own_revoke(const struct applier *a, struct slice payload);
 void applier_lease_list(struct applier *a, struct request *req);
 void applier_lease_keys(struct applier *a, struct request *req);
 void applier_member_list(struct applier *a, struct request *req);
+/* The answer to a change that was made. */
+struct member_change;
+void applier_member_change(struct applier *a, struct request *req,
+                           const struct member_change *change);
+/* The members are others now: for the persist thread. */
+void applier_members_changed(struct applier *a);
 
 struct wire_header applier_header(const struct applier *a, int64_t revision);
 

@@ -3,6 +3,7 @@
 #include "server/disk_space.h"
 #include "server/http.h"
 #include "server/install.h"
+#include "server/join.h"
 #include "server/repair.h"
 #include "server/restore.h"
 #include "server/services.h"
@@ -24,6 +25,7 @@ enum {
     FDS_WAITING_MAX = 1024,   /* accepted sockets on their way to a thread; more are closed */
     DRAIN_PATIENCE_MS = 3000, /* clients may take so long to finish when we stop */
     WORKER_TICK_MS = 100,
+    LEAVE_AFTER_MS = 1000,
     DB_SIZE_MIN_BYTES = 4096, /* never 0: clients divide by it */
 };
 
@@ -107,6 +109,7 @@ static void on_requests_in(uv_async_t *a)
 }
 
 static void publish_self(struct node *n);
+static void on_leave(uv_timer_t *timer);
 static void tick_snapshots(struct node *n);
 
 static void on_tick(uv_timer_t *timer)
@@ -127,14 +130,16 @@ static void env_send(void *ctx, const struct raft_msg *msg)
     peers_send(((struct node *)ctx)->peers, msg);
 }
 
-static void env_send_lease(void *ctx, uint64_t to, const struct core_lease_msg *msg)
+static void env_send_question(void *ctx, uint64_t to, const struct core_question *msg)
 {
-    peers_send_lease(((struct node *)ctx)->peers, to, msg);
+    peers_send_question(((struct node *)ctx)->peers, to, msg);
 }
 
 static void env_send_snapshot(void *ctx, uint64_t to)
 {
-    snapshots_send(((struct node *)ctx)->snapshots, to);
+    struct node *n = ctx;
+    persist_request_flush(n->persist); /* a young store may have no commit yet: then the next try */
+    snapshots_send(n->snapshots, to);
 }
 
 static void env_answer(void *ctx, struct request *req)
@@ -163,6 +168,40 @@ static void env_published(void *ctx)
         worker_publish(&n->workers[i]);
 }
 
+/* --- the membership --- */
+
+/* A while, in which the others hear that the removal is committed. */
+static void leave(struct node *n)
+{
+    if (n->removed)
+        return;
+    n->removed = true;
+    log_warn("the member has been permanently removed from the cluster",
+             LOG_HEX("local-member-id", n->member_id));
+    log_warn("the data-dir used by this member must be removed",
+             LOG_STR("data-dir", n->config->data_dir));
+    uv_timer_start(&n->leave_timer, on_leave, LEAVE_AFTER_MS, 0);
+}
+
+static void env_members_changed(void *ctx)
+{
+    struct node *n = ctx;
+    peers_update(n->peers);
+    if (cluster_was_removed(&n->cluster, n->member_id))
+        leave(n);
+}
+
+static void on_peer_connected(void *ctx, uint64_t id, bool connected)
+{
+    core_peer_connected(((struct node *)ctx)->core, id, connected);
+}
+
+static void on_told_removed(void *ctx, uint64_t by)
+{
+    (void)by;
+    leave(ctx);
+}
+
 /* --- what the peers bring --- */
 
 static void on_peer_msg(void *ctx, const struct raft_msg *msg)
@@ -172,10 +211,10 @@ static void on_peer_msg(void *ctx, const struct raft_msg *msg)
     wake(n);
 }
 
-static void on_peer_lease(void *ctx, uint64_t from, const struct core_lease_msg *msg)
+static void on_peer_lease(void *ctx, uint64_t from, const struct core_question *msg)
 {
     struct node *n = ctx;
-    core_receive_lease(n->core, from, msg);
+    core_receive_question(n->core, from, msg);
     wake(n);
 }
 
@@ -302,23 +341,29 @@ static int choose_dirs(const struct config *c, char *wal_dir, char *lsm_dir, siz
     return err != 0 ? err : make_dir(member);
 }
 
-static int members_from_flags(struct node *n)
+/* There is no data: the flags and the other members say who we are. */
+static int find_place(struct node *n)
 {
     char err_text[512];
     const struct config *c = n->config;
-    if (!c->cluster_is_new)
-        return refuse("failed to start etcd",
-                      "joining a running cluster "
-                      "(--initial-cluster-state=existing) is not supported in this version");
-    int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &n->cluster,
-                                   err_text, sizeof(err_text));
+    struct cluster initial;
+    int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &initial, err_text,
+                                   sizeof(err_text));
     if (err == 0)
-        err = cluster_check_local(&n->cluster, c->name, &c->advertise_peer_urls, err_text,
+        err = cluster_check_local(&initial, c->name, &c->advertise_peer_urls, err_text,
                                   sizeof(err_text));
-    if (err != 0)
-        return refuse("failed to start etcd", err_text);
-    n->member_id = cluster_find_name(&n->cluster, c->name)->id;
+    if (err == 0)
+        err = join_run(c, n->gl, &initial, c->repair == REPAIR_AUTO, &n->member_id, &n->cluster,
+                       err_text, sizeof(err_text));
+    cluster_fini(&initial);
+    return err == 0 ? 0 : refuse("failed to start etcd", err_text);
+}
 
+static int members_from_flags(struct node *n)
+{
+    int err = find_place(n);
+    if (err != 0)
+        return err;
     struct persist_meta *metas = NULL;
     struct buf encoded;
     buf_init(&encoded, SIZE_MAX);
@@ -334,11 +379,12 @@ static int members_from_flags(struct node *n)
 static int check_name(struct node *n)
 {
     const struct cluster_member *named = cluster_find_name(&n->cluster, n->config->name);
-    if (named == NULL || named->id == n->member_id)
+    const struct cluster_member *self = cluster_find(&n->cluster, n->member_id);
+    if (self == NULL || *self->name == '\0' || named == NULL || named == self)
         return 0;
-    char text[512];
+    char text[1024];
     snprintf(text, sizeof(text), "%s holds the data of member %s, and --name is %s",
-             n->config->data_dir, cluster_find(&n->cluster, n->member_id)->name, n->config->name);
+             n->config->data_dir, self->name, n->config->name);
     return refuse("the data directory belongs to another member", text);
 }
 
@@ -356,10 +402,10 @@ static int load_members(struct node *n)
         err = cannot_use(n, TV_ECORRUPT, "the stored membership is damaged", n->lsm_dir);
     else {
         memcpy(&n->member_id, self.data, sizeof(n->member_id));
-        err = cluster_find(&n->cluster, n->member_id) != NULL
+        err = !cluster_was_removed(&n->cluster, n->member_id)
                   ? check_name(n)
-                  : cannot_use(n, TV_ECORRUPT, "this member is not in the stored membership",
-                               n->lsm_dir);
+                  : refuse("the member has been permanently removed from the cluster",
+                           "the data-dir used by this member must be removed");
     }
     n->cluster_id = n->cluster.id;
     buf_fini(&members);
@@ -499,8 +545,9 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .applier = &n->applier,
         .env = {.ctx = n,
                 .send = env_send,
-                .send_lease = env_send_lease,
+                .send_question = env_send_question,
                 .send_snapshot = env_send_snapshot,
+                .members_changed = env_members_changed,
                 .answer = env_answer,
                 .published = env_published,
                 .wake = wake,
@@ -508,6 +555,8 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .heartbeat_ms = n->config->heartbeat_ms,
         .election_ms = n->config->election_ms,
         .pre_vote = n->config->pre_vote,
+        .lease_reads = n->config->lease_reads,
+        .strict_reconfig = n->config->strict_reconfig,
         .seed = rng_seed_from_os(),
         .id_seed = (uint64_t)clock_wall_us(),
         .snapshot_count = n->config->snapshot_count,
@@ -830,10 +879,14 @@ static int start_peers(struct node *n)
                               .election_ms = n->config->election_ms,
                               .ctx = n,
                               .receive = on_peer_msg,
-                              .receive_lease = on_peer_lease,
-                              .lost = on_peer_lost};
+                              .receive_question = on_peer_lease,
+                              .lost = on_peer_lost,
+                              .connected = on_peer_connected,
+                              .told_removed = on_told_removed};
     start_snapshots(n);
-    o.more_method = snapshots_method(n->snapshots);
+    struct grpc_method more[] = {snapshots_method(n->snapshots), join_method(n)};
+    o.more = more;
+    o.more_count = 2;
     n->peers = peers_new(&o);
     return listen_all(&n->config->listen_peer_urls, n->peers, NULL);
 }
@@ -882,6 +935,15 @@ static void drain_clients(struct node *n)
 
 /* Hand leadership over first, so that the cluster goes on without waiting for an election; tell the
  * clients to go elsewhere; stop when they have gone, or after a while. */
+static void shut_down(struct node *n)
+{
+    n->stopping = true;
+    n->handing_over = core_hand_over(n->core);
+    wake(n);
+    uv_timer_start(&n->stop_timer, on_stop_timer, DRAIN_PATIENCE_MS, 0);
+    drain_clients(n);
+}
+
 static void on_signal(uv_signal_t *sig, int number)
 {
     struct node *n = sig->data;
@@ -889,12 +951,15 @@ static void on_signal(uv_signal_t *sig, int number)
         uv_stop(&n->loop);
         return;
     }
-    n->stopping = true;
     log_info("received signal; shutting down", LOG_STR("signal", strsignal(number)));
-    n->handing_over = core_hand_over(n->core);
-    wake(n);
-    uv_timer_start(&n->stop_timer, on_stop_timer, DRAIN_PATIENCE_MS, 0);
-    drain_clients(n);
+    shut_down(n);
+}
+
+static void on_leave(uv_timer_t *timer)
+{
+    struct node *n = timer->data;
+    if (!n->stopping)
+        shut_down(n);
 }
 
 static void stop_thread(struct node_thread *t)
@@ -969,6 +1034,7 @@ static void start_loop(struct node *n)
 {
     uv_timer_init(&n->loop, &n->tick);
     uv_timer_init(&n->loop, &n->stop_timer);
+    uv_timer_init(&n->loop, &n->leave_timer);
     uv_check_init(&n->loop, &n->turn);
     uv_idle_init(&n->loop, &n->again);
     uv_async_init(&n->loop, &n->requests_in, on_requests_in);
@@ -977,6 +1043,7 @@ static void start_loop(struct node *n)
     uv_poll_init(&n->loop, &n->log_written, wal_fd(n->wal));
     init_handle(&n->tick, n);
     init_handle(&n->stop_timer, n);
+    init_handle(&n->leave_timer, n);
     init_handle(&n->turn, n);
     init_handle(&n->requests_in, n);
     init_handle(&n->log_written, n);

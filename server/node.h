@@ -51,6 +51,7 @@ struct node {
     struct grpc_loop *gl;
     uv_timer_t tick;
     uv_timer_t stop_timer;
+    uv_timer_t leave_timer;
     uv_signal_t signals[2];
     uv_check_t turn; /* core_turn() after the I/O of a round of the loop */
     uv_idle_t again; /* active while a turn is due */
@@ -69,6 +70,7 @@ struct node {
     bool publishing;
     bool ready; /* our name is on the log: said so */
     bool stopping;
+    bool removed;      /* from the cluster: the node ends */
     bool handing_over; /* the leadership, because we stop */
     bool clients_gone;
 };

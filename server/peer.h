@@ -15,32 +15,38 @@
 
 #include "proto/grpc.h"
 
-enum { PEER_QUEUE_BYTES_MAX = 128 << 20 };
+enum { PEER_QUEUE_BYTES_MAX = 128 << 20, PEERS_METHODS_MAX = 4 };
 
 struct peers;
 
 struct peers_options {
     struct grpc_loop *loop;
-    const struct cluster *cluster; /* the peers' URLs are read once */
+    const struct cluster *cluster; /* read again by peers_update() */
     uint64_t member_id;
     uint32_t max_request_bytes;
     uint64_t election_ms;
     void *ctx;
     void (*receive)(void *ctx, const struct raft_msg *msg);
-    void (*receive_lease)(void *ctx, uint64_t from, const struct core_lease_msg *msg);
+    void (*receive_question)(void *ctx, uint64_t from, const struct core_question *msg);
     void (*lost)(void *ctx, uint64_t id);
-    struct grpc_method more_method; /* served beside the messages */
+    void (*connected)(void *ctx, uint64_t id, bool connected); /* from us */
+    /* The peer says that we were removed; it may know more than we do. */
+    void (*told_removed)(void *ctx, uint64_t by);
+    const struct grpc_method *more; /* served beside the messages; PEERS_METHODS_MAX at most */
+    uint32_t more_count;
 };
 
 struct peers *peers_new(const struct peers_options *o);
 void peers_free(struct peers *p);
 /* Errors: as grpc_server_listen(). */
 int peers_listen(struct peers *p, const char *address);
+/* The cluster has changed: connections are made and cut accordingly. */
+void peers_update(struct peers *p);
 /* Every heartbeat: streams that a peer has ended are begun again. */
 void peers_tick(struct peers *p);
 /* Dropped when the peer is not connected. Borrowed during the call. */
 void peers_send(struct peers *p, const struct raft_msg *msg);
-void peers_send_lease(struct peers *p, uint64_t to, const struct core_lease_msg *msg);
+void peers_send_question(struct peers *p, uint64_t to, const struct core_question *msg);
 /* Peers that are connected now, in the direction from us. */
 uint32_t peers_connected(const struct peers *p);
 

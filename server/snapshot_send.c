@@ -217,6 +217,11 @@ static struct outgoing *outgoing_new(struct snapshots *s, const struct cluster_m
     if (err == 0 && (t->channel = channel_to(s, m)) == NULL)
         err = TV_EINVAL;
     t->log_index = err == 0 ? t->meta.applied_index : UINT64_MAX;
+    if (err == TV_ENOTFOUND) {
+        log_info("the store has no commit yet that could be sent",
+                 LOG_HEX("remote-peer-id", m->id));
+        return t;
+    }
     if (err != 0) {
         log_error("cannot begin a snapshot", LOG_HEX("remote-peer-id", m->id),
                   LOG_STR("error", tv_err_text(err)));

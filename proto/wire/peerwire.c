@@ -6,7 +6,7 @@
 
 static const uint8_t magic[4] = {'T', 'R', 'V', 'T'};
 
-enum { FLAG_REJECT = 1, FLAG_TRANSFER = 2, FLAG_IS_REPLY = 1, FLAG_RENEW = 2 };
+enum { FLAG_REJECT = 1, FLAG_TRANSFER = 2, FLAG_IS_REPLY = 1 };
 
 static uint8_t *put(uint8_t *dst, uint64_t value, size_t size)
 {
@@ -131,29 +131,30 @@ int peerwire_raft_decode(struct slice frame, struct peerwire_raft *ret)
     return rest.size == 0 ? 0 : TV_EMALFORMED;
 }
 
-/* --- lease --- */
+/* --- questions --- */
 
-uint8_t *peerwire_lease_put(uint8_t *dst, const struct peerwire_lease *l)
+uint8_t *peerwire_question_put(uint8_t *dst, const struct peerwire_question *q)
 {
-    dst = put(dst, PEERWIRE_LEASE, 1);
-    dst = put(dst, (l->is_reply ? FLAG_IS_REPLY : 0) | (l->renew ? FLAG_RENEW : 0), 1);
-    dst = put(dst, l->token, 8);
-    dst = put(dst, (uint64_t)l->lease_id, 8);
-    dst = put(dst, (uint64_t)l->ttl, 8);
-    dst = put(dst, (uint64_t)l->granted_ttl, 8);
-    return put(dst, (uint32_t)l->err, 4);
+    dst = put(dst, PEERWIRE_QUESTION, 1);
+    dst = put(dst, q->is_reply ? FLAG_IS_REPLY : 0, 1);
+    dst = put(dst, q->about, 1);
+    dst = put(dst, q->token, 8);
+    dst = put(dst, q->subject, 8);
+    dst = put(dst, (uint64_t)q->ttl, 8);
+    dst = put(dst, (uint64_t)q->granted_ttl, 8);
+    return put(dst, (uint32_t)q->err, 4);
 }
 
-int peerwire_lease_decode(struct slice frame, struct peerwire_lease *ret)
+int peerwire_question_decode(struct slice frame, struct peerwire_question *ret)
 {
-    if (frame.size != PEERWIRE_LEASE_BYTES || frame.data[0] != PEERWIRE_LEASE)
+    if (frame.size != PEERWIRE_QUESTION_BYTES || frame.data[0] != PEERWIRE_QUESTION)
         return TV_EMALFORMED;
     const uint8_t *p = frame.data + 1;
     uint8_t flags = (uint8_t)get(&p, 1);
     ret->is_reply = (flags & FLAG_IS_REPLY) != 0;
-    ret->renew = (flags & FLAG_RENEW) != 0;
+    ret->about = (uint8_t)get(&p, 1);
     ret->token = get(&p, 8);
-    ret->lease_id = (int64_t)get(&p, 8);
+    ret->subject = get(&p, 8);
     ret->ttl = (int64_t)get(&p, 8);
     ret->granted_ttl = (int64_t)get(&p, 8);
     ret->err = (int32_t)get(&p, 4);

@@ -94,7 +94,7 @@ static void env_send(void *ctx, const struct raft_msg *msg)
     net_send(m, msg);
 }
 
-static void env_send_lease(void *ctx, uint64_t to, const struct core_lease_msg *msg)
+static void env_send_question(void *ctx, uint64_t to, const struct core_question *msg)
 {
     struct member *m = ctx;
     if (member_operation(m))
@@ -208,7 +208,7 @@ static void start_core(struct member *m, const struct restore *r)
                              .applier = &n->applier,
                              .env = {.ctx = m,
                                      .send = env_send,
-                                     .send_lease = env_send_lease,
+                                     .send_question = env_send_question,
                                      .answer = env_answer,
                                      .published = env_published,
                                      .wake = env_wake},

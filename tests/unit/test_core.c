@@ -69,7 +69,7 @@ static void env_send(void *ctx, const struct raft_msg *msg)
     net[net_count++] = copy;
 }
 
-static void env_send_lease(void *ctx, uint64_t to, const struct core_lease_msg *msg)
+static void env_send_question(void *ctx, uint64_t to, const struct core_question *msg)
 {
     (void)ctx, (void)to, (void)msg;
 }
@@ -127,7 +127,7 @@ static void node_start(struct node *n, uint64_t id)
                              .applier = &n->applier,
                              .env = {.ctx = n,
                                      .send = env_send,
-                                     .send_lease = env_send_lease,
+                                     .send_question = env_send_question,
                                      .answer = env_answer,
                                      .published = env_published,
                                      .wake = env_published},

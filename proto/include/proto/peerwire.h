@@ -6,7 +6,7 @@
  *   RAFT   type u8, flags u8, zero u8; from, to, term, log_term, log_index, commit, reject_hint,
  *          context u64 each; count u32; then per entry: term u64, log_index u64, type u8, size u32,
  *          data
- *   LEASE  flags u8; token u64, lease id i64, ttl i64, granted ttl i64, err i32
+ *   QUESTION  flags u8, about u8; token u64, subject u64, ttl i64, granted ttl i64, err i32
  *
  * A snapshot has a call of its own: HELLO, SNAP_HEAD, SNAP_PIECE..., SNAP_END from the leader, one
  * SNAP_DONE back. After the kind each has the CRC-32C of the rest, u32, and:
@@ -34,7 +34,7 @@ enum { PEERWIRE_VERSION = 1, PEERWIRE_ENTRIES_MAX = 1 << 20 };
 enum peerwire_kind {
     PEERWIRE_HELLO = 1,
     PEERWIRE_RAFT = 2,
-    PEERWIRE_LEASE = 3,
+    PEERWIRE_QUESTION = 3,
     PEERWIRE_SNAP_HEAD = 4,
     PEERWIRE_SNAP_PIECE = 5,
     PEERWIRE_SNAP_END = 6,
@@ -71,11 +71,11 @@ struct peerwire_entry {
     struct slice data; /* in the frame */
 };
 
-struct peerwire_lease {
+struct peerwire_question {
     bool is_reply;
-    bool renew;
+    uint8_t about;
     uint64_t token;
-    int64_t lease_id;
+    uint64_t subject;
     int64_t ttl;
     int64_t granted_ttl;
     int32_t err;
@@ -114,7 +114,7 @@ enum {
     PEERWIRE_HELLO_BYTES = 33,
     PEERWIRE_RAFT_HEAD_BYTES = 72,
     PEERWIRE_ENTRY_HEAD_BYTES = 21,
-    PEERWIRE_LEASE_BYTES = 38,
+    PEERWIRE_QUESTION_BYTES = 39,
 };
 
 /* Each writes exactly the size named above and returns where it ends. */
@@ -122,7 +122,7 @@ uint8_t *peerwire_hello_put(uint8_t *dst, const struct peerwire_hello *h);
 /* The head; entries_count entries follow, each a head and its data. */
 uint8_t *peerwire_raft_put_head(uint8_t *dst, const struct peerwire_raft *m);
 uint8_t *peerwire_entry_put_head(uint8_t *dst, const struct peerwire_entry *e);
-uint8_t *peerwire_lease_put(uint8_t *dst, const struct peerwire_lease *l);
+uint8_t *peerwire_question_put(uint8_t *dst, const struct peerwire_question *q);
 
 uint8_t *peerwire_snap_head_put(uint8_t *dst, const struct peerwire_snap_head *h);
 /* The head of a frame of PEERWIRE_SNAP_PIECE_HEAD_BYTES and then the bytes, which are in place. */
@@ -141,7 +141,7 @@ uint8_t peerwire_kind(struct slice frame);
  */
 int peerwire_hello_decode(struct slice frame, struct peerwire_hello *ret);
 int peerwire_raft_decode(struct slice frame, struct peerwire_raft *ret);
-int peerwire_lease_decode(struct slice frame, struct peerwire_lease *ret);
+int peerwire_question_decode(struct slice frame, struct peerwire_question *ret);
 /* The next entry of what is left in `entries`; false at the end. */
 bool peerwire_next_entry(struct slice *entries, struct peerwire_entry *ret);
 
