@@ -425,6 +425,8 @@ struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint
     b->applied_term = term;
     b->revision = mvcc_revision(a->mvcc);
     b->compacted = mvcc_compacted(a->mvcc);
+    mvcc_content(a->mvcc, &b->content);
+    b->chain = a->chain;
     b->metas = a->metas;
     a->metas = NULL;
     return b;

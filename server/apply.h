@@ -35,6 +35,7 @@ struct applier {
     /* Changes outside the key space, for the persist thread; taken by the core once per turn. */
     struct persist_meta *metas;
     bool compacted; /* a compaction was applied: there is something to scrub */
+    uint64_t chain; /* over all that was applied: server/agree.h */
 };
 
 void applier_init(struct applier *a, struct mvcc *m, struct lessor *l, struct cluster *cluster,

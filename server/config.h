@@ -8,6 +8,7 @@
 #ifndef SERVER_CONFIG_H
 #define SERVER_CONFIG_H
 
+#include "server/repair.h"
 #include "server/url.h"
 
 #include "base/log.h"
@@ -54,6 +55,7 @@ struct config {
 
     enum disk_mode wal_io;
     uint64_t disk_reserve_bytes; /* 0 = free space is not looked at */
+    enum repair_mode repair;     /* what is done about damaged data */
     uint32_t io_threads;         /* 0 = clients are served by the core's thread */
 };
 

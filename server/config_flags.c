@@ -68,6 +68,9 @@ const struct flag config_flags[] = {
 
     {"wal-io", FLAG_WAL_IO, FIELD(wal_io), "auto", "trivet",
      "How the log is written: auto, uring (io_uring) or sync (a thread)."},
+    {"repair", FLAG_REPAIR, FIELD(repair), "auto", NULL,
+     "What a member with damaged data does: auto (sets it aside and gets it back from the others)\n"
+     "    or refuse (says what is damaged and ends)."},
     {"disk-reserve-bytes", FLAG_UINT, FIELD(disk_reserve_bytes), "268435456", NULL,
      "Free space below which writes are refused, of the disks of the data and of the log;\n"
      "    the default is two segments of the log and two commits of the store. 0 is never."},

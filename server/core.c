@@ -21,6 +21,16 @@ enum {
 
 /* --- log reading for lagging followers --- */
 
+static _Noreturn void cannot_read_log(struct core *c, uint64_t lo, int err)
+{
+    char place[4400];
+    wal_read_place(c->o.wal, place, sizeof(place));
+    if (err == TV_ECORRUPT && c->o.env.damaged != NULL)
+        c->o.env.damaged(c->o.env.ctx, place);
+    tv_fatal("the log cannot be read back: %s: %s, entries from %llu on", place, tv_err_text(err),
+             (unsigned long long)lo);
+}
+
 static int read_old_entries(void *ctx, uint64_t lo, uint64_t hi, size_t bytes_max,
                             struct raft_entry *ret_entries, uint32_t *count)
 {
@@ -31,8 +41,7 @@ static int read_old_entries(void *ctx, uint64_t lo, uint64_t hi, size_t bytes_ma
 
     int rv = wal_read(c->o.wal, lo, hi, bytes_max, chunk, &want);
     if (rv == TV_ECORRUPT || rv == TV_EIO)
-        tv_fatal("the log cannot be read back: %s, entries from %llu on", tv_err_text(rv),
-                 (unsigned long long)lo);
+        cannot_read_log(c, lo, rv);
     if (rv != 0)
         return rv;
     for (uint32_t i = 0; i < want; i++)
@@ -444,6 +453,7 @@ static void scrub(struct core *c)
     } else if (mvcc_scrub_is_done(c->mvcc)) {
         c->scrubbing = false;
         core__answer_all(c, &c->scrub_waiters, 0);
+        queue_persist(c); /* RocksDB may drop it too once it knows the sum of the rest */
     } /* else readers or the persist thread hold the rest back: a later turn goes on */
 }
 

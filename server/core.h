@@ -61,6 +61,8 @@ struct core_env {
     void (*published)(void *ctx);
     /* Ask for another core_turn() soon. */
     void (*wake)(void *ctx);
+    /* Damage was found on this member's disk; the process ends when this returns. May be NULL. */
+    void (*damaged)(void *ctx, const char *what);
 };
 
 #define CORE_LOG_KEEP_BYTES (UINT64_C(256) << 20)

@@ -1,5 +1,6 @@
 #include "server/install.h"
 
+#include "server/folder.h"
 #include "server/node.h"
 #include "server/restore.h"
 
@@ -39,6 +40,8 @@ struct persist_meta *install_own_metas(void *ctx, const struct lsm_meta *meta)
     const struct node *n = ctx;
     struct persist_meta *metas = NULL;
     persist_meta_put(&metas, NODE_META_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
+    uint64_t log_id = wal_log_id(n->wal);
+    persist_meta_put(&metas, NODE_META_LOG, slice_of(&log_id, sizeof(log_id)));
     persist_meta_put(&metas, INSTALL_META_INSTALLED,
                      slice_of(&meta->applied_index, sizeof(meta->applied_index)));
     return metas;
@@ -65,7 +68,8 @@ static void replace_store(struct node *n, struct lsm_intake *in)
     lessor_free(n->lessor);
     n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
     n->applier.lessor = n->lessor;
-    lsm_intake_load(in, n->mvcc, on_lease, n->lessor);
+    if (lsm_intake_load(in, n->mvcc, on_lease, n->lessor) != 0)
+        tv_fatal("a snapshot was installed that does not add up");
     restore_lease_keys(n->lessor, n->mvcc);
     n->persist = persist_new(&po);
 }

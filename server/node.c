@@ -3,6 +3,7 @@
 #include "server/disk_space.h"
 #include "server/http.h"
 #include "server/join.h"
+#include "server/repair.h"
 #include "server/restore.h"
 #include "server/services.h"
 
@@ -293,6 +294,28 @@ static int refuse(const char *what, const char *why)
     return TV_EINVAL;
 }
 
+/* Damage is kept for the repair; what is no damage ends the start. */
+static int cannot_use(struct node *n, int err, const char *what, const char *why)
+{
+    if (err != TV_ECORRUPT)
+        return refuse(what, why);
+    (void)snprintf(n->damage, sizeof(n->damage), "%s: %s", what, why); /* may be cut */
+    return err;
+}
+
+/* Found while running; the caller ends the process. Thread: any. */
+static void on_damage(void *ctx, const char *what)
+{
+    repair_mark(((struct node *)ctx)->config->data_dir, what);
+}
+
+void node_lsm_options(struct node *n, struct lsm_options *ret)
+{
+    lsm_options_init(ret);
+    ret->damaged = on_damage;
+    ret->ctx = n;
+}
+
 static int make_dir(const char *path)
 {
     char text[512];
@@ -330,8 +353,8 @@ static int find_place(struct node *n)
         err = cluster_check_local(&initial, c->name, &c->advertise_peer_urls, err_text,
                                   sizeof(err_text));
     if (err == 0)
-        err = join_run(c, n->gl, &initial, true, &n->member_id, &n->cluster, err_text,
-                       sizeof(err_text));
+        err = join_run(c, n->gl, &initial, c->repair == REPAIR_AUTO, &n->member_id, &n->cluster,
+                       err_text, sizeof(err_text));
     cluster_fini(&initial);
     return err == 0 ? 0 : refuse("failed to start etcd", err_text);
 }
@@ -352,6 +375,19 @@ static int members_from_flags(struct node *n)
     return 0;
 }
 
+/* A member may be renamed; but with the name of another one, an operator took the wrong folder. */
+static int check_name(struct node *n)
+{
+    const struct cluster_member *named = cluster_find_name(&n->cluster, n->config->name);
+    const struct cluster_member *self = cluster_find(&n->cluster, n->member_id);
+    if (self == NULL || *self->name == '\0' || named == NULL || named == self)
+        return 0;
+    char text[1024];
+    snprintf(text, sizeof(text), "%s holds the data of member %s, and --name is %s",
+             n->config->data_dir, self->name, n->config->name);
+    return refuse("the data directory belongs to another member", text);
+}
+
 /* Who we are: from the flags at the first start, from the store alone afterwards. */
 static int load_members(struct node *n)
 {
@@ -363,11 +399,11 @@ static int load_members(struct node *n)
         err = members_from_flags(n);
     else if (lsm_get(n->lsm, NODE_META_SELF, &self) != 0 || self.size != sizeof(n->member_id) ||
              cluster_decode(buf_slice(&members), &n->cluster) != 0)
-        err = refuse("the stored membership is damaged", n->config->data_dir);
+        err = cannot_use(n, TV_ECORRUPT, "the stored membership is damaged", n->lsm_dir);
     else {
         memcpy(&n->member_id, self.data, sizeof(n->member_id));
         err = !cluster_was_removed(&n->cluster, n->member_id)
-                  ? 0
+                  ? check_name(n)
                   : refuse("the member has been permanently removed from the cluster",
                            "the data-dir used by this member must be removed");
     }
@@ -375,6 +411,31 @@ static int load_members(struct node *n)
     buf_fini(&members);
     buf_fini(&self);
     return err;
+}
+
+/* *ret is 0 before the log was made: then nothing was acknowledged yet. */
+static int stored_log_id(struct node *n, uint64_t *ret)
+{
+    struct buf value;
+    buf_init(&value, 64);
+    int err = lsm_get(n->lsm, NODE_META_LOG, &value);
+    if (err == TV_ENOTFOUND)
+        err = 0;
+    else if (err != 0 || value.size != sizeof(*ret))
+        err = cannot_use(n, TV_ECORRUPT, "the stored id of the log is damaged", n->lsm_dir);
+    else
+        memcpy(ret, value.data, sizeof(*ret));
+    buf_fini(&value);
+    return err;
+}
+
+/* From now on a log that is gone, or another one, is noticed. */
+static void store_log_id(struct node *n)
+{
+    uint64_t log_id = wal_log_id(n->wal);
+    struct persist_meta *metas = NULL;
+    persist_meta_put(&metas, NODE_META_LOG, slice_of(&log_id, sizeof(log_id)));
+    lsm_put(n->lsm, metas);
 }
 
 static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t applied_term)
@@ -392,14 +453,24 @@ static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t
     o.cluster_id = n->cluster_id;
     o.member_id = n->member_id;
     o.payload_from_index = r->applied_index + 1;
+    err = stored_log_id(n, &o.log_id);
+    if (err != 0)
+        return err;
     struct wal_replay replay = restore_replay(r);
     err = wal_open(&o, &replay, &n->wal, err_text, sizeof(err_text));
+    if (err == TV_EINVAL && *n->config->wal_dir == '\0')
+        err = TV_ECORRUPT; /* another's log in our own folder is no mistake in a flag */
     if (err != 0)
-        return refuse("cannot open the write-ahead log", err_text);
+        return cannot_use(n, err, "cannot open the write-ahead log", err_text);
     restore_finish_install(r, n->wal, install_index(n->lsm), applied_term);
+    snprintf(err_text, sizeof(err_text),
+             "%s: offset 0: it does not meet the store, which is at "
+             "entry %llu: one of the two is from another time",
+             dir, (unsigned long long)r->applied_index);
     if (restore_check(r, n->wal) != 0)
-        return refuse("cannot use the write-ahead log",
-                      "it does not meet the store: one of the two is from another time");
+        return cannot_use(n, TV_ECORRUPT, "cannot use the write-ahead log", err_text);
+    if (o.log_id == 0)
+        store_log_id(n);
     return 0;
 }
 
@@ -417,14 +488,16 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     n->place = install_folders(n);
     if (install_recover(&n->place) != 0)
         return refuse("cannot remove what a snapshot left behind", dir);
-    int err = lsm_open(dir, NULL, &n->lsm, err_text, sizeof(err_text));
+    struct lsm_options lo;
+    node_lsm_options(n, &lo);
+    int err = lsm_open(dir, &lo, &n->lsm, err_text, sizeof(err_text));
     if (err != 0)
-        return refuse("cannot open the store", err_text);
+        return cannot_use(n, err, "cannot open the store", err_text);
     n->mvcc = mvcc_new(NULL);
     n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
     err = lsm_load(n->lsm, n->mvcc, 0, ret_meta, on_loaded_lease, n, err_text, sizeof(err_text));
     if (err != 0)
-        return refuse("cannot load the store", err_text);
+        return cannot_use(n, err, "cannot load the store", err_text);
     restore_lease_keys(n->lessor, n->mvcc);
     struct mvcc_stats s;
     mvcc_stats(n->mvcc, &s);
@@ -434,17 +507,20 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     return 0;
 }
 
-static int start_applier(struct node *n)
+static int start_applier(struct node *n, const struct lsm_meta *meta)
 {
     struct buf encoded;
     applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, n->member_id);
+    n->applier.chain = meta->chain;
     buf_init(&encoded, 1 << 20);
     int err = lsm_get(n->lsm, APPLY_META_ALARMS, &encoded);
     if (err == TV_ENOTFOUND)
         err = 0;
     else if (err != 0 || alarms_decode(&n->applier.alarms, buf_slice(&encoded)) != 0)
-        err = refuse("the stored alarms are damaged", n->config->data_dir);
+        err = cannot_use(n, TV_ECORRUPT, "the stored alarms are damaged", n->lsm_dir);
     buf_fini(&encoded);
+    if (err != 0)
+        applier_fini(&n->applier);
     return err;
 }
 
@@ -475,7 +551,8 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
                 .members_changed = env_members_changed,
                 .answer = env_answer,
                 .published = env_published,
-                .wake = wake},
+                .wake = wake,
+                .damaged = on_damage},
         .heartbeat_ms = n->config->heartbeat_ms,
         .election_ms = n->config->election_ms,
         .pre_vote = n->config->pre_vote,
@@ -495,11 +572,14 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
     wal_set_done(n->wal, on_wal_done, n);
 }
 
-static int open_data(struct node *n)
+static int open_folders(struct node *n)
 {
     char wal_dir[4200], lsm_dir[4200];
     struct lsm_meta meta;
     int err = choose_dirs(n->config, wal_dir, lsm_dir, sizeof(wal_dir));
+    if (err != 0)
+        return err;
+    err = repair_check_folders(lsm_dir, wal_dir, n->damage, sizeof(n->damage));
     if (err == 0)
         err = open_store(n, lsm_dir, &meta);
     if (err == 0)
@@ -508,12 +588,67 @@ static int open_data(struct node *n)
         return err;
     struct restore r;
     restore_init(&r, meta.applied_index);
+    r.applied_term = meta.applied_term;
     err = open_log(n, wal_dir, &r, meta.applied_term);
     if (err == 0)
-        err = start_applier(n);
+        err = start_applier(n, &meta);
     if (err == 0)
         start_core(n, &meta, &r);
     restore_fini(&r);
+    return err;
+}
+
+/* What open_folders() had opened when it found damage. */
+static void close_folders(struct node *n)
+{
+    if (n->wal != NULL)
+        wal_close(n->wal);
+    if (n->disk != NULL)
+        disk_close(n->disk);
+    if (n->lsm != NULL)
+        lsm_close(n->lsm);
+    if (n->lessor != NULL)
+        lessor_free(n->lessor);
+    if (n->mvcc != NULL)
+        mvcc_free(n->mvcc);
+    cluster_fini(&n->cluster);
+    mem_free(n->lsm_dir);
+    n->wal = NULL;
+    n->disk = NULL;
+    n->lsm = NULL;
+    n->lessor = NULL;
+    n->mvcc = NULL;
+    n->lsm_dir = NULL;
+}
+
+/* Of the stored membership or, when it cannot be read, of the flags. */
+static uint32_t members_known(const struct node *n)
+{
+    char err_text[512];
+    struct cluster c;
+    if (n->cluster.members_count > 0)
+        return n->cluster.members_count;
+    if (cluster_from_initial(n->config->initial_cluster, n->config->initial_cluster_token, &c,
+                             err_text, sizeof(err_text)) != 0)
+        return 0;
+    uint32_t count = c.members_count;
+    cluster_fini(&c);
+    return count;
+}
+
+/* What is damaged is set aside, and the start begins again without it; once. */
+static int open_data(struct node *n)
+{
+    struct repair r = {
+        .mode = n->config->repair, .data_dir = n->config->data_dir, .wal_dir = n->config->wal_dir};
+    int err = repair_is_marked(&r, n->damage, sizeof(n->damage)) ? TV_ECORRUPT : open_folders(n);
+    if (err != TV_ECORRUPT)
+        return err;
+    r.members_count = members_known(n);
+    close_folders(n);
+    err = repair_set_aside(&r, n->damage);
+    if (err == 0 && (err = open_folders(n)) == TV_ECORRUPT)
+        return refuse("what is new is damaged too", n->damage);
     return err;
 }
 
@@ -750,6 +885,7 @@ static void start_snapshots(struct node *n)
                                   .hold_log = snapshot_hold_log,
                                   .sent = snapshot_sent,
                                   .failed = snapshot_failed,
+                                  .damaged = on_damage,
                                   .is_wanted = snapshot_is_wanted,
                                   .own_metas = install_own_metas,
                                   .install = install_snapshot};

@@ -22,6 +22,8 @@
 struct disk_space;
 /* The store's record of which of the members this is. */
 #define NODE_META_SELF SLICE_LITERAL("self")
+/* And of which log belongs to it: wal_log_id(). */
+#define NODE_META_LOG SLICE_LITERAL("log")
 
 struct node_thread;
 
@@ -43,6 +45,7 @@ struct node {
     struct snapshots *snapshots;
     char *lsm_dir;
     struct install_place place; /* of the store */
+    char damage[1024];          /* what was found when the data was opened: server/repair.h */
 
     struct disk_space *space; /* NULL: not looked at */
 
@@ -77,6 +80,9 @@ struct node {
 
 /* Run a node until SIGTERM or SIGINT. The exit status. */
 int node_run(const struct config *config);
+
+/* How the node's store is opened. */
+void node_lsm_options(struct node *n, struct lsm_options *ret);
 
 /* Thread: any. Bytes that the node's store takes, for Status and the quota. */
 uint64_t node_db_size(const struct node *n);

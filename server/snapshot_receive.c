@@ -249,7 +249,9 @@ static void on_head(struct incoming *t, struct slice msg)
     t->meta = (struct lsm_meta){.applied_index = h.log_index,
                                 .applied_term = h.term,
                                 .revision = h.revision,
-                                .compacted = h.compacted};
+                                .compacted = h.compacted,
+                                .content = {.sum = h.content_sum, .compacted = h.content_compacted},
+                                .chain = h.chain};
     t->has_head = true;
     if (!s->o.is_wanted(s->o.ctx, h.log_index, h.term)) {
         answer_done(t);

@@ -220,6 +220,9 @@ uint8_t *peerwire_snap_head_put(uint8_t *dst, const struct peerwire_snap_head *h
     p = put(p, h->term, 8);
     p = put(p, (uint64_t)h->revision, 8);
     p = put(p, (uint64_t)h->compacted, 8);
+    p = put(p, h->content_sum, 8);
+    p = put(p, (uint64_t)h->content_compacted, 8);
+    p = put(p, h->chain, 8);
     seal(dst, PEERWIRE_SNAP_HEAD, PEERWIRE_SNAP_HEAD_BYTES);
     return p;
 }
@@ -233,6 +236,9 @@ int peerwire_snap_head_decode(struct slice frame, struct peerwire_snap_head *ret
     ret->term = get(&p, 8);
     ret->revision = (int64_t)get(&p, 8);
     ret->compacted = (int64_t)get(&p, 8);
+    ret->content_sum = get(&p, 8);
+    ret->content_compacted = (int64_t)get(&p, 8);
+    ret->chain = get(&p, 8);
     return 0;
 }
 

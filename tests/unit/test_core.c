@@ -38,7 +38,7 @@ static uint64_t now_ms;
 static void store_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
 {
     (void)ctx, (void)m;
-    *ret_meta = (struct lsm_meta){.revision = 1, .compacted = -1};
+    *ret_meta = LSM_META_FRESH;
 }
 
 static void store_put(void *ctx, const struct mvcc_version *v)

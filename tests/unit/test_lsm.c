@@ -92,6 +92,13 @@ static void machine_fini(struct machine *x)
     mvcc_free(x->m);
 }
 
+static struct mvcc_content content_of(const struct mvcc *m)
+{
+    struct mvcc_content c;
+    mvcc_content(m, &c);
+    return c;
+}
+
 static struct slice random_key(struct machine *x, char text[64])
 {
     /* Some keys never change again: what is old is not all garbage. */
@@ -168,6 +175,7 @@ static void machine_publish(struct machine *x, struct persist *p)
                                 .applied_term = 1 + x->index / 1000,
                                 .revision = mvcc_revision(x->m),
                                 .compacted = mvcc_compacted(x->m),
+                                .content = content_of(x->m),
                                 .metas = x->metas};
     x->metas = NULL;
     persist_submit(p, b);
@@ -552,7 +560,8 @@ START_TEST(test_one_large_revision)
         *b = (struct persist_batch){.applied_index = (uint64_t)round + 1,
                                     .applied_term = 1,
                                     .revision = mvcc_revision(m),
-                                    .compacted = -1};
+                                    .compacted = -1,
+                                    .content = content_of(m)};
         persist_submit(p, b);
     }
     persist_free(p);
@@ -592,6 +601,8 @@ START_TEST(test_garbage_is_collected)
     x.index++;
     machine_publish(&x, p);
     scrub_all(&x);
+    x.index++; /* what is left adds up to a settled sum only now */
+    machine_publish(&x, p);
     persist_request_flush(p);
     while (persist_flushed_index(p) < x.index)
         usleep(1000);
@@ -739,7 +750,7 @@ static void rec_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
 {
     struct recorder *r = ctx;
     r->attached++;
-    *ret_meta = (struct lsm_meta){.revision = 1, .compacted = -1};
+    *ret_meta = LSM_META_FRESH;
 }
 
 static void rec_put(void *ctx, const struct mvcc_version *v)
@@ -813,7 +824,7 @@ static struct {
 static void tight_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
 {
     (void)ctx, (void)m;
-    *ret_meta = (struct lsm_meta){.revision = 1, .compacted = -1};
+    *ret_meta = LSM_META_FRESH;
 }
 
 static void tight_put(void *ctx, const struct mvcc_version *v)
@@ -852,6 +863,7 @@ static void tight_submit(struct mvcc *m, struct persist *p, uint64_t index)
     b->applied_index = index;
     b->revision = mvcc_revision(m);
     b->compacted = -1;
+    b->content = content_of(m);
     persist_submit(p, b);
 }
 

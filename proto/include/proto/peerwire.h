@@ -12,7 +12,8 @@
  * A snapshot has a call of its own: HELLO, SNAP_HEAD, SNAP_PIECE..., SNAP_END from the leader, one
  * SNAP_DONE back. After the kind each has the CRC-32C of the rest, u32, and:
  *
- *   SNAP_HEAD   index u64, term u64, revision i64, compacted i64
+ *   SNAP_HEAD   index u64, term u64, revision i64, compacted i64, content sum u64, content
+ *               compacted i64, chain u64
  *   SNAP_PIECE  number u64 (from 0), records u32, bytes
  *   SNAP_END    pieces u64, records u64, bytes u64, SHA-256 over all frames before, CRCs too
  *   SNAP_DONE   index u64
@@ -89,6 +90,9 @@ struct peerwire_snap_head {
     uint64_t term;
     int64_t revision;
     int64_t compacted;
+    uint64_t content_sum;
+    int64_t content_compacted;
+    uint64_t chain;
 };
 
 struct peerwire_snap_piece {
@@ -107,7 +111,7 @@ struct peerwire_snap_end {
 };
 
 enum {
-    PEERWIRE_SNAP_HEAD_BYTES = 37,
+    PEERWIRE_SNAP_HEAD_BYTES = 61,
     PEERWIRE_SNAP_PIECE_HEAD_BYTES = 17,
     PEERWIRE_SNAP_END_BYTES = 61,
     PEERWIRE_SNAP_DONE_BYTES = 13,
