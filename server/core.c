@@ -208,7 +208,8 @@ static void take_incoming(struct core *c)
                 break;
             }
             c->proposals_count++;
-            req->deadline_ms = c->now_ms + c->request_timeout_ms;
+            req->deadline_ms =
+                c->now_ms + (req->patience_ms != 0 ? req->patience_ms : c->request_timeout_ms);
             list_remove(&req->link);
             list_push_back(&c->unproposed, &req->link);
             break;
@@ -261,7 +262,10 @@ static void propose_waiting(struct core *c)
         for (uint32_t i = 0; i < count; i++) {
             struct request *req = CONTAINER_OF(c->unproposed.next, struct request, link);
             list_remove(&req->link);
-            list_push_back(&c->proposals, &req->link);
+            if (req->patience_ms != 0)
+                list_push_front(&c->proposals, &req->link); /* the others' time is longer */
+            else
+                list_push_back(&c->proposals, &req->link);
             u64map_put(&c->proposal_by_id, req->id, req);
             bref_unref(req->payload); /* raft holds its own */
             req->payload = NULL;
@@ -612,7 +616,7 @@ void core_tick(struct core *c, uint64_t now_ms)
     core__expire(c, &c->unproposed, NULL, &c->proposals_count, TV_TIMEOUT);
     core__expire(c, &c->proposals, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);
     core__expire(c, &c->askers, &c->questions_asked, NULL, TV_TIMEOUT);
-    core__expire(c, &c->changes, NULL, &c->proposals_count, TV_TIMEOUT);
+    core__expire(c, &c->changes, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);
     core__expire(c, &c->scrub_waiters, NULL, NULL, TV_TIMEOUT);
     core__expire(c, &c->movers, NULL, NULL, TV_TIMEOUT_LEADER_TRANSFER);
     core__retry_reads(c);

@@ -58,7 +58,7 @@ struct core {
     struct u64map questions_asked; /* token -> request, asked of the leader */
     struct list askers;            /* the same requests, oldest deadline first */
     struct list movers;            /* want another leader; oldest deadline first */
-    struct list changes;           /* of the membership, not proposed yet; likewise */
+    struct list changes;           /* of the membership, until they are applied; likewise */
 
     struct core_link links[RAFT_PEERS_MAX]; /* to the other members */
     uint32_t links_count;

@@ -25,6 +25,7 @@ enum {
     DRAIN_PATIENCE_MS = 3000, /* clients may take so long to finish when we stop */
     WORKER_TICK_MS = 100,
     LEAVE_AFTER_MS = 1000,
+    PUBLISH_PATIENCE_MS = 1000,
     DB_SIZE_MIN_BYTES = 4096, /* never 0: clients divide by it */
 };
 
@@ -276,6 +277,7 @@ static void publish_self(struct node *n)
     list_init(&req->link);
     req->kind = REQUEST_PROPOSE;
     req->answered = on_self_published;
+    req->patience_ms = PUBLISH_PATIENCE_MS; /* lost on the way to the leader: again */
     req->user = n;
     req->id = core_next_request_id(n->core);
     req->payload_size = (uint32_t)wire_raft_request_size(WIRE_RAFT_MEMBER_ATTR_SET, req->id, bytes);

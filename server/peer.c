@@ -392,14 +392,12 @@ static void peer_close(struct peer *p)
     mem_free(p);
 }
 
-static void end_inbound(struct peers *all, uint64_t from)
+static void end_removed(struct peers *all, uint64_t from)
 {
     LIST_EACH_SAFE (it, after, &all->inbound) {
         struct inbound *in = CONTAINER_OF(it, struct inbound, link);
         if (in->from == from)
-            refuse(in->call, cluster_was_removed(all->o.cluster, from)
-                                 ? removed_text
-                                 : "the peer is not a member of the cluster");
+            refuse(in->call, removed_text);
     }
 }
 
@@ -409,14 +407,16 @@ void peers_update(struct peers *all)
         struct peer *p = CONTAINER_OF(it, struct peer, link);
         const struct cluster_member *m = cluster_find(all->o.cluster, p->id);
         uint64_t id = p->id;
-        if (m == NULL && p->remote && !cluster_was_removed(all->o.cluster, id))
+        if (m == NULL && !cluster_was_removed(all->o.cluster, id)) {
+            p->remote = true; /* a snapshot brought a membership older than the peer */
             continue;
+        }
         if (m == NULL || p->urls_hash != urls_hash(m))
             peer_close(p);
         else
             p->remote = false;
         if (m == NULL)
-            end_inbound(all, id);
+            end_removed(all, id);
     }
     for (uint32_t i = 0; i < all->o.cluster->members_count; i++) {
         const struct cluster_member *m = &all->o.cluster->members[i];
