@@ -180,6 +180,12 @@ def faults(suite, full):
                            "--rounds", "200" if full else "15"])
 
 
+def robust(suite, full):
+    need(tool="robust")
+    return program(suite, [sys.executable, "tests/faults/robust.py"] +
+                   (["--rounds", "300"] if full else []))
+
+
 def full_disk(suite, full):
     need()
     if os.geteuid() != 0:
@@ -253,6 +259,7 @@ SUITES = [
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
+    Suite("robust", "linearizability, and what watches promise, under every fault", robust, 7200),
     Suite("fulldisk", "disks that fill up: writes refused in time, and nothing else", full_disk),
     Suite("snapshot", "away for longer than the log is kept: back by a snapshot, under load",
           snapshots, 7200),
