@@ -99,7 +99,10 @@ class Node:
         self.log_path = os.path.join(cluster.dir, self.name + ".log")
         self.process = None
         self.enter = die_with_parent  # called in the new process, before trivetd
+        self.place = index  # in its network, if it has one
         self.flags = []  # for this node alone
+        self.initial = None  # the nodes of its --initial-cluster; None: all of the cluster
+        self.state = "new"
         self.more_environment = {}
 
     def endpoint(self):
@@ -114,13 +117,14 @@ class Node:
         args = [binary(self.cluster.kind), "--name", self.name, "--data-dir", self.data_dir,
                 "--listen-client-urls", client, "--advertise-client-urls", client,
                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-                "--initial-cluster", self.cluster.initial_cluster(),
+                "--initial-cluster", self.cluster.initial_cluster(self.initial),
                 "--initial-cluster-token", "test-" + os.path.basename(self.cluster.dir),
-                "--initial-cluster-state", "new"]
+                "--initial-cluster-state", self.state]
         return args + self.cluster.flags + self.flags
 
     def start(self):
         assert self.process is None
+        self.started = time.monotonic()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -184,8 +188,8 @@ class Cluster:
         env.setdefault("TSAN_OPTIONS", "halt_on_error=1:abort_on_error=1")
         return env
 
-    def initial_cluster(self):
-        return ",".join("%s=%s" % (n.name, n.peer_url()) for n in self.nodes)
+    def initial_cluster(self, nodes=None):
+        return ",".join("%s=%s" % (n.name, n.peer_url()) for n in nodes or self.nodes)
 
     def endpoints(self):
         return ",".join(n.endpoint() for n in self.nodes)

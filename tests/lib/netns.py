@@ -108,13 +108,15 @@ class Network:
     def address(i):
         return "10.77.0.%d" % (i + 1)
 
-    def attach(self, nodes):
-        for node, fd in zip(nodes.nodes, self.inside):
+    def attach(self, nodes, first=0):
+        """Before it starts. Its first node gets place `first` of this network."""
+        for node, fd in zip(nodes.nodes, self.inside[first:]):
             def enter(fd=fd):
                 cluster.die_with_parent()
                 _enter(fd)
-            node.host = self.address(node.index)
+            node.host = self.address(first + node.index)
             node.enter = enter
+            node.place = first + node.index
 
     def _rule(self, at, text):
         _run("nft", "add rule ip t in " + text, inside=self.inside[at])
@@ -123,7 +125,7 @@ class Network:
         self._rule(receiver, "ip saddr %s drop" % self.address(sender))
 
     def isolate(self, i):
-        """From the other members, both ways; clients still reach it."""
+        """From all others, both ways; clients still reach it."""
         for j in range(len(self.inside)):
             if j != i:
                 self.cut(i, j)
