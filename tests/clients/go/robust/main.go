@@ -113,18 +113,19 @@ func (r *robust) watch(list []string, seed int64) {
 		add(connect(endpoint), plain, true, i == 1, fmt.Sprintf("raw, keys, member %d", i))
 	}
 	one := wish{key: keyName(0), prev: true, notify: true}
-	add(connect(list[0]), one, true, false, "raw, one key")
+	at := func(i int) *clientv3.Client { return connect(list[i%len(list)]) }
+	add(at(0), one, true, false, "raw, one key")
 	late := everything
 	late.fromNow, late.fragment = true, false
-	add(connect(list[1]), late, true, false, "raw, from now on")
+	add(at(1), late, true, false, "raw, from now on")
 	puts := wish{key: keyPrefix, end: keyEnd, noDel: true, prev: true}
-	add(connect(list[2]), puts, true, false, "raw, puts")
+	add(at(2), puts, true, false, "raw, puts")
 	deletions := wish{key: keyPrefix, end: keyEnd, noPut: true, prev: true}
-	add(connect(list[0]), deletions, true, false, "raw, deletions")
+	add(at(0), deletions, true, false, "raw, deletions")
 	add(connect(list...), everything, false, true, "clientv3, any member that has a leader")
 	all := everything
 	all.fragment, all.prev = false, false
-	add(connect(list[1]), all, false, false, "clientv3, without prev_kv")
+	add(at(1), all, false, false, "clientv3, without prev_kv")
 }
 
 // history reads the revisions after the timeline's last, up to one, from a member.
