@@ -134,6 +134,7 @@ static void drop_persist_waiting(struct core *c)
 
 void core_free(struct core *c)
 {
+    core__drop_fostered(c);
     core__answer_all(c, &c->incoming, TV_STOPPED);
     core__answer_all(c, &c->unproposed, TV_STOPPED);
     core__answer_all(c, &c->proposals, TV_STOPPED);
@@ -482,6 +483,7 @@ void core_turn(struct core *c, uint64_t now_ms)
     if (c->o.lease_reads)
         tick_by_clock(c);
     take_incoming(c);
+    core__propose_fostered(c);
     propose_waiting(c);
     core__propose_changes(c);
     core__ask_read_index(c);
@@ -501,7 +503,9 @@ void core_turn(struct core *c, uint64_t now_ms)
 
 void core_receive(struct core *c, const struct raft_msg *msg)
 {
-    (void)raft_step(c->raft, msg); /* what raft refuses (an old term, a stranger) is dropped */
+    int rv = raft_step(c->raft, msg); /* what raft refuses (an old term, a stranger) is dropped */
+    if (rv == TV_EDROPPED && msg->type == RAFT_MSG_PROPOSE)
+        core__foster(c, msg);
 }
 
 void core_peer_lost(struct core *c, uint64_t id)

@@ -21,7 +21,8 @@
 #include <unistd.h>
 
 enum {
-    FDS_WAITING_MAX = 1024,   /* accepted sockets on their way to a thread; more are closed */
+    FDS_WAITING_MAX = 1024, /* accepted sockets on their way to a thread; more are closed */
+    HANDED_OVER_LINGER_MS = 50,
     DRAIN_PATIENCE_MS = 3000, /* clients may take so long to finish when we stop */
     WORKER_TICK_MS = 100,
     LEAVE_AFTER_MS = 1000,
@@ -152,13 +153,26 @@ static void env_answer(void *ctx, struct request *req)
         worker_answer(req);
 }
 
-/* We stop when the clients have gone, and the leadership too: the stop timer ends the waiting. */
+static void on_stop_timer(uv_timer_t *timer)
+{
+    struct node *n = timer->data;
+    uv_stop(&n->loop);
+}
+
+/* We stop when the clients have gone, and another leads: the stop timer ends the waiting. Until the
+ * others have heard of the new leader they may send proposals to us, which go on to it. */
 static void stop_if_done(struct node *n)
 {
     struct core_status s;
     core_status(n->core, &s);
-    if (n->clients_gone && !(n->handing_over && s.leader == n->member_id))
+    if (!n->clients_gone || n->lingering)
+        return;
+    if (!n->handing_over) {
         uv_stop(&n->loop);
+    } else if (s.leader != 0 && s.leader != n->member_id) {
+        n->lingering = true;
+        uv_timer_start(&n->stop_timer, on_stop_timer, HANDED_OVER_LINGER_MS, 0);
+    }
 }
 
 static void env_published(void *ctx)
@@ -917,12 +931,6 @@ static int start_peers(struct node *n)
 }
 
 /* --- stop --- */
-
-static void on_stop_timer(uv_timer_t *timer)
-{
-    struct node *n = timer->data;
-    uv_stop(&n->loop);
-}
 
 static void on_drained(struct grpc_server *s, void *arg)
 {

@@ -76,6 +76,7 @@ struct node {
     bool removed;      /* from the cluster: the node ends */
     bool handing_over; /* the leadership, because we stop */
     bool clients_gone;
+    bool lingering; /* all is done but for what the others still send us */
 };
 
 /* Run a node until SIGTERM or SIGINT. The exit status. */

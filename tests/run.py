@@ -180,6 +180,12 @@ def faults(suite, full):
                            "--rounds", "200" if full else "15"])
 
 
+def robust(suite, full):
+    need(tool="robust")
+    return program(suite, [sys.executable, "tests/faults/robust.py"] +
+                   (["--rounds", "300"] if full else []))
+
+
 def full_disk(suite, full):
     need()
     if os.geteuid() != 0:
@@ -198,6 +204,25 @@ def lost_disks(suite, full):
     need(tool="faultload")
     return program(suite, [sys.executable, "tests/faults/wipe.py",
                            "--rounds", "60" if full else "6"])
+
+
+def failover(suite, full):
+    need(tool="failover")
+    return program(suite, [sys.executable, "tests/faults/failover.py", "--rounds", "20" if full else "2"])
+
+
+def big_snapshot(suite, full):
+    """On a small machine other things than the snapshot move a p99 of some seconds: the bound is wide."""
+    need()
+    if full:
+        return program(suite, [sys.executable, "tests/faults/bigsnapshot.py", "--mib", "5000", "--rate",
+                               "5000", "--before", "60", "--settle", "20"])
+    return program(suite, [sys.executable, "tests/faults/bigsnapshot.py", "--bound", "50"])
+
+
+def membership(suite, full):
+    need(etcd=True, tool="robust")
+    return program(suite, [sys.executable, "tests/faults/membership.py"])
 
 
 def bad_input(suite, full):
@@ -253,10 +278,14 @@ SUITES = [
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
+    Suite("robust", "linearizability, and what watches promise, under every fault", robust, 7200),
     Suite("fulldisk", "disks that fill up: writes refused in time, and nothing else", full_disk),
     Suite("snapshot", "away for longer than the log is kept: back by a snapshot, under load",
           snapshots, 7200),
     Suite("wipe", "disks that are lost: the member is replaced by itself, under load", lost_disks, 3600),
+    Suite("failover", "the leader goes: the time to the next write, beside etcd's", failover, 3600),
+    Suite("bigsnapshot", "much data comes back to a wiped member under load", big_snapshot, 3600),
+    Suite("membership", "members come and go, against etcd", membership, 1200),
     Suite("badinput", "what no client should send", bad_input, 1800),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("asan", "the same under ASan and UBSan",
