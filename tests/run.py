@@ -194,6 +194,14 @@ def snapshots(suite, full):
                            "--rounds", "60" if full else "4"])
 
 
+def damage(suite, full):
+    need()
+    if not os.access(cluster.ETCDCTL, os.X_OK):
+        raise Skip("there is no etcdctl")
+    return program(suite, [sys.executable, "tests/faults/damage.py", "--rounds", "5" if full else "1",
+                           "--heals", "-1" if full else "24"])
+
+
 def bad_input(suite, full):
     need()
     return program(suite, [sys.executable, "tests/faults/badinput.py",
@@ -250,6 +258,8 @@ SUITES = [
     Suite("fulldisk", "disks that fill up: writes refused in time, and nothing else", full_disk),
     Suite("snapshot", "away for longer than the log is kept: back by a snapshot, under load",
           snapshots, 7200),
+    Suite("damage", "every sort of damage to a member's files: said, not served from, healed", damage,
+          1800),
     Suite("badinput", "what no client should send", bad_input, 1800),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("asan", "the same under ASan and UBSan",
