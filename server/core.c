@@ -10,6 +10,8 @@
  * Owner: the core thread. */
 #include "server/core_internal.h"
 
+#include <stdio.h>
+
 enum {
     /* Uncommitted proposals of this member that may wait for an answer; above it, clients are told
      * "too many requests". */
@@ -501,8 +503,26 @@ void core_turn(struct core *c, uint64_t now_ms)
 
 /* --- other inputs --- */
 
+/* A leader's heartbeat names no entry that we did not acknowledge to it. When we do not have it, an
+ * older copy of our data was put in its place, as a whole, so that nothing on the disk tells. */
+static void check_own_log(struct core *c, const struct raft_msg *msg)
+{
+    uint64_t last = wal_last_index(c->o.wal);
+    if (msg->type != RAFT_MSG_HEARTBEAT || msg->to != c->o.member_id || msg->commit <= last)
+        return;
+    char what[256];
+    (void)snprintf(what, sizeof(what),
+                   "the leader has our word that entry %llu is durable here, and the log ends with "
+                   "entry %llu: it is from another time",
+                   (unsigned long long)msg->commit, (unsigned long long)last);
+    if (c->o.env.damaged != NULL)
+        c->o.env.damaged(c->o.env.ctx, what);
+    tv_fatal("%s", what);
+}
+
 void core_receive(struct core *c, const struct raft_msg *msg)
 {
+    check_own_log(c, msg);
     int rv = raft_step(c->raft, msg); /* what raft refuses (an old term, a stranger) is dropped */
     if (rv == TV_EDROPPED && msg->type == RAFT_MSG_PROPOSE)
         core__foster(c, msg);

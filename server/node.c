@@ -391,19 +391,6 @@ static int members_from_flags(struct node *n)
     return 0;
 }
 
-/* A member may be renamed; but with the name of another one, an operator took the wrong folder. */
-static int check_name(struct node *n)
-{
-    const struct cluster_member *named = cluster_find_name(&n->cluster, n->config->name);
-    const struct cluster_member *self = cluster_find(&n->cluster, n->member_id);
-    if (self == NULL || *self->name == '\0' || named == NULL || named == self)
-        return 0;
-    char text[1024];
-    snprintf(text, sizeof(text), "%s holds the data of member %s, and --name is %s",
-             n->config->data_dir, self->name, n->config->name);
-    return refuse("the data directory belongs to another member", text);
-}
-
 /* Who we are: from the flags at the first start, from the store alone afterwards. */
 static int load_members(struct node *n)
 {
@@ -419,7 +406,7 @@ static int load_members(struct node *n)
     else {
         memcpy(&n->member_id, self.data, sizeof(n->member_id));
         err = !cluster_was_removed(&n->cluster, n->member_id)
-                  ? check_name(n)
+                  ? 0
                   : refuse("the member has been permanently removed from the cluster",
                            "the data-dir used by this member must be removed");
     }
@@ -588,6 +575,20 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
     wal_set_done(n->wal, on_wal_done, n);
 }
 
+/* A member may be renamed; but when store and log belong together and to a member that is not the
+ * one named, an operator took the wrong folder. */
+static int check_name(struct node *n)
+{
+    const struct cluster_member *named = cluster_find_name(&n->cluster, n->config->name);
+    const struct cluster_member *self = cluster_find(&n->cluster, n->member_id);
+    if (self == NULL || *self->name == '\0' || named == NULL || named == self)
+        return 0;
+    char text[1024];
+    snprintf(text, sizeof(text), "%s holds the data of member %s, and --name is %s",
+             n->config->data_dir, self->name, n->config->name);
+    return refuse("the data directory belongs to another member", text);
+}
+
 static int open_folders(struct node *n)
 {
     char wal_dir[4200], lsm_dir[4200];
@@ -606,6 +607,8 @@ static int open_folders(struct node *n)
     restore_init(&r, meta.applied_index);
     r.applied_term = meta.applied_term;
     err = open_log(n, wal_dir, &r, meta.applied_term);
+    if (err == 0)
+        err = check_name(n);
     if (err == 0)
         err = start_applier(n, &meta);
     if (err == 0)

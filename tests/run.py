@@ -225,6 +225,14 @@ def membership(suite, full):
     return program(suite, [sys.executable, "tests/faults/membership.py"])
 
 
+def damage(suite, full):
+    need()
+    if not os.access(cluster.ETCDCTL, os.X_OK):
+        raise Skip("there is no etcdctl")
+    return program(suite, [sys.executable, "tests/faults/damage.py", "--rounds", "5" if full else "1",
+                           "--heals", "-1" if full else "24"])
+
+
 def bad_input(suite, full):
     need()
     return program(suite, [sys.executable, "tests/faults/badinput.py",
@@ -286,6 +294,8 @@ SUITES = [
     Suite("failover", "the leader goes: the time to the next write, beside etcd's", failover, 3600),
     Suite("bigsnapshot", "much data comes back to a wiped member under load", big_snapshot, 3600),
     Suite("membership", "members come and go, against etcd", membership, 1200),
+    Suite("damage", "every sort of damage to a member's files: said, not served from, healed", damage,
+          1800),
     Suite("badinput", "what no client should send", bad_input, 1800),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("asan", "the same under ASan and UBSan",

@@ -278,6 +278,17 @@ static int read_state(struct lsm *l, char *err_text, size_t err_text_size)
     return err;
 }
 
+/* Some of RocksDB's words about CURRENT and the manifest do not say where. */
+static int open_error(const struct lsm *l, char *message, char *err_text, size_t err_text_size)
+{
+    char words[512];
+    int err = lsm__error(message, words, sizeof(words));
+    if (err != 0)
+        (void)snprintf(err_text, err_text_size, "%s%s%s", strstr(words, l->dir) ? "" : l->dir,
+                       strstr(words, l->dir) ? "" : ": ", words);
+    return err;
+}
+
 int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm, char *err_text,
              size_t err_text_size)
 {
@@ -305,7 +316,7 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
     if (err == 0) {
         char *message = NULL;
         l->db = rocksdb_open(l->options, dir, &message);
-        err = lsm__error(message, err_text, err_text_size);
+        err = open_error(l, message, err_text, err_text_size);
     }
     if (err == 0 && (err = clear_staging(l)) != 0)
         (void)snprintf(err_text, err_text_size, "%s/" LSM_STAGING ": %s", dir, strerror(errno));

@@ -286,7 +286,8 @@ static int check_header(struct opening *o, const struct wal_segment *s)
         return rv;
     if (h.salt != w->salt || h.cluster_id != w->o.cluster_id || h.member_id != w->o.member_id)
         return fail_at(o, TV_ECORRUPT, s->seq, 0, "the segment is of another log");
-    if (h.segment_seq > s->seq) {
+    const struct wal_segment *lowest = CONTAINER_OF(w->segments.next, struct wal_segment, link);
+    if (h.segment_seq > s->seq || (h.segment_seq < s->seq && h.segment_seq >= lowest->seq)) {
         (void)snprintf(text, sizeof(text), "the header is that of segment %" PRIx64, h.segment_seq);
         return fail_at(o, TV_ECORRUPT, s->seq, 0, text);
     }
