@@ -42,6 +42,9 @@ void run_many(const struct sim_options *o, const struct series_options *so, stru
 /* Figures, and the marks on rare branches of raft and the log that no run reached. */
 void report_print(const struct report *r, double seconds);
 
+/* The names of the marks that other tests must reach. */
+void report_probes_elsewhere(void);
+
 /* Print the smallest scenario found that fails like this one. */
 void shrink_and_print(const struct sim_options *o, const struct sim_result *result);
 
