@@ -37,9 +37,9 @@ struct disk_mem {
     uint64_t power_cycle;
     uint64_t capacity_bytes; /* 0: no limit */
     uint64_t fail_countdown;
-    int fail_errno;  /* 0: no write fails */
-    bool fail_sync;  /* it fails when the bytes may be there */
-    bool lies;       /* once: about the write behind the countdown */
+    int fail_errno; /* 0: no write fails */
+    bool fail_sync; /* it fails when the bytes may be there */
+    bool lies;      /* once: about the write behind the countdown */
     enum disk_mem_lie lie;
     uint64_t lie_countdown;
     uint64_t damages;

@@ -1,5 +1,5 @@
-/* Which PROBEs a test program hit: with TRIVET_PROBES=FILE in the environment each process that ends
- * with exit() adds their names to the file. Included by what has a main(). */
+/* Which PROBEs a test program hit: with TRIVET_PROBES=FILE in the environment each process that
+ * ends with exit() adds their names to the file. Included by what has a main(). */
 #ifndef TESTS_LIB_PROBE_LOG_H
 #define TESTS_LIB_PROBE_LOG_H
 

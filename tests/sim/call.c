@@ -72,13 +72,12 @@ static void ship(struct grpc_call *c, struct parcel *p, bool to_server, uint64_t
 static void notice(struct grpc_call *c, struct parcel *p, bool at_server, uint64_t delay_us)
 {
     uint32_t caller = c->caller != NULL ? c->caller->number : c->member->number;
-    events_push(&c->sim->events,
-                &(struct event){.at_us = c->sim->now_us + delay_us,
-                                .kind = at_server           ? EVENT_TO_SERVER
-                                        : c->caller != NULL ? EVENT_TO_CALLER
-                                                            : EVENT_TO_CLIENT,
-                                .who = at_server ? c->member->number : caller,
-                                .ptr = p});
+    events_push(&c->sim->events, &(struct event){.at_us = c->sim->now_us + delay_us,
+                                                 .kind = at_server           ? EVENT_TO_SERVER
+                                                         : c->caller != NULL ? EVENT_TO_CALLER
+                                                                             : EVENT_TO_CLIENT,
+                                                 .who = at_server ? c->member->number : caller,
+                                                 .ptr = p});
 }
 
 static uint64_t latency(const struct grpc_call *c)
@@ -171,7 +170,8 @@ static bool passes(struct grpc_call *c, const struct parcel *p, bool to_server)
     if (c->caller == NULL || p->kind == PARCEL_BROKEN || p->kind == PARCEL_CLOSED)
         return true;
     uint32_t caller = c->caller->number, server = c->member->number;
-    if (!c->broken && !net_passes(c->sim, to_server ? caller : server, to_server ? server : caller)) {
+    if (!c->broken &&
+        !net_passes(c->sim, to_server ? caller : server, to_server ? server : caller)) {
         c->broken = true;
         notice(c, parcel_new(c, PARCEL_BROKEN, 0), true,
                sim_exponential(rng_of(c), NOTICE_US_MEAN));

@@ -1,7 +1,7 @@
 /* Calls between the simulation's clients and the services: the transport's functions that the
  * server uses (proto/grpc.h) are here, on virtual time, without a socket. Messages of a call keep
- * their order; a connection that breaks is noticed by either side in its own time, or never. Members
- * call each other in the same way, but over the network between members. */
+ * their order; a connection that breaks is noticed by either side in its own time, or never.
+ * Members call each other in the same way, but over the network between members. */
 #ifndef TESTS_SIM_CALL_H
 #define TESTS_SIM_CALL_H
 

@@ -39,7 +39,12 @@ static const struct kind times[FAULTS_COUNT] = {
     [FAULT_LOST_WRITE] = {1500, 0},    [FAULT_MISDIRECTED] = {1500, 0},
 };
 
-enum { CHANCE_PERCENT = 40, DAMAGE_CHANCE_PERCENT = 12, MESSAGES_PERCENT_MAX = 25, DRIFT_PPM_MAX = 50000 };
+enum {
+    CHANCE_PERCENT = 40,
+    DAMAGE_CHANCE_PERCENT = 12,
+    MESSAGES_PERCENT_MAX = 25,
+    DRIFT_PPM_MAX = 50000
+};
 enum { ABSENCE_AT_US = 1500000, ABSENCE_US = 1500000 };
 
 const char *fault_name(enum fault f)

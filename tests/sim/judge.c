@@ -506,8 +506,8 @@ uint64_t judge_apply(struct member *m, struct slice payload)
 void judge_room(struct member *m, bool low)
 {
     if (!m->dying && core_lacks_room(m->node.core) != low)
-        sim_fail("member %u has %s room on its disk and %s writes", m->number, low ? "no" : "enough",
-                 low ? "takes" : "refuses");
+        sim_fail("member %u has %s room on its disk and %s writes", m->number,
+                 low ? "no" : "enough", low ? "takes" : "refuses");
 }
 
 /* --- one member, now and then --- */

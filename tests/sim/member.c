@@ -248,9 +248,8 @@ static int open_log(struct member *m, struct restore *restore)
     o.cluster_id = m->node.cluster_id;
     o.member_id = m->id;
     o.salt = 1 + rng_next(&m->sim->members_rng);
-    struct reading r = {.member = m,
-                        .payload_from_index = o.payload_from_index,
-                        .inner = restore_replay(restore)};
+    struct reading r = {
+        .member = m, .payload_from_index = o.payload_from_index, .inner = restore_replay(restore)};
     struct wal_replay replay = {.ctx = &r,
                                 .entry = on_read_entry,
                                 .hard_state = on_read_hard_state,

@@ -12,10 +12,10 @@
 #include "sim.h"
 #include "store.h"
 
+#include "proto/grpc.h"
 #include "server/node.h"
 #include "server/restore.h"
 #include "server/services.h"
-#include "proto/grpc.h"
 
 #include <setjmp.h>
 

@@ -1,6 +1,6 @@
-/* Calls that a member makes to another: the transport's functions for clients (proto/grpc.h), as far
- * as the sender of snapshots uses them. What the caller holds of a call is a struct grpc_call of its
- * own; the other end, and the way, are those of a call of any client. */
+/* Calls that a member makes to another: the transport's functions for clients (proto/grpc.h), as
+ * far as the sender of snapshots uses them. What the caller holds of a call is a struct grpc_call
+ * of its own; the other end, and the way, are those of a call of any client. */
 #include "call_internal.h"
 
 #include "base/mem.h"
@@ -50,7 +50,8 @@ static void close_caller(struct caller *c, enum grpc_code code, const char *text
     list_remove(&c->link);
     call_drop(c->wire);
     c->wire = NULL;
-    sim_say(c->member->sim, "member %u: a call has ended: %d %s", c->member->number, (int)code, text);
+    sim_say(c->member->sim, "member %u: a call has ended: %d %s", c->member->number, (int)code,
+            text);
     c->ops->closed(&c->held, code, slice_of_string(text));
     mem_free(c);
 }

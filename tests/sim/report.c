@@ -272,10 +272,11 @@ void report_print(const struct report *r, double seconds)
            " granted, %" PRIu64 " renewals, %" PRIu64 " ended\n",
            s->watch_streams, s->watch_events, s->leases_granted, s->leases_renewed,
            s->leases_ended);
-    printf("  snapshots: %" PRIu64 " sent, %" PRIu64 " not, %" PRIu64 " installed\n", s->snapshots_sent,
-           s->snapshots_failed, s->snapshots_installed);
+    printf("  snapshots: %" PRIu64 " sent, %" PRIu64 " not, %" PRIu64 " installed\n",
+           s->snapshots_sent, s->snapshots_failed, s->snapshots_installed);
     printf("  disks: damage that the log named %" PRIu64 ", that it could not know %" PRIu64
-           "; starts refused for space %" PRIu64 ", alarms %" PRIu64 ", writes refused %" PRIu64 "\n",
+           "; starts refused for space %" PRIu64 ", alarms %" PRIu64 ", writes refused %" PRIu64
+           "\n",
            s->damage_found, s->damage_beyond_log, s->starts_without_room, s->alarms,
            s->refused_for_space);
     printf("  faults:");

@@ -1,5 +1,5 @@
-/* Many runs, some in a row in each process, so that one that fails takes no other with it; and their
- * sum. */
+/* Many runs, some in a row in each process, so that one that fails takes no other with it; and
+ * their sum. */
 #ifndef TESTS_SIM_REPORT_H
 #define TESTS_SIM_REPORT_H
 

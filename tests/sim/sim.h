@@ -55,7 +55,7 @@ struct sim_options {
 /* What differs from run to run beside the faults. */
 struct sim_shape {
     bool pre_vote;
-    bool lease_reads; /* raft's; then no member's clock is wrong, and none stands still */
+    bool lease_reads;       /* raft's; then no member's clock is wrong, and none stands still */
     uint64_t segment_bytes; /* of the log's files */
     uint64_t flush_entries_max;
     uint64_t snapshot_count; /* core_options */
@@ -63,7 +63,7 @@ struct sim_shape {
     bool skip_payloads;         /* the log is read without the bytes of what the store holds */
     size_t piece_bytes;         /* of a snapshot on its way */
     uint64_t piece_ns_per_byte; /* it takes */
-    size_t log_window_bytes; /* raft_options; 0: the default, as in the others */
+    size_t log_window_bytes;    /* raft_options; 0: the default, as in the others */
     size_t msg_bytes_max;
     size_t uncommitted_bytes_max;
     uint32_t inflight_msgs_max;
