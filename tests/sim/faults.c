@@ -255,6 +255,14 @@ static void damage(struct sim *s, enum fault f, struct fault_plan *p)
     }
 }
 
+void faults_in_install(struct member *m)
+{
+    enum { STEPS = 10 };
+    struct fault_plan *p = &m->sim->faults.plans[FAULT_POWER_AT];
+    if (p->on && !m->sim->calm && m->crash_at == 0 && rng_below(&p->rng, 2) == 0)
+        m->crash_at = m->operations + 1 + rng_below(&p->rng, STEPS);
+}
+
 static void on_member(struct sim *s, enum fault f, struct fault_plan *p, struct member *m)
 {
     switch (f) {

@@ -50,6 +50,7 @@ enum fault {
 
 struct sim;
 struct event;
+struct member;
 
 struct fault_plan {
     bool on;
@@ -76,6 +77,10 @@ void faults_strike(struct sim *s, const struct event *e);
 void faults_heal(struct sim *s, const struct event *e);
 /* Everything that lasts ends now. */
 void faults_end(struct sim *s);
+
+/* The member is about to install a snapshot: where there are crashes between two operations, some
+ * come now. */
+void faults_in_install(struct member *m);
 
 /* Does this kind fall on the message (or whatever is drawn for) now? Counted when it does. */
 bool fault_falls(struct sim *s, enum fault f);

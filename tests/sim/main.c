@@ -30,7 +30,8 @@ static const char usage[] =
     "  --stop            at the first seed that fails\n"
     "  --no-shrink       do not look for the smallest scenario that fails\n"
     "  --here            the one run in this process: for a debugger\n"
-    "  --verbose         say what happens\n";
+    "  --verbose         say what happens\n"
+    "  --probes-elsewhere  name the rare branches that other tests must reach\n";
 
 struct arguments {
     struct sim_options o;
@@ -88,7 +89,8 @@ static int parse(int argc, char **argv, struct arguments *a)
         STOP,
         HERE,
         VERBOSE,
-        KINDS
+        KINDS,
+        PROBES
     };
     static const struct option options[] = {
         {"seed", required_argument, NULL, SEED},
@@ -104,6 +106,7 @@ static int parse(int argc, char **argv, struct arguments *a)
         {"here", no_argument, NULL, HERE},
         {"verbose", no_argument, NULL, VERBOSE},
         {"kinds", no_argument, NULL, KINDS},
+        {"probes-elsewhere", no_argument, NULL, PROBES},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -149,6 +152,9 @@ static int parse(int argc, char **argv, struct arguments *a)
             break;
         case KINDS:
             print_kinds();
+            return 0;
+        case PROBES:
+            report_probes_elsewhere();
             return 0;
         default:
             return wrong("what is that?");

@@ -482,6 +482,7 @@ void lsm_intake_commit(struct lsm_intake *in, struct persist_meta *metas)
     take_metas(in->contents, metas);
     persist_metas_free(metas);
     in->contents->committed = in->contents->count;
+    faults_in_install(in->store->member);
     if (!member_operation(in->store->member))
         return;
     ASSERT(in->store->parts[INSTALL_INCOMING] == NULL);
