@@ -89,6 +89,11 @@ struct core {
     uint64_t disk_retry_ms;
     _Atomic bool lacks_room;
 
+    struct agree agree;
+    struct agree_report verdict; /* the last one that we proposed */
+    uint64_t agree_retry_ms;
+    _Atomic bool fenced;
+
     bool scrubbing;
 
     _Atomic uint32_t status_standing;
@@ -132,6 +137,12 @@ void core__drop_reads(struct core *c);
 void core__watch_log_writes(struct core *c);
 void core__tend_disk_space(struct core *c);
 void core__cut_log(struct core *c);
+
+/* --- core_agree.c --- */
+
+/* After each entry. */
+void core__agree_applied(struct core *c);
+void core__tend_agreement(struct core *c);
 
 /* --- core_member.c --- */
 

@@ -101,6 +101,13 @@ static void env_send_question(void *ctx, uint64_t to, const struct core_question
         net_send_lease(m, to, msg);
 }
 
+static void env_send_report(void *ctx, uint64_t to, const struct agree_report *r)
+{
+    struct member *m = ctx;
+    if (member_operation(m))
+        net_send_report(m, to, r);
+}
+
 static void env_answer(void *ctx, struct request *req)
 {
     (void)ctx;
@@ -200,6 +207,7 @@ static void start_core(struct member *m, const struct restore *r)
     struct sim *s = m->sim;
     struct node *n = &m->node;
     applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, m->id);
+    n->applier.chain = m->store.meta.chain;
     struct core_options o = {.cluster = &n->cluster,
                              .member_id = m->id,
                              .mvcc = n->mvcc,
@@ -209,6 +217,7 @@ static void start_core(struct member *m, const struct restore *r)
                              .env = {.ctx = m,
                                      .send = env_send,
                                      .send_question = env_send_question,
+                                     .send_report = env_send_report,
                                      .answer = env_answer,
                                      .published = env_published,
                                      .wake = env_wake},
