@@ -139,8 +139,10 @@ bool agree_differs(const struct agree *a, const struct agree_report *verdict, ui
         const struct agree_mark *m = &a->marks[i];
         if (m->mark != verdict->mark || !m->settled)
             continue;
+        if (m->digest == verdict->digest)
+            return false;
         *ret_own = m->digest;
-        return m->digest != verdict->digest;
+        return true;
     }
     return false;
 }

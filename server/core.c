@@ -491,6 +491,7 @@ void core_turn(struct core *c, uint64_t now_ms)
     core__propose_changes(c);
     core__ask_read_index(c);
     drain_raft(c);
+    core__fence(c);
     submit_persist(c);
     core__serve_reads(c);
     scrub(c);

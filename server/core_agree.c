@@ -16,6 +16,7 @@ static void propose(struct core *c, struct bref *payload, uint32_t size)
 
 static void propose_alarm(struct core *c, uint64_t member_id, int32_t action)
 {
+    c->agree_retry_ms = c->now_ms + AGREE_RETRY_MS;
     struct alarm_request r = {.action = action,
                               .member_id = member_id,
                               .type = ALARM_CORRUPT,
@@ -23,57 +24,6 @@ static void propose_alarm(struct core *c, uint64_t member_id, int32_t action)
     uint32_t size;
     struct bref *payload = applier_encode_alarm(&r, core_next_request_id(c), &size);
     propose(c, payload, size);
-}
-
-/* --- a member that differs --- */
-
-/* From now on nobody gets an answer from this store. The node ends it and begins anew without it.
- */
-static void fence(struct core *c, const struct agree_report *verdict, uint64_t own)
-{
-    char what[256];
-    (void)snprintf(what, sizeof(what),
-                   "at entry %llu of the log this member had %016llx, the majority %016llx: its "
-                   "contents differ",
-                   (unsigned long long)verdict->mark, (unsigned long long)own,
-                   (unsigned long long)verdict->digest);
-    atomic_store_explicit(&c->fenced, true, memory_order_release);
-    log_error("this member differs from the majority: it serves nobody any more",
-              LOG_HEX("local-member-id", c->o.member_id), LOG_UINT("mark", verdict->mark),
-              LOG_HEX("own-digest", own), LOG_HEX("majority-digest", verdict->digest));
-    if (core__leading(c))
-        propose_alarm(c, c->o.member_id, ALARM_ACTIVATE);
-    raft_set_standing(c->raft, false);
-    core__answer_all(c, &c->unproposed, TV_CORRUPT);
-    core__answer_all(c, &c->reads_new, TV_CORRUPT);
-    core__drop_reads(c);
-    if (c->o.env.differs != NULL)
-        c->o.env.differs(c->o.env.ctx, what);
-    else
-        tv_fatal("%s", what);
-}
-
-bool core_is_fenced(const struct core *c)
-{
-    return atomic_load_explicit(&c->fenced, memory_order_acquire);
-}
-
-void core__agree_applied(struct core *c)
-{
-    const struct applier *a = c->applier;
-    uint64_t own;
-    switch (a->last_kind) {
-    case WIRE_RAFT_MARK:
-        agree_marked(&c->agree, c->applied_index, a->chain, mvcc_content_added(c->mvcc),
-                     mvcc_txn_compacted(c->mvcc), c->now_ms);
-        break;
-    case WIRE_RAFT_VERDICT:
-        if (!core_is_fenced(c) && agree_differs(&c->agree, &a->last_verdict, &own))
-            fence(c, &a->last_verdict, own);
-        break;
-    default:
-        agree_applied(&c->agree);
-    }
 }
 
 /* --- reports --- */
@@ -89,6 +39,67 @@ static void report(struct core *c)
             agree_reported(&c->agree, c->o.member_id, &r);
         else if (c->leader != 0 && c->o.env.send_report != NULL)
             c->o.env.send_report(c->o.env.ctx, c->leader, &r);
+    }
+}
+
+/* --- a member that differs --- */
+
+/* From now on nobody gets an answer from this store. */
+static void fence(struct core *c, const struct agree_report *verdict, uint64_t own)
+{
+    atomic_store_explicit(&c->fenced, true, memory_order_release);
+    c->fence_due = true;
+    c->fence_verdict = *verdict;
+    c->fence_own = own;
+    log_error("this member differs from the majority: it serves nobody any more",
+              LOG_HEX("local-member-id", c->o.member_id), LOG_UINT("mark", verdict->mark),
+              LOG_HEX("own-digest", own), LOG_HEX("majority-digest", verdict->digest));
+}
+
+/* The leader may not know who it is: its report comes after the verdict. So the member says it of
+ * itself. The node ends this store and begins anew without it. */
+void core__fence(struct core *c)
+{
+    if (!c->fence_due)
+        return;
+    c->fence_due = false;
+    propose_alarm(c, c->o.member_id, ALARM_ACTIVATE);
+    raft_set_standing(c->raft, false);
+    core__answer_all(c, &c->unproposed, TV_CORRUPT);
+    core__answer_all(c, &c->reads_new, TV_CORRUPT);
+    core__drop_reads(c);
+    char what[256];
+    (void)snprintf(what, sizeof(what),
+                   "at entry %llu of the log this member had %016llx, the majority %016llx: its "
+                   "contents differ",
+                   (unsigned long long)c->fence_verdict.mark, (unsigned long long)c->fence_own,
+                   (unsigned long long)c->fence_verdict.digest);
+    if (c->o.env.differs == NULL)
+        tv_fatal("%s", what);
+    c->o.env.differs(c->o.env.ctx, what);
+}
+
+bool core_is_fenced(const struct core *c)
+{
+    return atomic_load_explicit(&c->fenced, memory_order_acquire);
+}
+
+void core__agree_applied(struct core *c)
+{
+    const struct applier *a = c->applier;
+    uint64_t own;
+    switch (a->last_kind) {
+    case WIRE_RAFT_MARK:
+        agree_marked(&c->agree, c->applied_index, a->chain, mvcc_content_added(c->mvcc),
+                     mvcc_txn_compacted(c->mvcc), c->now_ms);
+        report(c); /* mostly the sum is settled */
+        break;
+    case WIRE_RAFT_VERDICT:
+        if (!core_is_fenced(c) && agree_differs(&c->agree, &a->last_verdict, &own))
+            fence(c, &a->last_verdict, own);
+        break;
+    default:
+        agree_applied(&c->agree);
     }
 }
 
@@ -125,7 +136,6 @@ static void tend_alarms(struct core *c)
     uint64_t ids[AGREE_REPORTS_MAX];
     if (c->now_ms < c->agree_retry_ms)
         return;
-    c->agree_retry_ms = c->now_ms + AGREE_RETRY_MS;
     struct alarms *alarms = &c->applier->alarms;
     uint32_t count = agree_differing(&c->agree, &c->verdict, ids);
     for (uint32_t i = 0; i < count; i++)

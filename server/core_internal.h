@@ -92,7 +92,10 @@ struct core {
     struct agree agree;
     struct agree_report verdict; /* the last one that we proposed */
     uint64_t agree_retry_ms;
-    _Atomic bool fenced;
+    _Atomic bool fenced; /* we differ: these say how, and that the rest is to be done */
+    bool fence_due;
+    struct agree_report fence_verdict;
+    uint64_t fence_own;
 
     bool scrubbing;
 
@@ -142,6 +145,8 @@ void core__cut_log(struct core *c);
 
 /* After each entry. */
 void core__agree_applied(struct core *c);
+/* In each turn, raft's outputs being done. */
+void core__fence(struct core *c);
 void core__tend_agreement(struct core *c);
 
 /* --- core_member.c --- */
