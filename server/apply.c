@@ -257,7 +257,9 @@ static int apply_alarm(struct applier *a, const struct wire_raft_request *entry,
         persist_meta_put(&a->metas, APPLY_META_ALARMS, buf_slice(&answer));
         log_warn(r.action == ALARM_ACTIVATE ? "alarm raised" : "alarm cleared",
                  LOG_HEX("member-id", r.member_id), LOG_STR("alarm", alarm_type_name(r.type)),
-                 LOG_STR("reason", r.reason == ALARM_FOR_DISK ? "disk space" : "request"));
+                 LOG_STR("reason", r.reason == ALARM_FOR_DISK         ? "disk space"
+                                   : r.reason == ALARM_FOR_DIFFERENCE ? "contents differ"
+                                                                      : "request"));
     }
     buf_fini(&answer);
     return err;
@@ -383,6 +385,37 @@ uint64_t applier_request_id(struct slice payload)
     return wire_raft_request_decode(payload, &entry) == 0 ? entry.id : 0;
 }
 
+/* --- agreement --- */
+
+static int take_verdict(struct applier *a, const struct wire_raft_request *entry)
+{
+    struct wire_verdict v;
+    must_decode(wire_verdict_decode(entry->body, &v));
+    a->last_verdict = (struct agree_report){.mark = v.mark, .digest = v.digest};
+    return 0;
+}
+
+struct bref *applier_encode_mark(uint64_t request_id, uint32_t *ret_size)
+{
+    return encode_payload(WIRE_RAFT_MARK, SLICE_EMPTY, request_id, ret_size);
+}
+
+struct bref *applier_encode_verdict(const struct agree_report *v, uint64_t request_id,
+                                    uint32_t *ret_size)
+{
+    uint8_t body[24];
+    struct wire_verdict w = {.mark = v->mark, .digest = v->digest};
+    ASSERT(wire_verdict_size(&w) <= sizeof(body));
+    size_t size = (size_t)(wire_verdict_put(body, &w) - body);
+    return encode_payload(WIRE_RAFT_VERDICT, slice_of(body, size), request_id, ret_size);
+}
+
+/* What such an entry did is in the versions that it made. */
+static bool is_kv(uint32_t kind)
+{
+    return kind == WIRE_RAFT_PUT || kind == WIRE_RAFT_DELETE_RANGE || kind == WIRE_RAFT_TXN;
+}
+
 static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
                        struct request *req)
 {
@@ -404,6 +437,10 @@ static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
         return apply_alarm(a, entry, req);
     case WIRE_RAFT_MEMBER_ATTR_SET:
         return apply_member_attr(a, entry, req);
+    case WIRE_RAFT_MARK:
+        return 0; /* the core's */
+    case WIRE_RAFT_VERDICT:
+        return take_verdict(a, entry);
     }
     /* Passing it over would make this member differ from those that know it. */
     tv_fatal("a committed log entry has kind %u, which this version does not know", entry->kind);
@@ -413,9 +450,17 @@ void applier_apply(struct applier *a, struct slice payload, struct request *req)
 {
     struct wire_raft_request entry;
     must_decode(wire_raft_request_decode(payload, &entry));
+    uint64_t added = mvcc_content_added(a->mvcc);
     int err = apply_entry(a, &entry, req);
     if (req != NULL)
         req->err = err;
+    a->last_kind = entry.kind;
+    struct agree_entry step = {.kind = entry.kind,
+                               .err = err,
+                               .revision = mvcc_txn_revision(a->mvcc),
+                               .added = mvcc_content_added(a->mvcc) - added,
+                               .body = is_kv(entry.kind) ? SLICE_EMPTY : entry.body};
+    a->chain = agree_step(a->chain, &step);
 }
 
 struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint64_t term)

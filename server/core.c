@@ -90,6 +90,8 @@ struct core *core_new(const struct core_options *o)
     if (c->o.log_keep_bytes == 0)
         c->o.log_keep_bytes = CORE_LOG_KEEP_BYTES;
 
+    agree_init(&c->agree, o->member_id);
+
     struct raft_options ro;
     raft_options_init(&ro);
     ro.id = o->member_id;
@@ -204,6 +206,10 @@ static void take_incoming(struct core *c)
 {
     LIST_EACH_SAFE (it, after, &c->incoming) {
         struct request *req = CONTAINER_OF(it, struct request, link);
+        if (core_is_fenced(c)) {
+            core__answer(c, req, TV_CORRUPT);
+            continue;
+        }
         switch (req->kind) {
         case REQUEST_PROPOSE:
             if (c->proposals_count >= PROPOSALS_PENDING_MAX) {
@@ -293,6 +299,7 @@ static void apply_one(struct core *c, const struct raft_entry *e)
     uint64_t id = applier_request_id(e->data);
     struct request *req = id != 0 ? u64map_remove(&c->proposal_by_id, id) : NULL;
     applier_apply(c->applier, e->data, req);
+    core__agree_applied(c);
     c->changed = true;
     if (req == NULL) {
         if (c->revokes_pending > 0 && applier_was_own_revoke(c->applier, e->data))
@@ -490,6 +497,7 @@ void core_turn(struct core *c, uint64_t now_ms)
     core__propose_changes(c);
     core__ask_read_index(c);
     drain_raft(c);
+    core__fence(c);
     submit_persist(c);
     core__serve_reads(c);
     scrub(c);
@@ -623,6 +631,7 @@ int core_install_begin(struct core *c, uint64_t log_index, uint64_t term,
 void core_install_end(struct core *c, struct persist *persist)
 {
     c->o.persist = persist;
+    agree_forget(&c->agree);
     c->lessor = c->applier->lessor;
     c->changed = true;
     if (c->o.env.members_changed != NULL)
@@ -648,6 +657,7 @@ void core_tick(struct core *c, uint64_t now_ms)
     core__watch_log_writes(c);
     core__tend_disk_space(c);
     core__cut_log(c);
+    core__tend_agreement(c);
     core__tend_members(c);
     c->o.env.wake(c->o.env.ctx);
 }

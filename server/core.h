@@ -61,6 +61,11 @@ struct core_env {
     void (*published)(void *ctx);
     /* Ask for another core_turn() soon. */
     void (*wake)(void *ctx);
+    /* What this member holds at a mark, for the leader; may drop it. NULL: nobody compares. */
+    void (*send_report)(void *ctx, uint64_t to, const struct agree_report *r);
+    /* This member differs from the majority and serves nobody any more: it is to end, and to begin
+     * anew without its data. NULL: the process ends. */
+    void (*differs)(void *ctx, const char *what);
     /* Damage was found on this member's disk; the process ends when this returns. May be NULL. */
     void (*damaged)(void *ctx, const char *what);
 };
@@ -100,6 +105,9 @@ void core_free(struct core *c);
 void core_submit(struct core *c, struct request *req);
 void core_receive(struct core *c, const struct raft_msg *msg);
 void core_receive_question(struct core *c, uint64_t from, const struct core_question *msg);
+void core_receive_report(struct core *c, uint64_t from, const struct agree_report *r);
+/* Thread: any. This member's contents differ: no answer from its store may go out. */
+bool core_is_fenced(const struct core *c);
 void core_peer_lost(struct core *c, uint64_t id);
 /* There is a connection to the peer, or none any more. */
 void core_peer_connected(struct core *c, uint64_t id, bool connected);

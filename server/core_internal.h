@@ -95,6 +95,14 @@ struct core {
     uint64_t disk_retry_ms;
     _Atomic bool lacks_room;
 
+    struct agree agree;
+    struct agree_report verdict; /* the last one that we proposed */
+    uint64_t agree_retry_ms;
+    _Atomic bool fenced; /* we differ: these say how, and that the rest is to be done */
+    bool fence_due;
+    struct agree_report fence_verdict;
+    uint64_t fence_own;
+
     bool scrubbing;
 
     _Atomic uint32_t status_standing;
@@ -138,6 +146,14 @@ void core__drop_reads(struct core *c);
 void core__watch_log_writes(struct core *c);
 void core__tend_disk_space(struct core *c);
 void core__cut_log(struct core *c);
+
+/* --- core_agree.c --- */
+
+/* After each entry. */
+void core__agree_applied(struct core *c);
+/* In each turn, raft's outputs being done. */
+void core__fence(struct core *c);
+void core__tend_agreement(struct core *c);
 
 /* --- core_member.c --- */
 

@@ -68,6 +68,7 @@ static void replace_store(struct node *n, struct lsm_intake *in)
     lessor_free(n->lessor);
     n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
     n->applier.lessor = n->lessor;
+    n->applier.chain = lsm_intake_meta(in)->chain;
     if (lsm_intake_load(in, n->mvcc, on_lease, n->lessor) != 0)
         tv_fatal("a snapshot was installed that does not add up");
     restore_lease_keys(n->lessor, n->mvcc);

@@ -137,6 +137,11 @@ static void env_send_question(void *ctx, uint64_t to, const struct core_question
     peers_send_question(((struct node *)ctx)->peers, to, msg);
 }
 
+static void env_send_report(void *ctx, uint64_t to, const struct agree_report *r)
+{
+    peers_send_report(((struct node *)ctx)->peers, to, r);
+}
+
 static void env_send_snapshot(void *ctx, uint64_t to)
 {
     struct node *n = ctx;
@@ -235,6 +240,11 @@ static void on_peer_lease(void *ctx, uint64_t from, const struct core_question *
     wake(n);
 }
 
+static void on_peer_report(void *ctx, uint64_t from, const struct agree_report *r)
+{
+    core_receive_report(((struct node *)ctx)->core, from, r);
+}
+
 static void on_peer_lost(void *ctx, uint64_t id)
 {
     struct node *n = ctx;
@@ -330,6 +340,16 @@ void node_lsm_options(struct node *n, struct lsm_options *ret)
     lsm_options_init(ret);
     ret->damaged = on_damage;
     ret->ctx = n;
+}
+
+/* The majority holds something else. We end in order, the leadership handed over, and the next run
+ * in this process sets the data aside. Not from inside the core's turn. */
+static void env_differs(void *ctx, const char *what)
+{
+    struct node *n = ctx;
+    on_damage(n, what);
+    n->begin_anew = true;
+    uv_timer_start(&n->leave_timer, on_leave, 0, 0);
 }
 
 static int make_dir(const char *path)
@@ -555,6 +575,8 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
                 .answer = env_answer,
                 .published = env_published,
                 .wake = wake,
+                .send_report = env_send_report,
+                .differs = env_differs,
                 .damaged = on_damage},
         .heartbeat_ms = n->config->heartbeat_ms,
         .election_ms = n->config->election_ms,
@@ -922,6 +944,7 @@ static int start_peers(struct node *n)
                               .ctx = n,
                               .receive = on_peer_msg,
                               .receive_question = on_peer_lease,
+                              .receive_report = on_peer_report,
                               .lost = on_peer_lost,
                               .connected = on_peer_connected,
                               .told_removed = on_told_removed};
@@ -984,10 +1007,12 @@ static void on_signal(uv_signal_t *sig, int number)
 {
     struct node *n = sig->data;
     if (n->stopping) {
+        n->begin_anew = false;
         uv_stop(&n->loop);
         return;
     }
     log_info("received signal; shutting down", LOG_STR("signal", strsignal(number)));
+    n->begin_anew = false;
     shut_down(n);
 }
 
@@ -1112,8 +1137,9 @@ int node_run(const struct config *config)
              LOG_UINT("io-threads", config->io_threads));
     wake(n);
     uv_run(&n->loop, UV_RUN_DEFAULT);
+    bool again = n->begin_anew;
     stop(n);
     mem_free(n);
     log_info("stopped");
-    return 0;
+    return again ? NODE_RUN_AGAIN : 0;
 }

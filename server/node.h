@@ -76,10 +76,13 @@ struct node {
     bool removed;      /* from the cluster: the node ends */
     bool handing_over; /* the leadership, because we stop */
     bool clients_gone;
-    bool lingering; /* all is done but for what the others still send us */
+    bool lingering;  /* all is done but for what the others still send us */
+    bool begin_anew; /* we stop to begin anew: NODE_RUN_AGAIN */
 };
 
-/* Run a node until SIGTERM or SIGINT. The exit status. */
+enum { NODE_RUN_AGAIN = -1 };
+/* Run a node until SIGTERM or SIGINT. The exit status, or NODE_RUN_AGAIN: what it held is marked as
+ * damaged, and the next run sees to that. */
 int node_run(const struct config *config);
 
 /* How the node's store is opened. */

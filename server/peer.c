@@ -184,6 +184,17 @@ void peers_send_question(struct peers *all, uint64_t to, const struct core_quest
     (void)grpc_send(call, &(struct slice){frame, sizeof(frame)}, 1);
 }
 
+void peers_send_report(struct peers *all, uint64_t to, const struct agree_report *r)
+{
+    struct grpc_call *call = stream_to(all, to);
+    if (call == NULL)
+        return;
+    uint8_t frame[PEERWIRE_REPORT_BYTES];
+    (void)peerwire_report_put(frame,
+                              &(struct peerwire_report){.mark = r->mark, .digest = r->digest});
+    (void)grpc_send(call, &(struct slice){frame, sizeof(frame)}, 1);
+}
+
 /* --- connections --- */
 
 static uint64_t urls_hash(const struct cluster_member *m)
@@ -335,6 +346,17 @@ static void on_lease(struct grpc_call *call, struct inbound *in, struct slice fr
     in->peers->o.receive_question(in->peers->o.ctx, in->from, &msg);
 }
 
+static void on_report(struct grpc_call *call, struct inbound *in, struct slice frame)
+{
+    struct peerwire_report r;
+    if (peerwire_report_decode(frame, &r) != 0) {
+        refuse(call, "malformed message");
+        return;
+    }
+    struct agree_report report = {.mark = r.mark, .digest = r.digest};
+    in->peers->o.receive_report(in->peers->o.ctx, in->from, &report);
+}
+
 static void on_frame(struct grpc_call *call, struct slice frame)
 {
     struct inbound *in = grpc_call_user(call);
@@ -345,6 +367,9 @@ static void on_frame(struct grpc_call *call, struct slice frame)
     switch (peerwire_kind(frame)) {
     case PEERWIRE_RAFT:
         on_raft(call, in, frame);
+        break;
+    case PEERWIRE_REPORT:
+        on_report(call, in, frame);
         break;
     case PEERWIRE_QUESTION:
         on_lease(call, in, frame);

@@ -33,6 +33,7 @@ struct peers_options {
     void *ctx;
     void (*receive)(void *ctx, const struct raft_msg *msg);
     void (*receive_question)(void *ctx, uint64_t from, const struct core_question *msg);
+    void (*receive_report)(void *ctx, uint64_t from, const struct agree_report *r);
     void (*lost)(void *ctx, uint64_t id);
     void (*connected)(void *ctx, uint64_t id, bool connected); /* from us */
     /* The peer says that we were removed; it may know more than we do. */
@@ -52,6 +53,7 @@ void peers_tick(struct peers *p);
 /* Dropped when the peer is not connected. Borrowed during the call. */
 void peers_send(struct peers *p, const struct raft_msg *msg);
 void peers_send_question(struct peers *p, uint64_t to, const struct core_question *msg);
+void peers_send_report(struct peers *p, uint64_t to, const struct agree_report *r);
 /* Peers that are connected now, in the direction from us. */
 uint32_t peers_connected(const struct peers *p);
 

@@ -67,6 +67,10 @@ bool service_lacks_leader(struct grpc_call *call)
 {
     struct core_status s;
     core_status(service_worker(call)->node->core, &s);
+    if (core_is_fenced(service_worker(call)->node->core)) {
+        worker_fail(call, TV_CORRUPT);
+        return true;
+    }
     if (s.standing != CORE_OUTSIDE && !worker_lacks_leader(service_worker(call), call))
         return false;
     worker_fail(call, TV_NO_LEADER);

@@ -253,6 +253,14 @@ def damage(suite, full):
                            "--heals", "-1" if full else "24"])
 
 
+def differ(suite, full):
+    need()
+    if not os.access(cluster.ETCDCTL, os.X_OK):
+        raise Skip("there is no etcdctl")
+    return program(suite, [sys.executable, "tests/faults/differ.py",
+                           "--rounds", "20" if full else "2"])
+
+
 def bad_input(suite, full):
     need()
     return program(suite, [sys.executable, "tests/faults/badinput.py",
@@ -316,6 +324,8 @@ SUITES = [
     Suite("bigsnapshot", "much data comes back to a wiped member under load", big_snapshot, 3600),
     Suite("membership", "members come and go, against etcd", membership, 1200),
     Suite("damage", "every sort of damage to a member's files: said, not served from, healed", damage,
+          1800),
+    Suite("differ", "a member with other contents: found by comparing, fenced, rebuilt", differ,
           1800),
     Suite("badinput", "what no client should send", bad_input, 1800),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),

@@ -214,6 +214,21 @@ static bool seal_holds(struct slice frame, enum peerwire_kind kind, size_t size_
     return get(&p, 4) == crc32c(kind, frame.data + SEAL_BYTES, frame.size - SEAL_BYTES);
 }
 
+uint8_t *peerwire_report_put(uint8_t *dst, const struct peerwire_report *r)
+{
+    return put(put(put(dst, PEERWIRE_REPORT, 1), r->mark, 8), r->digest, 8);
+}
+
+int peerwire_report_decode(struct slice frame, struct peerwire_report *ret)
+{
+    if (frame.size != PEERWIRE_REPORT_BYTES || frame.data[0] != PEERWIRE_REPORT)
+        return TV_EMALFORMED;
+    const uint8_t *p = frame.data + 1;
+    ret->mark = get(&p, 8);
+    ret->digest = get(&p, 8);
+    return 0;
+}
+
 uint8_t *peerwire_snap_head_put(uint8_t *dst, const struct peerwire_snap_head *h)
 {
     uint8_t *p = put(dst + SEAL_BYTES, h->log_index, 8);

@@ -158,6 +158,11 @@ void mvcc_content(const struct mvcc *m, struct mvcc_content *ret)
                                  .compacted = m->content_compacted};
 }
 
+uint64_t mvcc_content_added(const struct mvcc *m)
+{
+    return m->content_added;
+}
+
 /* --- transactions --- */
 
 int64_t mvcc_txn_begin(struct mvcc *m)

@@ -273,8 +273,8 @@ static int check_first_header(struct opening *o, const struct wal_segment *s, st
 }
 
 /* A header that verifies is no torn write, so what it says is so: that the file is another's, of
- * another log or a later segment, or that it was longer. A file that waits for its reuse has the
- * header of an earlier segment of this log; one that was never used has none. */
+ * another log or of another segment that is kept, or that it was longer. A file that waits for its
+ * reuse has the header of a segment that was given up; one that was never used has none. */
 static int check_header(struct opening *o, const struct wal_segment *s)
 {
     const struct wal *w = o->w;

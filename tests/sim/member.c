@@ -109,6 +109,13 @@ static void env_send_snapshot(void *ctx, uint64_t to)
         transfer_send(m, to);
 }
 
+static void env_send_report(void *ctx, uint64_t to, const struct agree_report *r)
+{
+    struct member *m = ctx;
+    if (member_operation(m))
+        net_send_report(m, to, r);
+}
+
 static void env_answer(void *ctx, struct request *req)
 {
     (void)ctx;
@@ -307,6 +314,7 @@ static void start_core(struct member *m, const struct restore *r)
     applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, m->id);
     int err = alarms_decode(&n->applier.alarms, store_get(&m->store, APPLY_META_ALARMS));
     ASSERT(err == 0);
+    n->applier.chain = store_meta(&m->store)->chain;
     struct core_options o = {.cluster = &n->cluster,
                              .member_id = m->id,
                              .mvcc = n->mvcc,
@@ -317,6 +325,7 @@ static void start_core(struct member *m, const struct restore *r)
                                      .send = env_send,
                                      .send_question = env_send_question,
                                      .send_snapshot = env_send_snapshot,
+                                     .send_report = env_send_report,
                                      .answer = env_answer,
                                      .published = env_published,
                                      .wake = env_wake},

@@ -165,6 +165,15 @@ void net_send_lease(struct member *from, uint64_t to, const struct core_question
     send_frame(from, to, frame, false);
 }
 
+void net_send_report(struct member *from, uint64_t to, const struct agree_report *r)
+{
+    struct peerwire_report w = {.mark = r->mark, .digest = r->digest};
+    struct bref *frame = bref_new(PEERWIRE_REPORT_BYTES + sizeof(from->id));
+    uint8_t *p = peerwire_report_put(frame->data, &w);
+    memcpy(p, &from->id, sizeof(from->id)); /* the connection says from whom */
+    send_frame(from, to, frame, false);
+}
+
 /* --- arrival --- */
 
 static void deliver_raft(struct member *m, struct bref *frame)
@@ -214,10 +223,24 @@ static void deliver_lease(struct member *m, struct bref *frame)
     core_receive_question(m->node.core, from, &msg);
 }
 
+static void deliver_report(struct member *m, struct bref *frame)
+{
+    struct peerwire_report w;
+    uint64_t from;
+    int err = peerwire_report_decode(slice_of(frame->data, PEERWIRE_REPORT_BYTES), &w);
+    ASSERT(err == 0);
+    memcpy(&from, frame->data + PEERWIRE_REPORT_BYTES, sizeof(from));
+    core_receive_report(m->node.core, from,
+                        &(struct agree_report){.mark = w.mark, .digest = w.digest});
+}
+
 void net_deliver(struct member *m, struct bref *frame)
 {
-    if (peerwire_kind(slice_of(frame->data, frame->capacity_bytes)) == PEERWIRE_RAFT)
+    uint8_t kind = peerwire_kind(slice_of(frame->data, frame->capacity_bytes));
+    if (kind == PEERWIRE_RAFT)
         deliver_raft(m, frame);
+    else if (kind == PEERWIRE_REPORT)
+        deliver_report(m, frame);
     else
         deliver_lease(m, frame);
 }

@@ -8,6 +8,7 @@
  *          context u64 each; count u32; then per entry: term u64, log_index u64, type u8, size u32,
  *          data
  *   QUESTION  flags u8, about u8; token u64, subject u64, ttl i64, granted ttl i64, err i32
+ *   REPORT    mark u64, digest u64
  *
  * A snapshot has a call of its own: HELLO, SNAP_HEAD, SNAP_PIECE..., SNAP_END from the leader, one
  * SNAP_DONE back. After the kind each has the CRC-32C of the rest, u32, and:
@@ -40,6 +41,7 @@ enum peerwire_kind {
     PEERWIRE_SNAP_PIECE = 5,
     PEERWIRE_SNAP_END = 6,
     PEERWIRE_SNAP_DONE = 7,
+    PEERWIRE_REPORT = 8,
 };
 
 struct peerwire_hello {
@@ -85,6 +87,11 @@ struct peerwire_question {
     int32_t err;
 };
 
+struct peerwire_report {
+    uint64_t mark;
+    uint64_t digest;
+};
+
 struct peerwire_snap_head {
     uint64_t log_index;
     uint64_t term;
@@ -119,6 +126,7 @@ enum {
     PEERWIRE_RAFT_HEAD_BYTES = 72,
     PEERWIRE_ENTRY_HEAD_BYTES = 21,
     PEERWIRE_QUESTION_BYTES = 39,
+    PEERWIRE_REPORT_BYTES = 17,
 };
 
 /* Each writes exactly the size named above, or by its size function, and returns where it ends. */
@@ -129,6 +137,8 @@ size_t peerwire_hello_size(const struct peerwire_hello *h);
 uint8_t *peerwire_raft_put_head(uint8_t *dst, const struct peerwire_raft *m);
 uint8_t *peerwire_entry_put_head(uint8_t *dst, const struct peerwire_entry *e);
 uint8_t *peerwire_question_put(uint8_t *dst, const struct peerwire_question *q);
+
+uint8_t *peerwire_report_put(uint8_t *dst, const struct peerwire_report *r);
 
 uint8_t *peerwire_snap_head_put(uint8_t *dst, const struct peerwire_snap_head *h);
 /* The head of a frame of PEERWIRE_SNAP_PIECE_HEAD_BYTES and then the bytes, which are in place. */
@@ -147,6 +157,7 @@ uint8_t peerwire_kind(struct slice frame);
  */
 int peerwire_hello_decode(struct slice frame, struct peerwire_hello *ret);
 int peerwire_raft_decode(struct slice frame, struct peerwire_raft *ret);
+int peerwire_report_decode(struct slice frame, struct peerwire_report *ret);
 int peerwire_question_decode(struct slice frame, struct peerwire_question *ret);
 /* The next entry of what is left in `entries`; false at the end. */
 bool peerwire_next_entry(struct slice *entries, struct peerwire_entry *ret);

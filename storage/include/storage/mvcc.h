@@ -316,6 +316,9 @@ struct mvcc_content {
 };
 /* Thread: writer. */
 void mvcc_content(const struct mvcc *m, struct mvcc_content *ret);
+/* The sum over all versions that ever came in, at a start those that were kept: what it grows by
+ * is equal on every member. Thread: writer. */
+uint64_t mvcc_content_added(const struct mvcc *m);
 /* Of all that is in a version. Thread: any. */
 uint64_t mvcc_version_hash(const struct mvcc_version *v);
 
