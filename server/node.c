@@ -1,6 +1,7 @@
 #include "server/node.h"
 
 #include "server/disk_space.h"
+#include "server/folder.h"
 #include "server/http.h"
 #include "server/join.h"
 #include "server/repair.h"
@@ -411,15 +412,24 @@ static int members_from_flags(struct node *n)
     return 0;
 }
 
+/* Who we are is durable before there is a log. */
+static int lost_members(struct node *n)
+{
+    char text[960];
+    snprintf(text, sizeof(text), "%.800s/CURRENT: offset 0: no commit is left, and there is a log",
+             n->lsm_dir);
+    return cannot_use(n, TV_ECORRUPT, "cannot use the store", text);
+}
+
 /* Who we are: from the flags at the first start, from the store alone afterwards. */
-static int load_members(struct node *n)
+static int load_members(struct node *n, const char *wal_dir)
 {
     struct buf members, self;
     buf_init(&members, 16 << 20);
     buf_init(&self, 64);
     int err;
     if (lsm_get(n->lsm, APPLY_META_MEMBERS, &members) == TV_ENOTFOUND)
-        err = members_from_flags(n);
+        err = folder_has(wal_dir, ".wal") ? lost_members(n) : members_from_flags(n);
     else if (lsm_get(n->lsm, NODE_META_SELF, &self) != 0 || self.size != sizeof(n->member_id) ||
              cluster_decode(buf_slice(&members), &n->cluster) != 0)
         err = cannot_use(n, TV_ECORRUPT, "the stored membership is damaged", n->lsm_dir);
@@ -622,7 +632,7 @@ static int open_folders(struct node *n)
     if (err == 0)
         err = open_store(n, lsm_dir, &meta);
     if (err == 0)
-        err = load_members(n);
+        err = load_members(n, wal_dir);
     if (err != 0)
         return err;
     struct restore r;
