@@ -461,6 +461,35 @@ def older_folder(test):
     return wrong
 
 
+def last_batch_after_a_kill(test):
+    """Looks like a torn write; but the member had acknowledged it, and the leader knows."""
+    test.restore()
+    test.start("auto")
+    test.wait_serving()
+    test.write(5)
+    if test.same_as_others():
+        return "not in step before"
+    test.nodes.kill(test.victim)
+    path = used_segments(test.member)[-1]
+    at, body, _ = [b for b in batches(path) if b[2] > 0][-1]
+    flip_in(path, at + FRAME_BYTES, at + FRAME_BYTES + body, test.rng)
+    test.start("auto")
+    deadline = time.monotonic() + HEAL_TIMEOUT
+    while test.node.running() and etcdctl(test.node, "get", "x").returncode != 0:
+        if time.monotonic() > deadline:
+            return "neither serves nor ends\n" + test.node.log_tail(20)
+    if not test.node.running():
+        test.node.wait(1)
+        if "from another time" not in test.log():
+            return "ended by itself\n" + test.log()[-1500:]
+        test.start("auto")
+        test.wait_serving()
+    wrong = test.same_as_others()
+    test.stop()
+    test.keep_as(test.template)
+    return wrong
+
+
 def other_members_folder(test):
     """An operator's mistake: refused with the right words, and nothing is touched."""
     test.restore()
@@ -528,6 +557,7 @@ def run_heals(test, tally, cases):
 
 def run_scenarios(test, tally):
     for name, scenario in [("another member's folder", other_members_folder),
+                           ("the last batch after a kill", last_batch_after_a_kill),
                            ("an older folder", older_folder)]:
         try:
             wrong = scenario(test)
