@@ -45,6 +45,7 @@ struct join_answer {
 struct join_input {
     bool cluster_is_new; /* --initial-cluster-state */
     bool may_replace;    /* else: a lost disk is the operator's business */
+    bool was_there;      /* we know it ourselves: our data is set aside */
     const char *name;
     const struct cluster *initial;     /* from the flags, ids computed */
     const struct join_answer *answers; /* of the other configured members */
@@ -100,7 +101,7 @@ struct grpc_loop;
  * with an empty raft membership (joining); the caller owns it. Errors: TV_EINVAL: err_text says why
  * this member must not begin. */
 int join_run(const struct config *config, struct grpc_loop *loop, const struct cluster *initial,
-             bool may_replace, uint64_t *ret_id, struct cluster *ret_cluster, char *err_text,
+             bool was_there, uint64_t *ret_id, struct cluster *ret_cluster, char *err_text,
              size_t err_size);
 
 /* --- answering: the running node --- */

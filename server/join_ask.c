@@ -45,7 +45,7 @@ struct joining {
     struct join_answer *answers;
     uint32_t count;
 
-    bool may_replace;
+    bool was_there;
     bool closing;
     uint64_t began_ms;
     uint64_t complained_ms;
@@ -214,7 +214,8 @@ static bool is_decided(struct joining *j)
 {
     enum join_verdict before = j->decision.verdict;
     struct join_input in = {.cluster_is_new = j->config->cluster_is_new,
-                            .may_replace = j->may_replace,
+                            .may_replace = j->config->repair == REPAIR_AUTO,
+                            .was_there = j->was_there,
                             .name = j->config->name,
                             .initial = j->initial,
                             .answers = j->answers,
@@ -318,13 +319,13 @@ static void take_place(struct joining *j, uint64_t *ret_id, struct cluster *ret_
 }
 
 int join_run(const struct config *config, struct grpc_loop *loop, const struct cluster *initial,
-             bool may_replace, uint64_t *ret_id, struct cluster *ret_cluster, char *err_text,
+             bool was_there, uint64_t *ret_id, struct cluster *ret_cluster, char *err_text,
              size_t err_size)
 {
     struct joining j = {.config = config,
                         .initial = initial,
                         .loop = loop,
-                        .may_replace = may_replace,
+                        .was_there = was_there,
                         .began_ms = now_ms()};
     j.complained_ms = j.began_ms;
     uv_timer_init(grpc_loop_uv(loop), &j.tick);

@@ -49,6 +49,8 @@ static void find_place(const struct join_input *in, const struct cluster *c,
     const struct cluster_member *me = self(in);
     const struct cluster_member *known = cluster_find_urls(c, me->peer_urls, me->peer_urls_count);
     d->cluster = c;
+    /* A learner has no voice: one that took our place, and has not begun, is ours to be. */
+    bool was_there = known != NULL && (known->started || (in->was_there && !known->learner));
     if (known == NULL && cluster_was_removed(c, me->id)) {
         refuse(d, "member %" PRIx64 " has been permanently removed from the cluster", me->id);
     } else if (known == NULL) {
@@ -56,9 +58,9 @@ static void find_place(const struct join_input *in, const struct cluster *c,
             d,
             "the running cluster has no member with this one's peer URLs: add it (etcdctl member "
             "add) and start it with --initial-cluster-state=existing");
-    } else if (known->started && !in->may_replace) {
+    } else if (was_there && !in->may_replace) {
         refuse(d, "member %" PRIx64 " has already been bootstrapped", known->id);
-    } else if (known->started) {
+    } else if (was_there) {
         d->verdict = JOIN_REPLACE;
         d->id = known->id;
     } else {

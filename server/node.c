@@ -390,8 +390,8 @@ static int find_place(struct node *n)
         err = cluster_check_local(&initial, c->name, &c->advertise_peer_urls, err_text,
                                   sizeof(err_text));
     if (err == 0)
-        err = join_run(c, n->gl, &initial, c->repair == REPAIR_AUTO, &n->member_id, &n->cluster,
-                       err_text, sizeof(err_text));
+        err = join_run(c, n->gl, &initial, repair_was_set_aside(c->data_dir), &n->member_id,
+                       &n->cluster, err_text, sizeof(err_text));
     cluster_fini(&initial);
     return err == 0 ? 0 : refuse("failed to start etcd", err_text);
 }

@@ -35,6 +35,13 @@ static void path_in(char ret[PATH_BYTES_MAX], const char *dir, const char *name)
     ASSERT(n > 0 && n < PATH_BYTES_MAX);
 }
 
+bool repair_was_set_aside(const char *data_dir)
+{
+    char damaged[PATH_BYTES_MAX];
+    int n = snprintf(damaged, sizeof(damaged), "%s/member.damaged", data_dir);
+    return n > 0 && (size_t)n < sizeof(damaged) && access(damaged, F_OK) == 0;
+}
+
 /* `dir` becomes `dir`.damaged, durably; what an earlier repair left there goes. Nothing happens
  * when `dir` is not there: an interrupted repair came this far. */
 static int rename_damaged(const char *dir)

@@ -48,6 +48,9 @@ struct repair {
  * changed. TV_EIO: setting aside failed. */
 int repair_set_aside(const struct repair *r, const char *what);
 
+/* Data of this member has been set aside here, and is still there: it was a member once. */
+bool repair_was_set_aside(const char *data_dir);
+
 /* Before anything is opened: did an earlier run leave a marker? Its words go to `ret_what`. */
 bool repair_is_marked(const struct repair *r, char *ret_what, size_t size);
 

@@ -20,6 +20,7 @@ import cluster  # noqa: E402
 from killer import leader_of  # noqa: E402
 
 KEY, RIGHT = "/differ/key", "right"
+DIFFERS = "this member differs from the majority"
 ENTRIES = 1500  # more than a mark waits for
 FOUND_TIMEOUT, HEALED_TIMEOUT = 40, 40
 
@@ -66,14 +67,22 @@ def write(nodes, rng):
         raise cluster.ClusterError("cannot write\n" + result.stdout + result.stderr)
 
 
+def says(node, offset, text):
+    """The line of its log behind the offset that has the text, or None."""
+    with open(node.log_path, "rb") as log:
+        log.seek(offset)
+        for line in log.read().decode(errors="replace").split("\n"):
+            if text in line:
+                return line
+    return None
+
+
 def wait_for_line(node, offset, text, timeout):
     deadline = time.monotonic() + timeout
     while True:
-        with open(node.log_path, "rb") as log:
-            log.seek(offset)
-            for line in log.read().decode(errors="replace").split("\n"):
-                if text in line:
-                    return line
+        line = says(node, offset, text)
+        if line:
+            return line
         if time.monotonic() > deadline:
             raise cluster.ClusterError("%s: no '%s' within %d s\n%s" %
                                        (node.name, text, timeout, node.log_tail(30)))
@@ -105,6 +114,8 @@ def scenario(nodes, rng, leads):
     leader = leader_of(nodes)
     victim = nodes.nodes[rng.choice([i for i in range(3) if i != leader])]
     others = [n for n in nodes.nodes if n is not victim]
+    # What it has not applied yet would come from its log afterwards, over what is altered.
+    wait_until(lambda: read(victim, "--consistency=s") == RIGHT, 10, "the victim has the value")
     nodes.stop(victim.index)
     alter = os.path.join(cluster.build_dir(), "tests", "faults", "alter")
     result = cluster.run([alter, os.path.join(victim.data_dir, "member", "lsm"), KEY],
@@ -123,13 +134,14 @@ def scenario(nodes, rng, leads):
         moved = etcdctl(nodes.nodes[leader].endpoint(), "move-leader", ids)
         if moved.returncode != 0:
             return "move-leader: " + moved.stderr
-        wait_until(lambda: leader_of(nodes) == victim.index, 10, "it leads")
+        wait_until(lambda: leader_of(nodes) == victim.index or says(victim, offset, DIFFERS), 10,
+                   "it leads, or is found already")
     clients = [Client(n) for n in others]
     for client in clients:
         client.start()
     try:
         write(others, rng)
-        wait_for_line(victim, offset, "this member differs from the majority", FOUND_TIMEOUT)
+        wait_for_line(victim, offset, DIFFERS, FOUND_TIMEOUT)
         for n in others:
             line = wait_for_line(n, logs[n], '"msg":"alarm raised"', 10)
             if "CORRUPT" not in line or "contents differ" not in line:

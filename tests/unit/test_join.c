@@ -134,6 +134,21 @@ START_TEST(test_lost_disk)
 }
 END_TEST
 
+/* What the cluster does not know yet, the data that is set aside does. */
+START_TEST(test_set_aside_in_the_first_second)
+{
+    setup(true);
+    said(0, JOIN_SETTLED, three);
+    in.was_there = true;
+    ck_assert_int_eq(decide(), JOIN_REPLACE);
+    ck_assert_uint_eq(d.id, id_of("a"));
+    /* It was replaced already, and crashed before it knew. */
+    cluster_find(&answers[0].cluster, id_of("a"))->learner = true;
+    ck_assert_int_ne(decide(), JOIN_REPLACE);
+    teardown();
+}
+END_TEST
+
 /* Without a leader nobody knows for sure, and nobody could agree. */
 START_TEST(test_lost_disk_without_a_leader)
 {
@@ -260,6 +275,6 @@ START_TEST(test_bytes)
 END_TEST
 
 UNIT_MAIN("join", test_first_start_of_all, test_first_start_of_a_majority, test_alone,
-          test_late_first_start, test_lost_disk, test_lost_disk_without_a_leader,
-          test_another_cluster, test_removed, test_joining, test_joining_with_wrong_flags,
-          test_bytes)
+          test_late_first_start, test_lost_disk, test_set_aside_in_the_first_second,
+          test_lost_disk_without_a_leader, test_another_cluster, test_removed, test_joining,
+          test_joining_with_wrong_flags, test_bytes)
