@@ -116,6 +116,7 @@ def scenario(nodes, rng, leads):
     others = [n for n in nodes.nodes if n is not victim]
     # What it has not applied yet would come from its log afterwards, over what is altered.
     wait_until(lambda: read(victim, "--consistency=s") == RIGHT, 10, "the victim has the value")
+    time.sleep(0.5)  # and its store too, soon
     nodes.stop(victim.index)
     alter = os.path.join(cluster.build_dir(), "tests", "faults", "alter")
     result = cluster.run([alter, os.path.join(victim.data_dir, "member", "lsm"), KEY],
