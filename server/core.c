@@ -138,6 +138,7 @@ static void drop_persist_waiting(struct core *c)
 
 void core_free(struct core *c)
 {
+    core__drop_fostered(c);
     core__answer_all(c, &c->incoming, TV_STOPPED);
     core__answer_all(c, &c->unproposed, TV_STOPPED);
     core__answer_all(c, &c->proposals, TV_STOPPED);
@@ -216,7 +217,8 @@ static void take_incoming(struct core *c)
                 break;
             }
             c->proposals_count++;
-            req->deadline_ms = c->now_ms + c->request_timeout_ms;
+            req->deadline_ms =
+                c->now_ms + (req->patience_ms != 0 ? req->patience_ms : c->request_timeout_ms);
             list_remove(&req->link);
             list_push_back(&c->unproposed, &req->link);
             break;
@@ -269,7 +271,10 @@ static void propose_waiting(struct core *c)
         for (uint32_t i = 0; i < count; i++) {
             struct request *req = CONTAINER_OF(c->unproposed.next, struct request, link);
             list_remove(&req->link);
-            list_push_back(&c->proposals, &req->link);
+            if (req->patience_ms != 0)
+                list_push_front(&c->proposals, &req->link); /* the others' time is longer */
+            else
+                list_push_back(&c->proposals, &req->link);
             u64map_put(&c->proposal_by_id, req->id, req);
             bref_unref(req->payload); /* raft holds its own */
             req->payload = NULL;
@@ -487,6 +492,7 @@ void core_turn(struct core *c, uint64_t now_ms)
     if (c->o.lease_reads)
         tick_by_clock(c);
     take_incoming(c);
+    core__propose_fostered(c);
     propose_waiting(c);
     core__propose_changes(c);
     core__ask_read_index(c);
@@ -510,7 +516,7 @@ void core_turn(struct core *c, uint64_t now_ms)
 static void check_own_log(struct core *c, const struct raft_msg *msg)
 {
     uint64_t last = wal_last_index(c->o.wal);
-    if (msg->type != RAFT_MSG_HEARTBEAT || msg->commit <= last)
+    if (msg->type != RAFT_MSG_HEARTBEAT || msg->to != c->o.member_id || msg->commit <= last)
         return;
     char what[256];
     (void)snprintf(what, sizeof(what),
@@ -525,7 +531,9 @@ static void check_own_log(struct core *c, const struct raft_msg *msg)
 void core_receive(struct core *c, const struct raft_msg *msg)
 {
     check_own_log(c, msg);
-    (void)raft_step(c->raft, msg); /* what raft refuses (an old term, a stranger) is dropped */
+    int rv = raft_step(c->raft, msg); /* what raft refuses (an old term, a stranger) is dropped */
+    if (rv == TV_EDROPPED && msg->type == RAFT_MSG_PROPOSE)
+        core__foster(c, msg);
 }
 
 void core_peer_lost(struct core *c, uint64_t id)
@@ -641,7 +649,7 @@ void core_tick(struct core *c, uint64_t now_ms)
     core__expire(c, &c->unproposed, NULL, &c->proposals_count, TV_TIMEOUT);
     core__expire(c, &c->proposals, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);
     core__expire(c, &c->askers, &c->questions_asked, NULL, TV_TIMEOUT);
-    core__expire(c, &c->changes, NULL, &c->proposals_count, TV_TIMEOUT);
+    core__expire(c, &c->changes, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);
     core__expire(c, &c->scrub_waiters, NULL, NULL, TV_TIMEOUT);
     core__expire(c, &c->movers, NULL, NULL, TV_TIMEOUT_LEADER_TRANSFER);
     core__retry_reads(c);

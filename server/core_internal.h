@@ -1,6 +1,6 @@
 /* What the files of the core share; see core.h. core.c has the turn, the log and apply, core_read.c
  * linearizable reads and questions to the leader, core_disk.c the log's disk and its space,
- * core_member.c the membership. */
+ * core_member.c the membership, core_foster.c the proposals that outlive a leader. */
 #ifndef SERVER_CORE_INTERNAL_H
 #define SERVER_CORE_INTERNAL_H
 
@@ -12,6 +12,8 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/u64map.h"
+
+enum { FOSTERED_MAX = 1024, FOSTERED_BYTES_MAX = 8 << 20 };
 
 /* What somebody, this member too, wants to know of the leader. */
 struct question {
@@ -50,6 +52,10 @@ struct core {
     struct list proposals;  /* on the log, oldest deadline first */
     struct u64map proposal_by_id;
     size_t proposals_count;
+    struct raft_entry fostered[FOSTERED_MAX]; /* other members' proposals, for the next leader */
+    uint32_t fostered_count;
+    size_t fostered_bytes;
+    uint64_t fostered_until_ms;
     struct list reads_new;         /* barriers without a batch */
     struct list questions_new;     /* likewise */
     uint32_t questions_count;      /* in batches too */
@@ -58,7 +64,7 @@ struct core {
     struct u64map questions_asked; /* token -> request, asked of the leader */
     struct list askers;            /* the same requests, oldest deadline first */
     struct list movers;            /* want another leader; oldest deadline first */
-    struct list changes;           /* of the membership, not proposed yet; likewise */
+    struct list changes;           /* of the membership, until they are applied; likewise */
 
     struct core_link links[RAFT_PEERS_MAX]; /* to the other members */
     uint32_t links_count;
@@ -158,5 +164,12 @@ int core__learner_readiness(const struct core *c, uint64_t id);
 void core__propose_changes(struct core *c);
 void core__apply_conf(struct core *c, const struct raft_entry *e);
 void core__tend_members(struct core *c);
+
+/* --- core_foster.c --- */
+
+/* Keep what raft would not take. */
+void core__foster(struct core *c, const struct raft_msg *msg);
+void core__propose_fostered(struct core *c);
+void core__drop_fostered(struct core *c);
 
 #endif

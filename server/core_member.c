@@ -10,6 +10,7 @@
 enum {
     HEALTH_INTERVAL_MS = 5000, /* as etcd: a connection counts when it is that old */
     PROMOTE_RETRY_MS = 1000,
+    PROPOSE_AGAIN_MS = 500,
     READY_PERCENT = 90, /* as etcd, of the leader's log */
 };
 
@@ -167,28 +168,40 @@ void core__learner_is_ready(struct core *c, struct request *req, int err)
     enqueue(c, req, &change);
 }
 
+/* On its way to a leader a change can be lost, or dropped there while another one is under way: it
+ * is proposed again until it is applied. The second of two is refused then, and changes nothing;
+ * but for an update, which might undo a later one. */
+static bool is_due(const struct core *c, const struct request *req)
+{
+    struct member_change change;
+    if (req->asked_ms == 0)
+        return true;
+    int err = decode_payload(req, &change);
+    ASSERT(err == 0);
+    return req->asked_ms + PROPOSE_AGAIN_MS <= c->now_ms && change.kind != MEMBER_UPDATE;
+}
+
 /* One at a time, as raft demands; what it does not take now waits for the next turn. */
 void core__propose_changes(struct core *c)
 {
-    while (!list_is_empty(&c->changes)) {
-        struct request *req = CONTAINER_OF(c->changes.next, struct request, link);
+    LIST_EACH_SAFE (it, after, &c->changes) {
+        struct request *req = CONTAINER_OF(it, struct request, link);
+        if (!is_due(c, req))
+            continue;
         struct raft_entry e = {.type = RAFT_ENTRY_CONF,
                                .data = slice_of(req->payload->data, req->payload_size),
                                .owner = req->payload};
         int err = raft_propose(c->raft, &e, 1);
         if (err == TV_EBUSY || err == TV_EDROPPED)
             return;
-        if (err != 0) {
+        if (err == 0) {
+            req->asked_ms = c->now_ms;
+            u64map_put(&c->proposal_by_id, req->id, req);
+        } else {
+            (void)u64map_remove(&c->proposal_by_id, req->id);
             c->proposals_count--;
             core__answer(c, req, err == TV_EINVAL ? TV_MEMBER_NOT_ENOUGH_STARTED : err);
-            continue;
         }
-        req->deadline_ms = c->now_ms + c->request_timeout_ms;
-        list_remove(&req->link);
-        list_push_back(&c->proposals, &req->link);
-        u64map_put(&c->proposal_by_id, req->id, req);
-        bref_unref(req->payload);
-        req->payload = NULL;
     }
 }
 

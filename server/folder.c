@@ -18,6 +18,21 @@ int folder_sync(const char *dir)
     return rv == 0 ? 0 : TV_EIO;
 }
 
+bool folder_has(const char *dir, const char *end)
+{
+    DIR *d = opendir(dir);
+    if (d == NULL)
+        return false;
+    bool found = false;
+    struct dirent *e;
+    while (!found && (e = readdir(d)) != NULL) {
+        size_t size = strlen(e->d_name), end_size = strlen(end);
+        found = size >= end_size && strcmp(e->d_name + size - end_size, end) == 0;
+    }
+    closedir(d);
+    return found;
+}
+
 void folder_remove(const char *dir)
 {
     DIR *d = opendir(dir);

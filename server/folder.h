@@ -2,8 +2,12 @@
 #ifndef SERVER_FOLDER_H
 #define SERVER_FOLDER_H
 
+#include <stdbool.h>
+
 /* The names in the folder are durable when this returns 0. TV_EIO, with errno. */
 int folder_sync(const char *dir);
+/* A file whose name ends like this is in the folder. */
+bool folder_has(const char *dir, const char *end);
 /* Remove a folder with the files and folders in it; what cannot be removed stays. */
 void folder_remove(const char *dir);
 

@@ -8,61 +8,29 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "base/mem.h"
 
-#include <errno.h>
-#include <libgen.h>
-#include <stdio.h>
-#include <unistd.h>
+/* --- parts --- */
 
-enum { PATH_BYTES_MAX = 4300 };
-
-#define META_INSTALLED SLICE_LITERAL("installed")
-
-/* --- folders --- */
-
-static void old_path(const char *lsm_dir, char ret[PATH_BYTES_MAX])
+int install_recover(const struct install_place *p)
 {
-    (void)snprintf(ret, PATH_BYTES_MAX, "%s.old", lsm_dir); /* fits: choose_dirs() */
-}
-
-static void incoming_path(const char *lsm_dir, char ret[PATH_BYTES_MAX])
-{
-    (void)snprintf(ret, PATH_BYTES_MAX, "%s.incoming", lsm_dir);
-}
-
-/* The names in the folder that `path` is in are durable. */
-static int sync_parent(const char *path)
-{
-    char copy[PATH_BYTES_MAX];
-    (void)snprintf(copy, sizeof(copy), "%s", path);
-    return folder_sync(dirname(copy));
-}
-
-int install_recover(const char *lsm_dir)
-{
-    char old[PATH_BYTES_MAX], incoming[PATH_BYTES_MAX];
-    old_path(lsm_dir, old);
-    incoming_path(lsm_dir, incoming);
-    if (access(lsm_dir, F_OK) != 0 && access(old, F_OK) == 0) {
-        log_warn("an interrupted installation of a snapshot is undone", LOG_STR("path", lsm_dir));
-        if (rename(old, lsm_dir) != 0 || sync_parent(lsm_dir) != 0)
+    if (!p->exists(p->ctx, INSTALL_STORE) && p->exists(p->ctx, INSTALL_OLD)) {
+        PROBE(install_undone);
+        log_warn("an interrupted installation of a snapshot is undone");
+        if (p->move(p->ctx, INSTALL_OLD, INSTALL_STORE) != 0)
             return TV_EIO;
     }
-    folder_remove(old);
-    folder_remove(incoming);
-    return access(old, F_OK) != 0 && access(incoming, F_OK) != 0 ? 0 : TV_EIO;
+    p->remove(p->ctx, INSTALL_OLD);
+    p->remove(p->ctx, INSTALL_INCOMING);
+    bool left = p->exists(p->ctx, INSTALL_OLD) || p->exists(p->ctx, INSTALL_INCOMING);
+    return left ? TV_EIO : 0;
 }
 
 /* Steps 2 and 3. What fails here leaves a state that the next start understands. */
-static void switch_folders(const char *lsm_dir)
+static void switch_parts(const struct install_place *p)
 {
-    char old[PATH_BYTES_MAX], incoming[PATH_BYTES_MAX];
-    old_path(lsm_dir, old);
-    incoming_path(lsm_dir, incoming);
-    if (rename(lsm_dir, old) != 0 || sync_parent(lsm_dir) != 0 || rename(incoming, lsm_dir) != 0 ||
-        sync_parent(lsm_dir) != 0)
-        tv_fatal("cannot install a snapshot at %s: %s", lsm_dir, strerror(errno));
+    if (p->move(p->ctx, INSTALL_STORE, INSTALL_OLD) != 0 ||
+        p->move(p->ctx, INSTALL_INCOMING, INSTALL_STORE) != 0)
+        tv_fatal("cannot put a snapshot in the place of the store");
 }
 
 /* --- records --- */
@@ -74,20 +42,9 @@ struct persist_meta *install_own_metas(void *ctx, const struct lsm_meta *meta)
     persist_meta_put(&metas, NODE_META_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
     uint64_t log_id = wal_log_id(n->wal);
     persist_meta_put(&metas, NODE_META_LOG, slice_of(&log_id, sizeof(log_id)));
-    persist_meta_put(&metas, META_INSTALLED,
+    persist_meta_put(&metas, INSTALL_META_INSTALLED,
                      slice_of(&meta->applied_index, sizeof(meta->applied_index)));
     return metas;
-}
-
-uint64_t install_index(struct lsm *l)
-{
-    uint64_t index = 0;
-    struct buf value;
-    buf_init(&value, 64);
-    if (lsm_get(l, META_INSTALLED, &value) == 0 && value.size == sizeof(index))
-        memcpy(&index, value.data, sizeof(index));
-    buf_fini(&value);
-    return index;
 }
 
 /* --- taking over --- */
@@ -100,14 +57,14 @@ static void on_lease(void *ctx, int64_t id, int64_t granted_ttl)
 
 static void replace_store(struct node *n, struct lsm_intake *in)
 {
-    char err_text[512];
+    const struct install_place *p = &n->place;
+    struct persist_options po;
+    persist_options_init(&po);
+    po.mvcc = n->mvcc;
     persist_abort(n->persist);
-    lsm_close(n->lsm);
-    switch_folders(n->lsm_dir);
-    struct lsm_options o;
-    node_lsm_options(n, &o);
-    if (lsm_open(n->lsm_dir, &o, &n->lsm, err_text, sizeof(err_text)) != 0)
-        tv_fatal("cannot open the store after a snapshot was installed: %s", err_text);
+    p->close(p->ctx);
+    switch_parts(p);
+    p->open(p->ctx, &po);
     lessor_free(n->lessor);
     n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
     n->applier.lessor = n->lessor;
@@ -115,10 +72,6 @@ static void replace_store(struct node *n, struct lsm_intake *in)
     if (lsm_intake_load(in, n->mvcc, on_lease, n->lessor) != 0)
         tv_fatal("a snapshot was installed that does not add up");
     restore_lease_keys(n->lessor, n->mvcc);
-    struct persist_options po;
-    persist_options_init(&po);
-    po.lsm = n->lsm;
-    po.mvcc = n->mvcc;
     n->persist = persist_new(&po);
 }
 
@@ -163,8 +116,6 @@ int install_snapshot(void *ctx, struct lsm_intake *in)
     wal_restart(n->wal, 0, meta->applied_index, meta->applied_term);
     wal_flush(n->wal);
     core_install_end(n->core, n->persist);
-    char old[PATH_BYTES_MAX];
-    old_path(n->lsm_dir, old);
-    folder_remove(old);
+    n->place.remove(n->place.ctx, INSTALL_OLD);
     return 0;
 }

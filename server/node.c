@@ -1,8 +1,8 @@
 #include "server/node.h"
 
 #include "server/disk_space.h"
+#include "server/folder.h"
 #include "server/http.h"
-#include "server/install.h"
 #include "server/join.h"
 #include "server/repair.h"
 #include "server/restore.h"
@@ -22,10 +22,12 @@
 #include <unistd.h>
 
 enum {
-    FDS_WAITING_MAX = 1024,   /* accepted sockets on their way to a thread; more are closed */
+    FDS_WAITING_MAX = 1024, /* accepted sockets on their way to a thread; more are closed */
+    HANDED_OVER_LINGER_MS = 50,
     DRAIN_PATIENCE_MS = 3000, /* clients may take so long to finish when we stop */
     WORKER_TICK_MS = 100,
     LEAVE_AFTER_MS = 1000,
+    PUBLISH_PATIENCE_MS = 1000,
     DB_SIZE_MIN_BYTES = 4096, /* never 0: clients divide by it */
 };
 
@@ -110,6 +112,7 @@ static void on_requests_in(uv_async_t *a)
 
 static void publish_self(struct node *n);
 static void on_leave(uv_timer_t *timer);
+static int serve_clients(struct node *n);
 static void tick_snapshots(struct node *n);
 
 static void on_tick(uv_timer_t *timer)
@@ -156,13 +159,26 @@ static void env_answer(void *ctx, struct request *req)
         worker_answer(req);
 }
 
-/* We stop when the clients have gone, and the leadership too: the stop timer ends the waiting. */
+static void on_stop_timer(uv_timer_t *timer)
+{
+    struct node *n = timer->data;
+    uv_stop(&n->loop);
+}
+
+/* We stop when the clients have gone, and another leads: the stop timer ends the waiting. Until the
+ * others have heard of the new leader they may send proposals to us, which go on to it. */
 static void stop_if_done(struct node *n)
 {
     struct core_status s;
     core_status(n->core, &s);
-    if (n->clients_gone && !(n->handing_over && s.leader == n->member_id))
+    if (!n->clients_gone || n->lingering)
+        return;
+    if (!n->handing_over) {
         uv_stop(&n->loop);
+    } else if (s.leader != 0 && s.leader != n->member_id) {
+        n->lingering = true;
+        uv_timer_start(&n->stop_timer, on_stop_timer, HANDED_OVER_LINGER_MS, 0);
+    }
 }
 
 static void env_published(void *ctx)
@@ -194,6 +210,8 @@ static void env_members_changed(void *ctx)
     peers_update(n->peers);
     if (cluster_was_removed(&n->cluster, n->member_id))
         leave(n);
+    else if (serve_clients(n) != 0)
+        tv_fatal("cannot listen for clients");
 }
 
 static void on_peer_connected(void *ctx, uint64_t id, bool connected)
@@ -239,11 +257,6 @@ static void on_peer_lost(void *ctx, uint64_t id)
 
 static void log_ready(struct node *n)
 {
-    char urls[2048];
-    urls_join(&n->config->advertise_client_urls, "", urls, sizeof(urls));
-    log_info("published local member to cluster through raft",
-             LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id),
-             LOG_STR("client-urls", urls));
     log_info("ready to serve client requests");
     for (uint32_t i = 0; i < n->config->listen_client_urls.count; i++)
         log_info("serving client traffic insecurely; this is strongly discouraged!",
@@ -257,7 +270,10 @@ static void on_self_published(struct worker *w, struct request *req)
     n->publishing = false;
     if (req->err == 0 && !n->ready) {
         n->ready = true;
-        log_ready(n);
+        log_info("published local member to cluster through raft",
+                 LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id));
+        if (n->serving)
+            log_ready(n);
     }
     bref_unref(req->payload);
     bref_unref(req->reply);
@@ -286,6 +302,7 @@ static void publish_self(struct node *n)
     list_init(&req->link);
     req->kind = REQUEST_PROPOSE;
     req->answered = on_self_published;
+    req->patience_ms = PUBLISH_PATIENCE_MS; /* lost on the way to the leader: again */
     req->user = n;
     req->id = core_next_request_id(n->core);
     req->payload_size = (uint32_t)wire_raft_request_size(WIRE_RAFT_MEMBER_ATTR_SET, req->id, bytes);
@@ -395,15 +412,24 @@ static int members_from_flags(struct node *n)
     return 0;
 }
 
+/* Who we are is durable before there is a log. */
+static int lost_members(struct node *n)
+{
+    char text[960];
+    snprintf(text, sizeof(text), "%.800s/CURRENT: offset 0: no commit is left, and there is a log",
+             n->lsm_dir);
+    return cannot_use(n, TV_ECORRUPT, "cannot use the store", text);
+}
+
 /* Who we are: from the flags at the first start, from the store alone afterwards. */
-static int load_members(struct node *n)
+static int load_members(struct node *n, const char *wal_dir)
 {
     struct buf members, self;
     buf_init(&members, 16 << 20);
     buf_init(&self, 64);
     int err;
     if (lsm_get(n->lsm, APPLY_META_MEMBERS, &members) == TV_ENOTFOUND)
-        err = members_from_flags(n);
+        err = folder_has(wal_dir, ".wal") ? lost_members(n) : members_from_flags(n);
     else if (lsm_get(n->lsm, NODE_META_SELF, &self) != 0 || self.size != sizeof(n->member_id) ||
              cluster_decode(buf_slice(&members), &n->cluster) != 0)
         err = cannot_use(n, TV_ECORRUPT, "the stored membership is damaged", n->lsm_dir);
@@ -492,7 +518,8 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     char err_text[512];
     uint64_t began = clock_mono_ns();
     n->lsm_dir = mem_strdup(dir);
-    if (install_recover(dir) != 0)
+    n->place = install_folders(n);
+    if (install_recover(&n->place) != 0)
         return refuse("cannot remove what a snapshot left behind", dir);
     struct lsm_options lo;
     node_lsm_options(n, &lo);
@@ -605,7 +632,7 @@ static int open_folders(struct node *n)
     if (err == 0)
         err = open_store(n, lsm_dir, &meta);
     if (err == 0)
-        err = load_members(n);
+        err = load_members(n, wal_dir);
     if (err != 0)
         return err;
     struct restore r;
@@ -816,7 +843,7 @@ static void start_threads(struct node *n)
         uv_thread_create(&n->threads[i].thread, run_thread, &n->threads[i]);
 }
 
-static int start_clients(struct node *n)
+static void start_workers(struct node *n)
 {
     n->workers_count = n->config->io_threads == 0 ? 1 : n->config->io_threads;
     n->workers = mem_alloc_zero(n->workers_count * sizeof(*n->workers));
@@ -824,14 +851,35 @@ static int start_clients(struct node *n)
         struct worker *w = &n->workers[0];
         worker_init(w, n, &n->loop);
         w->server = new_client_server(w, n->gl);
-        return listen_all(&n->config->listen_client_urls, NULL, w->server);
+        return;
     }
     start_threads(n);
     struct grpc_server_options o;
     grpc_server_options_init(&o);
     n->acceptor = grpc_server_new(n->gl, &o, NULL, 0);
     grpc_server_set_accept(n->acceptor, accept_to_thread, n);
-    return listen_all(&n->config->listen_client_urls, NULL, n->acceptor);
+}
+
+/* Not before this member belongs to the cluster, and, when it takes the place of one that lost its
+ * data, not before it votes: to clients that member is down until then, and they go elsewhere. A
+ * learner that an operator added serves what learners serve. */
+static bool may_serve(const struct node *n)
+{
+    const struct cluster_member *m = cluster_find(&n->cluster, n->member_id);
+    return m != NULL && raft_membership_has(&n->cluster.raft, n->member_id) &&
+           !(m->learner && m->replacement);
+}
+
+static int serve_clients(struct node *n)
+{
+    if (n->serving || !may_serve(n))
+        return 0;
+    n->serving = true;
+    int err = listen_all(&n->config->listen_client_urls, NULL,
+                         n->acceptor != NULL ? n->acceptor : n->workers[0].server);
+    if (err == 0 && n->ready)
+        log_ready(n);
+    return err;
 }
 
 /* --- snapshots --- */
@@ -900,6 +948,7 @@ static int start_peers(struct node *n)
     struct peers_options o = {.loop = n->gl,
                               .cluster = &n->cluster,
                               .member_id = n->member_id,
+                              .advertise_urls = &n->config->advertise_peer_urls,
                               .max_request_bytes = n->config->max_request_bytes,
                               .election_ms = n->config->election_ms,
                               .ctx = n,
@@ -918,12 +967,6 @@ static int start_peers(struct node *n)
 }
 
 /* --- stop --- */
-
-static void on_stop_timer(uv_timer_t *timer)
-{
-    struct node *n = timer->data;
-    uv_stop(&n->loop);
-}
 
 static void on_drained(struct grpc_server *s, void *arg)
 {
@@ -1096,7 +1139,8 @@ int node_run(const struct config *config)
         return 1; /* said already; the process ends */
     start_loop(n);
     start_space(n);
-    if (start_peers(n) != 0 || start_clients(n) != 0)
+    start_workers(n);
+    if (start_peers(n) != 0 || serve_clients(n) != 0)
         return 1;
     log_info("started trivet", LOG_STR("name", config->name),
              LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id),

@@ -12,6 +12,7 @@
 #include "server/cluster.h"
 #include "server/config.h"
 #include "server/core.h"
+#include "server/install.h"
 #include "server/peer.h"
 #include "server/snapshot.h"
 #include "server/worker.h"
@@ -43,7 +44,8 @@ struct node {
     struct peers *peers;
     struct snapshots *snapshots;
     char *lsm_dir;
-    char damage[1024]; /* what was found when the data was opened: server/repair.h */
+    struct install_place place; /* of the store */
+    char damage[1024];          /* what was found when the data was opened: server/repair.h */
 
     struct disk_space *space; /* NULL: not looked at */
 
@@ -68,11 +70,13 @@ struct node {
     struct grpc_server *acceptor; /* hands sockets to the threads */
     uint32_t next_thread;
     bool publishing;
-    bool ready; /* our name is on the log: said so */
+    bool ready;   /* our name is on the log: said so */
+    bool serving; /* listening for clients */
     bool stopping;
     bool removed;      /* from the cluster: the node ends */
     bool handing_over; /* the leadership, because we stop */
     bool clients_gone;
+    bool lingering;  /* all is done but for what the others still send us */
     bool begin_anew; /* we stop to begin anew: NODE_RUN_AGAIN */
 };
 

@@ -9,6 +9,8 @@
 #include "base/mem.h"
 #include "proto/peerwire.h"
 
+#include <stdio.h>
+
 static const char messages_path[] = "/trivet.Peer/Messages";
 
 static const char removed_text[] = "the member has been permanently removed from the cluster";
@@ -21,6 +23,7 @@ struct peer {
     struct grpc_channel *channel;
     struct grpc_call *call; /* NULL: not connected */
     uint64_t urls_hash;     /* to see that they are others */
+    bool remote;            /* not in the membership that we have: it told us where it is */
     bool lost_messages;     /* raft has been told since the queue was last empty enough */
     bool closing;
 };
@@ -69,12 +72,17 @@ static void start_stream(struct peer *p)
     struct peers *all = p->peers;
     p->call = grpc_start(p->channel, &(struct grpc_start_options){
                                          .path = messages_path, .ops = &outbound_ops, .user = p});
-    uint8_t frame[PEERWIRE_HELLO_BYTES];
-    peerwire_hello_put(frame, &(struct peerwire_hello){.version = PEERWIRE_VERSION,
-                                                       .cluster_id = all->o.cluster->id,
-                                                       .from = all->o.member_id,
-                                                       .to = p->id});
-    (void)grpc_send(p->call, &(struct slice){frame, sizeof(frame)}, 1);
+    struct peerwire_hello hello = {.version = PEERWIRE_VERSION,
+                                   .cluster_id = all->o.cluster->id,
+                                   .from = all->o.member_id,
+                                   .to = p->id,
+                                   .urls_count = all->o.advertise_urls->count};
+    for (uint32_t i = 0; i < hello.urls_count; i++)
+        hello.urls[i] = slice_of_string(all->o.advertise_urls->items[i]);
+    buf_clear(&all->frame);
+    size_t size = peerwire_hello_size(&hello);
+    (void)peerwire_hello_put(buf_reserve(&all->frame, size), &hello);
+    (void)grpc_send(p->call, &(struct slice){all->frame.data, size}, 1);
     all->o.connected(all->o.ctx, p->id, true);
 }
 
@@ -187,6 +195,45 @@ void peers_send_report(struct peers *all, uint64_t to, const struct agree_report
     (void)grpc_send(call, &(struct slice){frame, sizeof(frame)}, 1);
 }
 
+/* --- connections --- */
+
+static uint64_t urls_hash(const struct cluster_member *m)
+{
+    uint32_t crc = 0;
+    for (uint32_t i = 0; i < m->peer_urls_count; i++)
+        crc = crc32c(crc, m->peer_urls[i], strlen(m->peer_urls[i]) + 1);
+    return (uint64_t)m->peer_urls_count << 32 | crc;
+}
+
+static struct peer *peer_open(struct peers *all, const struct cluster_member *m)
+{
+    struct peer *p = mem_alloc_zero(sizeof(*p));
+    p->peers = all;
+    p->id = m->id;
+    list_init(&p->link);
+    list_push_back(&all->items, &p->link);
+    const char *addresses[CLUSTER_URLS_MAX];
+    for (uint32_t i = 0; i < m->peer_urls_count; i++)
+        addresses[i] = url_address(m->peer_urls[i]);
+    struct grpc_channel_options o;
+    grpc_channel_options_init(&o);
+    o.addresses = addresses;
+    o.addresses_count = m->peer_urls_count;
+    o.stream_window_bytes = 16 << 20;
+    o.conn_window_bytes = 32 << 20;
+    o.connect_timeout_ms = all->o.election_ms;
+    o.backoff_max_ms = all->o.election_ms;
+    /* A dead zone answers nothing, not even a reset. */
+    o.keepalive_time_ms = 5 * all->o.election_ms;
+    o.keepalive_timeout_ms = 5 * all->o.election_ms;
+    o.state_changed = on_channel_state;
+    o.arg = p;
+    p->channel = grpc_channel_new(all->o.loop, &o);
+    ASSERT(p->channel != NULL); /* the URLs were checked before they were taken */
+    p->urls_hash = urls_hash(m);
+    return p;
+}
+
 /* --- to us --- */
 
 static void refuse(struct grpc_call *call, const char *why)
@@ -194,6 +241,31 @@ static void refuse(struct grpc_call *call, const char *why)
     log_warn("refused a peer's stream", LOG_STR("remote", grpc_conn_peer(grpc_call_conn(call))),
              LOG_STR("error", why));
     grpc_finish(call, GRPC_FAILED_PRECONDITION, why);
+}
+
+/* The membership that we have may be older than the peer: it is what tells us the newer one. So it
+ * is taken at its word about where it is reached (etcd: addRemoteFromRequest). */
+static bool open_remote(struct peers *all, const struct peerwire_hello *h)
+{
+    struct cluster_member m = {.id = h->from};
+    char why[256], text[URL_BYTES_MAX];
+    uint32_t remotes = 0;
+    LIST_EACH (it, &all->items)
+        remotes += CONTAINER_OF(it, struct peer, link)->remote;
+    for (uint32_t i = 0; i < h->urls_count && remotes < PEERS_REMOTE_MAX; i++) {
+        (void)snprintf(text, sizeof(text), "%.*s", (int)h->urls[i].size,
+                       (const char *)h->urls[i].data);
+        if (url_parse(text, &m.peer_urls[m.peer_urls_count], why, sizeof(why)) == 0)
+            m.peer_urls_count++;
+    }
+    if (m.peer_urls_count > 0) {
+        log_info("a peer is there that the membership here does not have yet",
+                 LOG_HEX("remote-peer-id", m.id), LOG_STR("url", m.peer_urls[0]));
+        peer_open(all, &m)->remote = true;
+    }
+    for (uint32_t i = 0; i < m.peer_urls_count; i++)
+        mem_free(m.peer_urls[i]);
+    return m.peer_urls_count > 0;
 }
 
 static void on_hello(struct grpc_call *call, struct inbound *in, struct slice frame)
@@ -210,7 +282,7 @@ static void on_hello(struct grpc_call *call, struct inbound *in, struct slice fr
         refuse(call, "the peer looks for another member");
     else if (cluster_was_removed(all->o.cluster, h.from))
         refuse(call, removed_text);
-    else if (find(all, h.from) == NULL)
+    else if (find(all, h.from) == NULL && !open_remote(all, &h))
         refuse(call, "the peer is not a member of the cluster");
     else
         in->from = h.from;
@@ -335,42 +407,6 @@ static const struct grpc_call_ops inbound_ops = {
 
 /* --- life --- */
 
-static uint64_t urls_hash(const struct cluster_member *m)
-{
-    uint32_t crc = 0;
-    for (uint32_t i = 0; i < m->peer_urls_count; i++)
-        crc = crc32c(crc, m->peer_urls[i], strlen(m->peer_urls[i]) + 1);
-    return (uint64_t)m->peer_urls_count << 32 | crc;
-}
-
-static void peer_open(struct peers *all, const struct cluster_member *m)
-{
-    struct peer *p = mem_alloc_zero(sizeof(*p));
-    p->peers = all;
-    p->id = m->id;
-    list_init(&p->link);
-    list_push_back(&all->items, &p->link);
-    const char *addresses[CLUSTER_URLS_MAX];
-    for (uint32_t i = 0; i < m->peer_urls_count; i++)
-        addresses[i] = url_address(m->peer_urls[i]);
-    struct grpc_channel_options o;
-    grpc_channel_options_init(&o);
-    o.addresses = addresses;
-    o.addresses_count = m->peer_urls_count;
-    o.stream_window_bytes = 16 << 20;
-    o.conn_window_bytes = 32 << 20;
-    o.connect_timeout_ms = all->o.election_ms;
-    o.backoff_max_ms = all->o.election_ms;
-    /* A dead zone answers nothing, not even a reset. */
-    o.keepalive_time_ms = 5 * all->o.election_ms;
-    o.keepalive_timeout_ms = 5 * all->o.election_ms;
-    o.state_changed = on_channel_state;
-    o.arg = p;
-    p->channel = grpc_channel_new(all->o.loop, &o);
-    ASSERT(p->channel != NULL); /* the URLs were checked before they were taken */
-    p->urls_hash = urls_hash(m);
-}
-
 static void peer_close(struct peer *p)
 {
     list_remove(&p->link);
@@ -381,14 +417,12 @@ static void peer_close(struct peer *p)
     mem_free(p);
 }
 
-static void end_inbound(struct peers *all, uint64_t from)
+static void end_removed(struct peers *all, uint64_t from)
 {
     LIST_EACH_SAFE (it, after, &all->inbound) {
         struct inbound *in = CONTAINER_OF(it, struct inbound, link);
         if (in->from == from)
-            refuse(in->call, cluster_was_removed(all->o.cluster, from)
-                                 ? removed_text
-                                 : "the peer is not a member of the cluster");
+            refuse(in->call, removed_text);
     }
 }
 
@@ -398,10 +432,16 @@ void peers_update(struct peers *all)
         struct peer *p = CONTAINER_OF(it, struct peer, link);
         const struct cluster_member *m = cluster_find(all->o.cluster, p->id);
         uint64_t id = p->id;
+        if (m == NULL && !cluster_was_removed(all->o.cluster, id)) {
+            p->remote = true; /* a snapshot brought a membership older than the peer */
+            continue;
+        }
         if (m == NULL || p->urls_hash != urls_hash(m))
             peer_close(p);
+        else
+            p->remote = false;
         if (m == NULL)
-            end_inbound(all, id);
+            end_removed(all, id);
     }
     for (uint32_t i = 0; i < all->o.cluster->members_count; i++) {
         const struct cluster_member *m = &all->o.cluster->members[i];

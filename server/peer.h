@@ -5,6 +5,10 @@
  * questions about leases in the order they were sent. When it breaks it is made again; what was on
  * it is lost, as raft expects.
  *
+ * A member that was away may know an older membership than those who connect to it: whoever names
+ * the right cluster, was not removed, and says where it is reached is heard and answered too, up to
+ * PEERS_REMOTE_MAX of them.
+ *
  * Limits: PEER_QUEUE_BYTES_MAX wait for a peer that does not read; what comes then is dropped.
  *
  * Owner: the core thread. */
@@ -15,7 +19,7 @@
 
 #include "proto/grpc.h"
 
-enum { PEER_QUEUE_BYTES_MAX = 128 << 20, PEERS_METHODS_MAX = 4 };
+enum { PEER_QUEUE_BYTES_MAX = 128 << 20, PEERS_METHODS_MAX = 4, PEERS_REMOTE_MAX = 16 };
 
 struct peers;
 
@@ -23,6 +27,7 @@ struct peers_options {
     struct grpc_loop *loop;
     const struct cluster *cluster; /* read again by peers_update() */
     uint64_t member_id;
+    const struct urls *advertise_urls; /* where this member is reached */
     uint32_t max_request_bytes;
     uint64_t election_ms;
     void *ctx;

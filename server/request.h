@@ -43,6 +43,8 @@ struct request {
     struct worker *worker;
     uint64_t id; /* names the proposal in the log; 0 for reads */
     uint64_t deadline_ms;
+    uint32_t patience_ms; /* of a proposal; 0: as clients have it */
+    uint64_t asked_ms;    /* core: a change of the membership: when it was last proposed */
 
     struct bref *payload; /* the encoded InternalRaftRequest; one reference */
     uint32_t payload_size;

@@ -2,6 +2,7 @@
 #include "server/snapshot_internal.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 /* --- jobs --- */
@@ -71,6 +72,7 @@ struct snapshots *snapshots_new(const struct snapshots_options *o)
     struct snapshots *s = mem_alloc_zero(sizeof(*s));
     s->o = *o;
     s->incoming_dir = mem_strdup(o->incoming_dir);
+    s->now_ms = clock_mono_ns() / 1000000; /* a snapshot may come before the first tick */
     list_init(&s->sending);
     return s;
 }

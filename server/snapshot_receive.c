@@ -230,7 +230,7 @@ static void on_hello(struct incoming *t, struct slice msg)
         refuse(t, "cluster ID mismatch");
     else if (h.to != s->o.member_id)
         refuse(t, "the peer looks for another member");
-    else if (h.from == s->o.member_id || cluster_find(s->o.cluster, h.from) == NULL)
+    else if (h.from == s->o.member_id || cluster_was_removed(s->o.cluster, h.from))
         refuse(t, "the peer is not a member of the cluster");
     else {
         t->from = h.from;

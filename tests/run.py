@@ -147,10 +147,30 @@ def simulation(suite, full):
     sim = os.path.join("build", "tests", "sim", "sim")
     passed = failed = 0
     for args in [["--seeds", "20000" if full else "1000"], ["--seeds", "40", "--twice"],
-                 ["--seed", "7", "--crash-points", "5000" if full else "300"]]:
+                 ["--seed", "151", "--crash-points", "5500"] if full else
+                 ["--seed", "8", "--crash-points", "400"]]:
         good, bad = program(suite, [sim] + args, append=passed + failed > 0)
         passed, failed = passed + good, failed + bad
     return passed, failed
+
+
+def probes(suite, full):
+    """Rare branches of raft and the log: what the simulator cannot reach, unit tests and stories do."""
+    sim = os.path.join("build", "tests", "sim", "sim")
+    wanted = subprocess.run([sim, "--probes-elsewhere"], cwd=ROOT, check=True, capture_output=True,
+                            text=True).stdout.split()
+    seen = os.path.join(LOGS, "probes.txt")
+    open(seen, "w", encoding="utf-8").close()
+    env = {"TRIVET_PROBES": seen}
+    meson(suite, "build", "interaction", env)
+    for name in ["raft", "raft_conf", "raft_random", "wal", "wal_crash"]:
+        execute(suite, [os.path.join("build", "tests", "unit", "test_" + name)], env, append=True)
+    with open(seen, encoding="utf-8") as f:
+        hit = set(f.read().split())
+    missed = [name for name in wanted if name not in hit]
+    with open(suite.log_path(), "a", encoding="utf-8") as log:
+        log.write("".join("never reached: %s\n" % name for name in missed))
+    return len(wanted) - len(missed), len(missed)
 
 
 def etcdctl_diff(suite, full):
@@ -180,6 +200,12 @@ def faults(suite, full):
                            "--rounds", "200" if full else "15"])
 
 
+def robust(suite, full):
+    need(tool="robust")
+    return program(suite, [sys.executable, "tests/faults/robust.py"] +
+                   (["--rounds", "300"] if full else []))
+
+
 def full_disk(suite, full):
     need()
     if os.geteuid() != 0:
@@ -192,6 +218,31 @@ def snapshots(suite, full):
     need(tool="faultload")
     return program(suite, [sys.executable, "tests/faults/snapshot.py",
                            "--rounds", "60" if full else "4"])
+
+
+def lost_disks(suite, full):
+    need(tool="faultload")
+    return program(suite, [sys.executable, "tests/faults/wipe.py",
+                           "--rounds", "60" if full else "6"])
+
+
+def failover(suite, full):
+    need(tool="failover")
+    return program(suite, [sys.executable, "tests/faults/failover.py", "--rounds", "20" if full else "2"])
+
+
+def big_snapshot(suite, full):
+    """On a small machine other things than the snapshot move a p99 of some seconds: the bound is wide."""
+    need()
+    if full:
+        return program(suite, [sys.executable, "tests/faults/bigsnapshot.py", "--mib", "5000", "--rate",
+                               "5000", "--before", "60", "--settle", "20"])
+    return program(suite, [sys.executable, "tests/faults/bigsnapshot.py", "--bound", "50"])
+
+
+def membership(suite, full):
+    need(etcd=True, tool="robust")
+    return program(suite, [sys.executable, "tests/faults/membership.py"])
 
 
 def damage(suite, full):
@@ -258,14 +309,20 @@ SUITES = [
     Suite("unit", "each module by itself", unit, 900),
     Suite("interaction", "raft, told as stories in text files", interaction),
     Suite("simulation", "whole clusters in virtual time, under faults, from seeds", simulation, 7200),
+    Suite("probes", "rare branches that the simulator cannot reach: reached by other tests", probes),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
+    Suite("robust", "linearizability, and what watches promise, under every fault", robust, 7200),
     Suite("fulldisk", "disks that fill up: writes refused in time, and nothing else", full_disk),
     Suite("snapshot", "away for longer than the log is kept: back by a snapshot, under load",
           snapshots, 7200),
+    Suite("wipe", "disks that are lost: the member is replaced by itself, under load", lost_disks, 3600),
+    Suite("failover", "the leader goes: the time to the next write, beside etcd's", failover, 3600),
+    Suite("bigsnapshot", "much data comes back to a wiped member under load", big_snapshot, 3600),
+    Suite("membership", "members come and go, against etcd", membership, 1200),
     Suite("damage", "every sort of damage to a member's files: said, not served from, healed", damage,
           1800),
     Suite("differ", "a member with other contents: found by comparing, fenced, rebuilt", differ,

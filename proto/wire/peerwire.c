@@ -38,12 +38,45 @@ uint8_t *peerwire_hello_put(uint8_t *dst, const struct peerwire_hello *h)
     dst = put(dst, 0, 2);
     dst = put(dst, h->cluster_id, 8);
     dst = put(dst, h->from, 8);
-    return put(dst, h->to, 8);
+    dst = put(dst, h->to, 8);
+    dst = put(dst, h->urls_count, 1);
+    for (uint32_t i = 0; i < h->urls_count; i++) {
+        dst = put(dst, h->urls[i].size, 2);
+        memcpy(dst, h->urls[i].data, h->urls[i].size);
+        dst += h->urls[i].size;
+    }
+    return dst;
+}
+
+size_t peerwire_hello_size(const struct peerwire_hello *h)
+{
+    size_t size = PEERWIRE_HELLO_BYTES;
+    for (uint32_t i = 0; i < h->urls_count; i++)
+        size += 2 + h->urls[i].size;
+    return size;
+}
+
+static int hello_urls_decode(struct slice rest, uint32_t count, struct peerwire_hello *ret)
+{
+    if (count > PEERWIRE_URLS_MAX)
+        return TV_EMALFORMED;
+    for (uint32_t i = 0; i < count; i++) {
+        if (rest.size < 2)
+            return TV_EMALFORMED;
+        const uint8_t *p = rest.data;
+        size_t size = get(&p, 2);
+        if (rest.size - 2 < size)
+            return TV_EMALFORMED;
+        ret->urls[i] = slice_of(p, size);
+        rest = slice_of(p + size, rest.size - 2 - size);
+    }
+    ret->urls_count = count;
+    return rest.size == 0 ? 0 : TV_EMALFORMED;
 }
 
 int peerwire_hello_decode(struct slice frame, struct peerwire_hello *ret)
 {
-    if (frame.size != PEERWIRE_HELLO_BYTES || frame.data[0] != PEERWIRE_HELLO ||
+    if (frame.size < PEERWIRE_HELLO_BYTES || frame.data[0] != PEERWIRE_HELLO ||
         memcmp(frame.data + 1, magic, sizeof(magic)) != 0)
         return TV_EMALFORMED;
     const uint8_t *p = frame.data + 1 + sizeof(magic);
@@ -52,7 +85,8 @@ int peerwire_hello_decode(struct slice frame, struct peerwire_hello *ret)
     ret->cluster_id = get(&p, 8);
     ret->from = get(&p, 8);
     ret->to = get(&p, 8);
-    return 0;
+    uint32_t count = (uint32_t)get(&p, 1);
+    return hello_urls_decode(slice_of(p, frame.size - PEERWIRE_HELLO_BYTES), count, ret);
 }
 
 /* --- raft --- */

@@ -38,6 +38,11 @@ struct disk_mem {
     uint64_t capacity_bytes; /* 0: no limit */
     uint64_t fail_countdown;
     int fail_errno; /* 0: no write fails */
+    bool fail_sync; /* it fails when the bytes may be there */
+    bool lies;      /* once: about the write behind the countdown */
+    enum disk_mem_lie lie;
+    uint64_t lie_countdown;
+    uint64_t damages;
 };
 
 static struct disk_mem *mem_of(struct disk *d)
@@ -196,18 +201,78 @@ static int apply_chore(struct disk_mem *m, const struct disk_chore *req)
     return -EINVAL;
 }
 
+static uint32_t files_count(const struct disk_mem *m)
+{
+    uint32_t count = 0;
+    LIST_EACH (it, &m->files)
+        count++;
+    return count;
+}
+
+static struct mem_file *some_file(struct disk_mem *m)
+{
+    uint64_t skip = rng_below(&m->rng, files_count(m));
+    struct list *it = m->files.next;
+    while (skip-- > 0)
+        it = it->next;
+    return CONTAINER_OF(it, struct mem_file, link);
+}
+
+static void write_elsewhere(struct disk_mem *m, const struct disk_write *req)
+{
+    struct mem_file *f = some_file(m);
+    if (req->size > f->size)
+        return; /* lost, then */
+    uint64_t places = (f->size - req->size) / DISK_BLOCK_BYTES + 1;
+    memcpy(f->bytes + rng_below(&m->rng, places) * DISK_BLOCK_BYTES, req->data, req->size);
+}
+
+/* `to` is where the write was to go, perhaps on another disk. */
+static void tear(struct disk_mem *m, const struct disk_write *req, uint8_t *to)
+{
+    enum { LOST, KEPT, TORN };
+    uint64_t fate = rng_below(&m->rng, 3);
+    if (fate == LOST)
+        return;
+    const uint8_t *from = req->data;
+    for (size_t at = 0; at < req->size; at += DISK_MEM_SECTOR_BYTES) {
+        uint64_t sector = fate == KEPT ? 0 : rng_below(&m->rng, 16);
+        if (sector < 8) {
+            memcpy(to + at, from + at, DISK_MEM_SECTOR_BYTES);
+        } else if (sector == 15) {
+            for (size_t i = 0; i < DISK_MEM_SECTOR_BYTES; i++)
+                to[at + i] = (uint8_t)rng_next(&m->rng);
+        }
+    }
+}
+
+/* 0 or -errno. */
+static int put_on_platter(struct disk_mem *m, const struct disk_write *req)
+{
+    uint8_t *to = req->file->file->bytes + req->offset;
+    if (m->fail_errno != 0 && m->fail_countdown-- == 0) {
+        int err = -m->fail_errno;
+        m->fail_errno = 0;
+        if (m->fail_sync)
+            tear(m, req, to);
+        return err;
+    }
+    if (m->lies && m->lie_countdown-- == 0) {
+        m->lies = false;
+        m->damages++;
+        if (m->lie == DISK_MEM_ELSEWHERE)
+            write_elsewhere(m, req);
+        return 0;
+    }
+    memcpy(to, req->data, req->size);
+    return 0;
+}
+
 static void complete_write(struct disk_mem *m, struct disk_write *req)
 {
     list_remove(&req->link);
     m->writes_count--;
-    int err = 0;
-    if (m->fail_errno != 0 && m->fail_countdown-- == 0) {
-        err = -m->fail_errno;
-        m->fail_errno = 0;
-    }
-    if (err == 0)
-        memcpy(req->file->file->bytes + req->offset, req->data, req->size);
-    req->done(req, err);
+    req->done(req, put_on_platter(m, req));
 }
 
 static void complete_chore(struct disk_mem *m)
@@ -313,25 +378,6 @@ bool disk_mem_busy(const struct disk *d)
     return m->writes_count > 0 || !list_is_empty(&m->chores);
 }
 
-/* `to` is where the write was to go, perhaps on another disk. */
-static void tear(struct disk_mem *m, const struct disk_write *req, uint8_t *to)
-{
-    enum { LOST, KEPT, TORN };
-    uint64_t fate = rng_below(&m->rng, 3);
-    if (fate == LOST)
-        return;
-    const uint8_t *from = req->data;
-    for (size_t at = 0; at < req->size; at += DISK_MEM_SECTOR_BYTES) {
-        uint64_t sector = fate == KEPT ? 0 : rng_below(&m->rng, 16);
-        if (sector < 8) {
-            memcpy(to + at, from + at, DISK_MEM_SECTOR_BYTES);
-        } else if (sector == 15) {
-            for (size_t i = 0; i < DISK_MEM_SECTOR_BYTES; i++)
-                to[at + i] = (uint8_t)rng_next(&m->rng);
-        }
-    }
-}
-
 void disk_mem_crash(struct disk *d)
 {
     struct disk_mem *m = mem_of(d);
@@ -352,12 +398,71 @@ void disk_mem_crash(struct disk *d)
     }
     m->power_cycle++;
     m->fail_errno = 0;
+    m->lies = false;
 }
 
 void disk_mem_fail_write_after(struct disk *d, uint64_t countdown, int errno_value)
 {
-    mem_of(d)->fail_countdown = countdown;
-    mem_of(d)->fail_errno = errno_value;
+    struct disk_mem *m = mem_of(d);
+    m->fail_countdown = countdown;
+    m->fail_errno = errno_value;
+    m->fail_sync = false;
+}
+
+void disk_mem_fail_sync_after(struct disk *d, uint64_t countdown, int errno_value)
+{
+    disk_mem_fail_write_after(d, countdown, errno_value);
+    mem_of(d)->fail_sync = true;
+}
+
+void disk_mem_lie_after(struct disk *d, uint64_t countdown, enum disk_mem_lie lie)
+{
+    struct disk_mem *m = mem_of(d);
+    m->lies = true;
+    m->lie = lie;
+    m->lie_countdown = countdown;
+}
+
+static bool is_empty(const uint8_t *block)
+{
+    for (size_t i = 0; i < DISK_BLOCK_BYTES; i++)
+        if (block[i] != 0)
+            return false;
+    return true;
+}
+
+bool disk_mem_rot(struct disk *d)
+{
+    enum { TRIES_MAX = 64 };
+    struct disk_mem *m = mem_of(d);
+    if (list_is_empty(&m->files))
+        return false;
+    for (int i = 0; i < TRIES_MAX; i++) {
+        struct mem_file *f = some_file(m);
+        if (f->size < DISK_BLOCK_BYTES)
+            continue;
+        uint64_t at = rng_below(&m->rng, f->size / DISK_BLOCK_BYTES) * DISK_BLOCK_BYTES;
+        if (is_empty(f->bytes + at))
+            continue;
+        at += rng_below(&m->rng, DISK_BLOCK_BYTES);
+        f->bytes[at] ^= (uint8_t)(1u << rng_below(&m->rng, 8));
+        m->damages++;
+        return true;
+    }
+    return false;
+}
+
+uint64_t disk_mem_damages(const struct disk *d)
+{
+    return ((const struct disk_mem *)d)->damages;
+}
+
+uint64_t disk_mem_used_bytes(const struct disk *d)
+{
+    uint64_t bytes = 0;
+    LIST_EACH (it, &((const struct disk_mem *)d)->files)
+        bytes += CONTAINER_OF(it, struct mem_file, link)->size;
+    return bytes;
 }
 
 void disk_mem_set_capacity(struct disk *d, uint64_t bytes)
@@ -383,6 +488,7 @@ struct disk *disk_mem_clone(const struct disk *d, uint64_t seed)
         struct mem_file *to = add_file(mem_of(copy), f->name, f->size);
         memcpy(to->bytes, f->bytes, f->size);
     }
+    mem_of(copy)->damages = from->damages;
     return copy;
 }
 

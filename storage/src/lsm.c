@@ -188,8 +188,7 @@ static bool has_file(const char *dir, const char *end)
  * first made leaves no table files. */
 static int check_files(struct lsm *l, char *err_text, size_t err_text_size)
 {
-    l->had_tables = has_file(l->dir, ".sst");
-    if (!l->had_tables || has_file(l->dir, "CURRENT"))
+    if (!has_file(l->dir, ".sst") || has_file(l->dir, "CURRENT"))
         return 0;
     (void)snprintf(err_text, err_text_size, "%s/CURRENT: offset 0: the file is missing", l->dir);
     return TV_ECORRUPT;
@@ -257,13 +256,8 @@ static int read_state(struct lsm *l, char *err_text, size_t err_text_size)
     if (err != 0)
         return err;
     l->committed = LSM_META_FRESH;
-    if (p == NULL && l->had_tables) {
-        (void)snprintf(err_text, err_text_size,
-                       "%s: offset 0: there are table files, but no commit names them", l->dir);
-        return TV_ECORRUPT;
-    }
     if (p == NULL)
-        return 0; /* fresh */
+        return 0; /* fresh, even beside table files: a crash in the first commit leaves some */
     if (size < 4 || lsm__get_be32(p) != LSM_FORMAT) {
         (void)snprintf(err_text, err_text_size, "the store was written in a format not known here");
         err = TV_ENOTSUP;

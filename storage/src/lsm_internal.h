@@ -30,7 +30,6 @@ struct lsm {
     rocksdb_ratelimiter_t *limiter;
     struct lsm_options o;
     char *dir;
-    bool had_tables; /* table files were there before it was opened */
 
     /* Owner: the persist thread, or whoever commits while there is none. */
     rocksdb_sstfilewriter_t *writer; /* NULL when nothing was put since the last commit */

@@ -123,6 +123,8 @@ static bool take_entries(struct reader *r, const uint8_t *data, const struct wal
             return false;
         if (log_index >= end || full(r))
             return true;
+        if (e.term != wal__terms_get(&r->w->terms, log_index))
+            return false; /* a batch that a later one replaced, written to the wrong place */
         if (r->count > 0 && e.data.size > r->bytes_left) {
             r->bytes_left = 0;
             return true;

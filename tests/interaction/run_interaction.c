@@ -9,6 +9,7 @@
  *
  *   run_interaction [--rewrite] file ...      --rewrite: what was seen becomes what is expected */
 #include "cluster.h"
+#include "probe_log.h"
 
 #include "base/assert.h"
 #include "base/mem.h"

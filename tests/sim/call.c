@@ -1,8 +1,7 @@
-#include "call.h"
+#include "call_internal.h"
 
 #include "base/mem.h"
-#include "member.h"
-#include "proto/grpc.h"
+#include "net.h"
 
 #include <stdio.h>
 
@@ -10,52 +9,6 @@ enum {
     LATENCY_US_MEAN = 120,
     NOTICE_US_MEAN = 400000,   /* until a broken connection is noticed */
     CONGESTED_BYTES = 2 << 20, /* said to be queued for a client that does not read */
-    TEXT_MAX = 160,
-};
-
-enum parcel_kind {
-    PARCEL_OPEN,
-    PARCEL_MESSAGE,
-    PARCEL_HALF_CLOSE,
-    PARCEL_END,
-    PARCEL_CLOSED,   /* the server's own: the call's end */
-    PARCEL_WRITABLE, /* likewise: the client reads again */
-};
-
-struct grpc_call {
-    struct list link; /* of the member's calls, while open there */
-    struct sim *sim;
-    struct member *member;
-    uint64_t life; /* of the member, when it was opened */
-    uint32_t refs; /* the client, the server, each parcel */
-    bool want_leader;
-
-    /* The server's side. */
-    const struct grpc_method *method;
-    const struct grpc_call_ops *ops;
-    void *user;
-    bool at_server; /* open, closed() not called yet */
-    bool finished;
-    uint64_t congested_until_us;
-    bool told_full;
-
-    /* The client's. */
-    const struct call_client *client;
-    void *ctx;
-    bool at_client; /* it still listens */
-    const char *path;
-
-    uint64_t to_server_us; /* arrival of the last parcel */
-    uint64_t to_client_us;
-};
-
-struct parcel {
-    struct grpc_call *call;
-    enum parcel_kind kind;
-    enum grpc_code code;
-    char text[TEXT_MAX];
-    uint32_t size;
-    uint8_t bytes[];
 };
 
 static struct rng *rng_of(const struct grpc_call *c)
@@ -90,20 +43,41 @@ void call_event_free(const struct event *e)
     parcel_free(e->ptr);
 }
 
+/* Between members one parcel follows the other at the link's pace. */
+static uint64_t arrival(const struct grpc_call *c, const struct parcel *p, uint64_t last_us,
+                        uint64_t delay_us)
+{
+    uint64_t at = c->sim->now_us + delay_us;
+    if (c->caller != NULL && at < last_us + p->size * c->sim->shape.piece_ns_per_byte / 1000)
+        at = last_us + p->size * c->sim->shape.piece_ns_per_byte / 1000;
+    return at > last_us ? at : last_us + 1;
+}
+
 static void ship(struct grpc_call *c, struct parcel *p, bool to_server, uint64_t delay_us)
 {
     uint64_t *last = to_server ? &c->to_server_us : &c->to_client_us;
-    uint64_t at = c->sim->now_us + delay_us;
+    uint64_t at = arrival(c, p, *last, delay_us);
     if (!to_server && at < c->congested_until_us)
         at = c->congested_until_us;
-    if (at <= *last)
-        at = *last + 1;
     *last = at;
-    events_push(&c->sim->events,
-                &(struct event){.at_us = at,
-                                .kind = to_server ? EVENT_TO_SERVER : EVENT_TO_CLIENT,
-                                .who = c->member->number,
-                                .ptr = p});
+    struct event e = {.at_us = at, .kind = EVENT_TO_SERVER, .who = c->member->number, .ptr = p};
+    if (!to_server) {
+        e.kind = c->caller != NULL ? EVENT_TO_CALLER : EVENT_TO_CLIENT;
+        e.who = c->caller != NULL ? c->caller->number : c->member->number;
+    }
+    events_push(&c->sim->events, &e);
+}
+
+/* What a side learns by itself does not queue behind what is on its way. */
+static void notice(struct grpc_call *c, struct parcel *p, bool at_server, uint64_t delay_us)
+{
+    uint32_t caller = c->caller != NULL ? c->caller->number : c->member->number;
+    events_push(&c->sim->events, &(struct event){.at_us = c->sim->now_us + delay_us,
+                                                 .kind = at_server           ? EVENT_TO_SERVER
+                                                         : c->caller != NULL ? EVENT_TO_CALLER
+                                                                             : EVENT_TO_CLIENT,
+                                                 .who = at_server ? c->member->number : caller,
+                                                 .ptr = p});
 }
 
 static uint64_t latency(const struct grpc_call *c)
@@ -113,14 +87,14 @@ static uint64_t latency(const struct grpc_call *c)
 
 /* --- the client's side --- */
 
-struct grpc_call *call_start(struct sim *s, uint32_t member, const char *path, bool want_leader,
-                             const struct call_client *client, void *ctx)
+struct grpc_call *call__start(struct sim *s, struct member *caller, uint32_t member,
+                              const char *path, const struct call_client *client, void *ctx)
 {
     struct grpc_call *c = mem_alloc_zero(sizeof(*c));
     *c = (struct grpc_call){.sim = s,
                             .member = &s->members[member],
                             .refs = 1,
-                            .want_leader = want_leader,
+                            .caller = caller,
                             .client = client,
                             .ctx = ctx,
                             .at_client = true,
@@ -130,11 +104,29 @@ struct grpc_call *call_start(struct sim *s, uint32_t member, const char *path, b
     return c;
 }
 
+struct grpc_call *call_start(struct sim *s, uint32_t member, const char *path, bool want_leader,
+                             const struct call_client *client, void *ctx)
+{
+    struct grpc_call *c = call__start(s, NULL, member, path, client, ctx);
+    c->want_leader = want_leader;
+    return c;
+}
+
+/* Between members damage is noticed by what is inside, or not at all. */
+static void damage(struct grpc_call *c, struct parcel *p)
+{
+    if (c->caller == NULL || p->size == 0 || !fault_falls(c->sim, FAULT_PIECE))
+        return;
+    struct rng *r = &c->sim->faults.plans[FAULT_PIECE].rng;
+    p->bytes[rng_below(r, p->size)] ^= (uint8_t)(1u << rng_below(r, 8));
+}
+
 void call_send(struct grpc_call *c, struct slice msg)
 {
     struct parcel *p = parcel_new(c, PARCEL_MESSAGE, msg.size);
     if (msg.size > 0)
         memcpy(p->bytes, msg.data, msg.size);
+    damage(c, p);
     ship(c, p, true, latency(c));
 }
 
@@ -151,6 +143,14 @@ void call_drop(struct grpc_call *c)
     unref(c);
 }
 
+void call_cancel(struct grpc_call *c)
+{
+    ship(c, parcel_new(c, PARCEL_END, 0), true, latency(c));
+    struct parcel *p = parcel_new(c, PARCEL_BROKEN, 0);
+    p->code = GRPC_CANCELLED;
+    notice(c, p, false, 1);
+}
+
 void call_congest(struct grpc_call *c, uint64_t length_us)
 {
     c->congested_until_us = c->sim->now_us + length_us;
@@ -158,10 +158,26 @@ void call_congest(struct grpc_call *c, uint64_t length_us)
 
 static void tell_broken(struct grpc_call *c)
 {
-    struct parcel *p = parcel_new(c, PARCEL_END, 0);
+    struct parcel *p = parcel_new(c, PARCEL_BROKEN, 0);
     p->code = GRPC_UNAVAILABLE;
     (void)snprintf(p->text, sizeof(p->text), "connection broken");
-    ship(c, p, false, sim_exponential(rng_of(c), NOTICE_US_MEAN));
+    notice(c, p, false, sim_exponential(rng_of(c), NOTICE_US_MEAN));
+}
+
+/* A connection between members does not outlive a cut: each side notices in its own time. */
+static bool passes(struct grpc_call *c, const struct parcel *p, bool to_server)
+{
+    if (c->caller == NULL || p->kind == PARCEL_BROKEN || p->kind == PARCEL_CLOSED)
+        return true;
+    uint32_t caller = c->caller->number, server = c->member->number;
+    if (!c->broken &&
+        !net_passes(c->sim, to_server ? caller : server, to_server ? server : caller)) {
+        c->broken = true;
+        notice(c, parcel_new(c, PARCEL_BROKEN, 0), true,
+               sim_exponential(rng_of(c), NOTICE_US_MEAN));
+        tell_broken(c);
+    }
+    return !c->broken;
 }
 
 void call_to_client(struct sim *s, const struct event *e)
@@ -169,11 +185,13 @@ void call_to_client(struct sim *s, const struct event *e)
     struct parcel *p = e->ptr;
     struct grpc_call *c = p->call;
     (void)s;
-    if (c->at_client && p->kind == PARCEL_MESSAGE) {
-        c->client->reply(c->ctx, slice_of(p->bytes, p->size));
-    } else if (c->at_client && p->kind == PARCEL_END) {
-        c->at_client = false;
-        c->client->ended(c->ctx, p->code, p->text);
+    if (c->at_client && passes(c, p, false)) {
+        if (p->kind == PARCEL_MESSAGE) {
+            c->client->reply(c->ctx, slice_of(p->bytes, p->size));
+        } else if (p->kind == PARCEL_END || p->kind == PARCEL_BROKEN) {
+            c->at_client = false;
+            c->client->ended(c->ctx, p->code, p->text);
+        }
     }
     parcel_free(p);
 }
@@ -203,6 +221,8 @@ static void open_at_server(struct grpc_call *c)
     for (uint32_t i = 0; i < m->methods_count; i++)
         if (strcmp(m->worker.methods[i].path, c->path) == 0)
             c->method = &m->worker.methods[i];
+    if (c->caller != NULL)
+        c->method = &m->peer_method;
     ASSERT(c->method != NULL);
     c->ops = c->method->ops;
     c->life = m->life;
@@ -233,6 +253,7 @@ static void take_parcel(struct member *m)
             c->ops->half_closed(c);
         break;
     case PARCEL_END:
+    case PARCEL_BROKEN:
         close_at_server(c, GRPC_CANCELLED);
         break;
     case PARCEL_CLOSED:
@@ -253,7 +274,9 @@ void call_to_server(struct sim *s, const struct event *e)
     struct parcel *p = e->ptr;
     (void)s;
     parcel_in_hand = p;
-    if (p->kind == PARCEL_OPEN && !p->call->member->up)
+    if (!passes(p->call, p, true))
+        (void)0; /* lost on the way */
+    else if (p->kind == PARCEL_OPEN && !p->call->member->up)
         open_at_server(p->call); /* refused */
     else
         (void)member_guard(p->call->member, take_parcel);
@@ -304,8 +327,11 @@ struct slice grpc_call_metadata(const struct grpc_call *c, const char *name)
     return c->want_leader && strcmp(name, "hasleader") == 0 ? SLICE_LITERAL("true") : SLICE_EMPTY;
 }
 
+/* A message between members is on its way at once. */
 size_t grpc_call_queued_bytes(const struct grpc_call *c)
 {
+    if (c->end != NULL)
+        return 0;
     if (c->sim->now_us >= c->congested_until_us)
         return 0;
     if (!c->told_full) {
@@ -317,6 +343,18 @@ size_t grpc_call_queued_bytes(const struct grpc_call *c)
                                                      .ptr = parcel_new(mine, PARCEL_WRITABLE, 0)});
     }
     return CONGESTED_BYTES;
+}
+
+struct grpc_conn *grpc_call_conn(const struct grpc_call *c)
+{
+    (void)c;
+    return NULL;
+}
+
+const char *grpc_conn_peer(const struct grpc_conn *conn)
+{
+    (void)conn;
+    return "simulated";
 }
 
 void grpc_call_pause_reading(struct grpc_call *c)
@@ -331,6 +369,8 @@ void grpc_call_resume_reading(struct grpc_call *c)
 
 static int send_message(struct grpc_call *c, const struct slice *parts, uint32_t parts_count)
 {
+    if (c->end != NULL)
+        return peer_call__send(c, parts, parts_count);
     if (!c->at_server || c->finished)
         return TV_ECLOSED;
     if (!member_operation(c->member))
@@ -385,7 +425,7 @@ void grpc_finish(struct grpc_call *c, enum grpc_code code, const char *text)
     p->code = code;
     (void)snprintf(p->text, sizeof(p->text), "%s", text == NULL ? "" : text);
     ship(c, p, false, latency(c));
-    ship(c, parcel_new(c, PARCEL_CLOSED, 0), true, 1);
+    notice(c, parcel_new(c, PARCEL_CLOSED, 0), true, 1);
 }
 
 int grpc_reply(struct grpc_call *c, const struct slice *parts, uint32_t parts_count)

@@ -1,6 +1,7 @@
 /* Calls between the simulation's clients and the services: the transport's functions that the
  * server uses (proto/grpc.h) are here, on virtual time, without a socket. Messages of a call keep
- * their order; a connection that breaks is noticed by either side in its own time, or never. */
+ * their order; a connection that breaks is noticed by either side in its own time, or never.
+ * Members call each other in the same way, but over the network between members. */
 #ifndef TESTS_SIM_CALL_H
 #define TESTS_SIM_CALL_H
 
@@ -28,6 +29,9 @@ void call_send(struct grpc_call *c, struct slice msg);
 void call_half_close(struct grpc_call *c);
 /* The client is done with it: if it has not ended, the server is told, unless the network fails. */
 void call_drop(struct grpc_call *c);
+
+/* The caller gives up; ended() follows. */
+void call_cancel(struct grpc_call *c);
 
 /* Let messages to the client wait for so long. */
 void call_congest(struct grpc_call *c, uint64_t length_us);

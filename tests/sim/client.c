@@ -75,6 +75,13 @@ bool client_settle_op(struct op *op, enum grpc_code code, const char *text)
         return true;
     }
     bool refused = strcmp(text, "connection refused") == 0;
+    if (strcmp(text, tv_err_text(TV_NO_SPACE)) == 0) {
+        /* Refused before it was put on the log, or by an alarm when it was applied. */
+        sim_now->stats->refused_for_space++;
+        refused = op->index == 0;
+        if (!refused)
+            client_check_status(op, code, text);
+    }
     for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
         refused = refused || strcmp(text, tv_err_text(refusals[i])) == 0;
     if (refused && op->index != 0)

@@ -15,12 +15,13 @@ enum event_kind {
     EVENT_IDLE,      /* a member's loop has an idle handle to run */
     EVENT_MESSAGE,   /* a frame reaches a member */
     EVENT_TO_SERVER, /* a parcel of a call */
-    EVENT_TO_CLIENT,
-    EVENT_START,  /* a member starts again */
-    EVENT_FAULT,  /* the next fault of a kind */
-    EVENT_HEAL,   /* the end of one */
-    EVENT_CLIENT, /* a client's turn; `a` says what for */
-    EVENT_CHECK,  /* the costly invariants */
+    EVENT_TO_CALLER, /* back to a member that made it */
+    EVENT_TO_CLIENT, /* or to a client */
+    EVENT_START,     /* a member starts again */
+    EVENT_FAULT,     /* the next fault of a kind */
+    EVENT_HEAL,      /* the end of one */
+    EVENT_CLIENT,    /* a client's turn; `a` says what for */
+    EVENT_CHECK,     /* the costly invariants */
     EVENTS_COUNT,
 };
 

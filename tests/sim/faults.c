@@ -33,10 +33,19 @@ static const struct kind times[FAULTS_COUNT] = {
     [FAULT_KILL] = {1500, 0},          [FAULT_STOP] = {3000, 0},
     [FAULT_PAUSE] = {1500, 3000},      [FAULT_DRIFT] = {5000, 0},
     [FAULT_CLOCK_JUMP] = {5000, 5000}, [FAULT_TRANSFER] = {1000, 0},
-    [FAULT_FLUSH] = {300, 0},
+    [FAULT_FLUSH] = {300, 0},          [FAULT_AWAY] = {2500, 8000},
+    [FAULT_SYNC_ERROR] = {3000, 0},    [FAULT_READ_ERROR] = {2000, 0},
+    [FAULT_FULL] = {3000, 4000},       [FAULT_ROT] = {1500, 0},
+    [FAULT_LOST_WRITE] = {1500, 0},    [FAULT_MISDIRECTED] = {1500, 0},
 };
 
-enum { CHANCE_PERCENT = 40, MESSAGES_PERCENT_MAX = 25, DRIFT_PPM_MAX = 50000 };
+enum {
+    CHANCE_PERCENT = 40,
+    DAMAGE_CHANCE_PERCENT = 12,
+    MESSAGES_PERCENT_MAX = 25,
+    DRIFT_PPM_MAX = 50000
+};
+enum { ABSENCE_AT_US = 1500000, ABSENCE_US = 1500000 };
 
 const char *fault_name(enum fault f)
 {
@@ -56,19 +65,49 @@ enum fault fault_of(const char *name)
     return (enum fault)f;
 }
 
+static bool is_damage(enum fault f)
+{
+    return f == FAULT_ROT || f == FAULT_LOST_WRITE || f == FAULT_MISDIRECTED;
+}
+
+static bool breaks_leases(enum fault f)
+{
+    return f == FAULT_PAUSE || f == FAULT_DRIFT || f == FAULT_CLOCK_JUMP;
+}
+
+static void choose_bad_disks(struct sim *s)
+{
+    struct rng r;
+    sim_rng_init(s, &r, 99);
+    uint32_t count = 0;
+    while (count < (s->members_count - 1) / 2) {
+        uint32_t bit = 1u << rng_below(&r, s->members_count);
+        count += (s->faults.bad_disks & bit) == 0;
+        s->faults.bad_disks |= bit;
+    }
+}
+
 void faults_plan(struct sim *s)
 {
+    choose_bad_disks(s);
     for (int f = 0; f < FAULTS_COUNT; f++) {
         struct fault_plan *p = &s->faults.plans[f];
         sim_rng_init(s, &p->rng, 100 + (uint64_t)f);
-        p->on = rng_below(&p->rng, 100) < CHANCE_PERCENT;
+        p->on = rng_below(&p->rng, 100) <
+                (is_damage((enum fault)f) ? DAMAGE_CHANCE_PERCENT : CHANCE_PERCENT);
         p->percent = 1 + (uint32_t)rng_below(&p->rng, MESSAGES_PERCENT_MAX);
         uint64_t interval_ms = times[f].interval_ms;
         if (interval_ms > 0)
             p->interval_us = 1000 * (interval_ms + rng_below(&p->rng, 4 * interval_ms));
         if (times[f].length_ms > 0)
             p->length_us = 1000 * (1 + rng_below(&p->rng, times[f].length_ms));
+        if (f == FAULT_PIECE) /* there are many, and one is enough */
+            p->percent = 1 + p->percent / 8;
+        if (f == FAULT_AWAY && s->shape.log_keep_bytes != 0)
+            p->on = p->on || rng_below(&p->rng, 3) > 0;
         if ((s->o.faults_off >> f & 1) != 0 || s->o.crash_at != 0)
+            p->on = false;
+        if (s->shape.lease_reads && breaks_leases((enum fault)f))
             p->on = false;
     }
 }
@@ -82,8 +121,30 @@ static void schedule(struct sim *s, enum fault f)
                                 .who = (uint32_t)f});
 }
 
+/* The one that crashes is away for a while, so that it needs a snapshot where logs are short. */
+static void plan_absence(struct sim *s)
+{
+    events_push(&s->events, &(struct event){.at_us = s->now_us + ABSENCE_AT_US,
+                                            .kind = EVENT_FAULT,
+                                            .who = FAULT_AWAY,
+                                            .a = s->o.seed % s->members_count + 1});
+}
+
+static void leave(struct sim *s, struct member *m)
+{
+    uint64_t crash_at = m->crash_at; /* it is still to come */
+    m->away_us = ABSENCE_US;
+    s->current = m;
+    member_die(m, DEATH_KILL);
+    s->current = NULL;
+    member_settle(m);
+    m->crash_at = crash_at;
+}
+
 void faults_begin(struct sim *s)
 {
+    if (s->o.crash_at != 0)
+        plan_absence(s);
     for (int f = 0; f < FAULTS_COUNT; f++)
         if (s->faults.plans[f].on && s->faults.plans[f].interval_us > 0)
             schedule(s, (enum fault)f);
@@ -168,6 +229,40 @@ static void crash_soon(struct fault_plan *p, struct member *m)
         m->crash_at = m->operations + 1 + rng_below(&p->rng, 300);
 }
 
+static void fill_disk(struct fault_plan *p, struct member *m)
+{
+    uint64_t until = m->sim->now_us + sim_exponential(&p->rng, p->length_us);
+    uint64_t room = rng_below(&p->rng, 3) * m->sim->shape.segment_bytes;
+    sim_disk_fill(m->disk, until, room, rng_below(&p->rng, 2) == 0);
+}
+
+static bool disk_is_bad(const struct sim *s, const struct member *m)
+{
+    return (s->faults.bad_disks >> m->number & 1) != 0;
+}
+
+/* Each disk is damaged once; the member is then out for good as soon as it is noticed. */
+static void damage(struct sim *s, enum fault f, struct fault_plan *p)
+{
+    struct member *m = &s->members[rng_below(&p->rng, s->members_count)];
+    if (!disk_is_bad(s, m) || m->disk->damaged)
+        return;
+    if (f != FAULT_ROT) {
+        sim_disk_lie(m->disk, f, rng_below(&p->rng, 20)); /* counted when it happens */
+    } else if (sim_disk_rot(m->disk)) {
+        sim_say(s, "%s: member %u", kinds[f].text, m->number);
+        s->stats->faults[f]++;
+    }
+}
+
+void faults_in_install(struct member *m)
+{
+    enum { STEPS = 10 };
+    struct fault_plan *p = &m->sim->faults.plans[FAULT_POWER_AT];
+    if (p->on && !m->sim->calm && m->crash_at == 0 && rng_below(&p->rng, 2) == 0)
+        m->crash_at = m->operations + 1 + rng_below(&p->rng, STEPS);
+}
+
 static void on_member(struct sim *s, enum fault f, struct fault_plan *p, struct member *m)
 {
     switch (f) {
@@ -184,8 +279,23 @@ static void on_member(struct sim *s, enum fault f, struct fault_plan *p, struct 
         m->write_fails = true;
         disk_mem_fail_write_after(m->disk->mem, rng_below(&p->rng, 20), EIO);
         break;
+    case FAULT_SYNC_ERROR:
+        m->write_fails = true;
+        disk_mem_fail_sync_after(m->disk->mem, rng_below(&p->rng, 20), EIO);
+        break;
+    case FAULT_READ_ERROR:
+        m->disk->reads_left = rng_below(&p->rng, 30);
+        break;
+    case FAULT_FULL:
+        if (!disk_is_bad(s, m)) /* its alarm would stay when the member is out */
+            fill_disk(p, m);
+        break;
     case FAULT_POWER:
         member_die(m, DEATH_POWER);
+        break;
+    case FAULT_AWAY:
+        m->away_us = 1 + rng_below(&p->rng, 2 * p->length_us);
+        member_die(m, DEATH_KILL);
         break;
     case FAULT_KILL:
         member_die(m, DEATH_KILL);
@@ -248,10 +358,16 @@ void faults_strike(struct sim *s, const struct event *e)
     struct fault_plan *p = &s->faults.plans[f];
     if (s->calm)
         return;
+    if (e->a != 0) {
+        leave(s, &s->members[e->a - 1]);
+        return;
+    }
     schedule(s, f);
     sim_trace(s, 4, f, 0);
     if (f == FAULT_TRANSFER) {
         transfer(s);
+    } else if (is_damage(f)) {
+        damage(s, f, p);
     } else if (is_of_all(f)) {
         sim_say(s, "%s", kinds[f].text);
         s->stats->faults[f]++;
@@ -261,7 +377,7 @@ void faults_strike(struct sim *s, const struct event *e)
         if (!m->up)
             return;
         sim_say(s, "%s: member %u", kinds[f].text, m->number);
-        if (f != FAULT_POWER_AT) /* counted when it happens */
+        if (f != FAULT_POWER_AT && f != FAULT_READ_ERROR) /* counted when they happen */
             s->stats->faults[f]++;
         s->current = m;
         on_member(s, f, p, m);
@@ -281,9 +397,9 @@ void faults_end(struct sim *s)
     for (uint32_t i = 0; i < s->members_count; i++) {
         struct member *m = &s->members[i];
         m->paused_until_us = 0;
-        m->crash_at = 0;
-        m->disk->stalled_until_us = 0;
-        m->disk->latency_us = 80;
+        if (s->o.crash_at == 0)
+            m->crash_at = 0;
+        sim_disk_heal(m->disk);
         member_start_in(m, 1000);
     }
 }

@@ -31,7 +31,15 @@
     X(DRIFT, "drifting clocks")                          \
     X(CLOCK_JUMP, "clock jumps")                         \
     X(TRANSFER, "leader transfers")                      \
-    X(FLUSH, "early commits of the store")
+    X(FLUSH, "early commits of the store")               \
+    X(AWAY, "members away for long")                     \
+    X(PIECE, "damaged pieces of snapshots")              \
+    X(SYNC_ERROR, "failed fsyncs")                       \
+    X(READ_ERROR, "failed reads")                        \
+    X(FULL, "full disks")                                \
+    X(ROT, "corrupted sectors")                          \
+    X(LOST_WRITE, "writes lost and reported as done")    \
+    X(MISDIRECTED, "misdirected writes")
 
 enum fault {
 #define X(name, text) FAULT_##name,
@@ -42,6 +50,7 @@ enum fault {
 
 struct sim;
 struct event;
+struct member;
 
 struct fault_plan {
     bool on;
@@ -52,6 +61,7 @@ struct fault_plan {
 };
 
 struct faults {
+    uint32_t bad_disks; /* of which members the disk may lie or rot: a minority */
     struct fault_plan plans[FAULTS_COUNT];
 };
 
@@ -67,6 +77,10 @@ void faults_strike(struct sim *s, const struct event *e);
 void faults_heal(struct sim *s, const struct event *e);
 /* Everything that lasts ends now. */
 void faults_end(struct sim *s);
+
+/* The member is about to install a snapshot: where there are crashes between two operations, some
+ * come now. */
+void faults_in_install(struct member *m);
 
 /* Does this kind fall on the message (or whatever is drawn for) now? Counted when it does. */
 bool fault_falls(struct sim *s, enum fault f);

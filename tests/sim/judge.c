@@ -60,6 +60,7 @@ void judge_member_fini(struct judge_member *jm)
 struct judge_place {
     uint64_t hash;
     uint64_t prev_term;
+    bool has_payload;
 };
 
 static uint64_t place_of(uint64_t term, uint64_t index)
@@ -74,12 +75,23 @@ static void check_matching(struct member *m, uint64_t index, const struct judge_
     struct judge_place *p = u64map_get(&j->by_place, place_of(e->term, index));
     if (p == NULL) {
         p = mem_alloc(sizeof(*p));
-        *p = (struct judge_place){.hash = e->hash, .prev_term = prev_term};
+        *p = (struct judge_place){
+            .hash = e->hash, .prev_term = prev_term, .has_payload = e->has_payload};
         u64map_put(&j->by_place, place_of(e->term, index), p);
     } else if (p->hash != e->hash || p->prev_term != prev_term) {
         sim_fail("log matching: member %u has another entry %" PRIu64 " of term %" PRIu64,
                  m->number, index, e->term);
     }
+}
+
+struct judge_entry judge_entry_known(struct member *m, uint64_t term, uint64_t log_index)
+{
+    const struct judge_place *p = u64map_get(&m->sim->judge.by_place, place_of(term, log_index));
+    if (p == NULL)
+        sim_fail("member %u: its log has an entry %" PRIu64 " of term %" PRIu64
+                 " that nobody wrote",
+                 m->number, log_index, term);
+    return (struct judge_entry){.term = term, .hash = p->hash, .has_payload = p->has_payload};
 }
 
 static void check_not_committed(struct member *m, uint64_t index, const struct judge_entry *e)
@@ -135,10 +147,88 @@ void judge_durable(struct member *m, uint64_t seq)
     jm->durable_at_end = wal_durable_index(m->node.wal);
 }
 
+void judge_log_start(const struct judge *j, struct judge_log *l, uint64_t log_index)
+{
+    l->last = 0;
+    for (uint64_t i = 1; i <= log_index; i++) {
+        struct judge_entry unknown = {0};
+        judge_log_set(l, i, i <= j->committed.last ? &j->committed.entries[i] : &unknown);
+    }
+}
+
+/* What was given up, or came as a snapshot, was committed. */
+static void check_start(struct member *m, uint64_t log_index, uint64_t term)
+{
+    const struct judge_log *committed = &m->sim->judge.committed;
+    if (log_index > committed->last)
+        sim_fail("member %u: its log begins behind entry %" PRIu64 ", which is not committed",
+                 m->number, log_index);
+    if (log_index > 0 && committed->entries[log_index].term != term)
+        sim_fail("member %u: its log begins behind entry %" PRIu64 " of term %" PRIu64
+                 ", which has term %" PRIu64,
+                 m->number, log_index, term, committed->entries[log_index].term);
+}
+
+void judge_restart_log(struct member *m, uint64_t log_index, uint64_t term)
+{
+    if (m->dying)
+        return;
+    if (store_meta(&m->store)->applied_index != log_index)
+        sim_fail("member %u: its log begins behind entry %" PRIu64 ", its store holds %" PRIu64,
+                 m->number, log_index, store_meta(&m->store)->applied_index);
+    check_start(m, log_index, term);
+    judge_log_start(&m->sim->judge, &m->judged.log, log_index);
+    m->judged.durable_at_end = log_index;
+}
+
+void judge_snapshot(struct member *m, uint64_t log_index, uint64_t term)
+{
+    struct judge_member *jm = &m->judged;
+    const struct judge_log *committed = &m->sim->judge.committed;
+    if (m->dying)
+        return;
+    if (log_index > committed->last || committed->entries[log_index].term != term)
+        sim_fail("member %u takes a snapshot of entry %" PRIu64 ", term %" PRIu64
+                 ", which is not committed",
+                 m->number, log_index, term);
+    if (log_index <= jm->given_out)
+        sim_fail("member %u takes a snapshot of entry %" PRIu64 ", it had %" PRIu64, m->number,
+                 log_index, jm->given_out);
+    jm->given_out = jm->applied = log_index;
+}
+
+void judge_installed(struct member *m)
+{
+    if (m->dying)
+        return;
+    m->sim->stats->snapshots_installed++;
+    sim_say(m->sim, "member %u has installed entry %" PRIu64, m->number, m->judged.applied);
+    if (store_meta(&m->store)->applied_index != m->judged.applied)
+        sim_fail("member %u: its store is not that of the snapshot", m->number);
+    judge_loaded(m);
+}
+
+void judge_cut(struct member *m, uint64_t log_index)
+{
+    if (!m->dying && log_index > store_meta(&m->store)->applied_index)
+        sim_fail("member %u cuts its log at %" PRIu64 ", its store holds %" PRIu64, m->number,
+                 log_index, store_meta(&m->store)->applied_index);
+}
+
 void judge_end_of_life(struct member *m)
 {
     m->judged.hs_count = 0;
     m->judged.revision = 0;
+}
+
+bool judge_has_lost(const struct member *m, const struct judge_log *log,
+                    const struct wal_hard_state *hs)
+{
+    const struct judge_member *jm = &m->judged;
+    return log->last < jm->durable_at_end || log->last < store_meta(&m->store)->applied_index ||
+           hs->term < jm->hs_durable.term ||
+           (hs->term == jm->hs_durable.term && hs->vote != jm->hs_durable.vote &&
+            jm->hs_durable.vote != 0);
 }
 
 void judge_restored(struct member *m, struct judge_log *log, const struct wal_hard_state *hs,
@@ -146,6 +236,7 @@ void judge_restored(struct member *m, struct judge_log *log, const struct wal_ha
 {
     struct judge_member *jm = &m->judged;
     uint64_t durable = jm->durable_at_end;
+    check_start(m, wal_first_index(m->node.wal) - 1, wal_term_before_first(m->node.wal));
     if (log->last < durable)
         sim_fail("member %u: its log ends at %" PRIu64 ", it was durable up to %" PRIu64, m->number,
                  log->last, durable);
@@ -218,7 +309,7 @@ static void check_loaded_leases(struct member *m, uint64_t index)
 void judge_loaded(struct member *m)
 {
     struct model *model = &m->sim->model;
-    const struct lsm_meta *meta = &m->store.meta;
+    const struct lsm_meta *meta = store_meta(&m->store);
     const struct model_outcome *o = &model->outcomes[meta->applied_index];
     if (meta->revision != o->revision || meta->compacted != o->compacted)
         sim_fail("member %u: its store has revision %" PRId64 " after entry %" PRIu64
@@ -239,6 +330,20 @@ void judge_loaded(struct member *m)
 
 /* --- raft's word --- */
 
+/* What was committed in this term or a later one need not be there: who leads may have been elected
+ * long ago, and hear of it only now. */
+static void check_completeness(struct member *m, uint64_t term)
+{
+    const struct judge *j = &m->sim->judge;
+    const struct judge_log *own = &m->judged.log;
+    for (uint64_t i = 1; i <= j->committed.last; i++)
+        if (j->committed.entries[i].committed_term < term &&
+            (i > own->last || !same(&own->entries[i], &j->committed.entries[i])))
+            sim_fail("leader completeness: member %u leads in term %" PRIu64
+                     " without committed entry %" PRIu64,
+                     m->number, term, i);
+}
+
 static void check_leader(struct member *m, const struct raft *r)
 {
     struct sim *s = m->sim;
@@ -257,11 +362,7 @@ static void check_leader(struct member *m, const struct raft *r)
     m->judged.commit_when_won = m->judged.given_out;
     s->stats->elections++;
     sim_say(s, "member %u leads in term %" PRIu64, m->number, term);
-    for (uint64_t i = 1; i <= j->committed.last; i++)
-        if (i > m->judged.log.last || !same(&m->judged.log.entries[i], &j->committed.entries[i]))
-            sim_fail("leader completeness: member %u leads in term %" PRIu64
-                     " without committed entry %" PRIu64,
-                     m->number, term, i);
+    check_completeness(m, term);
 }
 
 static void check_new_commit(struct member *m, uint64_t index, const struct judge_entry *e,
@@ -272,7 +373,9 @@ static void check_new_commit(struct member *m, uint64_t index, const struct judg
     if (copies <= s->members_count / 2)
         sim_fail("member %u gives out entry %" PRIu64 " with %u durable copies", m->number, index,
                  copies);
-    judge_log_set(&s->judge.committed, index, e);
+    struct judge_entry committed = *e;
+    committed.committed_term = raft_term(m->raft);
+    judge_log_set(&s->judge.committed, index, &committed);
     s->stats->entries++;
     model_apply(&s->model, index, e->has_payload ? re->data : SLICE_EMPTY, s->now_us);
 }
@@ -398,6 +501,13 @@ uint64_t judge_apply(struct member *m, struct slice payload)
     if (!same(&e, &committed->entries[jm->applied]))
         sim_fail("member %u applies another entry %" PRIu64, m->number, jm->applied);
     return jm->applied;
+}
+
+void judge_room(struct member *m, bool low)
+{
+    if (!m->dying && core_lacks_room(m->node.core) != low)
+        sim_fail("member %u has %s room on its disk and %s writes", m->number,
+                 low ? "no" : "enough", low ? "takes" : "refuses");
 }
 
 bool judge_chain(struct member *m, uint64_t index, uint64_t chain)

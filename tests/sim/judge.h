@@ -25,7 +25,10 @@ struct judge_entry {
     uint64_t term;
     uint64_t hash;    /* of type and bytes */
     bool has_payload; /* goes to the applier */
-    uint64_t chain;   /* of the first member that applied it; 0: none did */
+    /* In judge.committed: of the member that gave it out first. It was committed in that term or
+     * before. */
+    uint64_t committed_term;
+    uint64_t chain; /* of the first member that applied it; 0: none did */
 };
 
 /* A log as a row of entries, [0] unused. */
@@ -68,8 +71,18 @@ void judge_member_fini(struct judge_member *jm);
 void judge_append(struct member *m, uint64_t seq, const struct wal_entry *entries, uint32_t count,
                   const struct wal_hard_state *hs);
 void judge_durable(struct member *m, uint64_t seq);
+/* The member's log goes on behind this entry, which a snapshot brought. */
+void judge_restart_log(struct member *m, uint64_t log_index, uint64_t term);
+/* raft goes on behind it; and so does the store. */
+void judge_snapshot(struct member *m, uint64_t log_index, uint64_t term);
+void judge_installed(struct member *m);
+/* The member's log gives up what is up to this entry. */
+void judge_cut(struct member *m, uint64_t log_index);
 /* Its life is over; its log holds nothing more. */
 void judge_end_of_life(struct member *m);
+/* Has what was read back lost something that was durable? Else it is another, or all is there. */
+bool judge_has_lost(const struct member *m, const struct judge_log *log,
+                    const struct wal_hard_state *hs);
 /* It has read its log back: `log` and `hs` are what it found. */
 void judge_restored(struct member *m, struct judge_log *log, const struct wal_hard_state *hs,
                     uint64_t applied_index);
@@ -85,10 +98,16 @@ bool judge_chain(struct member *m, uint64_t index, uint64_t chain);
 void judge_stored(struct member *m, uint64_t applied_index, uint64_t applied_term);
 /* What it read back from its store is what the log up to there makes. */
 void judge_loaded(struct member *m);
+/* It had, or had no, room on its disk when it looked. */
+void judge_room(struct member *m, bool low);
 /* Cheap ones after each event of a member, costly ones now and then. */
 void judge_member(struct member *m);
 void judge_costly(struct member *m);
 
+/* A log that begins behind an entry counts as if it held everything committed up to there. */
+void judge_log_start(const struct judge *j, struct judge_log *l, uint64_t log_index);
+/* An entry of which only place and term were read. */
+struct judge_entry judge_entry_known(struct member *m, uint64_t term, uint64_t log_index);
 void judge_log_set(struct judge_log *l, uint64_t index, const struct judge_entry *e);
 struct judge_entry judge_entry_of(uint64_t term, uint8_t type, struct slice data);
 

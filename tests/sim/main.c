@@ -30,7 +30,8 @@ static const char usage[] =
     "  --stop            at the first seed that fails\n"
     "  --no-shrink       do not look for the smallest scenario that fails\n"
     "  --here            the one run in this process: for a debugger\n"
-    "  --verbose         say what happens\n";
+    "  --verbose         say what happens\n"
+    "  --probes-elsewhere  name the rare branches that other tests must reach\n";
 
 struct arguments {
     struct sim_options o;
@@ -88,7 +89,8 @@ static int parse(int argc, char **argv, struct arguments *a)
         STOP,
         HERE,
         VERBOSE,
-        KINDS
+        KINDS,
+        PROBES
     };
     static const struct option options[] = {
         {"seed", required_argument, NULL, SEED},
@@ -104,6 +106,7 @@ static int parse(int argc, char **argv, struct arguments *a)
         {"here", no_argument, NULL, HERE},
         {"verbose", no_argument, NULL, VERBOSE},
         {"kinds", no_argument, NULL, KINDS},
+        {"probes-elsewhere", no_argument, NULL, PROBES},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -150,6 +153,9 @@ static int parse(int argc, char **argv, struct arguments *a)
         case KINDS:
             print_kinds();
             return 0;
+        case PROBES:
+            report_probes_elsewhere();
+            return 0;
         default:
             return wrong("what is that?");
         }
@@ -190,6 +196,17 @@ static int print_sum(const struct report *r)
     return r->failed == 0 ? 0 : 1;
 }
 
+/* Up to its crash each run is the same: so the first N crashes are at each of N operations. */
+static void print_crash_points(const struct sim_options *o, uint64_t crashes)
+{
+    struct slot *slot = slots_new(1);
+    struct sim_options whole = *o;
+    whole.crash_at = UINT64_MAX;
+    (void)run_alone(&whole, slot);
+    printf("crashes at each of the first %" PRIu64 " of %" PRIu64 " operations of one member\n",
+           crashes, slot->result.operations);
+}
+
 int main(int argc, char **argv)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -221,7 +238,6 @@ int main(int argc, char **argv)
     if (!a.twice)
         report_print(&r, seconds_now() - begun);
     if (so.series == SERIES_CRASH_POINTS)
-        printf("crashes at %" PRIu64 " of %" PRIu64 " operations of one member\n",
-               r.sum.faults[FAULT_POWER_AT], r.operations);
+        print_crash_points(&a.o, r.sum.faults[FAULT_POWER_AT]);
     return print_sum(&r);
 }

@@ -6,6 +6,7 @@
 #include "net.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum {
     TURN_DELAY_US_MAX = 30,
@@ -101,6 +102,13 @@ static void env_send_question(void *ctx, uint64_t to, const struct core_question
         net_send_lease(m, to, msg);
 }
 
+static void env_send_snapshot(void *ctx, uint64_t to)
+{
+    struct member *m = ctx;
+    if (member_operation(m))
+        transfer_send(m, to);
+}
+
 static void env_send_report(void *ctx, uint64_t to, const struct agree_report *r)
 {
     struct member *m = ctx;
@@ -135,6 +143,8 @@ static void on_log_durable(void *ctx, uint64_t seq)
 /* --- its log --- */
 
 struct reading {
+    struct member *member;
+    uint64_t payload_from_index;
     struct wal_replay inner;
     struct judge_log log;
     struct wal_hard_state hs;
@@ -143,9 +153,20 @@ struct reading {
 static int on_read_entry(void *ctx, const struct wal_entry *e)
 {
     struct reading *r = ctx;
-    struct judge_entry je = judge_entry_of(e->term, e->type, e->data);
+    struct judge_entry je = e->log_index < r->payload_from_index
+                                ? judge_entry_known(r->member, e->term, e->log_index)
+                                : judge_entry_of(e->term, e->type, e->data);
     judge_log_set(&r->log, e->log_index, &je);
     return r->inner.entry(r->inner.ctx, e);
+}
+
+/* What is cut away, or came as a snapshot, was committed. */
+static void on_read_start(void *ctx, uint64_t log_index, uint64_t term)
+{
+    struct reading *r = ctx;
+    judge_log_start(&r->member->sim->judge, &r->log, log_index);
+    (void)term; /* looked at when all is read: entries may replace what is before the first */
+    r->inner.start(r->inner.ctx, log_index, term);
 }
 
 static void on_read_hard_state(void *ctx, const struct wal_hard_state *hs)
@@ -155,6 +176,73 @@ static void on_read_hard_state(void *ctx, const struct wal_hard_state *hs)
     r->inner.hard_state(r->inner.ctx, hs);
 }
 
+/* The disk has lost, or changed, what was durable. A log that says so names the place. One that
+ * cannot know, because nothing later spoke of what was lost as durable, begins to be believed: the
+ * member must not, and nobody but us can know. */
+static void set_aside(struct member *m, const char *err_text)
+{
+    if (m->dying)
+        return;
+    if (err_text != NULL && strstr(err_text, "offset ") == NULL)
+        sim_fail("member %u: its log does not say where it is damaged: %s", m->number, err_text);
+    sim_say(m->sim, "member %u is out: %s", m->number,
+            err_text != NULL ? err_text : "its disk has forgotten the last of its log");
+    if (err_text != NULL)
+        m->sim->stats->damage_found++;
+    else
+        m->sim->stats->damage_beyond_log++;
+    m->out = true;
+}
+
+/* A snapshot took the store's place, and the log does not know yet: it counts as if it began behind
+ * it, which is what restore_finish_install() is going to make true. */
+static void note_installed(struct member *m, struct judge_log *log)
+{
+    uint64_t installed = store_installed_index(&m->store);
+    const struct lsm_meta *meta = store_meta(&m->store);
+    if (installed == 0 || installed != meta->applied_index)
+        return;
+    if (installed > log->last || log->entries[installed].term != meta->applied_term)
+        judge_log_start(&m->sim->judge, log, installed);
+}
+
+/* 0, or why it does not start. */
+static int check_log(struct member *m, struct reading *r, struct restore *restore)
+{
+    const struct lsm_meta *meta = store_meta(&m->store);
+    if (m->dying)
+        return TV_STOPPED;
+    note_installed(m, &r->log);
+    if (m->disk->damaged && judge_has_lost(m, &r->log, &r->hs)) {
+        if (m->disk->attested)
+            sim_fail("member %u takes damage for a torn tail: its log ends at %llu, it was durable "
+                     "up to %llu",
+                     m->number, (unsigned long long)r->log.last,
+                     (unsigned long long)m->judged.durable_at_end);
+        set_aside(m, NULL);
+        return TV_ECORRUPT;
+    }
+    judge_restored(m, &r->log, &r->hs, meta->applied_index);
+    restore_finish_install(restore, m->node.wal, store_installed_index(&m->store),
+                           meta->applied_term);
+    if (restore_check(restore, m->node.wal) != 0 && !m->dying)
+        sim_fail("member %u: its log does not meet its store", m->number);
+    return 0;
+}
+
+/* Nothing is wrong but what we did to the disk. */
+static void check_refusal(struct member *m, int err, const char *err_text)
+{
+    if (m->dying || m->write_fails)
+        return;
+    if (err == TV_ECORRUPT && m->disk->damaged)
+        set_aside(m, err_text);
+    else if (err == TV_ENOSPC && m->disk->capacity_bytes != 0)
+        m->sim->stats->starts_without_room++;
+    else if (err != TV_EIO || !m->disk->read_failed)
+        sim_fail("member %u does not open its log: %s", m->number, err_text);
+}
+
 static int open_log(struct member *m, struct restore *restore)
 {
     char err_text[256] = "";
@@ -162,44 +250,61 @@ static int open_log(struct member *m, struct restore *restore)
     wal_options_init(&o);
     o.disk = &m->disk->d;
     o.segment_size_bytes = m->sim->shape.segment_bytes;
+    o.segments_keep_max = 1;
+    o.payload_from_index = m->sim->shape.skip_payloads ? restore->applied_index + 1 : 0;
     o.cluster_id = m->node.cluster_id;
     o.member_id = m->id;
     o.salt = 1 + rng_next(&m->sim->members_rng);
-    struct reading r = {.inner = restore_replay(restore)};
-    struct wal_replay replay = {
-        .ctx = &r, .entry = on_read_entry, .hard_state = on_read_hard_state};
+    struct reading r = {
+        .member = m, .payload_from_index = o.payload_from_index, .inner = restore_replay(restore)};
+    struct wal_replay replay = {.ctx = &r,
+                                .entry = on_read_entry,
+                                .hard_state = on_read_hard_state,
+                                .start = on_read_start};
     int err = wal_open(&o, &replay, &m->node.wal, err_text, sizeof(err_text));
-    if (err == 0 && !m->dying) {
-        judge_restored(m, &r.log, &r.hs, m->store.meta.applied_index);
-        if (restore_check(restore, m->node.wal) != 0)
-            sim_fail("member %u: its log does not meet its store", m->number);
-    } else if (err == 0) {
-        (void)restore_check(restore, m->node.wal);
-    } else if (!m->dying && !m->write_fails) {
-        sim_fail("member %u does not open its log: %s", m->number, err_text);
-    }
+    if (err == 0)
+        err = check_log(m, &r, restore);
+    else
+        check_refusal(m, err, err_text);
     mem_free(r.log.entries);
     return err;
 }
 
 /* --- start --- */
 
+/* Who the members are, as its store says. */
+static void load_members(struct member *m)
+{
+    struct node *n = &m->node;
+    cluster_fini(&n->cluster);
+    int err = cluster_decode(store_get(&m->store, APPLY_META_MEMBERS), &n->cluster);
+    ASSERT(err == 0);
+}
+
 static void open_store(struct member *m)
 {
     struct node *n = &m->node;
+    int err = install_recover(&n->place);
+    ASSERT(err == 0);
+    load_members(m);
     n->mvcc = mvcc_new(NULL);
     n->lessor = lessor_new(config_lease_ttl_min_s(&m->sim->config));
     store_load(&m->store, n->mvcc, n->lessor, member_clock_ms(m));
     restore_lease_keys(n->lessor, n->mvcc);
     judge_loaded(m);
-    struct persist_store ops = store_ops(&m->store);
     struct persist_options po;
     persist_options_init(&po);
     po.mvcc = n->mvcc;
-    po.store = &ops;
-    po.threaded = false;
-    po.flush_entries = 1 + rng_below(&m->sim->members_rng, m->sim->shape.flush_entries_max);
+    member_persist_options(m, &po);
     n->persist = persist_new(&po);
+}
+
+void member_persist_options(struct member *m, struct persist_options *ret)
+{
+    m->store_ops = store_ops(&m->store);
+    ret->store = &m->store_ops;
+    ret->threaded = false;
+    ret->flush_entries = 1 + rng_below(&m->sim->members_rng, m->sim->shape.flush_entries_max);
 }
 
 static void start_core(struct member *m, const struct restore *r)
@@ -207,7 +312,9 @@ static void start_core(struct member *m, const struct restore *r)
     struct sim *s = m->sim;
     struct node *n = &m->node;
     applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, m->id);
-    n->applier.chain = m->store.meta.chain;
+    int err = alarms_decode(&n->applier.alarms, store_get(&m->store, APPLY_META_ALARMS));
+    ASSERT(err == 0);
+    n->applier.chain = store_meta(&m->store)->chain;
     struct core_options o = {.cluster = &n->cluster,
                              .member_id = m->id,
                              .mvcc = n->mvcc,
@@ -217,6 +324,7 @@ static void start_core(struct member *m, const struct restore *r)
                              .env = {.ctx = m,
                                      .send = env_send,
                                      .send_question = env_send_question,
+                                     .send_snapshot = env_send_snapshot,
                                      .send_report = env_send_report,
                                      .answer = env_answer,
                                      .published = env_published,
@@ -226,13 +334,15 @@ static void start_core(struct member *m, const struct restore *r)
                              .pre_vote = s->shape.pre_vote,
                              .seed = rng_next(&s->members_rng),
                              .id_seed = s->now_us + 1,
-                             .snapshot_count = 1000,
+                             .snapshot_count = s->shape.snapshot_count,
+                             .log_keep_bytes = s->shape.log_keep_bytes,
                              .hard_state = r->hard_state,
-                             .applied_index = m->store.meta.applied_index,
-                             .applied_term = m->store.meta.applied_term,
+                             .applied_index = store_meta(&m->store)->applied_index,
+                             .applied_term = store_meta(&m->store)->applied_term,
                              .entries = r->entries,
                              .entries_count = r->count};
     n->core = core_new(&o);
+    transfer_start(m);
     wal_set_done(n->wal, on_log_durable, m);
 }
 
@@ -256,8 +366,8 @@ static void close_store(struct member *m)
 static void bring_up(struct member *m)
 {
     struct restore r;
-    restore_init(&r, m->store.meta.applied_index);
     open_store(m);
+    restore_init(&r, store_meta(&m->store)->applied_index);
     m->node.wal = NULL;
     if (open_log(m, &r) == 0) {
         start_core(m, &r);
@@ -266,7 +376,7 @@ static void bring_up(struct member *m)
         member_wake(m);
     } else {
         m->node.core = NULL;
-        if (!m->dying) /* a write failed while it opened its log */
+        if (!m->dying) /* it does not want to, or a write or read failed */
             member_die(m, DEATH_POWER);
     }
     restore_fini(&r);
@@ -276,8 +386,9 @@ void member_start(struct member *m)
 {
     struct sim *s = m->sim;
     m->start_due = false;
-    if (m->up)
+    if (m->up || m->out)
         return;
+    sim_disk_tend(m->disk);
     m->life++;
     m->up = true;
     m->turn_due = m->disk_due = m->idle_due = false;
@@ -294,7 +405,7 @@ void member_start(struct member *m)
 
 void member_start_in(struct member *m, uint64_t delay_us)
 {
-    if (m->up || m->start_due)
+    if (m->up || m->out || m->start_due)
         return;
     m->start_due = true;
     events_push(
@@ -315,6 +426,7 @@ static void close_core(struct member *m)
 {
     struct node *n = &m->node;
     calls_end(m);
+    snapshots_free(n->snapshots);
     drop_works(m);
     core_free(n->core);
     m->raft = NULL;
@@ -322,6 +434,14 @@ static void close_core(struct member *m)
     worker_fini(&m->worker);
     mem_free(m->worker.methods);
     applier_fini(&n->applier);
+}
+
+static void start_again(struct member *m)
+{
+    struct sim *s = m->sim;
+    uint64_t delay_us = sim_exponential(&s->members_rng, 1000000) + m->away_us;
+    member_start_in(m, s->calm && s->o.crash_at == 0 ? 1000 : delay_us);
+    m->away_us = 0;
 }
 
 static void bury(struct member *m)
@@ -344,10 +464,7 @@ static void bury(struct member *m)
     judge_end_of_life(m);
     net_peer_lost(s, m);
     s->stats->restarts++;
-    if (!s->calm || s->o.crash_at != 0)
-        member_start_in(m, sim_exponential(&s->members_rng, 1000000));
-    else
-        member_start_in(m, 1000);
+    start_again(m);
 }
 
 void member_settle(struct member *m)
@@ -422,8 +539,12 @@ void member_turn(struct member *m)
 
 static void tick(struct member *m)
 {
+    bool low = wal_lacks_room(m->node.wal) || persist_lacks_room(m->node.persist);
     core_tick(m->node.core, member_clock_ms(m));
+    judge_room(m, low);
     worker_tick(&m->worker, member_clock_ms(m));
+    transfer_tick(m);
+    sim_disk_tend(m->disk);
     push(m, EVENT_TICK, (uint64_t)(HEARTBEAT_MS * 1000 * 1000000ll / (1000000 + m->drift_ppm)));
 }
 
@@ -437,6 +558,7 @@ static void look_at_disk(struct member *m)
     m->disk_due = false;
     if (m->sim->now_us >= m->disk->stalled_until_us)
         wal_poll(m->node.wal);
+    sim_disk_looked(m->disk, m->node.wal);
     if (disk_mem_busy(m->disk->mem))
         sim_disk_schedule(m->disk);
 }
@@ -451,8 +573,9 @@ static void run_idle(struct member *m)
     m->idle_due = false;
     while (m->works_count > 0) {
         struct member_work w = m->works[--m->works_count];
-        w.run(w.work);
-        w.done(w.work, 0);
+        if (!w.cancelled)
+            w.run(w.work);
+        w.done(w.work, w.cancelled ? UV_ECANCELED : 0);
     }
     if (m->idle != NULL)
         m->idle(&m->worker.idle);
@@ -493,14 +616,21 @@ static void new_member(struct sim *s, uint32_t number, const char *initial)
     m->sim = s;
     m->number = number;
     list_init(&m->calls);
-    store_init(&m->store, m);
     struct node *n = &m->node;
     n->config = &s->config;
     int err = cluster_from_initial(initial, "simulation", &n->cluster, err_text, sizeof(err_text));
     ASSERT(err == 0);
     m->id = n->cluster.members[number].id;
+    (void)snprintf(m->address, sizeof(m->address), "%s",
+                   url_address(n->cluster.members[number].peer_urls[0]));
     n->member_id = m->id;
     n->cluster_id = n->cluster.id;
+    n->place = store_place(&m->store);
+    struct buf members;
+    buf_init(&members, SIZE_MAX);
+    cluster_encode(&n->cluster, &members);
+    store_init(&m->store, m, buf_slice(&members));
+    buf_fini(&members);
     m->clock_us = 1000000 + rng_below(&s->members_rng, 1000000000);
     m->disk = sim_disk_new(m, rng_next(&s->members_rng));
 }
@@ -510,7 +640,7 @@ void members_new(struct sim *s)
     char initial[sizeof(initial_cluster)];
     (void)snprintf(initial, sizeof(initial), "%.*s", (int)(s->members_count * 13 - 1),
                    initial_cluster);
-    s->members = mem_alloc_zero(s->members_count * sizeof(*s->members));
+    s->members = mem_alloc_zero(SIM_MEMBERS_MAX * sizeof(*s->members));
     for (uint32_t i = 0; i < s->members_count; i++)
         new_member(s, i, initial);
     for (uint32_t i = 0; i < s->members_count; i++)

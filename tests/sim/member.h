@@ -12,6 +12,7 @@
 #include "sim.h"
 #include "store.h"
 
+#include "proto/grpc.h"
 #include "server/node.h"
 #include "server/restore.h"
 #include "server/services.h"
@@ -29,14 +30,17 @@ struct member_work {
     uv_work_t *work;
     uv_work_cb run;
     uv_after_work_cb done;
+    bool cancelled;
 };
 
 struct member {
     struct sim *sim;
     uint32_t number;
     uint64_t id;
+    char address[16]; /* where other members find it */
     bool up;
     bool dying;
+    bool out;       /* for good: its disk lost what it had promised */
     bool start_due; /* an EVENT_START is under way */
     uint64_t life;  /* counts its starts */
 
@@ -45,15 +49,19 @@ struct member {
     uint32_t methods_count;
     struct raft *raft;
     struct list calls; /* open at the server's side */
+    struct grpc_method peer_method;
 
     struct sim_disk *disk;
     struct disk *disk_left; /* what the next life finds, when dying */
     struct store store;
+    struct persist_store store_ops;
     bool write_fails; /* the disk was told to fail a write: the process must end by itself */
+    bool out_of_room; /* it ended because its disk was full */
     jmp_buf fatal;
     bool fatal_armed;
 
     uint64_t paused_until_us;
+    uint64_t away_us; /* how long it is down, when it dies next; 0 = as usual */
     int64_t drift_ppm;
     uint64_t clock_at_us; /* the clock stood at clock_us then */
     uint64_t clock_us;
@@ -97,6 +105,14 @@ void member_tick(struct member *m);
 void member_disk(struct member *m);
 void member_idle(struct member *m);
 void member_receive(struct member *m, struct bref *frame);
+
+/* For its struct persist, on what is its store now. */
+void member_persist_options(struct member *m, struct persist_options *ret);
+
+/* transfer.c */
+void transfer_start(struct member *m);
+void transfer_tick(struct member *m);
+void transfer_send(struct member *m, uint64_t to);
 
 static inline struct member *member_of_worker(struct worker *w)
 {

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "client.h"
+#include "server/alarm.h"
 
 #include <stdio.h>
 
@@ -283,6 +284,55 @@ static int revoke(struct txn *t, int64_t id, struct model_outcome *out)
     return 0;
 }
 
+/* --- alarms --- */
+
+static void alarm(struct model *m, struct slice body)
+{
+    struct alarm_request r;
+    if (alarm_request_decode(body, &r) != 0 || r.type != ALARM_NOSPACE || r.reason == 0)
+        sim_fail("an alarm that no member raises was committed");
+    uint32_t i = 0;
+    while (i < m->alarms_count && m->alarms[i].member != r.member_id)
+        i++;
+    ASSERT(i < MODEL_ALARMS_MAX);
+    if (i == m->alarms_count)
+        m->alarms[m->alarms_count++] = (struct model_alarm){.member = r.member_id};
+    if (r.action == ALARM_ACTIVATE)
+        m->alarms[i].reasons |= r.reason;
+    else
+        m->alarms[i].reasons &= ~r.reason;
+    sim_now->stats->alarms += r.action == ALARM_ACTIVATE;
+}
+
+bool model_lacks_space(const struct model *m)
+{
+    for (uint32_t i = 0; i < m->alarms_count; i++)
+        if (m->alarms[i].reasons != 0)
+            return true;
+    return false;
+}
+
+static bool puts_something(const struct wire_txn *txn)
+{
+    struct wire_txn_it it;
+    struct wire_op op;
+    for (int branch = 0; branch < 2; branch++) {
+        wire_txn_ops(txn, branch == 0, &it);
+        while (wire_next_op(&it, &op))
+            if (op.kind == WIRE_OP_PUT)
+                return true;
+    }
+    return false;
+}
+
+static bool adds(const struct wire_raft_request *entry)
+{
+    struct wire_txn txn;
+    return entry->kind == WIRE_RAFT_PUT || entry->kind == WIRE_RAFT_LEASE_GRANT ||
+           (entry->kind == WIRE_RAFT_TXN && wire_txn_decode(entry->body, &txn) == 0 &&
+            puts_something(&txn));
+}
+
 /* --- one entry --- */
 
 static void must(int err)
@@ -299,7 +349,12 @@ static int run(struct txn *t, const struct wire_raft_request *entry, struct mode
     struct wire_compaction_request c;
     struct wire_lease_grant_request g;
     struct wire_lease_id_request id;
+    if (model_lacks_space(t->m) && adds(entry))
+        return TV_NO_SPACE;
     switch (entry->kind) {
+    case WIRE_RAFT_ALARM:
+        alarm(t->m, entry->body);
+        return 0;
     case WIRE_RAFT_PUT:
         must(wire_put_request_decode(entry->body, &p));
         if (p.lease != 0 && !lease_exists(t->m, p.lease))

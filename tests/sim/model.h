@@ -64,6 +64,14 @@ struct model_lease {
     uint64_t claimed_at_us;    /* what that client had sent then */
 };
 
+/* A member that says it has no room. */
+struct model_alarm {
+    uint64_t member;
+    uint32_t reasons; /* 0: it has again */
+};
+
+enum { MODEL_ALARMS_MAX = 32 };
+
 struct model {
     struct model_key keys[MODEL_KEYS_COUNT];
     struct model_change *changes; /* all, in order */
@@ -75,6 +83,8 @@ struct model {
     struct model_lease *leases;
     uint32_t leases_count;
     uint32_t leases_capacity;
+    struct model_alarm alarms[MODEL_ALARMS_MAX];
+    uint32_t alarms_count;
     int64_t revision;
     int64_t compacted;
 };
@@ -85,6 +95,8 @@ void model_fini(struct model *m);
 /* The next entry of the log. An empty payload changes nothing. */
 void model_apply(struct model *m, uint64_t index, struct slice payload, uint64_t now_us);
 
+/* Some member's alarm stands: nothing that adds to the store is applied. */
+bool model_lacks_space(const struct model *m);
 /* The key's version at `revision`, NULL when it does not exist then. */
 const struct model_version *model_get(const struct model *m, uint32_t key, int64_t revision);
 /* The place in `changes` of the first one at or after `revision`. */

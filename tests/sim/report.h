@@ -1,4 +1,5 @@
-/* Many runs: each in a process of its own, so that one that fails, fails alone; and their sum. */
+/* Many runs, some in a row in each process, so that one that fails takes no other with it; and
+ * their sum. */
 #ifndef TESTS_SIM_REPORT_H
 #define TESTS_SIM_REPORT_H
 
@@ -6,9 +7,11 @@
 
 enum { PROBES_MAX = 512 };
 
-/* Shared with the processes of the runs. */
+/* Shared with the process that does some runs. */
 struct slot {
-    struct sim_result result;
+    struct sim_result result; /* of the last run, or of the one that failed */
+    struct sim_stats sum;     /* of those that passed */
+    uint64_t passed;
     uint64_t probe_hits[PROBES_MAX];
 };
 
@@ -17,7 +20,6 @@ struct report {
     uint64_t probe_hits[PROBES_MAX];
     uint64_t failed;
     uint64_t passed;
-    uint64_t operations; /* the most that a run had */
 };
 
 /* One run in a process of its own. True: it did not fail. */
@@ -39,6 +41,9 @@ struct series_options {
 void run_many(const struct sim_options *o, const struct series_options *so, struct report *ret);
 /* Figures, and the marks on rare branches of raft and the log that no run reached. */
 void report_print(const struct report *r, double seconds);
+
+/* The names of the marks that other tests must reach. */
+void report_probes_elsewhere(void);
 
 /* Print the smallest scenario found that fails like this one. */
 void shrink_and_print(const struct sim_options *o, const struct sim_result *result);

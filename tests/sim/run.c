@@ -110,7 +110,7 @@ static struct member *target(struct sim *s, const struct event *e)
 /* What reaches a member that stands still waits for it. */
 static bool waits(struct sim *s, const struct event *e)
 {
-    if (e->kind > EVENT_TO_SERVER)
+    if (e->kind > EVENT_TO_CALLER)
         return false;
     struct member *m = &s->members[e->who];
     if (!m->up || s->now_us >= m->paused_until_us)
@@ -168,6 +168,7 @@ static void handle(struct sim *s, const struct event *e)
     case EVENT_TO_SERVER:
         call_to_server(s, e);
         break;
+    case EVENT_TO_CALLER:
     case EVENT_TO_CLIENT:
         call_to_client(s, e);
         break;
@@ -230,6 +231,8 @@ static bool has_drained(struct sim *s)
 {
     for (uint32_t i = 0; i < s->members_count; i++) {
         const struct member *m = &s->members[i];
+        if (m->out)
+            continue;
         if (!m->up || m->judged.given_out != s->judge.committed.last ||
             mvcc_revision(m->node.mvcc) != s->model.revision)
             return false;
@@ -237,6 +240,8 @@ static bool has_drained(struct sim *s)
     for (uint32_t i = 0; i < s->model.leases_count; i++)
         if (s->model.leases[i].ended_index == 0)
             return false;
+    if (model_lacks_space(&s->model))
+        return false;
     return clients_drained(s->clients);
 }
 
@@ -267,14 +272,21 @@ static void explain_rest(struct sim *s)
 static void check_hashes(struct sim *s)
 {
     struct mvcc_hash first = {0};
+    bool any = false;
     for (uint32_t i = 0; i < s->members_count; i++) {
+        struct node *n = &s->members[i].node;
         struct mvcc_hash h;
-        int err = mvcc_hash(s->members[i].node.mvcc, 0, &h);
+        if (s->members[i].out)
+            continue;
+        int err = mvcc_hash(n->mvcc, 0, &h);
         ASSERT(err == 0);
-        if (i == 0)
+        if (!any)
             first = h;
+        any = true;
         if (h.hash != first.hash || h.revision != s->model.revision)
-            sim_fail("members 0 and %u differ in the end", i);
+            sim_fail("member %u differs from others in the end", i);
+        if (alarms_active(&n->applier.alarms, ALARM_NOSPACE))
+            sim_fail("member %u still has an alarm in the end", i);
     }
 }
 
@@ -334,22 +346,41 @@ static uint64_t sometimes(struct rng *r, uint64_t value)
     return rng_below(r, 3) == 0 ? value : 0;
 }
 
+/* In half of the runs the log is short, so that who was away needs a snapshot. */
+static void choose_snapshots(struct sim_shape *h, struct rng *r)
+{
+    h->snapshot_count = 1000;
+    h->log_keep_bytes = 0;
+    h->skip_payloads = rng_below(r, 2) == 0;
+    h->piece_bytes = 200 + rng_below(r, 20000);
+    h->piece_ns_per_byte = 10 + rng_below(r, 300) * rng_below(r, 30);
+    if (rng_below(r, 2) == 0)
+        return;
+    h->snapshot_count = 1 + rng_below(r, 60);
+    h->log_keep_bytes = 1 + h->segment_bytes * rng_below(r, 4);
+    h->segment_bytes = 65536;
+    h->flush_entries_max = 1 + rng_below(r, 40);
+}
+
 static void choose_shape(struct sim *s, struct rng *r)
 {
     struct sim_shape *h = &s->shape;
     s->members_count = rng_below(r, 4) == 0 ? 5 : 3;
     h->pre_vote = rng_below(r, 5) > 0;
+    h->lease_reads = rng_below(r, 5) == 0;
     h->segment_bytes = 65536ull << rng_below(r, 3);
     h->flush_entries_max = 1 + rng_below(r, 400);
     h->log_window_bytes = sometimes(r, 1 + rng_below(r, 20000));
     h->msg_bytes_max = sometimes(r, 1 + rng_below(r, 4000));
     h->uncommitted_bytes_max = sometimes(r, 1000 + rng_below(r, 20000));
     h->inflight_msgs_max = (uint32_t)sometimes(r, 1 + rng_below(r, 4));
+    choose_snapshots(h, r);
 }
 
 void sim_limits(const struct sim *s, struct raft_options *o)
 {
     const struct sim_shape *h = &s->shape;
+    o->lease_reads = h->lease_reads;
     if (h->log_window_bytes != 0)
         o->log_window_bytes = h->log_window_bytes;
     if (h->msg_bytes_max != 0)
@@ -372,7 +403,7 @@ static void free_event(struct event *e)
 {
     if (e->kind == EVENT_MESSAGE)
         bref_unref(e->ptr);
-    else if (e->kind == EVENT_TO_SERVER || e->kind == EVENT_TO_CLIENT)
+    else if (e->kind == EVENT_TO_SERVER || e->kind == EVENT_TO_CALLER || e->kind == EVENT_TO_CLIENT)
         call_event_free(e);
 }
 

@@ -12,7 +12,7 @@
  *   run.c       one run, from the beginning to the verdict; the event loop
  *   member.c    one member: what node.c is to trivetd; crashes at any operation
  *   world.c     the machine's functions that the members' code calls, replaced at link time
- *   net.c, disk.c, store.c, call.c, uv.c     what a member has around it
+ *   net.c, disk.c, store.c, call.c, peer_call.c, transfer.c, uv.c     what a member has around it
  *   faults.c    which faults a run has, and when
  *   client*.c   who uses the cluster, and the checks of each answer
  *   model.c     what the store must hold after each entry of the log
@@ -55,9 +55,15 @@ struct sim_options {
 /* What differs from run to run beside the faults. */
 struct sim_shape {
     bool pre_vote;
+    bool lease_reads;       /* raft's; then no member's clock is wrong, and none stands still */
     uint64_t segment_bytes; /* of the log's files */
     uint64_t flush_entries_max;
-    size_t log_window_bytes; /* raft_options; 0: the default, as in the others */
+    uint64_t snapshot_count; /* core_options */
+    uint64_t log_keep_bytes;
+    bool skip_payloads;         /* the log is read without the bytes of what the store holds */
+    size_t piece_bytes;         /* of a snapshot on its way */
+    uint64_t piece_ns_per_byte; /* it takes */
+    size_t log_window_bytes;    /* raft_options; 0: the default, as in the others */
     size_t msg_bytes_max;
     size_t uncommitted_bytes_max;
     uint32_t inflight_msgs_max;
@@ -83,6 +89,14 @@ struct sim_stats {
     uint64_t leases_renewed;
     uint64_t leases_ended;
     uint64_t compactions;
+    uint64_t snapshots_sent;
+    uint64_t snapshots_failed;
+    uint64_t snapshots_installed;
+    uint64_t damage_found;      /* by the log */
+    uint64_t damage_beyond_log; /* it could not know */
+    uint64_t starts_without_room;
+    uint64_t alarms;
+    uint64_t refused_for_space;
 };
 
 enum { SIM_TEXT_MAX = 512 };

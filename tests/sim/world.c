@@ -1,5 +1,5 @@
 /* What the members' code calls and the linker replaces (--wrap, see meson.build): the machine's
- * clocks and randomness, the ends of the process, and four seams where the judge looks on. */
+ * clocks and randomness, the ends of the process, and the seams where the judge looks on. */
 #include "member.h"
 
 #include "base/clock.h"
@@ -16,7 +16,11 @@ uint64_t __wrap_rng_seed_from_os(void);
 
 uint64_t __wrap_clock_mono_ns(void)
 {
-    return sim_now == NULL ? __real_clock_mono_ns() : sim_now->now_us * 1000;
+    if (sim_now == NULL)
+        return __real_clock_mono_ns();
+    if (sim_now->current != NULL)
+        return member_clock_ms(sim_now->current) * 1000000;
+    return sim_now->now_us * 1000;
 }
 
 int64_t __wrap_clock_wall_us(void)
@@ -51,7 +55,8 @@ _Noreturn void __wrap_tv_fatal(const char *fmt, ...)
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     struct member *m = sim_now == NULL ? NULL : sim_now->current;
-    if (m != NULL && m->write_fails && m->fatal_armed) {
+    bool expected = m != NULL && (m->write_fails || m->disk->read_failed || m->disk->damaged);
+    if (expected && m->fatal_armed) {
         sim_say(sim_now, "member %u: %s", m->number, text);
         longjmp(m->fatal, 1);
     }
@@ -71,6 +76,44 @@ void __wrap_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entr
                        const struct wal_hard_state *hs);
 void __real_applier_apply(struct applier *a, struct slice payload, struct request *req);
 void __wrap_applier_apply(struct applier *a, struct slice payload, struct request *req);
+
+int __real_raft_install_snapshot(struct raft *r, uint64_t log_index, uint64_t term,
+                                 const struct raft_membership *membership);
+int __wrap_raft_install_snapshot(struct raft *r, uint64_t log_index, uint64_t term,
+                                 const struct raft_membership *membership);
+void __real_wal_restart(struct wal *w, uint64_t seq, uint64_t log_index, uint64_t term);
+void __wrap_wal_restart(struct wal *w, uint64_t seq, uint64_t log_index, uint64_t term);
+void __real_wal_cut(struct wal *w, uint64_t log_index);
+void __wrap_wal_cut(struct wal *w, uint64_t log_index);
+void __real_core_install_end(struct core *c, struct persist *persist);
+void __wrap_core_install_end(struct core *c, struct persist *persist);
+
+int __wrap_raft_install_snapshot(struct raft *r, uint64_t log_index, uint64_t term,
+                                 const struct raft_membership *membership)
+{
+    int err = __real_raft_install_snapshot(r, log_index, term, membership);
+    if (err == 0)
+        judge_snapshot(sim_now->current, log_index, term);
+    return err;
+}
+
+void __wrap_wal_restart(struct wal *w, uint64_t seq, uint64_t log_index, uint64_t term)
+{
+    judge_restart_log(sim_now->current, log_index, term);
+    __real_wal_restart(w, seq, log_index, term);
+}
+
+void __wrap_wal_cut(struct wal *w, uint64_t log_index)
+{
+    judge_cut(sim_now->current, log_index);
+    __real_wal_cut(w, log_index);
+}
+
+void __wrap_core_install_end(struct core *c, struct persist *persist)
+{
+    __real_core_install_end(c, persist);
+    judge_installed(sim_now->current);
+}
 
 struct raft *__wrap_raft_new(const struct raft_options *o)
 {
@@ -99,6 +142,10 @@ void __wrap_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entr
 void __wrap_applier_apply(struct applier *a, struct slice payload, struct request *req)
 {
     struct member *m = sim_now->current;
+    if (m->dying) {
+        __real_applier_apply(a, payload, req);
+        return;
+    }
     uint64_t index = judge_apply(m, payload);
     __real_applier_apply(a, payload, req);
     const struct model_outcome *o = &sim_now->model.outcomes[index];

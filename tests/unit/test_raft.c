@@ -7,6 +7,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+#include "probe_log.h"
+
 #include <check.h>
 #include <signal.h>
 #include <stdlib.h>

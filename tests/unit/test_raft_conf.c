@@ -4,6 +4,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+#include "probe_log.h"
+
 #include <check.h>
 #include <stdlib.h>
 

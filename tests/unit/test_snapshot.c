@@ -9,6 +9,7 @@
 #include "proto/peerwire.h"
 #include "server/folder.h"
 #include "server/install.h"
+#include "server/node.h"
 #include "server/restore.h"
 #include "server/snapshot_internal.h"
 #include "storage/disk_mem.h"
@@ -370,7 +371,9 @@ START_TEST(test_folders_after_a_crash)
         (void)snprintf(lsm, sizeof(lsm), "%s/lsm", dir);
         put_folder(step == 0 ? "lsm" : "lsm.old", "old");
         put_folder(step == 2 ? "lsm" : "lsm.incoming", "new");
-        ck_assert_int_eq(install_recover(lsm), 0);
+        struct node n = {.lsm_dir = lsm};
+        struct install_place place = install_folders(&n);
+        ck_assert_int_eq(install_recover(&place), 0);
         ck_assert(exists(step == 2 ? "lsm/new" : "lsm/old"));
         ck_assert(!exists("lsm.old") && !exists("lsm.incoming"));
         folder_remove(dir);

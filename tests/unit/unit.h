@@ -6,6 +6,8 @@
 #ifndef TESTS_UNIT_UNIT_H
 #define TESTS_UNIT_UNIT_H
 
+#include "probe_log.h"
+
 #include <check.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -2,7 +2,8 @@
  *
  * Little-endian, fixed fields, no padding. A frame is a kind (1 byte) and:
  *
- *   HELLO  magic "TRVT", version u16, zero u16, cluster id u64, from u64, to u64
+ *   HELLO  magic "TRVT", version u16, zero u16, cluster id u64, from u64, to u64; count u8, then
+ *          per URL: size u16, bytes
  *   RAFT   type u8, flags u8, zero u8; from, to, term, log_term, log_index, commit, reject_hint,
  *          context u64 each; count u32; then per entry: term u64, log_index u64, type u8, size u32,
  *          data
@@ -30,7 +31,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PEERWIRE_VERSION = 1, PEERWIRE_ENTRIES_MAX = 1 << 20 };
+enum { PEERWIRE_VERSION = 1, PEERWIRE_ENTRIES_MAX = 1 << 20, PEERWIRE_URLS_MAX = 16 };
 
 enum peerwire_kind {
     PEERWIRE_HELLO = 1,
@@ -48,6 +49,9 @@ struct peerwire_hello {
     uint64_t cluster_id;
     uint64_t from;
     uint64_t to;
+    /* Where `from` is reached, for a receiver that does not know it yet. */
+    struct slice urls[PEERWIRE_URLS_MAX];
+    uint32_t urls_count;
 };
 
 struct peerwire_raft {
@@ -118,15 +122,17 @@ enum {
     PEERWIRE_SNAP_PIECE_HEAD_BYTES = 17,
     PEERWIRE_SNAP_END_BYTES = 61,
     PEERWIRE_SNAP_DONE_BYTES = 13,
-    PEERWIRE_HELLO_BYTES = 33,
+    PEERWIRE_HELLO_BYTES = 34, /* without URLs */
     PEERWIRE_RAFT_HEAD_BYTES = 72,
     PEERWIRE_ENTRY_HEAD_BYTES = 21,
     PEERWIRE_QUESTION_BYTES = 39,
     PEERWIRE_REPORT_BYTES = 17,
 };
 
-/* Each writes exactly the size named above and returns where it ends. */
+/* Each writes exactly the size named above, or by its size function, and returns where it ends. */
 uint8_t *peerwire_hello_put(uint8_t *dst, const struct peerwire_hello *h);
+/* With its URLs, of at most 65,535 bytes each. */
+size_t peerwire_hello_size(const struct peerwire_hello *h);
 /* The head; entries_count entries follow, each a head and its data. */
 uint8_t *peerwire_raft_put_head(uint8_t *dst, const struct peerwire_raft *m);
 uint8_t *peerwire_entry_put_head(uint8_t *dst, const struct peerwire_entry *e);

@@ -24,9 +24,27 @@ void disk_mem_crash(struct disk *d);
 /* Let `countdown` more writes succeed and fail the one after with this errno, nothing written. */
 void disk_mem_fail_write_after(struct disk *d, uint64_t countdown, int errno_value);
 
+/* Let `countdown` more writes succeed. The one after is on its way to the platter when its fsync
+ * fails with this errno: it may be there, or a part of it. */
+void disk_mem_fail_sync_after(struct disk *d, uint64_t countdown, int errno_value);
+
+/* What a disk does and does not say. */
+enum disk_mem_lie {
+    DISK_MEM_LOST,      /* the write is reported as done, and nothing was written */
+    DISK_MEM_ELSEWHERE, /* it was written to another place */
+};
+/* Let `countdown` more writes be true and lie about the one after. */
+void disk_mem_lie_after(struct disk *d, uint64_t countdown, enum disk_mem_lie lie);
+/* Flip a bit in some block that was written to once. False: there is none. */
+bool disk_mem_rot(struct disk *d);
+/* Lies told and bits flipped so far. */
+uint64_t disk_mem_damages(const struct disk *d);
+
 /* Files may take so many bytes in all: making one ready beyond that fails with ENOSPC. 0: no limit.
  */
 void disk_mem_set_capacity(struct disk *d, uint64_t bytes);
+
+uint64_t disk_mem_used_bytes(const struct disk *d);
 
 /* The bytes a crash keeps, for tests that look or do damage; NULL when there is no such file.
  * Borrowed until the file is next changed by a chore. */

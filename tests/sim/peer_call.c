@@ -1,0 +1,141 @@
+/* Calls that a member makes to another: the transport's functions for clients (proto/grpc.h), as
+ * far as the sender of snapshots uses them. What the caller holds of a call is a struct grpc_call
+ * of its own; the other end, and the way, are those of a call of any client. */
+#include "call_internal.h"
+
+#include "base/mem.h"
+
+struct grpc_channel {
+    struct member *from;
+    uint32_t to;
+    struct list callers;
+};
+
+struct caller {
+    struct list link; /* of the channel's */
+    struct grpc_call held;
+    struct member *member;
+    struct grpc_call *wire; /* NULL: it has ended */
+    const struct grpc_call_ops *ops;
+};
+
+void grpc_channel_options_init(struct grpc_channel_options *o)
+{
+    *o = (struct grpc_channel_options){0};
+}
+
+static uint32_t number_of(const struct sim *s, const char *address)
+{
+    for (uint32_t i = 0; i < s->members_count; i++)
+        if (strcmp(s->members[i].address, address) == 0)
+            return i;
+    ASSERT(!"nobody has this address");
+    return 0;
+}
+
+struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_channel_options *o)
+{
+    (void)gl;
+    struct grpc_channel *ch = mem_alloc_zero(sizeof(*ch));
+    ch->from = sim_now->current;
+    ch->to = number_of(sim_now, o->addresses[0]);
+    list_init(&ch->callers);
+    return ch;
+}
+
+/* --- its end --- */
+
+static void close_caller(struct caller *c, enum grpc_code code, const char *text)
+{
+    list_remove(&c->link);
+    call_drop(c->wire);
+    c->wire = NULL;
+    sim_say(c->member->sim, "member %u: a call has ended: %d %s", c->member->number, (int)code,
+            text);
+    c->ops->closed(&c->held, code, slice_of_string(text));
+    mem_free(c);
+}
+
+void grpc_channel_close(struct grpc_channel *ch)
+{
+    LIST_EACH_SAFE (it, after, &ch->callers)
+        close_caller(CONTAINER_OF(it, struct caller, link), GRPC_CANCELLED, "");
+    mem_free(ch);
+}
+
+/* --- what comes back --- */
+
+static struct {
+    struct caller *caller;
+    struct slice msg;
+    enum grpc_code code;
+    const char *text;
+} in_hand;
+
+static void take_reply(struct member *m)
+{
+    (void)m;
+    if (in_hand.caller->ops->message != NULL)
+        in_hand.caller->ops->message(&in_hand.caller->held, in_hand.msg);
+}
+
+static void take_end(struct member *m)
+{
+    (void)m;
+    close_caller(in_hand.caller, in_hand.code, in_hand.text);
+}
+
+static void on_reply(void *ctx, struct slice msg)
+{
+    struct caller *c = ctx;
+    in_hand.caller = c;
+    in_hand.msg = msg;
+    (void)member_guard(c->member, take_reply);
+}
+
+static void on_ended(void *ctx, enum grpc_code code, const char *text)
+{
+    struct caller *c = ctx;
+    in_hand.caller = c;
+    in_hand.code = code;
+    in_hand.text = text;
+    (void)member_guard(c->member, take_end);
+}
+
+static const struct call_client caller_client = {.reply = on_reply, .ended = on_ended};
+
+/* --- the caller's side --- */
+
+struct grpc_call *grpc_start(struct grpc_channel *ch, const struct grpc_start_options *o)
+{
+    struct caller *c = mem_alloc_zero(sizeof(*c));
+    c->member = ch->from;
+    c->ops = o->ops;
+    c->held.end = c;
+    c->held.user = o->user;
+    c->wire = call__start(ch->from->sim, ch->from, ch->to, o->path, &caller_client, c);
+    list_push_back(&ch->callers, &c->link);
+    return &c->held;
+}
+
+int peer_call__send(struct grpc_call *call, const struct slice *parts, uint32_t parts_count)
+{
+    struct caller *c = call->end;
+    ASSERT(parts_count == 1);
+    if (member_operation(c->member))
+        call_send(c->wire, parts[0]);
+    return 0;
+}
+
+void grpc_half_close(struct grpc_call *call)
+{
+    struct caller *c = call->end;
+    if (member_operation(c->member))
+        call_half_close(c->wire);
+}
+
+/* The end comes from the loop. */
+void grpc_cancel(struct grpc_call *call)
+{
+    call_cancel(call->end->wire);
+}
