@@ -184,9 +184,10 @@ static int link_pieces(struct load *ld, struct mvcc *m)
             break;
         size_t taken;
         err = mvcc_load_add_all(m, pc->versions, pc->count, pc->hashes, &taken);
-        /* Those are the store's. */
+        /* Those are the store's; load_fini() frees the rest. */
         pc->count -= taken;
-        memmove(pc->versions, pc->versions + taken, pc->count * sizeof(struct mvcc_version *));
+        if (pc->count > 0)
+            memmove(pc->versions, pc->versions + taken, pc->count * sizeof(struct mvcc_version *));
         if (err != 0)
             break;
         mem_free(pc->versions);
