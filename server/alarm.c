@@ -85,6 +85,8 @@ static void note_active(struct alarms *a)
     for (uint32_t i = 0; i < a->count; i++) {
         const struct alarm *it = &a->items[i];
         bool known = it->type == ALARM_NOSPACE || it->type == ALARM_CORRUPT;
+        if (it->type == ALARM_CORRUPT && it->reasons == ALARM_FOR_DIFFERENCE)
+            continue; /* that member alone is concerned */
         bits |= known ? 1u << it->type : BIT_OTHER;
         if (it->type == ALARM_NOSPACE && (it->reasons & ALARM_FOR_DISK) != 0)
             bits |= BIT_DISK;
@@ -292,6 +294,18 @@ uint32_t alarms_reasons(struct alarms *a, uint64_t member_id, enum alarm_type ty
     uint32_t reasons = found ? a->items[at].reasons : 0;
     (void)pthread_mutex_unlock(&a->lock);
     return reasons;
+}
+
+uint32_t alarms_members(struct alarms *a, enum alarm_type type, enum alarm_reason reason,
+                        uint64_t *ret_ids, uint32_t max)
+{
+    uint32_t count = 0;
+    (void)pthread_mutex_lock(&a->lock);
+    for (uint32_t i = 0; i < a->count && count < max; i++)
+        if (a->items[i].type == (int32_t)type && (a->items[i].reasons & reason) != 0)
+            ret_ids[count++] = a->items[i].member_id;
+    (void)pthread_mutex_unlock(&a->lock);
+    return count;
 }
 
 /* As Go prints the message: a field that is 0 is left out, an enum without a name is its number. */

@@ -27,6 +27,9 @@ enum alarm_type { ALARM_NONE, ALARM_NOSPACE, ALARM_CORRUPT };
 enum alarm_reason {
     ALARM_FOR_ASKED = 1, /* by an operator, or by the quota */
     ALARM_FOR_DISK = 2,  /* the member's disk is nearly full */
+    /* The member's contents differ from the majority's (server/agree.h). It is the member that does
+     * not serve then; nothing else follows. */
+    ALARM_FOR_DIFFERENCE = 4,
 };
 
 /* etcdserverpb.AlarmRequest, and a field of ours behind etcd's. The numbers are kept as they came.
@@ -75,6 +78,7 @@ int alarms_decode(struct alarms *a, struct slice encoded);
 
 /* --- any thread's --- */
 
+/* One that the whole cluster heeds: not a CORRUPT for ALARM_FOR_DIFFERENCE alone. */
 bool alarms_active(const struct alarms *a, enum alarm_type type);
 /* One that is neither NOSPACE nor CORRUPT: a client may raise what it likes. */
 bool alarms_active_other(const struct alarms *a);
@@ -82,6 +86,9 @@ bool alarms_active_other(const struct alarms *a);
 bool alarms_active_for_disk(const struct alarms *a);
 /* The reasons for which this member has raised the alarm; 0: it has not. */
 uint32_t alarms_reasons(struct alarms *a, uint64_t member_id, enum alarm_type type);
+/* The members that have raised the alarm for the reason, at most `max`; how many. */
+uint32_t alarms_members(struct alarms *a, enum alarm_type type, enum alarm_reason reason,
+                        uint64_t *ret_ids, uint32_t max);
 /* Appends a field `number` for each, with the words of etcd's Status: "memberID:1 alarm:NOSPACE".
  */
 void alarms_describe(struct alarms *a, uint32_t number, struct buf *ret);

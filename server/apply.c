@@ -1,6 +1,7 @@
 #include "server/apply.h"
 
 #include "server/exec.h"
+#include "server/member.h"
 #include "server/quota.h"
 
 #include "base/assert.h"
@@ -256,7 +257,9 @@ static int apply_alarm(struct applier *a, const struct wire_raft_request *entry,
         persist_meta_put(&a->metas, APPLY_META_ALARMS, buf_slice(&answer));
         log_warn(r.action == ALARM_ACTIVATE ? "alarm raised" : "alarm cleared",
                  LOG_HEX("member-id", r.member_id), LOG_STR("alarm", alarm_type_name(r.type)),
-                 LOG_STR("reason", r.reason == ALARM_FOR_DISK ? "disk space" : "request"));
+                 LOG_STR("reason", r.reason == ALARM_FOR_DISK         ? "disk space"
+                                   : r.reason == ALARM_FOR_DIFFERENCE ? "contents differ"
+                                                                      : "request"));
     }
     buf_fini(&answer);
     return err;
@@ -300,6 +303,15 @@ static int refused_by_alarm(struct applier *a, const struct wire_raft_request *e
 
 /* --- members --- */
 
+void applier_members_changed(struct applier *a)
+{
+    struct buf encoded;
+    buf_init(&encoded, SIZE_MAX);
+    cluster_encode(a->cluster, &encoded);
+    persist_meta_put(&a->metas, APPLY_META_MEMBERS, buf_slice(&encoded));
+    buf_fini(&encoded);
+}
+
 static int apply_member_attr(struct applier *a, const struct wire_raft_request *entry,
                              struct request *req)
 {
@@ -307,16 +319,12 @@ static int apply_member_attr(struct applier *a, const struct wire_raft_request *
     must_decode(wire_member_attr_decode(entry->body, &attr));
     cluster_set_attributes(a->cluster, attr.member_id, attr.name, attr.client_urls,
                            attr.client_urls_count);
-    struct buf encoded;
-    buf_init(&encoded, SIZE_MAX);
-    cluster_encode(a->cluster, &encoded);
-    persist_meta_put(&a->metas, APPLY_META_MEMBERS, buf_slice(&encoded));
-    buf_fini(&encoded);
+    applier_members_changed(a);
     answer_header(a, req);
     return 0;
 }
 
-/* etcdserverpb.Member: 1 ID, 2 name, 3 peerURLs, 4 clientURLs. */
+/* etcdserverpb.Member: 1 ID, 2 name, 3 peerURLs, 4 clientURLs, 5 isLearner. */
 static size_t member_size(const struct cluster_member *m)
 {
     size_t size = wire_uint_size(1, m->id) + wire_bytes_size(2, slice_of_string(m->name));
@@ -324,7 +332,7 @@ static size_t member_size(const struct cluster_member *m)
         size += wire_item_size(3, strlen(m->peer_urls[i]));
     for (uint32_t i = 0; i < m->client_urls_count; i++)
         size += wire_item_size(4, strlen(m->client_urls[i]));
-    return size;
+    return size + wire_uint_size(5, m->learner);
 }
 
 static uint8_t *member_put(const struct cluster_member *m, uint8_t *p)
@@ -334,20 +342,39 @@ static uint8_t *member_put(const struct cluster_member *m, uint8_t *p)
         p = wire_item_put(p, 3, slice_of_string(m->peer_urls[i]));
     for (uint32_t i = 0; i < m->client_urls_count; i++)
         p = wire_item_put(p, 4, slice_of_string(m->client_urls[i]));
-    return p;
+    return wire_uint_put(p, 5, m->learner);
+}
+
+/* All of Cluster's answers: 1 header, then the member that was added, where one was, then all. */
+static void answer_members(struct applier *a, struct request *req,
+                           const struct cluster_member *added)
+{
+    struct wire_header h = applier_header(a, 0); /* etcd's has no revision here */
+    uint32_t field = added != NULL ? 3 : 2;
+    size_t size = wire_header_size(&h);
+    if (added != NULL)
+        size += wire_item_size(2, member_size(added));
+    for (uint32_t i = 0; i < a->cluster->members_count; i++)
+        size += wire_item_size(field, member_size(&a->cluster->members[i]));
+    uint8_t *p = wire_header_put(request_reply_reserve(req, size), &h);
+    if (added != NULL)
+        p = member_put(added, wire_item_put_head(p, 2, member_size(added)));
+    for (uint32_t i = 0; i < a->cluster->members_count; i++) {
+        const struct cluster_member *m = &a->cluster->members[i];
+        p = member_put(m, wire_item_put_head(p, field, member_size(m)));
+    }
 }
 
 void applier_member_list(struct applier *a, struct request *req)
 {
-    struct wire_header h = applier_header(a, 0); /* etcd's has no revision here */
-    size_t size = wire_header_size(&h);
-    for (uint32_t i = 0; i < a->cluster->members_count; i++)
-        size += wire_item_size(2, member_size(&a->cluster->members[i]));
-    uint8_t *p = wire_header_put(request_reply_reserve(req, size), &h);
-    for (uint32_t i = 0; i < a->cluster->members_count; i++) {
-        const struct cluster_member *m = &a->cluster->members[i];
-        p = member_put(m, wire_item_put_head(p, 2, member_size(m)));
-    }
+    answer_members(a, req, NULL);
+}
+
+void applier_member_change(struct applier *a, struct request *req,
+                           const struct member_change *change)
+{
+    bool adds = change->kind == MEMBER_ADD || change->kind == MEMBER_ADD_LEARNER;
+    answer_members(a, req, adds ? cluster_find(a->cluster, change->id) : NULL);
 }
 
 /* --- one entry --- */
@@ -356,6 +383,37 @@ uint64_t applier_request_id(struct slice payload)
 {
     struct wire_raft_request entry;
     return wire_raft_request_decode(payload, &entry) == 0 ? entry.id : 0;
+}
+
+/* --- agreement --- */
+
+static int take_verdict(struct applier *a, const struct wire_raft_request *entry)
+{
+    struct wire_verdict v;
+    must_decode(wire_verdict_decode(entry->body, &v));
+    a->last_verdict = (struct agree_report){.mark = v.mark, .digest = v.digest};
+    return 0;
+}
+
+struct bref *applier_encode_mark(uint64_t request_id, uint32_t *ret_size)
+{
+    return encode_payload(WIRE_RAFT_MARK, SLICE_EMPTY, request_id, ret_size);
+}
+
+struct bref *applier_encode_verdict(const struct agree_report *v, uint64_t request_id,
+                                    uint32_t *ret_size)
+{
+    uint8_t body[24];
+    struct wire_verdict w = {.mark = v->mark, .digest = v->digest};
+    ASSERT(wire_verdict_size(&w) <= sizeof(body));
+    size_t size = (size_t)(wire_verdict_put(body, &w) - body);
+    return encode_payload(WIRE_RAFT_VERDICT, slice_of(body, size), request_id, ret_size);
+}
+
+/* What such an entry did is in the versions that it made. */
+static bool is_kv(uint32_t kind)
+{
+    return kind == WIRE_RAFT_PUT || kind == WIRE_RAFT_DELETE_RANGE || kind == WIRE_RAFT_TXN;
 }
 
 static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
@@ -379,6 +437,10 @@ static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
         return apply_alarm(a, entry, req);
     case WIRE_RAFT_MEMBER_ATTR_SET:
         return apply_member_attr(a, entry, req);
+    case WIRE_RAFT_MARK:
+        return 0; /* the core's */
+    case WIRE_RAFT_VERDICT:
+        return take_verdict(a, entry);
     }
     /* Passing it over would make this member differ from those that know it. */
     tv_fatal("a committed log entry has kind %u, which this version does not know", entry->kind);
@@ -388,9 +450,17 @@ void applier_apply(struct applier *a, struct slice payload, struct request *req)
 {
     struct wire_raft_request entry;
     must_decode(wire_raft_request_decode(payload, &entry));
+    uint64_t added = mvcc_content_added(a->mvcc);
     int err = apply_entry(a, &entry, req);
     if (req != NULL)
         req->err = err;
+    a->last_kind = entry.kind;
+    struct agree_entry step = {.kind = entry.kind,
+                               .err = err,
+                               .revision = mvcc_txn_revision(a->mvcc),
+                               .added = mvcc_content_added(a->mvcc) - added,
+                               .body = is_kv(entry.kind) ? SLICE_EMPTY : entry.body};
+    a->chain = agree_step(a->chain, &step);
 }
 
 struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint64_t term)
@@ -400,6 +470,8 @@ struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint
     b->applied_term = term;
     b->revision = mvcc_revision(a->mvcc);
     b->compacted = mvcc_compacted(a->mvcc);
+    mvcc_content(a->mvcc, &b->content);
+    b->chain = a->chain;
     b->metas = a->metas;
     a->metas = NULL;
     return b;

@@ -8,6 +8,7 @@
 #ifndef SERVER_APPLY_H
 #define SERVER_APPLY_H
 
+#include "server/agree.h"
 #include "server/alarm.h"
 #include "server/cluster.h"
 #include "server/lease.h"
@@ -34,7 +35,10 @@ struct applier {
     struct arena arena;
     /* Changes outside the key space, for the persist thread; taken by the core once per turn. */
     struct persist_meta *metas;
-    bool compacted; /* a compaction was applied: there is something to scrub */
+    bool compacted;                   /* a compaction was applied: there is something to scrub */
+    uint64_t chain;                   /* over all that was applied: server/agree.h */
+    uint32_t last_kind;               /* of the entry applied last */
+    struct agree_report last_verdict; /* when it was one */
 };
 
 void applier_init(struct applier *a, struct mvcc *m, struct lessor *l, struct cluster *cluster,
@@ -53,6 +57,9 @@ struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint
 /* The payload of an alarm. */
 struct bref *applier_encode_alarm(const struct alarm_request *r, uint64_t request_id,
                                   uint32_t *ret_size);
+struct bref *applier_encode_mark(uint64_t request_id, uint32_t *ret_size);
+struct bref *applier_encode_verdict(const struct agree_report *v, uint64_t request_id,
+                                    uint32_t *ret_size);
 /* The payload that ends a lease. */
 struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32_t *ret_size);
 /* Is this such a payload, from this member's own leader? */
@@ -62,6 +69,12 @@ bool applier_was_own_revoke(const struct applier *a, struct slice payload);
 void applier_lease_list(struct applier *a, struct request *req);
 void applier_lease_keys(struct applier *a, struct request *req);
 void applier_member_list(struct applier *a, struct request *req);
+/* The answer to a change that was made. */
+struct member_change;
+void applier_member_change(struct applier *a, struct request *req,
+                           const struct member_change *change);
+/* The members are others now: for the persist thread. */
+void applier_members_changed(struct applier *a);
 
 struct wire_header applier_header(const struct applier *a, int64_t revision);
 

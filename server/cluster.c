@@ -25,16 +25,23 @@ static uint64_t hash_id(const void *data, size_t size)
 }
 
 /* The peer URLs are sorted. */
-static uint64_t member_id(const struct cluster_member *m, const char *token)
+static uint64_t member_id(char *const *peer_urls, uint32_t count, const char *suffix)
 {
     struct buf b;
     buf_init(&b, SIZE_MAX);
-    for (uint32_t i = 0; i < m->peer_urls_count; i++)
-        buf_append(&b, m->peer_urls[i], strlen(m->peer_urls[i]));
-    buf_append(&b, token, strlen(token));
+    for (uint32_t i = 0; i < count; i++)
+        buf_append(&b, peer_urls[i], strlen(peer_urls[i]));
+    buf_append(&b, suffix, strlen(suffix));
     uint64_t id = hash_id(b.data, b.size);
     buf_fini(&b);
     return id;
+}
+
+uint64_t cluster_new_id(char *const *peer_urls, uint32_t count, uint64_t unix_s)
+{
+    char seconds[24];
+    (void)snprintf(seconds, sizeof(seconds), "%llu", (unsigned long long)unix_s);
+    return member_id(peer_urls, count, seconds);
 }
 
 /* The members are sorted. */
@@ -65,6 +72,7 @@ void cluster_fini(struct cluster *c)
         urls_clear(m->client_urls, &m->client_urls_count);
     }
     mem_free(c->members);
+    mem_free(c->removed);
     *c = (struct cluster){0};
 }
 
@@ -152,7 +160,7 @@ static int give_ids(struct cluster *c, const char *token, char *err_text, size_t
     for (uint32_t i = 0; i < c->members_count; i++) {
         struct cluster_member *m = &c->members[i];
         qsort(m->peer_urls, m->peer_urls_count, sizeof(m->peer_urls[0]), compare_urls);
-        m->id = member_id(m, token);
+        m->id = member_id(m->peer_urls, m->peer_urls_count, token);
     }
     qsort(c->members, c->members_count, sizeof(*c->members), compare_members);
     for (uint32_t i = 0; i < c->members_count; i++) {
@@ -163,6 +171,9 @@ static int give_ids(struct cluster *c, const char *token, char *err_text, size_t
         }
     }
     c->id = cluster_id(c);
+    for (uint32_t i = 0; i < c->members_count; i++)
+        c->raft.voters.ids[i] = c->members[i].id;
+    c->raft.voters.count = c->members_count;
     return 0;
 }
 
@@ -264,6 +275,7 @@ void cluster_set_attributes(struct cluster *c, uint64_t id, struct slice name,
     struct cluster_member *m = cluster_find(c, id);
     if (m == NULL)
         return;
+    m->started = true;
     mem_free(m->name);
     m->name = string_of(name);
     urls_clear(m->client_urls, &m->client_urls_count);
@@ -271,9 +283,77 @@ void cluster_set_attributes(struct cluster *c, uint64_t id, struct slice name,
         m->client_urls[m->client_urls_count++] = string_of(client_urls[i]);
 }
 
-/* --- in the store: version, cluster id, members, CRC-32C of all that; little-endian --- */
+struct cluster_member *cluster_find_urls(const struct cluster *c, char *const *peer_urls,
+                                         uint32_t count)
+{
+    for (uint32_t i = 0; i < c->members_count; i++) {
+        struct cluster_member *m = &c->members[i];
+        uint32_t same = 0;
+        while (same < count && same < m->peer_urls_count &&
+               strcmp(m->peer_urls[same], peer_urls[same]) == 0)
+            same++;
+        if (same == count && m->peer_urls_count == count)
+            return m;
+    }
+    return NULL;
+}
 
-enum { ENCODING_VERSION = 1 };
+bool cluster_was_removed(const struct cluster *c, uint64_t id)
+{
+    for (uint32_t i = 0; i < c->removed_count; i++)
+        if (c->removed[i] == id)
+            return true;
+    return false;
+}
+
+/* --- changes --- */
+
+struct cluster_member *cluster_add(struct cluster *c, uint64_t id)
+{
+    ASSERT(id != 0 && cluster_find(c, id) == NULL);
+    struct cluster_member *m = member_add(c, "");
+    if (m == NULL)
+        return NULL;
+    m->id = id;
+    qsort(c->members, c->members_count, sizeof(*c->members), compare_members);
+    return cluster_find(c, id);
+}
+
+static void remember_removed(struct cluster *c, uint64_t id)
+{
+    if (c->removed == NULL)
+        c->removed = mem_alloc(CLUSTER_REMOVED_MAX * sizeof(*c->removed));
+    if (c->removed_count == CLUSTER_REMOVED_MAX)
+        memmove(c->removed, c->removed + 1, --c->removed_count * sizeof(*c->removed));
+    c->removed[c->removed_count++] = id;
+}
+
+void cluster_remove(struct cluster *c, uint64_t id)
+{
+    struct cluster_member *m = cluster_find(c, id);
+    ASSERT(m != NULL);
+    mem_free(m->name);
+    urls_clear(m->peer_urls, &m->peer_urls_count);
+    urls_clear(m->client_urls, &m->client_urls_count);
+    size_t behind = (size_t)(c->members + c->members_count - (m + 1));
+    memmove(m, m + 1, behind * sizeof(*m));
+    c->members_count--;
+    remember_removed(c, id);
+}
+
+void cluster_set_peer_urls(struct cluster_member *m, const struct slice *urls, uint32_t count)
+{
+    ASSERT(count <= CLUSTER_URLS_MAX);
+    urls_clear(m->peer_urls, &m->peer_urls_count);
+    for (uint32_t i = 0; i < count; i++)
+        m->peer_urls[m->peer_urls_count++] = string_of(urls[i]);
+    qsort(m->peer_urls, m->peer_urls_count, sizeof(m->peer_urls[0]), compare_urls);
+}
+
+/* --- in the store: version, cluster id, members, removed ids, raft's membership, CRC-32C of all
+ * that; little-endian --- */
+
+enum { ENCODING_VERSION = 2, FLAG_LEARNER = 1, FLAG_STARTED = 2, FLAG_REPLACEMENT = 4 };
 
 static void put_uint(struct buf *out, uint64_t value, uint32_t size)
 {
@@ -308,10 +388,19 @@ void cluster_encode(const struct cluster *c, struct buf *out)
     for (uint32_t i = 0; i < c->members_count; i++) {
         const struct cluster_member *m = &c->members[i];
         put_uint(out, m->id, 8);
+        put_uint(out,
+                 (m->learner ? FLAG_LEARNER : 0u) | (m->started ? FLAG_STARTED : 0u) |
+                     (m->replacement ? FLAG_REPLACEMENT : 0u),
+                 1);
         put_string(out, m->name);
         put_strings(out, m->peer_urls, m->peer_urls_count);
         put_strings(out, m->client_urls, m->client_urls_count);
     }
+    put_uint(out, c->removed_count, 2);
+    for (uint32_t i = 0; i < c->removed_count; i++)
+        put_uint(out, c->removed[i], 8);
+    int err = raft_membership_encode(&c->raft, out);
+    ASSERT(err == 0);
     put_uint(out, crc32c(0, out->data + start, out->size - start), 4);
 }
 
@@ -363,6 +452,10 @@ static void get_member(struct reader *r, struct cluster *c)
 {
     struct cluster_member *m = member_add(c, "");
     m->id = get_uint(r, 8);
+    uint64_t flags = get_uint(r, 1);
+    m->learner = (flags & FLAG_LEARNER) != 0;
+    m->started = (flags & FLAG_STARTED) != 0;
+    m->replacement = (flags & FLAG_REPLACEMENT) != 0;
     char *name = get_string(r);
     if (name != NULL) {
         mem_free(m->name);
@@ -392,7 +485,10 @@ int cluster_decode(struct slice encoded, struct cluster *ret)
         r.bad = true;
     while (!r.bad && ret->members_count < count)
         get_member(&r, ret);
-    if (!r.bad && r.rest.size == 0)
+    uint64_t removed = get_uint(&r, 2);
+    for (uint64_t i = 0; !r.bad && i < removed && i < CLUSTER_REMOVED_MAX; i++)
+        remember_removed(ret, get_uint(&r, 8));
+    if (!r.bad && raft_membership_decode(r.rest, &ret->raft) == 0)
         return 0;
     cluster_fini(ret);
     return TV_ECORRUPT;

@@ -187,6 +187,11 @@ static bool set_value(struct parser *p, const struct flag *f, const char *text)
             return true;
         snprintf(p->why, sizeof(p->why), "must be auto, uring or sync");
         return false;
+    case FLAG_REPAIR:
+        if (repair_mode_parse(text, field) == 0)
+            return true;
+        snprintf(p->why, sizeof(p->why), "must be auto or refuse");
+        return false;
     case FLAG_VERSION:
     case FLAG_ONLY:
     case FLAG_ONLY_BOOL:

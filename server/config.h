@@ -8,6 +8,7 @@
 #ifndef SERVER_CONFIG_H
 #define SERVER_CONFIG_H
 
+#include "server/repair.h"
 #include "server/url.h"
 
 #include "base/log.h"
@@ -32,6 +33,8 @@ struct config {
     char *initial_cluster;
     char *initial_cluster_token;
     bool cluster_is_new; /* --initial-cluster-state=new */
+    bool strict_reconfig;
+    uint32_t learners_max;
 
     uint64_t heartbeat_ms;
     uint64_t election_ms;
@@ -48,9 +51,11 @@ struct config {
     uint64_t watch_progress_interval_ms;
     enum log_level log_level;
     bool pre_vote;
+    bool lease_reads;
 
     enum disk_mode wal_io;
     uint64_t disk_reserve_bytes; /* 0 = free space is not looked at */
+    enum repair_mode repair;     /* what is done about damaged data */
     uint32_t io_threads;         /* 0 = clients are served by the core's thread */
 };
 

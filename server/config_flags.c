@@ -56,6 +56,10 @@ const struct flag config_flags[] = {
      "All members at the first start: name=URL,name=URL,..."},
     {"initial-cluster-token", FLAG_STRING, FIELD(initial_cluster_token), "etcd-cluster", NULL,
      "Tells clusters with the same addresses apart."},
+    {"strict-reconfig-check", FLAG_BOOL, FIELD(strict_reconfig), "true", NULL,
+     "Refuse changes of the membership that would endanger the quorum."},
+    {"max-learners", FLAG_UINT32, FIELD(learners_max), "1", NULL,
+     "Learners that the cluster may have."},
     {"initial-cluster-state", FLAG_CLUSTER_STATE, FIELD(cluster_is_new), "new", NULL,
      "'new', or 'existing' for a member that joins a cluster."},
 
@@ -64,11 +68,18 @@ const struct flag config_flags[] = {
 
     {"wal-io", FLAG_WAL_IO, FIELD(wal_io), "auto", "trivet",
      "How the log is written: auto, uring (io_uring) or sync (a thread)."},
+    {"repair", FLAG_REPAIR, FIELD(repair), "auto", NULL,
+     "What a member with damaged data does: auto (sets it aside and gets it back from the others)\n"
+     "    or refuse (says what is damaged and ends)."},
     {"disk-reserve-bytes", FLAG_UINT, FIELD(disk_reserve_bytes), "268435456", NULL,
      "Free space below which writes are refused, of the disks of the data and of the log;\n"
      "    the default is two segments of the log and two commits of the store. 0 is never."},
     {"log-segment-bytes", FLAG_UINT, FIELD(log_segment_bytes), "67108864", NULL,
      "Size of the log's files: a multiple of 4 KiB, from 16 MiB to 1 GiB."},
+    {"lease-reads", FLAG_BOOL, FIELD(lease_reads), "false", NULL,
+     "The leader answers linearizable reads without asking the others, as long as they cannot\n"
+     "    have elected another. Relies on clocks that run equally fast (to 20 %); to be set at\n"
+     "    every member, and a lost leader is then noticed by the election timeout alone."},
     {"io-threads", FLAG_UINT32, FIELD(io_threads), NULL, NULL,
      "Threads that serve clients; 0 is none beside the node's own. By default as many as there\n"
      "    are CPUs but two, 8 at most."},
@@ -84,7 +95,6 @@ const struct flag config_flags[] = {
     ONLY("metrics", "basic"),
     ONLY("cors", "*"),
     ONLY("host-whitelist", "*"),
-    ONLY_BOOL("strict-reconfig-check", "true"),
     ONLY_BOOL("enable-log-rotation", "false"),
     ONLY_BOOL("client-cert-auth", "false"),
     ONLY_BOOL("auto-tls", "false"),
@@ -164,7 +174,6 @@ const struct flag config_flags[] = {
     REFUSED("compaction-batch-limit"),
     REFUSED("compaction-sleep-interval"),
     REFUSED("bootstrap-defrag-threshold-megabytes"),
-    REFUSED("max-learners"),
     REFUSED("downgrade-check-time"),
 };
 

@@ -18,6 +18,7 @@ enum flag_kind {
     FLAG_CLUSTER_STATE, /* bool: "new" */
     FLAG_LOG_LEVEL,
     FLAG_WAL_IO,
+    FLAG_REPAIR,
     FLAG_VERSION,
     FLAG_ONLY,      /* etcd's: no other value than this is supported */
     FLAG_ONLY_BOOL, /* the same, of a flag that can be given without a value */

@@ -27,12 +27,18 @@
 
 struct core;
 
-/* A question between members outside the log: a lease is renewed by the leader alone. */
-struct core_lease_msg {
+enum core_question_about {
+    QUESTION_LEASE_RENEW,   /* ttl */
+    QUESTION_LEASE_LEFT,    /* ttl, granted_ttl */
+    QUESTION_LEARNER_READY, /* err alone: may it be promoted? */
+};
+
+/* What only the leader can answer, between members and outside the log. */
+struct core_question {
     bool is_reply;
     uint64_t token; /* names the question at the asking member */
-    bool renew;     /* else: remaining time */
-    int64_t lease_id;
+    enum core_question_about about;
+    uint64_t subject; /* a lease or a member */
     int64_t ttl;
     int64_t granted_ttl;
     int32_t err;
@@ -42,16 +48,26 @@ struct core_env {
     void *ctx;
     /* Hand a message to the peer; may drop it. Borrowed during the call. */
     void (*send)(void *ctx, const struct raft_msg *msg);
-    void (*send_lease)(void *ctx, uint64_t to, const struct core_lease_msg *msg);
+    void (*send_question)(void *ctx, uint64_t to, const struct core_question *msg);
     /* Bring the member a snapshot; core_snapshot_sent() or core_snapshot_failed() follows, not from
      * inside. NULL: none is ever needed. */
     void (*send_snapshot)(void *ctx, uint64_t to);
+    /* The cluster given in the options has changed: connections are to be made and cut. May
+     * be NULL. */
+    void (*members_changed)(void *ctx);
     /* The request is the worker's again. */
     void (*answer)(void *ctx, struct request *req);
     /* Once per turn, after answers: a new revision is published, or the leader changed. */
     void (*published)(void *ctx);
     /* Ask for another core_turn() soon. */
     void (*wake)(void *ctx);
+    /* What this member holds at a mark, for the leader; may drop it. NULL: nobody compares. */
+    void (*send_report)(void *ctx, uint64_t to, const struct agree_report *r);
+    /* This member differs from the majority and serves nobody any more: it is to end, and to begin
+     * anew without its data. NULL: the process ends. */
+    void (*differs)(void *ctx, const char *what);
+    /* Damage was found on this member's disk; the process ends when this returns. May be NULL. */
+    void (*damaged)(void *ctx, const char *what);
 };
 
 #define CORE_LOG_KEEP_BYTES (UINT64_C(256) << 20)
@@ -67,6 +83,8 @@ struct core_options {
     uint64_t heartbeat_ms;
     uint64_t election_ms;
     bool pre_vote;
+    bool lease_reads;     /* as raft_options has it; then raft's ticks follow now_ms */
+    bool strict_reconfig; /* changes that would endanger the quorum are refused */
     uint64_t seed;
     uint64_t id_seed; /* makes request ids of this run differ from the last one's */
     uint64_t snapshot_count;
@@ -86,8 +104,13 @@ void core_free(struct core *c);
 /* Takes the request; it is answered through env.answer, never from inside this call. */
 void core_submit(struct core *c, struct request *req);
 void core_receive(struct core *c, const struct raft_msg *msg);
-void core_receive_lease(struct core *c, uint64_t from, const struct core_lease_msg *msg);
+void core_receive_question(struct core *c, uint64_t from, const struct core_question *msg);
+void core_receive_report(struct core *c, uint64_t from, const struct agree_report *r);
+/* Thread: any. This member's contents differ: no answer from its store may go out. */
+bool core_is_fenced(const struct core *c);
 void core_peer_lost(struct core *c, uint64_t id);
+/* There is a connection to the peer, or none any more. */
+void core_peer_connected(struct core *c, uint64_t id, bool connected);
 
 /* --- snapshots --- */
 
@@ -121,14 +144,23 @@ bool core_lacks_room(const struct core *c);
 /* Hand leadership to the most advanced follower; false when there is none or we do not lead. */
 bool core_hand_over(struct core *c);
 
+enum core_standing {
+    CORE_VOTER,
+    CORE_LEARNER,
+    CORE_OUTSIDE, /* not a member: not yet, or not any more */
+};
+
 /* Read by any thread. */
 struct core_status {
+    enum core_standing standing;
     uint64_t leader;
     uint64_t term;
     uint64_t commit_index;
     uint64_t applied_index;
 };
 void core_status(const struct core *c, struct core_status *ret);
+/* Nothing was ever logged here: neither by this member nor by a leader. Thread: the core's. */
+bool core_log_is_empty(const struct core *c);
 /* Thread: any. Different from every other member's, and from this member's of earlier runs. */
 uint64_t core_next_request_id(struct core *c);
 

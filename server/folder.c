@@ -1,9 +1,22 @@
 #include "server/folder.h"
 
+#include "base/err.h"
+
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+int folder_sync(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return TV_EIO;
+    int rv = fsync(fd);
+    close(fd);
+    return rv == 0 ? 0 : TV_EIO;
+}
 
 void folder_remove(const char *dir)
 {

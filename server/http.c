@@ -58,6 +58,7 @@ void http_serve(struct http1_exchange *x, const struct http1_request *req, void 
     const struct alarms *alarms = &w->node->applier.alarms;
     struct http_status st = {.leader = s.leader,
                              .cluster_version_known = s.leader != 0,
+                             .is_learner = s.standing == CORE_LEARNER,
                              .alarm_nospace = alarms_active(alarms, ALARM_NOSPACE),
                              .alarm_corrupt = alarms_active(alarms, ALARM_CORRUPT),
                              .alarm_other = alarms_active_other(alarms)};

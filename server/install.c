@@ -1,5 +1,6 @@
 #include "server/install.h"
 
+#include "server/folder.h"
 #include "server/node.h"
 #include "server/restore.h"
 
@@ -39,6 +40,8 @@ struct persist_meta *install_own_metas(void *ctx, const struct lsm_meta *meta)
     const struct node *n = ctx;
     struct persist_meta *metas = NULL;
     persist_meta_put(&metas, NODE_META_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
+    uint64_t log_id = wal_log_id(n->wal);
+    persist_meta_put(&metas, NODE_META_LOG, slice_of(&log_id, sizeof(log_id)));
     persist_meta_put(&metas, INSTALL_META_INSTALLED,
                      slice_of(&meta->applied_index, sizeof(meta->applied_index)));
     return metas;
@@ -65,7 +68,9 @@ static void replace_store(struct node *n, struct lsm_intake *in)
     lessor_free(n->lessor);
     n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
     n->applier.lessor = n->lessor;
-    lsm_intake_load(in, n->mvcc, on_lease, n->lessor);
+    n->applier.chain = lsm_intake_meta(in)->chain;
+    if (lsm_intake_load(in, n->mvcc, on_lease, n->lessor) != 0)
+        tv_fatal("a snapshot was installed that does not add up");
     restore_lease_keys(n->lessor, n->mvcc);
     n->persist = persist_new(&po);
 }
@@ -79,8 +84,8 @@ static int decode_records(struct node *n, struct lsm_intake *in, struct cluster 
     alarms_init(&probe);
     int err = alarms_decode(&probe, lsm_intake_get(in, APPLY_META_ALARMS));
     alarms_fini(&probe);
-    if (err == 0 && ret_cluster->id == n->cluster_id &&
-        cluster_find(ret_cluster, n->member_id) != NULL)
+    /* It may be older than the entry that added this member. */
+    if (err == 0 && ret_cluster->id == n->cluster_id)
         return 0;
     cluster_fini(ret_cluster);
     return TV_ECORRUPT;

@@ -7,7 +7,6 @@
 #include "base/assert.h"
 #include "base/err.h"
 
-#include <fcntl.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,12 +33,7 @@ static int sync_parent(const char *path)
 {
     char copy[PATH_BYTES_MAX];
     (void)snprintf(copy, sizeof(copy), "%s", path);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return TV_EIO;
-    int rv = fsync(fd);
-    close(fd);
-    return rv == 0 ? 0 : TV_EIO;
+    return folder_sync(dirname(copy));
 }
 
 static int on_move(void *ctx, enum install_part from, enum install_part to)
@@ -66,7 +60,9 @@ static void on_open(void *ctx, struct persist_options *ret)
 {
     struct node *n = ctx;
     char err_text[512];
-    if (lsm_open(n->lsm_dir, NULL, &n->lsm, err_text, sizeof(err_text)) != 0)
+    struct lsm_options o;
+    node_lsm_options(n, &o);
+    if (lsm_open(n->lsm_dir, &o, &n->lsm, err_text, sizeof(err_text)) != 0)
         tv_fatal("cannot open the store after a snapshot was installed: %s", err_text);
     ret->lsm = n->lsm;
 }

@@ -22,7 +22,9 @@ int main(int argc, char **argv)
     if (status < 0) {
         signal(SIGPIPE, SIG_IGN);
         raise_open_files_limit();
-        status = node_run(&config);
+        do {
+            status = node_run(&config);
+        } while (status == NODE_RUN_AGAIN);
     }
     config_fini(&config);
     return status;

@@ -2,6 +2,8 @@
 
 #include "server/disk_space.h"
 #include "server/http.h"
+#include "server/join.h"
+#include "server/repair.h"
 #include "server/restore.h"
 #include "server/services.h"
 
@@ -19,9 +21,12 @@
 #include <unistd.h>
 
 enum {
-    FDS_WAITING_MAX = 1024,   /* accepted sockets on their way to a thread; more are closed */
+    FDS_WAITING_MAX = 1024, /* accepted sockets on their way to a thread; more are closed */
+    HANDED_OVER_LINGER_MS = 50,
     DRAIN_PATIENCE_MS = 3000, /* clients may take so long to finish when we stop */
     WORKER_TICK_MS = 100,
+    LEAVE_AFTER_MS = 1000,
+    PUBLISH_PATIENCE_MS = 1000,
     DB_SIZE_MIN_BYTES = 4096, /* never 0: clients divide by it */
 };
 
@@ -105,6 +110,8 @@ static void on_requests_in(uv_async_t *a)
 }
 
 static void publish_self(struct node *n);
+static void on_leave(uv_timer_t *timer);
+static int serve_clients(struct node *n);
 static void tick_snapshots(struct node *n);
 
 static void on_tick(uv_timer_t *timer)
@@ -125,14 +132,21 @@ static void env_send(void *ctx, const struct raft_msg *msg)
     peers_send(((struct node *)ctx)->peers, msg);
 }
 
-static void env_send_lease(void *ctx, uint64_t to, const struct core_lease_msg *msg)
+static void env_send_question(void *ctx, uint64_t to, const struct core_question *msg)
 {
-    peers_send_lease(((struct node *)ctx)->peers, to, msg);
+    peers_send_question(((struct node *)ctx)->peers, to, msg);
+}
+
+static void env_send_report(void *ctx, uint64_t to, const struct agree_report *r)
+{
+    peers_send_report(((struct node *)ctx)->peers, to, r);
 }
 
 static void env_send_snapshot(void *ctx, uint64_t to)
 {
-    snapshots_send(((struct node *)ctx)->snapshots, to);
+    struct node *n = ctx;
+    persist_request_flush(n->persist); /* a young store may have no commit yet: then the next try */
+    snapshots_send(n->snapshots, to);
 }
 
 static void env_answer(void *ctx, struct request *req)
@@ -144,13 +158,26 @@ static void env_answer(void *ctx, struct request *req)
         worker_answer(req);
 }
 
-/* We stop when the clients have gone, and the leadership too: the stop timer ends the waiting. */
+static void on_stop_timer(uv_timer_t *timer)
+{
+    struct node *n = timer->data;
+    uv_stop(&n->loop);
+}
+
+/* We stop when the clients have gone, and another leads: the stop timer ends the waiting. Until the
+ * others have heard of the new leader they may send proposals to us, which go on to it. */
 static void stop_if_done(struct node *n)
 {
     struct core_status s;
     core_status(n->core, &s);
-    if (n->clients_gone && !(n->handing_over && s.leader == n->member_id))
+    if (!n->clients_gone || n->lingering)
+        return;
+    if (!n->handing_over) {
         uv_stop(&n->loop);
+    } else if (s.leader != 0 && s.leader != n->member_id) {
+        n->lingering = true;
+        uv_timer_start(&n->stop_timer, on_stop_timer, HANDED_OVER_LINGER_MS, 0);
+    }
 }
 
 static void env_published(void *ctx)
@@ -159,6 +186,42 @@ static void env_published(void *ctx)
     stop_if_done(n);
     for (uint32_t i = 0; i < n->workers_count; i++)
         worker_publish(&n->workers[i]);
+}
+
+/* --- the membership --- */
+
+/* A while, in which the others hear that the removal is committed. */
+static void leave(struct node *n)
+{
+    if (n->removed)
+        return;
+    n->removed = true;
+    log_warn("the member has been permanently removed from the cluster",
+             LOG_HEX("local-member-id", n->member_id));
+    log_warn("the data-dir used by this member must be removed",
+             LOG_STR("data-dir", n->config->data_dir));
+    uv_timer_start(&n->leave_timer, on_leave, LEAVE_AFTER_MS, 0);
+}
+
+static void env_members_changed(void *ctx)
+{
+    struct node *n = ctx;
+    peers_update(n->peers);
+    if (cluster_was_removed(&n->cluster, n->member_id))
+        leave(n);
+    else if (serve_clients(n) != 0)
+        tv_fatal("cannot listen for clients");
+}
+
+static void on_peer_connected(void *ctx, uint64_t id, bool connected)
+{
+    core_peer_connected(((struct node *)ctx)->core, id, connected);
+}
+
+static void on_told_removed(void *ctx, uint64_t by)
+{
+    (void)by;
+    leave(ctx);
 }
 
 /* --- what the peers bring --- */
@@ -170,11 +233,16 @@ static void on_peer_msg(void *ctx, const struct raft_msg *msg)
     wake(n);
 }
 
-static void on_peer_lease(void *ctx, uint64_t from, const struct core_lease_msg *msg)
+static void on_peer_lease(void *ctx, uint64_t from, const struct core_question *msg)
 {
     struct node *n = ctx;
-    core_receive_lease(n->core, from, msg);
+    core_receive_question(n->core, from, msg);
     wake(n);
+}
+
+static void on_peer_report(void *ctx, uint64_t from, const struct agree_report *r)
+{
+    core_receive_report(((struct node *)ctx)->core, from, r);
 }
 
 static void on_peer_lost(void *ctx, uint64_t id)
@@ -188,11 +256,6 @@ static void on_peer_lost(void *ctx, uint64_t id)
 
 static void log_ready(struct node *n)
 {
-    char urls[2048];
-    urls_join(&n->config->advertise_client_urls, "", urls, sizeof(urls));
-    log_info("published local member to cluster through raft",
-             LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id),
-             LOG_STR("client-urls", urls));
     log_info("ready to serve client requests");
     for (uint32_t i = 0; i < n->config->listen_client_urls.count; i++)
         log_info("serving client traffic insecurely; this is strongly discouraged!",
@@ -206,7 +269,10 @@ static void on_self_published(struct worker *w, struct request *req)
     n->publishing = false;
     if (req->err == 0 && !n->ready) {
         n->ready = true;
-        log_ready(n);
+        log_info("published local member to cluster through raft",
+                 LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id));
+        if (n->serving)
+            log_ready(n);
     }
     bref_unref(req->payload);
     bref_unref(req->reply);
@@ -235,6 +301,7 @@ static void publish_self(struct node *n)
     list_init(&req->link);
     req->kind = REQUEST_PROPOSE;
     req->answered = on_self_published;
+    req->patience_ms = PUBLISH_PATIENCE_MS; /* lost on the way to the leader: again */
     req->user = n;
     req->id = core_next_request_id(n->core);
     req->payload_size = (uint32_t)wire_raft_request_size(WIRE_RAFT_MEMBER_ATTR_SET, req->id, bytes);
@@ -251,6 +318,38 @@ static int refuse(const char *what, const char *why)
 {
     log_write(LOG_FATAL, __FILE__, __LINE__, what, (struct log_field[]){LOG_STR("error", why)}, 1);
     return TV_EINVAL;
+}
+
+/* Damage is kept for the repair; what is no damage ends the start. */
+static int cannot_use(struct node *n, int err, const char *what, const char *why)
+{
+    if (err != TV_ECORRUPT)
+        return refuse(what, why);
+    (void)snprintf(n->damage, sizeof(n->damage), "%s: %s", what, why); /* may be cut */
+    return err;
+}
+
+/* Found while running; the caller ends the process. Thread: any. */
+static void on_damage(void *ctx, const char *what)
+{
+    repair_mark(((struct node *)ctx)->config->data_dir, what);
+}
+
+void node_lsm_options(struct node *n, struct lsm_options *ret)
+{
+    lsm_options_init(ret);
+    ret->damaged = on_damage;
+    ret->ctx = n;
+}
+
+/* The majority holds something else. We end in order, the leadership handed over, and the next run
+ * in this process sets the data aside. Not from inside the core's turn. */
+static void env_differs(void *ctx, const char *what)
+{
+    struct node *n = ctx;
+    on_damage(n, what);
+    n->begin_anew = true;
+    uv_timer_start(&n->leave_timer, on_leave, 0, 0);
 }
 
 static int make_dir(const char *path)
@@ -278,23 +377,29 @@ static int choose_dirs(const struct config *c, char *wal_dir, char *lsm_dir, siz
     return err != 0 ? err : make_dir(member);
 }
 
-static int members_from_flags(struct node *n)
+/* There is no data: the flags and the other members say who we are. */
+static int find_place(struct node *n)
 {
     char err_text[512];
     const struct config *c = n->config;
-    if (!c->cluster_is_new)
-        return refuse("failed to start etcd",
-                      "joining a running cluster "
-                      "(--initial-cluster-state=existing) is not supported in this version");
-    int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &n->cluster,
-                                   err_text, sizeof(err_text));
+    struct cluster initial;
+    int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &initial, err_text,
+                                   sizeof(err_text));
     if (err == 0)
-        err = cluster_check_local(&n->cluster, c->name, &c->advertise_peer_urls, err_text,
+        err = cluster_check_local(&initial, c->name, &c->advertise_peer_urls, err_text,
                                   sizeof(err_text));
-    if (err != 0)
-        return refuse("failed to start etcd", err_text);
-    n->member_id = cluster_find_name(&n->cluster, c->name)->id;
+    if (err == 0)
+        err = join_run(c, n->gl, &initial, c->repair == REPAIR_AUTO, &n->member_id, &n->cluster,
+                       err_text, sizeof(err_text));
+    cluster_fini(&initial);
+    return err == 0 ? 0 : refuse("failed to start etcd", err_text);
+}
 
+static int members_from_flags(struct node *n)
+{
+    int err = find_place(n);
+    if (err != 0)
+        return err;
     struct persist_meta *metas = NULL;
     struct buf encoded;
     buf_init(&encoded, SIZE_MAX);
@@ -317,17 +422,43 @@ static int load_members(struct node *n)
         err = members_from_flags(n);
     else if (lsm_get(n->lsm, NODE_META_SELF, &self) != 0 || self.size != sizeof(n->member_id) ||
              cluster_decode(buf_slice(&members), &n->cluster) != 0)
-        err = refuse("the stored membership is damaged", n->config->data_dir);
+        err = cannot_use(n, TV_ECORRUPT, "the stored membership is damaged", n->lsm_dir);
     else {
         memcpy(&n->member_id, self.data, sizeof(n->member_id));
-        err = cluster_find(&n->cluster, n->member_id) != NULL
+        err = !cluster_was_removed(&n->cluster, n->member_id)
                   ? 0
-                  : refuse("this member is not in the stored membership", n->config->data_dir);
+                  : refuse("the member has been permanently removed from the cluster",
+                           "the data-dir used by this member must be removed");
     }
     n->cluster_id = n->cluster.id;
     buf_fini(&members);
     buf_fini(&self);
     return err;
+}
+
+/* *ret is 0 before the log was made: then nothing was acknowledged yet. */
+static int stored_log_id(struct node *n, uint64_t *ret)
+{
+    struct buf value;
+    buf_init(&value, 64);
+    int err = lsm_get(n->lsm, NODE_META_LOG, &value);
+    if (err == TV_ENOTFOUND)
+        err = 0;
+    else if (err != 0 || value.size != sizeof(*ret))
+        err = cannot_use(n, TV_ECORRUPT, "the stored id of the log is damaged", n->lsm_dir);
+    else
+        memcpy(ret, value.data, sizeof(*ret));
+    buf_fini(&value);
+    return err;
+}
+
+/* From now on a log that is gone, or another one, is noticed. */
+static void store_log_id(struct node *n)
+{
+    uint64_t log_id = wal_log_id(n->wal);
+    struct persist_meta *metas = NULL;
+    persist_meta_put(&metas, NODE_META_LOG, slice_of(&log_id, sizeof(log_id)));
+    lsm_put(n->lsm, metas);
 }
 
 static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t applied_term)
@@ -345,14 +476,24 @@ static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t
     o.cluster_id = n->cluster_id;
     o.member_id = n->member_id;
     o.payload_from_index = r->applied_index + 1;
+    err = stored_log_id(n, &o.log_id);
+    if (err != 0)
+        return err;
     struct wal_replay replay = restore_replay(r);
     err = wal_open(&o, &replay, &n->wal, err_text, sizeof(err_text));
+    if (err == TV_EINVAL && *n->config->wal_dir == '\0')
+        err = TV_ECORRUPT; /* another's log in our own folder is no mistake in a flag */
     if (err != 0)
-        return refuse("cannot open the write-ahead log", err_text);
+        return cannot_use(n, err, "cannot open the write-ahead log", err_text);
     restore_finish_install(r, n->wal, install_index(n->lsm), applied_term);
+    snprintf(err_text, sizeof(err_text),
+             "%s: offset 0: it does not meet the store, which is at "
+             "entry %llu: one of the two is from another time",
+             dir, (unsigned long long)r->applied_index);
     if (restore_check(r, n->wal) != 0)
-        return refuse("cannot use the write-ahead log",
-                      "it does not meet the store: one of the two is from another time");
+        return cannot_use(n, TV_ECORRUPT, "cannot use the write-ahead log", err_text);
+    if (o.log_id == 0)
+        store_log_id(n);
     return 0;
 }
 
@@ -370,14 +511,16 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     n->place = install_folders(n);
     if (install_recover(&n->place) != 0)
         return refuse("cannot remove what a snapshot left behind", dir);
-    int err = lsm_open(dir, NULL, &n->lsm, err_text, sizeof(err_text));
+    struct lsm_options lo;
+    node_lsm_options(n, &lo);
+    int err = lsm_open(dir, &lo, &n->lsm, err_text, sizeof(err_text));
     if (err != 0)
-        return refuse("cannot open the store", err_text);
+        return cannot_use(n, err, "cannot open the store", err_text);
     n->mvcc = mvcc_new(NULL);
     n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
     err = lsm_load(n->lsm, n->mvcc, 0, ret_meta, on_loaded_lease, n, err_text, sizeof(err_text));
     if (err != 0)
-        return refuse("cannot load the store", err_text);
+        return cannot_use(n, err, "cannot load the store", err_text);
     restore_lease_keys(n->lessor, n->mvcc);
     struct mvcc_stats s;
     mvcc_stats(n->mvcc, &s);
@@ -387,17 +530,20 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     return 0;
 }
 
-static int start_applier(struct node *n)
+static int start_applier(struct node *n, const struct lsm_meta *meta)
 {
     struct buf encoded;
     applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, n->member_id);
+    n->applier.chain = meta->chain;
     buf_init(&encoded, 1 << 20);
     int err = lsm_get(n->lsm, APPLY_META_ALARMS, &encoded);
     if (err == TV_ENOTFOUND)
         err = 0;
     else if (err != 0 || alarms_decode(&n->applier.alarms, buf_slice(&encoded)) != 0)
-        err = refuse("the stored alarms are damaged", n->config->data_dir);
+        err = cannot_use(n, TV_ECORRUPT, "the stored alarms are damaged", n->lsm_dir);
     buf_fini(&encoded);
+    if (err != 0)
+        applier_fini(&n->applier);
     return err;
 }
 
@@ -423,14 +569,20 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .applier = &n->applier,
         .env = {.ctx = n,
                 .send = env_send,
-                .send_lease = env_send_lease,
+                .send_question = env_send_question,
                 .send_snapshot = env_send_snapshot,
+                .members_changed = env_members_changed,
                 .answer = env_answer,
                 .published = env_published,
-                .wake = wake},
+                .wake = wake,
+                .send_report = env_send_report,
+                .differs = env_differs,
+                .damaged = on_damage},
         .heartbeat_ms = n->config->heartbeat_ms,
         .election_ms = n->config->election_ms,
         .pre_vote = n->config->pre_vote,
+        .lease_reads = n->config->lease_reads,
+        .strict_reconfig = n->config->strict_reconfig,
         .seed = rng_seed_from_os(),
         .id_seed = (uint64_t)clock_wall_us(),
         .snapshot_count = n->config->snapshot_count,
@@ -445,11 +597,28 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
     wal_set_done(n->wal, on_wal_done, n);
 }
 
-static int open_data(struct node *n)
+/* A member may be renamed; but when store and log belong together and to a member that is not the
+ * one named, an operator took the wrong folder. */
+static int check_name(struct node *n)
+{
+    const struct cluster_member *named = cluster_find_name(&n->cluster, n->config->name);
+    const struct cluster_member *self = cluster_find(&n->cluster, n->member_id);
+    if (self == NULL || *self->name == '\0' || named == NULL || named == self)
+        return 0;
+    char text[1024];
+    snprintf(text, sizeof(text), "%s holds the data of member %s, and --name is %s",
+             n->config->data_dir, self->name, n->config->name);
+    return refuse("the data directory belongs to another member", text);
+}
+
+static int open_folders(struct node *n)
 {
     char wal_dir[4200], lsm_dir[4200];
     struct lsm_meta meta;
     int err = choose_dirs(n->config, wal_dir, lsm_dir, sizeof(wal_dir));
+    if (err != 0)
+        return err;
+    err = repair_check_folders(lsm_dir, wal_dir, n->damage, sizeof(n->damage));
     if (err == 0)
         err = open_store(n, lsm_dir, &meta);
     if (err == 0)
@@ -458,12 +627,69 @@ static int open_data(struct node *n)
         return err;
     struct restore r;
     restore_init(&r, meta.applied_index);
+    r.applied_term = meta.applied_term;
     err = open_log(n, wal_dir, &r, meta.applied_term);
     if (err == 0)
-        err = start_applier(n);
+        err = check_name(n);
+    if (err == 0)
+        err = start_applier(n, &meta);
     if (err == 0)
         start_core(n, &meta, &r);
     restore_fini(&r);
+    return err;
+}
+
+/* What open_folders() had opened when it found damage. */
+static void close_folders(struct node *n)
+{
+    if (n->wal != NULL)
+        wal_close(n->wal);
+    if (n->disk != NULL)
+        disk_close(n->disk);
+    if (n->lsm != NULL)
+        lsm_close(n->lsm);
+    if (n->lessor != NULL)
+        lessor_free(n->lessor);
+    if (n->mvcc != NULL)
+        mvcc_free(n->mvcc);
+    cluster_fini(&n->cluster);
+    mem_free(n->lsm_dir);
+    n->wal = NULL;
+    n->disk = NULL;
+    n->lsm = NULL;
+    n->lessor = NULL;
+    n->mvcc = NULL;
+    n->lsm_dir = NULL;
+}
+
+/* Of the stored membership or, when it cannot be read, of the flags. */
+static uint32_t members_known(const struct node *n)
+{
+    char err_text[512];
+    struct cluster c;
+    if (n->cluster.members_count > 0)
+        return n->cluster.members_count;
+    if (cluster_from_initial(n->config->initial_cluster, n->config->initial_cluster_token, &c,
+                             err_text, sizeof(err_text)) != 0)
+        return 0;
+    uint32_t count = c.members_count;
+    cluster_fini(&c);
+    return count;
+}
+
+/* What is damaged is set aside, and the start begins again without it; once. */
+static int open_data(struct node *n)
+{
+    struct repair r = {
+        .mode = n->config->repair, .data_dir = n->config->data_dir, .wal_dir = n->config->wal_dir};
+    int err = repair_is_marked(&r, n->damage, sizeof(n->damage)) ? TV_ECORRUPT : open_folders(n);
+    if (err != TV_ECORRUPT)
+        return err;
+    r.members_count = members_known(n);
+    close_folders(n);
+    err = repair_set_aside(&r, n->damage);
+    if (err == 0 && (err = open_folders(n)) == TV_ECORRUPT)
+        return refuse("what is new is damaged too", n->damage);
     return err;
 }
 
@@ -607,7 +833,7 @@ static void start_threads(struct node *n)
         uv_thread_create(&n->threads[i].thread, run_thread, &n->threads[i]);
 }
 
-static int start_clients(struct node *n)
+static void start_workers(struct node *n)
 {
     n->workers_count = n->config->io_threads == 0 ? 1 : n->config->io_threads;
     n->workers = mem_alloc_zero(n->workers_count * sizeof(*n->workers));
@@ -615,14 +841,35 @@ static int start_clients(struct node *n)
         struct worker *w = &n->workers[0];
         worker_init(w, n, &n->loop);
         w->server = new_client_server(w, n->gl);
-        return listen_all(&n->config->listen_client_urls, NULL, w->server);
+        return;
     }
     start_threads(n);
     struct grpc_server_options o;
     grpc_server_options_init(&o);
     n->acceptor = grpc_server_new(n->gl, &o, NULL, 0);
     grpc_server_set_accept(n->acceptor, accept_to_thread, n);
-    return listen_all(&n->config->listen_client_urls, NULL, n->acceptor);
+}
+
+/* Not before this member belongs to the cluster, and, when it takes the place of one that lost its
+ * data, not before it votes: to clients that member is down until then, and they go elsewhere. A
+ * learner that an operator added serves what learners serve. */
+static bool may_serve(const struct node *n)
+{
+    const struct cluster_member *m = cluster_find(&n->cluster, n->member_id);
+    return m != NULL && raft_membership_has(&n->cluster.raft, n->member_id) &&
+           !(m->learner && m->replacement);
+}
+
+static int serve_clients(struct node *n)
+{
+    if (n->serving || !may_serve(n))
+        return 0;
+    n->serving = true;
+    int err = listen_all(&n->config->listen_client_urls, NULL,
+                         n->acceptor != NULL ? n->acceptor : n->workers[0].server);
+    if (err == 0 && n->ready)
+        log_ready(n);
+    return err;
 }
 
 /* --- snapshots --- */
@@ -679,6 +926,7 @@ static void start_snapshots(struct node *n)
                                   .hold_log = snapshot_hold_log,
                                   .sent = snapshot_sent,
                                   .failed = snapshot_failed,
+                                  .damaged = on_damage,
                                   .is_wanted = snapshot_is_wanted,
                                   .own_metas = install_own_metas,
                                   .install = install_snapshot};
@@ -690,25 +938,25 @@ static int start_peers(struct node *n)
     struct peers_options o = {.loop = n->gl,
                               .cluster = &n->cluster,
                               .member_id = n->member_id,
+                              .advertise_urls = &n->config->advertise_peer_urls,
                               .max_request_bytes = n->config->max_request_bytes,
                               .election_ms = n->config->election_ms,
                               .ctx = n,
                               .receive = on_peer_msg,
-                              .receive_lease = on_peer_lease,
-                              .lost = on_peer_lost};
+                              .receive_question = on_peer_lease,
+                              .receive_report = on_peer_report,
+                              .lost = on_peer_lost,
+                              .connected = on_peer_connected,
+                              .told_removed = on_told_removed};
     start_snapshots(n);
-    o.more_method = snapshots_method(n->snapshots);
+    struct grpc_method more[] = {snapshots_method(n->snapshots), join_method(n)};
+    o.more = more;
+    o.more_count = 2;
     n->peers = peers_new(&o);
     return listen_all(&n->config->listen_peer_urls, n->peers, NULL);
 }
 
 /* --- stop --- */
-
-static void on_stop_timer(uv_timer_t *timer)
-{
-    struct node *n = timer->data;
-    uv_stop(&n->loop);
-}
 
 static void on_drained(struct grpc_server *s, void *arg)
 {
@@ -746,19 +994,33 @@ static void drain_clients(struct node *n)
 
 /* Hand leadership over first, so that the cluster goes on without waiting for an election; tell the
  * clients to go elsewhere; stop when they have gone, or after a while. */
-static void on_signal(uv_signal_t *sig, int number)
+static void shut_down(struct node *n)
 {
-    struct node *n = sig->data;
-    if (n->stopping) {
-        uv_stop(&n->loop);
-        return;
-    }
     n->stopping = true;
-    log_info("received signal; shutting down", LOG_STR("signal", strsignal(number)));
     n->handing_over = core_hand_over(n->core);
     wake(n);
     uv_timer_start(&n->stop_timer, on_stop_timer, DRAIN_PATIENCE_MS, 0);
     drain_clients(n);
+}
+
+static void on_signal(uv_signal_t *sig, int number)
+{
+    struct node *n = sig->data;
+    if (n->stopping) {
+        n->begin_anew = false;
+        uv_stop(&n->loop);
+        return;
+    }
+    log_info("received signal; shutting down", LOG_STR("signal", strsignal(number)));
+    n->begin_anew = false;
+    shut_down(n);
+}
+
+static void on_leave(uv_timer_t *timer)
+{
+    struct node *n = timer->data;
+    if (!n->stopping)
+        shut_down(n);
 }
 
 static void stop_thread(struct node_thread *t)
@@ -833,6 +1095,7 @@ static void start_loop(struct node *n)
 {
     uv_timer_init(&n->loop, &n->tick);
     uv_timer_init(&n->loop, &n->stop_timer);
+    uv_timer_init(&n->loop, &n->leave_timer);
     uv_check_init(&n->loop, &n->turn);
     uv_idle_init(&n->loop, &n->again);
     uv_async_init(&n->loop, &n->requests_in, on_requests_in);
@@ -841,6 +1104,7 @@ static void start_loop(struct node *n)
     uv_poll_init(&n->loop, &n->log_written, wal_fd(n->wal));
     init_handle(&n->tick, n);
     init_handle(&n->stop_timer, n);
+    init_handle(&n->leave_timer, n);
     init_handle(&n->turn, n);
     init_handle(&n->requests_in, n);
     init_handle(&n->log_written, n);
@@ -865,15 +1129,17 @@ int node_run(const struct config *config)
         return 1; /* said already; the process ends */
     start_loop(n);
     start_space(n);
-    if (start_peers(n) != 0 || start_clients(n) != 0)
+    start_workers(n);
+    if (start_peers(n) != 0 || serve_clients(n) != 0)
         return 1;
     log_info("started trivet", LOG_STR("name", config->name),
              LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id),
              LOG_UINT("io-threads", config->io_threads));
     wake(n);
     uv_run(&n->loop, UV_RUN_DEFAULT);
+    bool again = n->begin_anew;
     stop(n);
     mem_free(n);
     log_info("stopped");
-    return 0;
+    return again ? NODE_RUN_AGAIN : 0;
 }

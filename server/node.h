@@ -22,6 +22,8 @@
 struct disk_space;
 /* The store's record of which of the members this is. */
 #define NODE_META_SELF SLICE_LITERAL("self")
+/* And of which log belongs to it: wal_log_id(). */
+#define NODE_META_LOG SLICE_LITERAL("log")
 
 struct node_thread;
 
@@ -43,6 +45,7 @@ struct node {
     struct snapshots *snapshots;
     char *lsm_dir;
     struct install_place place; /* of the store */
+    char damage[1024];          /* what was found when the data was opened: server/repair.h */
 
     struct disk_space *space; /* NULL: not looked at */
 
@@ -50,6 +53,7 @@ struct node {
     struct grpc_loop *gl;
     uv_timer_t tick;
     uv_timer_t stop_timer;
+    uv_timer_t leave_timer;
     uv_signal_t signals[2];
     uv_check_t turn; /* core_turn() after the I/O of a round of the loop */
     uv_idle_t again; /* active while a turn is due */
@@ -66,14 +70,23 @@ struct node {
     struct grpc_server *acceptor; /* hands sockets to the threads */
     uint32_t next_thread;
     bool publishing;
-    bool ready; /* our name is on the log: said so */
+    bool ready;   /* our name is on the log: said so */
+    bool serving; /* listening for clients */
     bool stopping;
+    bool removed;      /* from the cluster: the node ends */
     bool handing_over; /* the leadership, because we stop */
     bool clients_gone;
+    bool lingering;  /* all is done but for what the others still send us */
+    bool begin_anew; /* we stop to begin anew: NODE_RUN_AGAIN */
 };
 
-/* Run a node until SIGTERM or SIGINT. The exit status. */
+enum { NODE_RUN_AGAIN = -1 };
+/* Run a node until SIGTERM or SIGINT. The exit status, or NODE_RUN_AGAIN: what it held is marked as
+ * damaged, and the next run sees to that. */
 int node_run(const struct config *config);
+
+/* How the node's store is opened. */
+void node_lsm_options(struct node *n, struct lsm_options *ret);
 
 /* Thread: any. Bytes that the node's store takes, for Status and the quota. */
 uint64_t node_db_size(const struct node *n);

@@ -3,34 +3,45 @@
 #include "server/url.h"
 
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/peerwire.h"
 
+#include <stdio.h>
+
 static const char messages_path[] = "/trivet.Peer/Messages";
+
+static const char removed_text[] = "the member has been permanently removed from the cluster";
 
 /* One other member, in the direction from us. */
 struct peer {
+    struct list link;
     struct peers *peers;
     uint64_t id;
     struct grpc_channel *channel;
     struct grpc_call *call; /* NULL: not connected */
+    uint64_t urls_hash;     /* to see that they are others */
+    bool remote;            /* not in the membership that we have: it told us where it is */
     bool lost_messages;     /* raft has been told since the queue was last empty enough */
+    bool closing;
 };
 
 /* The direction to us: one per call, from its open to its closed. */
 struct inbound {
+    struct list link;
     struct peers *peers;
+    struct grpc_call *call;
     uint64_t from; /* 0 until the handshake */
 };
 
 struct peers {
     struct peers_options o;
     struct grpc_server *server;
-    struct grpc_method methods[2];
-    struct peer *items;
-    uint32_t count;
+    struct grpc_method methods[PEERS_METHODS_MAX + 1];
+    struct list items;
+    struct list inbound;
     struct buf frame;           /* being written */
     struct raft_entry *entries; /* being read */
     uint32_t entries_capacity;
@@ -44,11 +55,14 @@ static void on_outbound_closed(struct grpc_call *call, enum grpc_code code, stru
     struct peer *p = grpc_call_user(call);
     ASSERT(p->call == call);
     p->call = NULL;
-    if (p->peers->closing)
+    if (p->peers->closing || p->closing)
         return;
     log_warn("lost the stream to a peer", LOG_HEX("remote-peer-id", p->id), LOG_INT("code", code),
              LOG_SLICE("error", text));
+    p->peers->o.connected(p->peers->o.ctx, p->id, false);
     p->peers->o.lost(p->peers->o.ctx, p->id);
+    if (slice_equal(text, slice_of_string(removed_text)))
+        p->peers->o.told_removed(p->peers->o.ctx, p->id);
 }
 
 static const struct grpc_call_ops outbound_ops = {.closed = on_outbound_closed};
@@ -58,18 +72,24 @@ static void start_stream(struct peer *p)
     struct peers *all = p->peers;
     p->call = grpc_start(p->channel, &(struct grpc_start_options){
                                          .path = messages_path, .ops = &outbound_ops, .user = p});
-    uint8_t frame[PEERWIRE_HELLO_BYTES];
-    peerwire_hello_put(frame, &(struct peerwire_hello){.version = PEERWIRE_VERSION,
-                                                       .cluster_id = all->o.cluster->id,
-                                                       .from = all->o.member_id,
-                                                       .to = p->id});
-    (void)grpc_send(p->call, &(struct slice){frame, sizeof(frame)}, 1);
+    struct peerwire_hello hello = {.version = PEERWIRE_VERSION,
+                                   .cluster_id = all->o.cluster->id,
+                                   .from = all->o.member_id,
+                                   .to = p->id,
+                                   .urls_count = all->o.advertise_urls->count};
+    for (uint32_t i = 0; i < hello.urls_count; i++)
+        hello.urls[i] = slice_of_string(all->o.advertise_urls->items[i]);
+    buf_clear(&all->frame);
+    size_t size = peerwire_hello_size(&hello);
+    (void)peerwire_hello_put(buf_reserve(&all->frame, size), &hello);
+    (void)grpc_send(p->call, &(struct slice){all->frame.data, size}, 1);
+    all->o.connected(all->o.ctx, p->id, true);
 }
 
 void peers_tick(struct peers *all)
 {
-    for (uint32_t i = 0; i < all->count; i++) {
-        struct peer *p = &all->items[i];
+    LIST_EACH (it, &all->items) {
+        struct peer *p = CONTAINER_OF(it, struct peer, link);
         if (p->call == NULL && grpc_channel_state(p->channel) == GRPC_CHANNEL_READY)
             start_stream(p);
     }
@@ -89,9 +109,9 @@ static void on_channel_state(struct grpc_channel *ch, enum grpc_channel_state st
 
 static struct peer *find(struct peers *all, uint64_t id)
 {
-    for (uint32_t i = 0; i < all->count; i++)
-        if (all->items[i].id == id)
-            return &all->items[i];
+    LIST_EACH (it, &all->items)
+        if (CONTAINER_OF(it, struct peer, link)->id == id)
+            return CONTAINER_OF(it, struct peer, link);
     return NULL;
 }
 
@@ -148,20 +168,70 @@ void peers_send(struct peers *all, const struct raft_msg *msg)
     (void)grpc_send(call, &(struct slice){all->frame.data, size}, 1);
 }
 
-void peers_send_lease(struct peers *all, uint64_t to, const struct core_lease_msg *msg)
+void peers_send_question(struct peers *all, uint64_t to, const struct core_question *msg)
 {
     struct grpc_call *call = stream_to(all, to);
     if (call == NULL)
         return;
-    uint8_t frame[PEERWIRE_LEASE_BYTES];
-    peerwire_lease_put(frame, &(struct peerwire_lease){.is_reply = msg->is_reply,
-                                                       .renew = msg->renew,
-                                                       .token = msg->token,
-                                                       .lease_id = msg->lease_id,
-                                                       .ttl = msg->ttl,
-                                                       .granted_ttl = msg->granted_ttl,
-                                                       .err = msg->err});
+    uint8_t frame[PEERWIRE_QUESTION_BYTES];
+    peerwire_question_put(frame, &(struct peerwire_question){.is_reply = msg->is_reply,
+                                                             .about = (uint8_t)msg->about,
+                                                             .token = msg->token,
+                                                             .subject = msg->subject,
+                                                             .ttl = msg->ttl,
+                                                             .granted_ttl = msg->granted_ttl,
+                                                             .err = msg->err});
     (void)grpc_send(call, &(struct slice){frame, sizeof(frame)}, 1);
+}
+
+void peers_send_report(struct peers *all, uint64_t to, const struct agree_report *r)
+{
+    struct grpc_call *call = stream_to(all, to);
+    if (call == NULL)
+        return;
+    uint8_t frame[PEERWIRE_REPORT_BYTES];
+    (void)peerwire_report_put(frame,
+                              &(struct peerwire_report){.mark = r->mark, .digest = r->digest});
+    (void)grpc_send(call, &(struct slice){frame, sizeof(frame)}, 1);
+}
+
+/* --- connections --- */
+
+static uint64_t urls_hash(const struct cluster_member *m)
+{
+    uint32_t crc = 0;
+    for (uint32_t i = 0; i < m->peer_urls_count; i++)
+        crc = crc32c(crc, m->peer_urls[i], strlen(m->peer_urls[i]) + 1);
+    return (uint64_t)m->peer_urls_count << 32 | crc;
+}
+
+static struct peer *peer_open(struct peers *all, const struct cluster_member *m)
+{
+    struct peer *p = mem_alloc_zero(sizeof(*p));
+    p->peers = all;
+    p->id = m->id;
+    list_init(&p->link);
+    list_push_back(&all->items, &p->link);
+    const char *addresses[CLUSTER_URLS_MAX];
+    for (uint32_t i = 0; i < m->peer_urls_count; i++)
+        addresses[i] = url_address(m->peer_urls[i]);
+    struct grpc_channel_options o;
+    grpc_channel_options_init(&o);
+    o.addresses = addresses;
+    o.addresses_count = m->peer_urls_count;
+    o.stream_window_bytes = 16 << 20;
+    o.conn_window_bytes = 32 << 20;
+    o.connect_timeout_ms = all->o.election_ms;
+    o.backoff_max_ms = all->o.election_ms;
+    /* A dead zone answers nothing, not even a reset. */
+    o.keepalive_time_ms = 5 * all->o.election_ms;
+    o.keepalive_timeout_ms = 5 * all->o.election_ms;
+    o.state_changed = on_channel_state;
+    o.arg = p;
+    p->channel = grpc_channel_new(all->o.loop, &o);
+    ASSERT(p->channel != NULL); /* the URLs were checked before they were taken */
+    p->urls_hash = urls_hash(m);
+    return p;
 }
 
 /* --- to us --- */
@@ -171,6 +241,31 @@ static void refuse(struct grpc_call *call, const char *why)
     log_warn("refused a peer's stream", LOG_STR("remote", grpc_conn_peer(grpc_call_conn(call))),
              LOG_STR("error", why));
     grpc_finish(call, GRPC_FAILED_PRECONDITION, why);
+}
+
+/* The membership that we have may be older than the peer: it is what tells us the newer one. So it
+ * is taken at its word about where it is reached (etcd: addRemoteFromRequest). */
+static bool open_remote(struct peers *all, const struct peerwire_hello *h)
+{
+    struct cluster_member m = {.id = h->from};
+    char why[256], text[URL_BYTES_MAX];
+    uint32_t remotes = 0;
+    LIST_EACH (it, &all->items)
+        remotes += CONTAINER_OF(it, struct peer, link)->remote;
+    for (uint32_t i = 0; i < h->urls_count && remotes < PEERS_REMOTE_MAX; i++) {
+        (void)snprintf(text, sizeof(text), "%.*s", (int)h->urls[i].size,
+                       (const char *)h->urls[i].data);
+        if (url_parse(text, &m.peer_urls[m.peer_urls_count], why, sizeof(why)) == 0)
+            m.peer_urls_count++;
+    }
+    if (m.peer_urls_count > 0) {
+        log_info("a peer is there that the membership here does not have yet",
+                 LOG_HEX("remote-peer-id", m.id), LOG_STR("url", m.peer_urls[0]));
+        peer_open(all, &m)->remote = true;
+    }
+    for (uint32_t i = 0; i < m.peer_urls_count; i++)
+        mem_free(m.peer_urls[i]);
+    return m.peer_urls_count > 0;
 }
 
 static void on_hello(struct grpc_call *call, struct inbound *in, struct slice frame)
@@ -185,7 +280,9 @@ static void on_hello(struct grpc_call *call, struct inbound *in, struct slice fr
         refuse(call, "cluster ID mismatch");
     else if (h.to != all->o.member_id)
         refuse(call, "the peer looks for another member");
-    else if (find(all, h.from) == NULL)
+    else if (cluster_was_removed(all->o.cluster, h.from))
+        refuse(call, removed_text);
+    else if (find(all, h.from) == NULL && !open_remote(all, &h))
         refuse(call, "the peer is not a member of the cluster");
     else
         in->from = h.from;
@@ -234,19 +331,30 @@ static void on_raft(struct grpc_call *call, struct inbound *in, struct slice fra
 
 static void on_lease(struct grpc_call *call, struct inbound *in, struct slice frame)
 {
-    struct peerwire_lease l;
-    if (peerwire_lease_decode(frame, &l) != 0) {
+    struct peerwire_question l;
+    if (peerwire_question_decode(frame, &l) != 0) {
         refuse(call, "malformed message");
         return;
     }
-    struct core_lease_msg msg = {.is_reply = l.is_reply,
-                                 .token = l.token,
-                                 .renew = l.renew,
-                                 .lease_id = l.lease_id,
-                                 .ttl = l.ttl,
-                                 .granted_ttl = l.granted_ttl,
-                                 .err = l.err};
-    in->peers->o.receive_lease(in->peers->o.ctx, in->from, &msg);
+    struct core_question msg = {.is_reply = l.is_reply,
+                                .token = l.token,
+                                .about = (enum core_question_about)l.about,
+                                .subject = l.subject,
+                                .ttl = l.ttl,
+                                .granted_ttl = l.granted_ttl,
+                                .err = l.err};
+    in->peers->o.receive_question(in->peers->o.ctx, in->from, &msg);
+}
+
+static void on_report(struct grpc_call *call, struct inbound *in, struct slice frame)
+{
+    struct peerwire_report r;
+    if (peerwire_report_decode(frame, &r) != 0) {
+        refuse(call, "malformed message");
+        return;
+    }
+    struct agree_report report = {.mark = r.mark, .digest = r.digest};
+    in->peers->o.receive_report(in->peers->o.ctx, in->from, &report);
 }
 
 static void on_frame(struct grpc_call *call, struct slice frame)
@@ -260,7 +368,10 @@ static void on_frame(struct grpc_call *call, struct slice frame)
     case PEERWIRE_RAFT:
         on_raft(call, in, frame);
         break;
-    case PEERWIRE_LEASE:
+    case PEERWIRE_REPORT:
+        on_report(call, in, frame);
+        break;
+    case PEERWIRE_QUESTION:
         on_lease(call, in, frame);
         break;
     default:
@@ -272,6 +383,8 @@ static void on_inbound_open(struct grpc_call *call, void *arg)
 {
     struct inbound *in = mem_alloc_zero(sizeof(*in));
     in->peers = arg;
+    in->call = call;
+    list_push_back(&in->peers->inbound, &in->link);
     grpc_call_set_user(call, in);
 }
 
@@ -279,7 +392,9 @@ static void on_inbound_closed(struct grpc_call *call, enum grpc_code code, struc
 {
     (void)code;
     (void)text;
-    mem_free(grpc_call_user(call));
+    struct inbound *in = grpc_call_user(call);
+    list_remove(&in->link);
+    mem_free(in);
 }
 
 static void on_inbound_half_closed(struct grpc_call *call)
@@ -292,27 +407,47 @@ static const struct grpc_call_ops inbound_ops = {
 
 /* --- life --- */
 
-static void peer_init(struct peer *p, struct peers *all, const struct cluster_member *m)
+static void peer_close(struct peer *p)
 {
-    *p = (struct peer){.peers = all, .id = m->id};
-    const char *addresses[CLUSTER_URLS_MAX];
-    for (uint32_t i = 0; i < m->peer_urls_count; i++)
-        addresses[i] = url_address(m->peer_urls[i]);
-    struct grpc_channel_options o;
-    grpc_channel_options_init(&o);
-    o.addresses = addresses;
-    o.addresses_count = m->peer_urls_count;
-    o.stream_window_bytes = 16 << 20;
-    o.conn_window_bytes = 32 << 20;
-    o.connect_timeout_ms = all->o.election_ms;
-    o.backoff_max_ms = all->o.election_ms;
-    /* A dead zone answers nothing, not even a reset. */
-    o.keepalive_time_ms = 5 * all->o.election_ms;
-    o.keepalive_timeout_ms = 5 * all->o.election_ms;
-    o.state_changed = on_channel_state;
-    o.arg = p;
-    p->channel = grpc_channel_new(all->o.loop, &o);
-    ASSERT(p->channel != NULL); /* the URLs were checked with the configuration */
+    list_remove(&p->link);
+    if (p->call != NULL)
+        p->peers->o.connected(p->peers->o.ctx, p->id, false);
+    p->closing = true;
+    grpc_channel_close(p->channel);
+    mem_free(p);
+}
+
+static void end_removed(struct peers *all, uint64_t from)
+{
+    LIST_EACH_SAFE (it, after, &all->inbound) {
+        struct inbound *in = CONTAINER_OF(it, struct inbound, link);
+        if (in->from == from)
+            refuse(in->call, removed_text);
+    }
+}
+
+void peers_update(struct peers *all)
+{
+    LIST_EACH_SAFE (it, after, &all->items) {
+        struct peer *p = CONTAINER_OF(it, struct peer, link);
+        const struct cluster_member *m = cluster_find(all->o.cluster, p->id);
+        uint64_t id = p->id;
+        if (m == NULL && !cluster_was_removed(all->o.cluster, id)) {
+            p->remote = true; /* a snapshot brought a membership older than the peer */
+            continue;
+        }
+        if (m == NULL || p->urls_hash != urls_hash(m))
+            peer_close(p);
+        else
+            p->remote = false;
+        if (m == NULL)
+            end_removed(all, id);
+    }
+    for (uint32_t i = 0; i < all->o.cluster->members_count; i++) {
+        const struct cluster_member *m = &all->o.cluster->members[i];
+        if (m->id != all->o.member_id && find(all, m->id) == NULL)
+            peer_open(all, m);
+    }
 }
 
 struct peers *peers_new(const struct peers_options *o)
@@ -333,13 +468,12 @@ struct peers *peers_new(const struct peers_options *o)
     so.stream_window_bytes = 16 << 20;
     so.conn_window_bytes = 32 << 20;
     so.keepalive_min_time_ms = o->election_ms;
-    all->methods[1] = o->more_method;
-    all->server = grpc_server_new(o->loop, &so, all->methods, 2);
-
-    all->items = mem_alloc_zero(o->cluster->members_count * sizeof(*all->items));
-    for (uint32_t i = 0; i < o->cluster->members_count; i++)
-        if (o->cluster->members[i].id != o->member_id)
-            peer_init(&all->items[all->count++], all, &o->cluster->members[i]);
+    ASSERT(o->more_count <= PEERS_METHODS_MAX);
+    memcpy(all->methods + 1, o->more, o->more_count * sizeof(*o->more));
+    all->server = grpc_server_new(o->loop, &so, all->methods, 1 + o->more_count);
+    list_init(&all->items);
+    list_init(&all->inbound);
+    peers_update(all);
     return all;
 }
 
@@ -351,19 +485,20 @@ int peers_listen(struct peers *all, const char *address)
 void peers_free(struct peers *all)
 {
     all->closing = true;
-    for (uint32_t i = 0; i < all->count; i++)
-        grpc_channel_close(all->items[i].channel);
+    LIST_EACH (it, &all->items)
+        grpc_channel_close(CONTAINER_OF(it, struct peer, link)->channel);
     grpc_server_free(all->server);
     buf_fini(&all->frame);
     mem_free(all->entries);
-    mem_free(all->items);
+    LIST_EACH_SAFE (it, after, &all->items)
+        mem_free(CONTAINER_OF(it, struct peer, link));
     mem_free(all);
 }
 
 uint32_t peers_connected(const struct peers *all)
 {
     uint32_t connected = 0;
-    for (uint32_t i = 0; i < all->count; i++)
-        connected += all->items[i].call != NULL;
+    LIST_EACH (it, &all->items)
+        connected += CONTAINER_OF(it, struct peer, link)->call != NULL;
     return connected;
 }

@@ -29,8 +29,9 @@ enum request_kind {
     REQUEST_LEASE_RENEW,  /* lease_id in; ttl out */
     REQUEST_LEASE_TTL,  /* lease_id, want_keys in; ttl, granted_ttl out; keys as the reply's body */
     REQUEST_LEASE_LIST, /* the whole reply */
-    REQUEST_MEMBER_LIST, /* the whole reply */
-    REQUEST_MOVE_LEADER, /* target in; answered when it leads */
+    REQUEST_MEMBER_LIST,   /* the whole reply */
+    REQUEST_MOVE_LEADER,   /* target in; answered when it leads */
+    REQUEST_MEMBER_CHANGE, /* target and, as `payload`, the entry's data in; the whole reply */
 };
 
 enum { REQUEST_INLINE_BYTES = 96 };
@@ -42,6 +43,8 @@ struct request {
     struct worker *worker;
     uint64_t id; /* names the proposal in the log; 0 for reads */
     uint64_t deadline_ms;
+    uint32_t patience_ms; /* of a proposal; 0: as clients have it */
+    uint64_t asked_ms;    /* core: a change of the membership: when it was last proposed */
 
     struct bref *payload; /* the encoded InternalRaftRequest; one reference */
     uint32_t payload_size;

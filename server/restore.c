@@ -92,6 +92,8 @@ int restore_check(struct restore *r, const struct wal *w)
 {
     if (wal_last_index(w) < r->applied_index || wal_first_index(w) > r->applied_index + 1)
         return TV_ECORRUPT;
+    if (r->applied_term != 0 && wal_term(w, r->applied_index) != r->applied_term)
+        return TV_ECORRUPT;
     if (r->hard_state.commit < r->applied_index)
         r->hard_state.commit = r->applied_index;
     return 0;

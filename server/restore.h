@@ -13,6 +13,7 @@
 
 struct restore {
     uint64_t applied_index;     /* what the store holds: nothing up to here is kept */
+    uint64_t applied_term;      /* of that entry; 0 = it is not compared with the log's */
     struct raft_entry *entries; /* behind it, in order; one reference each */
     uint32_t count;
     uint32_t capacity;
@@ -26,7 +27,7 @@ void restore_fini(struct restore *r);
 struct wal_replay restore_replay(struct restore *r);
 /* After wal_open(): do the log and the store belong together? The store may be ahead of the hard
  * state's commit index, which is written rarely: it is raised. TV_ECORRUPT: there is a gap between
- * the two, or the log ends before what the store holds. */
+ * the two, the log ends before what the store holds, or holds another entry in its place. */
 int restore_check(struct restore *r, const struct wal *w);
 
 /* After wal_open(), before restore_check(): the store took a snapshot's place up to entry

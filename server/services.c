@@ -56,7 +56,22 @@ void service_answered(struct worker *w, struct request *req)
 
 bool service_refused(struct grpc_call *call)
 {
-    if (!worker_lacks_leader(service_worker(call), call))
+    struct core_status s;
+    core_status(service_worker(call)->node->core, &s);
+    if (s.standing == CORE_LEARNER)
+        worker_fail(call, TV_NOT_SUPPORTED_FOR_LEARNER);
+    return s.standing == CORE_LEARNER || service_lacks_leader(call);
+}
+
+bool service_lacks_leader(struct grpc_call *call)
+{
+    struct core_status s;
+    core_status(service_worker(call)->node->core, &s);
+    if (core_is_fenced(service_worker(call)->node->core)) {
+        worker_fail(call, TV_CORRUPT);
+        return true;
+    }
+    if (s.standing != CORE_OUTSIDE && !worker_lacks_leader(service_worker(call), call))
         return false;
     worker_fail(call, TV_NO_LEADER);
     return true;
@@ -183,10 +198,10 @@ static const struct grpc_method table[] = {
     UNARY("/etcdserverpb.Maintenance/MoveLeader", maintenance_move_leader_ops),
     MISSING("/etcdserverpb.Maintenance/Downgrade"),
     UNARY("/etcdserverpb.Cluster/MemberList", cluster_member_list_ops),
-    MISSING("/etcdserverpb.Cluster/MemberAdd"),
-    MISSING("/etcdserverpb.Cluster/MemberRemove"),
-    MISSING("/etcdserverpb.Cluster/MemberUpdate"),
-    MISSING("/etcdserverpb.Cluster/MemberPromote"),
+    UNARY("/etcdserverpb.Cluster/MemberAdd", cluster_member_add_ops),
+    UNARY("/etcdserverpb.Cluster/MemberRemove", cluster_member_remove_ops),
+    UNARY("/etcdserverpb.Cluster/MemberUpdate", cluster_member_update_ops),
+    UNARY("/etcdserverpb.Cluster/MemberPromote", cluster_member_promote_ops),
     MISSING("/etcdserverpb.Auth/AuthEnable"),
     MISSING("/etcdserverpb.Auth/AuthDisable"),
     MISSING("/etcdserverpb.Auth/AuthStatus"),

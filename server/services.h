@@ -31,8 +31,12 @@ void service_answered(struct worker *w, struct request *req);
  * only when what a compaction gave up is freed. */
 void service_propose(struct grpc_call *call, uint32_t raft_kind, struct slice body,
                      bool wait_scrub);
-/* A unary call of which nothing can be done without a leader it asked for: refused, true. */
+/* The two reasons for which a call gets nowhere at this member: refused, true. A learner serves its
+ * own Status and serializable ranges alone, as in etcd; whoever asked for a leader, and all that
+ * ask a member which does not belong to the cluster, hear that there is none. */
 bool service_refused(struct grpc_call *call);
+/* Only the second of them. */
+bool service_lacks_leader(struct grpc_call *call);
 
 /* A unary call that would add so much to the store, for which there is no room: refused, true. When
  * it is the quota that is exceeded, the alarm is put on the log first. */
@@ -44,7 +48,8 @@ extern const struct grpc_call_ops lease_grant_ops, lease_revoke_ops, lease_keep_
     lease_time_to_live_ops, lease_leases_ops;
 void lease_keep_alive_open(struct grpc_call *call, void *arg);
 extern const struct grpc_call_ops maintenance_status_ops, maintenance_alarm_ops,
-    maintenance_move_leader_ops, maintenance_hash_kv_ops, cluster_member_list_ops, health_check_ops,
-    health_watch_ops;
+    maintenance_move_leader_ops, maintenance_hash_kv_ops, health_check_ops, health_watch_ops;
+extern const struct grpc_call_ops cluster_member_list_ops, cluster_member_add_ops,
+    cluster_member_remove_ops, cluster_member_update_ops, cluster_member_promote_ops;
 
 #endif

@@ -52,6 +52,8 @@ struct snapshots_options {
     void (*hold_log)(void *ctx, uint64_t log_index);
     void (*sent)(void *ctx, uint64_t id, uint64_t log_index);
     void (*failed)(void *ctx, uint64_t id);
+    /* The store here is damaged; the process ends when this returns. */
+    void (*damaged)(void *ctx, const char *what);
     /* Is it of use? Asked before anything is received. */
     bool (*is_wanted)(void *ctx, uint64_t log_index, uint64_t term);
     /* What must be in the database beside what came. */

@@ -230,7 +230,7 @@ static void on_hello(struct incoming *t, struct slice msg)
         refuse(t, "cluster ID mismatch");
     else if (h.to != s->o.member_id)
         refuse(t, "the peer looks for another member");
-    else if (h.from == s->o.member_id || cluster_find(s->o.cluster, h.from) == NULL)
+    else if (h.from == s->o.member_id || cluster_was_removed(s->o.cluster, h.from))
         refuse(t, "the peer is not a member of the cluster");
     else {
         t->from = h.from;
@@ -249,7 +249,9 @@ static void on_head(struct incoming *t, struct slice msg)
     t->meta = (struct lsm_meta){.applied_index = h.log_index,
                                 .applied_term = h.term,
                                 .revision = h.revision,
-                                .compacted = h.compacted};
+                                .compacted = h.compacted,
+                                .content = {.sum = h.content_sum, .compacted = h.content_compacted},
+                                .chain = h.chain};
     t->has_head = true;
     if (!s->o.is_wanted(s->o.ctx, h.log_index, h.term)) {
         answer_done(t);

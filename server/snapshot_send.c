@@ -115,7 +115,10 @@ static void on_piece(uv_work_t *work, int status)
     if (t->call == NULL)
         return; /* the next tick cleans up */
     t->progress_ms = t->owner->now_ms;
-    if (t->err != 0) {
+    if (t->err == TV_ECORRUPT) {
+        t->owner->o.damaged(t->owner->o.ctx, lsm_copy_error(t->copy));
+        tv_fatal("the store cannot be read: %s", lsm_copy_error(t->copy));
+    } else if (t->err != 0) {
         log_error("cannot read the store for a snapshot", LOG_HEX("remote-peer-id", t->to),
                   LOG_STR("error", tv_err_text(t->err)));
         grpc_cancel(t->call);
@@ -181,10 +184,15 @@ static void send_beginning(struct outgoing *t)
                                                        .cluster_id = s->o.cluster->id,
                                                        .from = s->o.member_id,
                                                        .to = t->to});
-    peerwire_snap_head_put(head, &(struct peerwire_snap_head){.log_index = t->meta.applied_index,
-                                                              .term = t->meta.applied_term,
-                                                              .revision = t->meta.revision,
-                                                              .compacted = t->meta.compacted});
+    const struct lsm_meta *m = &t->meta;
+    struct peerwire_snap_head h = {.log_index = m->applied_index,
+                                   .term = m->applied_term,
+                                   .revision = m->revision,
+                                   .compacted = m->compacted,
+                                   .content_sum = m->content.sum,
+                                   .content_compacted = m->content.compacted,
+                                   .chain = m->chain};
+    (void)peerwire_snap_head_put(head, &h);
     snapshot__sha_add(t->sha, slice_of(hello, sizeof(hello)));
     snapshot__sha_add(t->sha, slice_of(head, sizeof(head)));
     t->call = grpc_start(t->channel, &(struct grpc_start_options){
@@ -209,6 +217,11 @@ static struct outgoing *outgoing_new(struct snapshots *s, const struct cluster_m
     if (err == 0 && (t->channel = channel_to(s, m)) == NULL)
         err = TV_EINVAL;
     t->log_index = err == 0 ? t->meta.applied_index : UINT64_MAX;
+    if (err == TV_ENOTFOUND) {
+        log_info("the store has no commit yet that could be sent",
+                 LOG_HEX("remote-peer-id", m->id));
+        return t;
+    }
     if (err != 0) {
         log_error("cannot begin a snapshot", LOG_HEX("remote-peer-id", m->id),
                   LOG_STR("error", tv_err_text(err)));

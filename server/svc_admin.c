@@ -1,4 +1,4 @@
-/* etcdserverpb.Maintenance and Cluster, grpc.health.v1: what operators and probes ask. */
+/* etcdserverpb.Maintenance and grpc.health.v1: what operators and probes ask. */
 #include "server/services.h"
 
 #include "server/node.h"
@@ -12,7 +12,7 @@
 /* --- Maintenance.Status --- */
 
 /* StatusResponse: 1 header, 2 version, 3 dbSize, 4 leader, 5 raftIndex, 6 raftTerm,
- * 7 raftAppliedIndex, 8 errors, 9 dbSizeInUse, 11 storageVersion, 12 dbSizeQuota,
+ * 7 raftAppliedIndex, 8 errors, 9 dbSizeInUse, 10 isLearner, 11 storageVersion, 12 dbSizeQuota,
  * 13 downgradeInfo. */
 static void on_status(struct grpc_call *call, struct slice msg)
 {
@@ -36,6 +36,7 @@ static void on_status(struct grpc_call *call, struct slice msg)
     buf_clear(&w->scratch);
     alarms_describe(&n->applier.alarms, 8, &w->scratch);
     p = wire_uint_put(tail, 9, node_db_size(n));
+    p = wire_uint_put(p, 10, s.standing == CORE_LEARNER);
     p = wire_bytes_put(p, 11, SLICE_LITERAL(CONFIG_CLUSTER_VERSION));
     p = wire_uint_put(p, 12, n->config->quota_backend_bytes);
     p = wire_item_put_head(p, 13, 0); /* no downgrade: there, and empty */
@@ -177,49 +178,11 @@ static void on_hash_kv(struct grpc_call *call, struct slice msg)
     struct wire_compaction_request req;
     if (wire_compaction_request_decode(msg, &req) != 0)
         service_malformed(call);
-    else
+    else if (!service_refused(call))
         worker_read(service_worker(call), call, msg, false, serve_hash);
 }
 
 const struct grpc_call_ops maintenance_hash_kv_ops = {.message = on_hash_kv,
-                                                      .closed = worker_call_closed};
-
-/* --- Cluster.MemberList --- */
-
-static void ask_members(struct grpc_call *call, struct worker *w)
-{
-    struct request *req = worker_request(w, REQUEST_MEMBER_LIST, call, service_answered);
-    service_tie(call, req);
-    worker_post(w, req);
-}
-
-static void serve_members(struct read *r)
-{
-    struct worker *w = r->worker;
-    struct grpc_call *call = r->call;
-    worker_read_free(r);
-    ask_members(call, w);
-}
-
-/* MemberListRequest: 1 linearizable. */
-static void on_member_list(struct grpc_call *call, struct slice msg)
-{
-    struct wire_reader reader = wire_reader_of(msg);
-    struct wire_field f;
-    bool linearizable = false;
-    int rv;
-    while ((rv = wire_next_field(&reader, &f)) == 1)
-        if (f.number == 1 && f.type == WIRE_VARINT)
-            linearizable = f.value != 0;
-    if (rv != 0)
-        service_malformed(call);
-    else if (linearizable)
-        worker_read(service_worker(call), call, SLICE_EMPTY, true, serve_members);
-    else
-        ask_members(call, service_worker(call));
-}
-
-const struct grpc_call_ops cluster_member_list_ops = {.message = on_member_list,
                                                       .closed = worker_call_closed};
 
 /* --- grpc.health.v1 --- */

@@ -131,7 +131,8 @@ static void on_range(struct grpc_call *call, struct slice msg)
         worker_fail(call, err);
         return;
     }
-    if (!service_refused(call))
+    bool refused = req.serializable ? service_lacks_leader(call) : service_refused(call);
+    if (!refused)
         worker_read(service_worker(call), call, msg, !req.serializable, serve_range);
 }
 

@@ -203,6 +203,12 @@ def faults(suite, full):
                            "--rounds", "200" if full else "15"])
 
 
+def robust(suite, full):
+    need(tool="robust")
+    return program(suite, [sys.executable, "tests/faults/robust.py"] +
+                   (["--rounds", "300"] if full else []))
+
+
 def full_disk(suite, full):
     need()
     if os.geteuid() != 0:
@@ -215,6 +221,47 @@ def snapshots(suite, full):
     need(tool="faultload")
     return program(suite, [sys.executable, "tests/faults/snapshot.py",
                            "--rounds", "60" if full else "4"])
+
+
+def lost_disks(suite, full):
+    need(tool="faultload")
+    return program(suite, [sys.executable, "tests/faults/wipe.py",
+                           "--rounds", "60" if full else "6"])
+
+
+def failover(suite, full):
+    need(tool="failover")
+    return program(suite, [sys.executable, "tests/faults/failover.py", "--rounds", "20" if full else "2"])
+
+
+def big_snapshot(suite, full):
+    """On a small machine other things than the snapshot move a p99 of some seconds: the bound is wide."""
+    need()
+    if full:
+        return program(suite, [sys.executable, "tests/faults/bigsnapshot.py", "--mib", "5000", "--rate",
+                               "5000", "--before", "60", "--settle", "20"])
+    return program(suite, [sys.executable, "tests/faults/bigsnapshot.py", "--bound", "50"])
+
+
+def membership(suite, full):
+    need(etcd=True, tool="robust")
+    return program(suite, [sys.executable, "tests/faults/membership.py"])
+
+
+def damage(suite, full):
+    need()
+    if not os.access(cluster.ETCDCTL, os.X_OK):
+        raise Skip("there is no etcdctl")
+    return program(suite, [sys.executable, "tests/faults/damage.py", "--rounds", "5" if full else "1",
+                           "--heals", "-1" if full else "24"])
+
+
+def differ(suite, full):
+    need()
+    if not os.access(cluster.ETCDCTL, os.X_OK):
+        raise Skip("there is no etcdctl")
+    return program(suite, [sys.executable, "tests/faults/differ.py",
+                           "--rounds", "20" if full else "2"])
 
 
 def bad_input(suite, full):
@@ -271,9 +318,18 @@ SUITES = [
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
+    Suite("robust", "linearizability, and what watches promise, under every fault", robust, 7200),
     Suite("fulldisk", "disks that fill up: writes refused in time, and nothing else", full_disk),
     Suite("snapshot", "away for longer than the log is kept: back by a snapshot, under load",
           snapshots, 7200),
+    Suite("wipe", "disks that are lost: the member is replaced by itself, under load", lost_disks, 3600),
+    Suite("failover", "the leader goes: the time to the next write, beside etcd's", failover, 3600),
+    Suite("bigsnapshot", "much data comes back to a wiped member under load", big_snapshot, 3600),
+    Suite("membership", "members come and go, against etcd", membership, 1200),
+    Suite("damage", "every sort of damage to a member's files: said, not served from, healed", damage,
+          1800),
+    Suite("differ", "a member with other contents: found by comparing, fenced, rebuilt", differ,
+          1800),
     Suite("badinput", "what no client should send", bad_input, 1800),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("asan", "the same under ASan and UBSan",

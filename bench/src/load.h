@@ -44,7 +44,7 @@ struct run {
     /* Written by main between the two barriers. */
     uint64_t start_ns;
     uint64_t warm_ns;
-    uint64_t end_ns;            /* UINT64_MAX with --total */
+    _Atomic uint64_t end_ns;    /* UINT64_MAX with --total; SIGINT makes it now */
     _Atomic uint64_t claimed;   /* measured operations begun, of o->total */
     _Atomic uint64_t puts_done; /* acknowledged, for the watchers to wait for */
     _Atomic bool failed;

@@ -2,6 +2,7 @@
 #include "load.h"
 #include "report.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <signal.h>
@@ -12,6 +13,17 @@
 extern const char *malloc_conf;
 const char *malloc_conf = "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1";
 
+static struct run *interruptible;
+
+/* The end comes early; what has been measured is reported. */
+static void on_interrupt(int number)
+{
+    (void)number;
+    uint64_t now = clock_mono_ns();
+    if (atomic_load(&interruptible->end_ns) > now)
+        atomic_store(&interruptible->end_ns, now);
+}
+
 int main(int argc, char **argv)
 {
     struct bench_options o;
@@ -19,6 +31,8 @@ int main(int argc, char **argv)
     struct rng rng;
     bench_options_parse(argc, argv, &o);
     (void)signal(SIGPIPE, SIG_IGN);
+    interruptible = &run;
+    (void)signal(SIGINT, on_interrupt);
     keys_init(&run.keys, &o);
     run.value = mem_alloc(o.value_size + 1);
     rng_init(&rng, o.seed);

@@ -34,7 +34,7 @@ static const char help[] =
     "                       the moment it was due; 0: each call follows an answer (0; watch: 100)\n"
     "\n"
     "for how long:\n"
-    "  --duration SECONDS   measured time (10)\n"
+    "  --duration SECONDS   measured time (10); SIGINT ends it early, with a report\n"
     "  --total N            end after N measured operations instead\n"
     "  --warmup SECONDS     before that, not measured (1; list, fill: 0)\n"
     "  --timeout SECONDS    deadline of one call (30)\n"

@@ -60,6 +60,35 @@ uint8_t *wire_raft_request_put(uint8_t *dst, uint32_t kind, uint64_t id, struct 
     return kind < WIRE_RAFT_HEADER ? dst : wire_item_put(dst, kind, body);
 }
 
+/* --- verdicts --- */
+
+enum { VERDICT_MARK = 1, VERDICT_DIGEST = 2 };
+
+int wire_verdict_decode(struct slice msg, struct wire_verdict *ret)
+{
+    struct wire_reader r = wire_reader_of(msg);
+    struct wire_field f;
+    int rv;
+    *ret = (struct wire_verdict){0};
+    while ((rv = wire_next_field(&r, &f)) == 1) {
+        if (wire__key(&f) == WIRE_KEY(VERDICT_MARK, WIRE_VARINT))
+            ret->mark = f.value;
+        else if (wire__key(&f) == WIRE_KEY(VERDICT_DIGEST, WIRE_VARINT))
+            ret->digest = f.value;
+    }
+    return rv;
+}
+
+size_t wire_verdict_size(const struct wire_verdict *v)
+{
+    return wire_uint_size(VERDICT_MARK, v->mark) + wire_uint_size(VERDICT_DIGEST, v->digest);
+}
+
+uint8_t *wire_verdict_put(uint8_t *dst, const struct wire_verdict *v)
+{
+    return wire_uint_put(wire_uint_put(dst, VERDICT_MARK, v->mark), VERDICT_DIGEST, v->digest);
+}
+
 /* --- ClusterMemberAttrSetRequest --- */
 
 enum { ATTR_MEMBER_ID = 1, ATTR_ATTRIBUTES = 2, ATTRIBUTES_NAME = 1, ATTRIBUTES_URLS = 2 };

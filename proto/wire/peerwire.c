@@ -6,7 +6,7 @@
 
 static const uint8_t magic[4] = {'T', 'R', 'V', 'T'};
 
-enum { FLAG_REJECT = 1, FLAG_TRANSFER = 2, FLAG_IS_REPLY = 1, FLAG_RENEW = 2 };
+enum { FLAG_REJECT = 1, FLAG_TRANSFER = 2, FLAG_IS_REPLY = 1 };
 
 static uint8_t *put(uint8_t *dst, uint64_t value, size_t size)
 {
@@ -38,12 +38,45 @@ uint8_t *peerwire_hello_put(uint8_t *dst, const struct peerwire_hello *h)
     dst = put(dst, 0, 2);
     dst = put(dst, h->cluster_id, 8);
     dst = put(dst, h->from, 8);
-    return put(dst, h->to, 8);
+    dst = put(dst, h->to, 8);
+    dst = put(dst, h->urls_count, 1);
+    for (uint32_t i = 0; i < h->urls_count; i++) {
+        dst = put(dst, h->urls[i].size, 2);
+        memcpy(dst, h->urls[i].data, h->urls[i].size);
+        dst += h->urls[i].size;
+    }
+    return dst;
+}
+
+size_t peerwire_hello_size(const struct peerwire_hello *h)
+{
+    size_t size = PEERWIRE_HELLO_BYTES;
+    for (uint32_t i = 0; i < h->urls_count; i++)
+        size += 2 + h->urls[i].size;
+    return size;
+}
+
+static int hello_urls_decode(struct slice rest, uint32_t count, struct peerwire_hello *ret)
+{
+    if (count > PEERWIRE_URLS_MAX)
+        return TV_EMALFORMED;
+    for (uint32_t i = 0; i < count; i++) {
+        if (rest.size < 2)
+            return TV_EMALFORMED;
+        const uint8_t *p = rest.data;
+        size_t size = get(&p, 2);
+        if (rest.size - 2 < size)
+            return TV_EMALFORMED;
+        ret->urls[i] = slice_of(p, size);
+        rest = slice_of(p + size, rest.size - 2 - size);
+    }
+    ret->urls_count = count;
+    return rest.size == 0 ? 0 : TV_EMALFORMED;
 }
 
 int peerwire_hello_decode(struct slice frame, struct peerwire_hello *ret)
 {
-    if (frame.size != PEERWIRE_HELLO_BYTES || frame.data[0] != PEERWIRE_HELLO ||
+    if (frame.size < PEERWIRE_HELLO_BYTES || frame.data[0] != PEERWIRE_HELLO ||
         memcmp(frame.data + 1, magic, sizeof(magic)) != 0)
         return TV_EMALFORMED;
     const uint8_t *p = frame.data + 1 + sizeof(magic);
@@ -52,7 +85,8 @@ int peerwire_hello_decode(struct slice frame, struct peerwire_hello *ret)
     ret->cluster_id = get(&p, 8);
     ret->from = get(&p, 8);
     ret->to = get(&p, 8);
-    return 0;
+    uint32_t count = (uint32_t)get(&p, 1);
+    return hello_urls_decode(slice_of(p, frame.size - PEERWIRE_HELLO_BYTES), count, ret);
 }
 
 /* --- raft --- */
@@ -131,29 +165,30 @@ int peerwire_raft_decode(struct slice frame, struct peerwire_raft *ret)
     return rest.size == 0 ? 0 : TV_EMALFORMED;
 }
 
-/* --- lease --- */
+/* --- questions --- */
 
-uint8_t *peerwire_lease_put(uint8_t *dst, const struct peerwire_lease *l)
+uint8_t *peerwire_question_put(uint8_t *dst, const struct peerwire_question *q)
 {
-    dst = put(dst, PEERWIRE_LEASE, 1);
-    dst = put(dst, (l->is_reply ? FLAG_IS_REPLY : 0) | (l->renew ? FLAG_RENEW : 0), 1);
-    dst = put(dst, l->token, 8);
-    dst = put(dst, (uint64_t)l->lease_id, 8);
-    dst = put(dst, (uint64_t)l->ttl, 8);
-    dst = put(dst, (uint64_t)l->granted_ttl, 8);
-    return put(dst, (uint32_t)l->err, 4);
+    dst = put(dst, PEERWIRE_QUESTION, 1);
+    dst = put(dst, q->is_reply ? FLAG_IS_REPLY : 0, 1);
+    dst = put(dst, q->about, 1);
+    dst = put(dst, q->token, 8);
+    dst = put(dst, q->subject, 8);
+    dst = put(dst, (uint64_t)q->ttl, 8);
+    dst = put(dst, (uint64_t)q->granted_ttl, 8);
+    return put(dst, (uint32_t)q->err, 4);
 }
 
-int peerwire_lease_decode(struct slice frame, struct peerwire_lease *ret)
+int peerwire_question_decode(struct slice frame, struct peerwire_question *ret)
 {
-    if (frame.size != PEERWIRE_LEASE_BYTES || frame.data[0] != PEERWIRE_LEASE)
+    if (frame.size != PEERWIRE_QUESTION_BYTES || frame.data[0] != PEERWIRE_QUESTION)
         return TV_EMALFORMED;
     const uint8_t *p = frame.data + 1;
     uint8_t flags = (uint8_t)get(&p, 1);
     ret->is_reply = (flags & FLAG_IS_REPLY) != 0;
-    ret->renew = (flags & FLAG_RENEW) != 0;
+    ret->about = (uint8_t)get(&p, 1);
     ret->token = get(&p, 8);
-    ret->lease_id = (int64_t)get(&p, 8);
+    ret->subject = get(&p, 8);
     ret->ttl = (int64_t)get(&p, 8);
     ret->granted_ttl = (int64_t)get(&p, 8);
     ret->err = (int32_t)get(&p, 4);
@@ -179,12 +214,30 @@ static bool seal_holds(struct slice frame, enum peerwire_kind kind, size_t size_
     return get(&p, 4) == crc32c(kind, frame.data + SEAL_BYTES, frame.size - SEAL_BYTES);
 }
 
+uint8_t *peerwire_report_put(uint8_t *dst, const struct peerwire_report *r)
+{
+    return put(put(put(dst, PEERWIRE_REPORT, 1), r->mark, 8), r->digest, 8);
+}
+
+int peerwire_report_decode(struct slice frame, struct peerwire_report *ret)
+{
+    if (frame.size != PEERWIRE_REPORT_BYTES || frame.data[0] != PEERWIRE_REPORT)
+        return TV_EMALFORMED;
+    const uint8_t *p = frame.data + 1;
+    ret->mark = get(&p, 8);
+    ret->digest = get(&p, 8);
+    return 0;
+}
+
 uint8_t *peerwire_snap_head_put(uint8_t *dst, const struct peerwire_snap_head *h)
 {
     uint8_t *p = put(dst + SEAL_BYTES, h->log_index, 8);
     p = put(p, h->term, 8);
     p = put(p, (uint64_t)h->revision, 8);
     p = put(p, (uint64_t)h->compacted, 8);
+    p = put(p, h->content_sum, 8);
+    p = put(p, (uint64_t)h->content_compacted, 8);
+    p = put(p, h->chain, 8);
     seal(dst, PEERWIRE_SNAP_HEAD, PEERWIRE_SNAP_HEAD_BYTES);
     return p;
 }
@@ -198,6 +251,9 @@ int peerwire_snap_head_decode(struct slice frame, struct peerwire_snap_head *ret
     ret->term = get(&p, 8);
     ret->revision = (int64_t)get(&p, 8);
     ret->compacted = (int64_t)get(&p, 8);
+    ret->content_sum = get(&p, 8);
+    ret->content_compacted = (int64_t)get(&p, 8);
+    ret->chain = get(&p, 8);
     return 0;
 }
 

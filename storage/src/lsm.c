@@ -57,21 +57,32 @@ void lsm_options_init(struct lsm_options *o)
                               .small_files_max = 16};
 }
 
+/* A file that the manifest or CURRENT names and that is not there is damage too. */
+static bool is_damage(const char *message)
+{
+    return strncmp(message, "Corruption", 10) == 0 ||
+           strstr(message, "No such file or directory") != NULL;
+}
+
 int lsm__error(char *message, char *err_text, size_t err_text_size)
 {
     if (message == NULL)
         return 0;
-    int err = strncmp(message, "Corruption", 10) == 0 ? TV_ECORRUPT : TV_EIO;
+    int err = is_damage(message) ? TV_ECORRUPT : TV_EIO;
     if (err_text != NULL && err_text_size > 0)
         (void)snprintf(err_text, err_text_size, "%s", message); /* may be cut */
     rocksdb_free(message);
     return err;
 }
 
-static void must(char *message, const char *what)
+/* Damage that RocksDB came across in the background makes the next commit fail. */
+static void must(struct lsm *l, char *message, const char *what)
 {
-    if (message != NULL)
-        tv_fatal("rocksdb: %s: %s", what, message);
+    if (message == NULL)
+        return;
+    if (is_damage(message) && l->o.damaged != NULL)
+        l->o.damaged(l->o.ctx, message);
+    tv_fatal("rocksdb: %s: %s", what, message);
 }
 
 /* --- opening --- */
@@ -98,6 +109,7 @@ static void make_options(struct lsm *l)
     rocksdb_options_t *o = l->options = rocksdb_options_create();
     table_options(l, o);
     rocksdb_options_set_create_if_missing(o, 1);
+    rocksdb_options_set_paranoid_checks(o, 1); /* sizes and ids of all table files at the opening */
     rocksdb_options_set_num_levels(o, LEVELS_COUNT);
     rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 0);
     rocksdb_options_set_level0_file_num_compaction_trigger(o, RECORD_FILES_MAX);
@@ -154,6 +166,33 @@ static void staging_path(const struct lsm *l, char ret_path[LSM_PATH_BYTES_MAX],
     int n = snprintf(ret_path, LSM_PATH_BYTES_MAX, "%s/" LSM_STAGING "/%llu.sst", l->dir,
                      (unsigned long long)number);
     ASSERT(n > 0 && n < LSM_PATH_BYTES_MAX);
+}
+
+/* Does the folder hold a file whose name ends so? */
+static bool has_file(const char *dir, const char *end)
+{
+    DIR *d = opendir(dir);
+    if (d == NULL)
+        return false;
+    bool found = false;
+    struct dirent *e;
+    while (!found && (e = readdir(d)) != NULL) {
+        size_t size = strlen(e->d_name), end_size = strlen(end);
+        found = size >= end_size && strcmp(e->d_name + size - end_size, end) == 0;
+    }
+    closedir(d);
+    return found;
+}
+
+/* Without CURRENT RocksDB would make a database anew and remove what is there. A crash when it was
+ * first made leaves no table files. */
+static int check_files(struct lsm *l, char *err_text, size_t err_text_size)
+{
+    l->had_tables = has_file(l->dir, ".sst");
+    if (!l->had_tables || has_file(l->dir, "CURRENT"))
+        return 0;
+    (void)snprintf(err_text, err_text_size, "%s/CURRENT: offset 0: the file is missing", l->dir);
+    return TV_ECORRUPT;
 }
 
 /* The staging folder exists and is empty. */
@@ -217,19 +256,36 @@ static int read_state(struct lsm *l, char *err_text, size_t err_text_size)
     int err = lsm__error(message, err_text, err_text_size);
     if (err != 0)
         return err;
-    l->committed = (struct lsm_meta){.revision = 1, .compacted = -1};
+    l->committed = LSM_META_FRESH;
+    if (p == NULL && l->had_tables) {
+        (void)snprintf(err_text, err_text_size,
+                       "%s: offset 0: there are table files, but no commit names them", l->dir);
+        return TV_ECORRUPT;
+    }
     if (p == NULL)
         return 0; /* fresh */
     if (size < 4 || lsm__get_be32(p) != LSM_FORMAT) {
         (void)snprintf(err_text, err_text_size, "the store was written in a format not known here");
         err = TV_ENOTSUP;
     } else if (size != LSM_STATE_BYTES) {
-        (void)snprintf(err_text, err_text_size, "the store's state record is damaged");
+        (void)snprintf(err_text, err_text_size, "%s: offset 0: the state record is damaged",
+                       l->dir);
         err = TV_ECORRUPT;
     } else {
         lsm__get_state(p, &l->committed);
     }
     rocksdb_free(p);
+    return err;
+}
+
+/* Some of RocksDB's words about CURRENT and the manifest do not say where. */
+static int open_error(const struct lsm *l, char *message, char *err_text, size_t err_text_size)
+{
+    char words[512];
+    int err = lsm__error(message, words, sizeof(words));
+    if (err != 0)
+        (void)snprintf(err_text, err_text_size, "%s%s%s", strstr(words, l->dir) ? "" : l->dir,
+                       strstr(words, l->dir) ? "" : ": ", words);
     return err;
 }
 
@@ -256,9 +312,12 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
     pthread_condattr_destroy(&attr);
     make_options(l);
 
-    char *message = NULL;
-    l->db = rocksdb_open(l->options, dir, &message);
-    int err = lsm__error(message, err_text, err_text_size);
+    int err = check_files(l, err_text, err_text_size);
+    if (err == 0) {
+        char *message = NULL;
+        l->db = rocksdb_open(l->options, dir, &message);
+        err = open_error(l, message, err_text, err_text_size);
+    }
     if (err == 0 && (err = clear_staging(l)) != 0)
         (void)snprintf(err_text, err_text_size, "%s/" LSM_STAGING ": %s", dir, strerror(errno));
     if (err == 0)
@@ -282,22 +341,22 @@ static rocksdb_sstfilewriter_t *writer_new(struct lsm *l)
     staging_path(l, path, ++l->writer_number);
     rocksdb_sstfilewriter_t *w = rocksdb_sstfilewriter_create(l->env_options, l->writer_options);
     rocksdb_sstfilewriter_open(w, path, &message);
-    must(message, path);
+    must(l, message, path);
     return w;
 }
 
-static void writer_finish(rocksdb_sstfilewriter_t *w)
+static void writer_finish(struct lsm *l, rocksdb_sstfilewriter_t *w)
 {
     char *message = NULL;
     rocksdb_sstfilewriter_finish(w, &message);
-    must(message, "finishing a table file");
+    must(l, message, "finishing a table file");
     rocksdb_sstfilewriter_destroy(w);
 }
 
 static void finish_versions(struct lsm *l)
 {
     if (l->writer != NULL)
-        writer_finish(l->writer);
+        writer_finish(l, l->writer);
     l->writer = NULL;
 }
 
@@ -319,7 +378,7 @@ static void lsm_put_version(void *ctx, const struct mvcc_version *v)
     char *message = NULL;
     rocksdb_sstfilewriter_put(l->writer, (const char *)key, sizeof(key), (const char *)kv.data,
                               kv.size, &message);
-    must(message, "writing a version");
+    must(l, message, "writing a version");
     l->writer_bytes += sizeof(key) + kv.size;
 }
 
@@ -336,7 +395,7 @@ static int record_compare(const void *a, const void *b)
     return order != 0 ? order : (x->age > y->age) - (x->age < y->age);
 }
 
-static void write_record(rocksdb_sstfilewriter_t *w, const struct persist_meta *meta)
+static void write_record(struct lsm *l, rocksdb_sstfilewriter_t *w, const struct persist_meta *meta)
 {
     char *message = NULL;
     const char *key = (const char *)meta->data;
@@ -345,11 +404,12 @@ static void write_record(rocksdb_sstfilewriter_t *w, const struct persist_meta *
     else
         rocksdb_sstfilewriter_put(w, key, meta->key_size, key + meta->key_size, meta->value_size,
                                   &message);
-    must(message, "writing a record");
+    must(l, message, "writing a record");
 }
 
 /* In the order of keys; of equal ones the newest. */
-static void write_records(rocksdb_sstfilewriter_t *w, const struct persist_meta *metas)
+static void write_records(struct lsm *l, rocksdb_sstfilewriter_t *w,
+                          const struct persist_meta *metas)
 {
     size_t count = 0;
     for (const struct persist_meta *it = metas; it != NULL; it = it->next)
@@ -366,13 +426,13 @@ static void write_records(rocksdb_sstfilewriter_t *w, const struct persist_meta 
         const struct persist_meta *it = records[i].meta;
         if (last == NULL ||
             !slice_equal(slice_of(it->data, it->key_size), slice_of(last->data, last->key_size)))
-            write_record(w, it);
+            write_record(l, w, it);
         last = it;
     }
     mem_free(records);
 }
 
-static void write_state(rocksdb_sstfilewriter_t *w, const struct lsm_meta *meta)
+static void write_state(struct lsm *l, rocksdb_sstfilewriter_t *w, const struct lsm_meta *meta)
 {
     uint8_t state[LSM_STATE_BYTES];
     lsm__put_be32(state, LSM_FORMAT);
@@ -380,9 +440,12 @@ static void write_state(rocksdb_sstfilewriter_t *w, const struct lsm_meta *meta)
     lsm__put_be64(state + 12, meta->applied_term);
     lsm__put_be64(state + 20, (uint64_t)meta->revision);
     lsm__put_be64(state + 28, (uint64_t)meta->compacted);
+    lsm__put_be64(state + 36, meta->content.sum);
+    lsm__put_be64(state + 44, (uint64_t)meta->content.compacted);
+    lsm__put_be64(state + 52, meta->chain);
     char *message = NULL;
     rocksdb_sstfilewriter_put(w, "s", 1, (const char *)state, sizeof(state), &message);
-    must(message, "writing the state");
+    must(l, message, "writing the state");
 }
 
 /* All files from the first since the last commit to the newest. */
@@ -397,7 +460,7 @@ static void ingest(struct lsm *l)
     }
     char *message = NULL;
     rocksdb_ingest_external_file(l->db, list, count, l->ingest_options, &message);
-    must(message, "commit");
+    must(l, message, "commit");
     l->committed_number = l->writer_number;
     mem_free(list);
     mem_free(paths);
@@ -412,9 +475,9 @@ static void lsm_commit(void *ctx, const struct lsm_meta *meta, const struct pers
 
     finish_versions(l);
     rocksdb_sstfilewriter_t *w = writer_new(l);
-    write_records(w, metas);
-    write_state(w, meta);
-    writer_finish(w);
+    write_records(l, w, metas);
+    write_state(l, w, meta);
+    writer_finish(l, w);
     ingest(l);
 
     pthread_mutex_lock(&l->lock);
@@ -445,8 +508,8 @@ static int version_compare(const void *a, const void *b)
 }
 
 /* What is visible at the compaction and older than it is no longer in the history; it comes in the
- * order of keys. */
-static void put_older(struct lsm *l, struct mvcc *m, int64_t compacted)
+ * order of keys. Returns the sum of the hashes. */
+static uint64_t put_older(struct lsm *l, struct mvcc *m, int64_t compacted)
 {
     const struct slice all = SLICE_LITERAL("\0");
     struct mvcc_iter it;
@@ -460,9 +523,13 @@ static void put_older(struct lsm *l, struct mvcc *m, int64_t compacted)
             list[count++] = v;
     }
     qsort(list, count, sizeof(*list), version_compare);
-    for (size_t i = 0; i < count; i++)
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
         lsm_put_version(l, list[i]);
+        sum += mvcc_version_hash(list[i]);
+    }
     mem_free(list);
+    return sum;
 }
 
 void lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t applied_term,
@@ -471,16 +538,19 @@ void lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t ap
     struct lsm_meta meta = {.applied_index = applied_index,
                             .applied_term = applied_term,
                             .revision = mvcc_revision(m),
-                            .compacted = mvcc_compacted(m)};
+                            .compacted = mvcc_compacted(m),
+                            .content = {.compacted = mvcc_compacted(m)}};
     ASSERT(l->committed.revision == 1 && l->writer == NULL && !l->tidy_running);
     if (meta.compacted > 0)
-        put_older(l, m, meta.compacted);
+        meta.content.sum = put_older(l, m, meta.compacted);
     struct mvcc_history_cursor c;
     const struct mvcc_version *v;
     int err = mvcc_history_seek(m, &c, meta.compacted > 0 ? meta.compacted : 1);
     ASSERT(err == 0);
-    while ((v = mvcc_history_next(&c, meta.revision)) != NULL)
+    while ((v = mvcc_history_next(&c, meta.revision)) != NULL) {
         lsm_put_version(l, v);
+        meta.content.sum += mvcc_version_hash(v);
+    }
     lsm_commit(l, &meta, metas);
     persist_metas_free(metas);
 }

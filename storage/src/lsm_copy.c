@@ -36,19 +36,25 @@ struct lsm_copy {
     rocksdb_iterator_t *it;
     uint8_t skip[SKIP_BYTES_MAX];
     size_t skip_size;
+    char err_text[512];
 };
 
-static int iterator_error(rocksdb_iterator_t *it)
+static int iterator_error(struct lsm_copy *c)
 {
     char *message = NULL;
-    rocksdb_iter_get_error(it, &message);
-    return lsm__error(message, NULL, 0);
+    rocksdb_iter_get_error(c->it, &message);
+    return lsm__error(message, c->err_text, sizeof(c->err_text));
+}
+
+const char *lsm_copy_error(const struct lsm_copy *c)
+{
+    return c->err_text;
 }
 
 static int read_meta(struct lsm_copy *c, struct lsm_meta *ret)
 {
     rocksdb_iter_seek(c->it, "s", 1);
-    int err = iterator_error(c->it);
+    int err = iterator_error(c);
     if (err != 0)
         return err;
     if (!rocksdb_iter_valid(c->it))
@@ -60,7 +66,7 @@ static int read_meta(struct lsm_copy *c, struct lsm_meta *ret)
         return TV_ECORRUPT;
     lsm__get_state(p, ret);
     rocksdb_iter_seek_to_first(c->it);
-    return iterator_error(c->it);
+    return iterator_error(c);
 }
 
 int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
@@ -73,6 +79,7 @@ int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
     c->skip_size = skip.size + 1;
     c->options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(c->options, 0);
+    rocksdb_readoptions_set_verify_checksums(c->options, 1);
     rocksdb_readoptions_set_readahead_size(c->options, READAHEAD_BYTES);
     c->it = rocksdb_create_iterator(l->db, c->options);
     int err = read_meta(c, ret_meta);
@@ -122,7 +129,7 @@ int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_
         ret->size += bytes;
         (*count)++;
     }
-    return iterator_error(c->it);
+    return iterator_error(c);
 }
 
 /* --- taking in --- */
@@ -143,6 +150,7 @@ struct lsm_intake {
     struct mvcc_version **versions;
     size_t versions_count;
     size_t versions_capacity;
+    uint64_t hashes; /* their sum */
     struct buf last_key;
 };
 
@@ -154,7 +162,8 @@ int lsm_intake_open(const char *dir, const struct lsm_meta *meta, struct lsm_int
         return TV_EIO;
     }
     if (meta->revision < 1 || meta->compacted < -1 || meta->compacted > meta->revision ||
-        meta->applied_index == 0 || meta->applied_term == 0) {
+        meta->content.compacted > meta->compacted || meta->applied_index == 0 ||
+        meta->applied_term == 0) {
         (void)snprintf(err_text, err_text_size, "the copy's state cannot be");
         return TV_ECORRUPT;
     }
@@ -193,6 +202,7 @@ static int add_version(struct lsm_intake *in, struct slice key, struct slice val
         in->versions = mem_realloc(in->versions, in->versions_capacity * sizeof(*in->versions));
     }
     in->versions[in->versions_count++] = v;
+    in->hashes += mvcc_version_hash(v);
     in->store.put(in->store.ctx, v);
     return 0;
 }
@@ -281,19 +291,22 @@ struct slice lsm_intake_get(const struct lsm_intake *in, struct slice name)
     return SLICE_EMPTY;
 }
 
-void lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
-                     void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx)
+int lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
+                    void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx)
 {
     ASSERT(in->l == NULL);
     mvcc_load_begin(m);
-    for (size_t i = 0; i < in->versions_count; i++) {
-        int err = mvcc_load_add(m, in->versions[i]);
-        ASSERT(err == 0); /* add_version() */
-    }
+    size_t taken;
+    int err = mvcc_load_add_all(m, in->versions, in->versions_count, in->hashes, &taken);
+    ASSERT(err == 0);       /* add_version() */
     in->versions_count = 0; /* they are the store's */
-    mvcc_load_end(m, in->meta.revision, in->meta.compacted);
+    uint64_t sum =
+        mvcc_load_end_summed(m, in->meta.revision, in->meta.compacted, in->meta.content.compacted);
+    if (sum != in->meta.content.sum)
+        return TV_ECORRUPT;
     for (size_t i = 0; i < in->leases_count; i++)
         lease(ctx, in->leases[i].id, in->leases[i].granted_ttl);
+    return 0;
 }
 
 void lsm_intake_free(struct lsm_intake *in)

@@ -9,10 +9,10 @@
 #include <stdatomic.h>
 
 enum {
-    LSM_FORMAT = 1,
+    LSM_FORMAT = 2,
     LSM_KV_KEY_BYTES = 14,   /* 'k' main(8) sub(4) tombstone(1) */
     LSM_LEASE_KEY_BYTES = 9, /* 'l' id(8) */
-    LSM_STATE_BYTES = 36,    /* format(4), then 8 each as in struct lsm_meta */
+    LSM_STATE_BYTES = 60,    /* format(4), then 8 each as in struct lsm_meta */
     LSM_PATH_BYTES_MAX = 4096,
 };
 
@@ -30,6 +30,7 @@ struct lsm {
     rocksdb_ratelimiter_t *limiter;
     struct lsm_options o;
     char *dir;
+    bool had_tables; /* table files were there before it was opened */
 
     /* Owner: the persist thread, or whoever commits while there is none. */
     rocksdb_sstfilewriter_t *writer; /* NULL when nothing was put since the last commit */
@@ -85,10 +86,13 @@ static inline uint64_t lsm__get_be64(const uint8_t *p)
 /* From LSM_STATE_BYTES that begin with LSM_FORMAT. */
 static inline void lsm__get_state(const uint8_t *p, struct lsm_meta *ret)
 {
-    *ret = (struct lsm_meta){.applied_index = lsm__get_be64(p + 4),
-                             .applied_term = lsm__get_be64(p + 12),
-                             .revision = (int64_t)lsm__get_be64(p + 20),
-                             .compacted = (int64_t)lsm__get_be64(p + 28)};
+    *ret = (struct lsm_meta){
+        .applied_index = lsm__get_be64(p + 4),
+        .applied_term = lsm__get_be64(p + 12),
+        .revision = (int64_t)lsm__get_be64(p + 20),
+        .compacted = (int64_t)lsm__get_be64(p + 28),
+        .content = {.sum = lsm__get_be64(p + 36), .compacted = (int64_t)lsm__get_be64(p + 44)},
+        .chain = lsm__get_be64(p + 52)};
 }
 
 /* The parts of a 'k' record's key; false when it is not one. */

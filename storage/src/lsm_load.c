@@ -24,6 +24,7 @@ struct piece {
     int64_t end;
     struct mvcc_version **versions;
     size_t count;
+    uint64_t hashes; /* the versions' sum */
     bool done;
 };
 
@@ -82,6 +83,7 @@ static bool take_record(struct load *ld, struct piece *pc, size_t *capacity, roc
         fail(ld, TV_ECORRUPT, "a version on disk is damaged");
         return false;
     }
+    pc->hashes += mvcc_version_hash(v);
     piece_push(pc, capacity, v);
     return true;
 }
@@ -93,6 +95,7 @@ static void read_piece(struct load *ld, struct piece *pc)
     lsm__put_be64(end + 1, (uint64_t)pc->end);
     rocksdb_readoptions_t *ro = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(ro, 0);
+    rocksdb_readoptions_set_verify_checksums(ro, 1);
     rocksdb_readoptions_set_readahead_size(ro, READAHEAD_BYTES);
     rocksdb_readoptions_set_iterate_upper_bound(ro, (const char *)end, sizeof(end));
     rocksdb_iterator_t *it = rocksdb_create_iterator(ld->l->db, ro);
@@ -177,12 +180,15 @@ static int link_pieces(struct load *ld, struct mvcc *m)
             pthread_cond_wait(&ld->piece_done, &ld->lock);
         err = ld->err;
         pthread_mutex_unlock(&ld->lock);
-        size_t at = 0;
-        for (; at < pc->count && err == 0; at++)
-            err = mvcc_load_add(m, pc->versions[at]);
         if (err != 0)
             break;
-        pc->count = 0; /* they are the store's */
+        size_t taken;
+        err = mvcc_load_add_all(m, pc->versions, pc->count, pc->hashes, &taken);
+        /* Those are the store's. */
+        pc->count -= taken;
+        memmove(pc->versions, pc->versions + taken, pc->count * sizeof(struct mvcc_version *));
+        if (err != 0)
+            break;
         mem_free(pc->versions);
         pc->versions = NULL;
     }
@@ -264,6 +270,19 @@ static uint32_t default_threads(void)
     return cpus < 1 ? 1 : cpus > THREADS_MAX ? THREADS_MAX : (uint32_t)cpus;
 }
 
+static int end(struct lsm *l, struct mvcc *m, const struct lsm_meta *meta, char *err_text,
+               size_t err_text_size)
+{
+    uint64_t sum =
+        mvcc_load_end_summed(m, meta->revision, meta->compacted, meta->content.compacted);
+    if (sum == meta->content.sum)
+        return 0;
+    (void)snprintf(err_text, err_text_size,
+                   "%s: offset 0: the versions add up to %016llx, not to the last commit's %016llx",
+                   l->dir, (unsigned long long)sum, (unsigned long long)meta->content.sum);
+    return TV_ECORRUPT;
+}
+
 int lsm_load(struct lsm *l, struct mvcc *m, uint32_t threads_count, struct lsm_meta *ret_meta,
              void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx,
              char *err_text, size_t err_text_size)
@@ -287,10 +306,11 @@ int lsm_load(struct lsm *l, struct mvcc *m, uint32_t threads_count, struct lsm_m
     int err = read_leases(l, &leases, err_text, err_text_size);
     if (err == 0)
         err = read_versions(&ld, m, threads_count);
-    if (err != 0) {
+    if (err != 0)
         mvcc_load_abort(m);
-    } else {
-        mvcc_load_end(m, meta.revision, meta.compacted);
+    else
+        err = end(l, m, &meta, err_text, err_text_size);
+    if (err == 0) {
         const struct lease_record *r = (const struct lease_record *)leases.data;
         for (size_t i = 0; lease != NULL && i < leases.size / sizeof(*r); i++)
             lease(ctx, r[i].id, r[i].granted_ttl);

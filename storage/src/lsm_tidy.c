@@ -7,8 +7,9 @@
  * share in the options says.
  *
  * Invariants:
- * 1. The filter judges by the compaction that is committed on disk. When the store in memory has
- *    gone on to a later one, that state can no longer be asked for, and everything is kept.
+ * 1. The filter judges by the compaction that the committed sum is for (struct mvcc_content): what
+ *    it drops is not counted there. When the store in memory has gone on to a later one, that state
+ *    can no longer be asked for, and everything is kept.
  * 2. The filter reads the store inside a section, one version at a time, and only between
  *    lsm__tidy_start() and lsm__tidy_end().
  * 3. Nothing is rewritten that may find no room on the disk: RocksDB would take no commit after
@@ -207,12 +208,13 @@ static void tidy(struct lsm *l, struct mvcc *m, int64_t *collected)
     while (small < count && files[count - 1 - small].bytes < SMALL_FILE_BYTES)
         small++;
 
-    if (meta.compacted > *collected && mvcc_compacted(m) == meta.compacted &&
+    int64_t compacted = meta.content.compacted;
+    if (compacted > *collected && mvcc_compacted(m) == compacted &&
         has_garbage(l, m, files, count)) {
-        if (collect(l, m, meta.compacted, files, count))
-            *collected = meta.compacted;
+        if (collect(l, m, compacted, files, count))
+            *collected = compacted;
     } else if (small >= l->o.small_files_max && fitting(l, files + count - small, small) == small) {
-        rewrite(l, m, meta.compacted, files[count - small].first_rev, files[count - 1].last_rev);
+        rewrite(l, m, compacted, files[count - small].first_rev, files[count - 1].last_rev);
     }
     mem_free(files);
 }

@@ -88,7 +88,7 @@ struct mvcc *mvcc_new(const struct mvcc_options *o)
     m->batch = 1;
     m->revision = 1;
     m->compacted = -1;
-    m->scrub_allowed = m->scrub_rev = m->scrub_done = -1;
+    m->scrub_allowed = m->scrub_rev = m->scrub_done = m->content_compacted = -1;
     atomic_init(&m->persisted, INT64_MAX);
     m->root = &mvcc__leaf_new(m)->node;
     atomic_init(&m->published, snapshot_new(m));
@@ -152,6 +152,17 @@ void mvcc_stats(const struct mvcc *m, struct mvcc_stats *ret)
     };
 }
 
+void mvcc_content(const struct mvcc *m, struct mvcc_content *ret)
+{
+    *ret = (struct mvcc_content){.sum = m->content_added - m->content_dropped_settled,
+                                 .compacted = m->content_compacted};
+}
+
+uint64_t mvcc_content_added(const struct mvcc *m)
+{
+    return m->content_added;
+}
+
 /* --- transactions --- */
 
 int64_t mvcc_txn_begin(struct mvcc *m)
@@ -175,6 +186,7 @@ static void add_change(struct mvcc *m, struct path *p, struct mvcc_version *v,
     mvcc__index_put(m, p, v, live_change);
     mvcc__history_append(m, &m->history, v);
     mvcc__version_added(m, v);
+    m->content_added += mvcc_version_hash(v);
     m->keys += (uint64_t)live_change;
     m->txn_changes++;
     m->unpublished = true;

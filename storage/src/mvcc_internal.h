@@ -224,12 +224,22 @@ struct mvcc {
     bool scrub_at_set;     /* past all below scrub_rev; scrub_at is among the changes of it */
     struct mvcc_history_cursor scrub_at;
 
+    /* mvcc_content(): all that came in, and of it all that compactions dropped; `settled` as of the
+     * last one that the scrub was through with. */
+    uint64_t content_added;
+    uint64_t content_dropped;
+    uint64_t content_dropped_settled;
+    int64_t content_compacted;
+
     struct list graves;
 
     struct mvcc_version **load;
     size_t load_count;
     size_t load_capacity;
     bool loading;
+    uint64_t load_sum; /* of their hashes */
+    int64_t load_content_compacted;
+    uint64_t load_content_dropped; /* of them, what a compaction to that drops */
 };
 
 /* Contents that were replaced, kept for those who pinned them: freed when all readers that were

@@ -22,9 +22,10 @@ void mvcc_load_begin(struct mvcc *m)
     mvcc_publish(m);
     m->loading = true;
     m->load_count = 0;
+    m->load_sum = 0;
 }
 
-int mvcc_load_add(struct mvcc *m, struct mvcc_version *v)
+static int add(struct mvcc *m, struct mvcc_version *v)
 {
     ASSERT(m->loading);
     if (m->load_count > 0) {
@@ -38,6 +39,26 @@ int mvcc_load_add(struct mvcc *m, struct mvcc_version *v)
     }
     m->load[m->load_count++] = v;
     return 0;
+}
+
+int mvcc_load_add(struct mvcc *m, struct mvcc_version *v)
+{
+    int err = add(m, v);
+    if (err == 0)
+        m->load_sum += mvcc_version_hash(v);
+    return err;
+}
+
+int mvcc_load_add_all(struct mvcc *m, struct mvcc_version *const *versions, size_t count,
+                      uint64_t hashes, size_t *ret_taken)
+{
+    size_t at = 0;
+    int err = 0;
+    while (at < count && (err = add(m, versions[at])) == 0)
+        at++;
+    *ret_taken = at;
+    m->load_sum += hashes;
+    return err;
 }
 
 static void load_clear(struct mvcc *m)
@@ -58,10 +79,8 @@ void mvcc_load_abort(struct mvcc *m)
 
 /* --- building --- */
 
-/* Link the versions of one key, oldest first. Returns the newest, or NULL when nothing is kept.
- * What a compaction drops goes, by the same rules as in the scrub. */
-static struct mvcc_version *link_chain(struct mvcc *m, const struct sort_item *item, size_t count,
-                                       int64_t compacted)
+/* The first version of a key, oldest first, that a compaction keeps; by the scrub's rules. */
+static size_t first_kept(const struct sort_item *item, size_t count, int64_t compacted)
 {
     size_t first = 0; /* the newest at or below the compaction, if there is one */
     for (size_t i = 1; i < count && item[i].v->main <= compacted; i++)
@@ -70,7 +89,23 @@ static struct mvcc_version *link_chain(struct mvcc *m, const struct sort_item *i
         first--;
     if (item[first].v->main < compacted && mvcc_version_is_tombstone(item[first].v))
         first++;
+    return first;
+}
+
+/* Link the versions of one key, oldest first. Returns the newest, or NULL when nothing is kept. */
+static struct mvcc_version *link_chain(struct mvcc *m, const struct sort_item *item, size_t count,
+                                       int64_t compacted)
+{
+    size_t first = first_kept(item, count, compacted);
+    size_t first_summed = m->load_content_compacted == compacted
+                              ? first
+                              : first_kept(item, count, m->load_content_compacted);
+    ASSERT(first_summed <= first);
     for (size_t i = 0; i < first; i++) {
+        uint64_t hash = mvcc_version_hash(item[i].v);
+        m->content_dropped += hash;
+        if (i < first_summed)
+            m->load_content_dropped += hash;
         if (m->o.on_drop != NULL)
             m->o.on_drop(m->o.ctx, item[i].v);
         mvcc_version_free(item[i].v);
@@ -211,7 +246,24 @@ static void build_history(struct mvcc *m, struct history *h, int64_t compacted)
 
 void mvcc_load_end(struct mvcc *m, int64_t revision, int64_t compacted)
 {
+    (void)mvcc_load_end_summed(m, revision, compacted, compacted);
+}
+
+/* All that was read is counted, and what the compaction dropped just now is taken off again. */
+static void load_content(struct mvcc *m, int64_t compacted)
+{
+    m->content_added = m->load_sum - m->content_dropped;
+    m->content_dropped = m->content_dropped_settled = 0;
+    m->content_compacted = compacted;
+}
+
+uint64_t mvcc_load_end_summed(struct mvcc *m, int64_t revision, int64_t compacted,
+                              int64_t content_compacted)
+{
     ASSERT(m->loading && !m->unpublished);
+    ASSERT(content_compacted <= compacted);
+    m->content_dropped = m->load_content_dropped = 0;
+    m->load_content_compacted = content_compacted;
     if (m->load_count > 0 && m->load[m->load_count - 1]->main > revision)
         revision = m->load[m->load_count - 1]->main;
     if (revision < compacted)
@@ -234,6 +286,8 @@ void mvcc_load_end(struct mvcc *m, int64_t revision, int64_t compacted)
     m->revision = revision < 1 ? 1 : revision;
     m->compacted = m->scrub_allowed = m->scrub_rev = m->scrub_done = compacted;
     m->scrub_at_set = false;
+    load_content(m, compacted);
+    uint64_t sum = m->load_sum - m->load_content_dropped;
     load_clear(m);
     mvcc__grave_dig(m);
     m->unpublished = true;
@@ -241,4 +295,5 @@ void mvcc_load_end(struct mvcc *m, int64_t revision, int64_t compacted)
     mvcc__grave_close(m);
     /* Last: who sees the new number sees the new contents. */
     atomic_store_explicit(&m->generation, mvcc_generation(m) + 1, memory_order_release);
+    return sum;
 }

@@ -214,6 +214,9 @@ static uint32_t cut_chain(struct mvcc *m, struct mvcc_version *v)
     uint32_t count = 0;
     while (older != NULL) {
         struct mvcc_version *next = mvcc__older(older);
+        /* A tombstone went out of the sum when the scrub came by it in the history. */
+        if (!mvcc_version_is_tombstone(older))
+            m->content_dropped += mvcc_version_hash(older);
         mvcc__version_drop(m, older);
         older = next;
         count++;
@@ -228,6 +231,7 @@ static uint32_t scrub_below(struct mvcc *m, struct mvcc_version *v)
     uint32_t count = 1 + cut_chain(m, v);
     if (!mvcc_version_is_tombstone(v))
         return count;
+    m->content_dropped += mvcc_version_hash(v);
     struct slice key = mvcc_version_key(v);
     if (mvcc__index_find(m->root, key) != v)
         return count; /* the key came back: it goes when the newer version cuts */
@@ -264,6 +268,8 @@ bool mvcc_scrub(struct mvcc *m, uint32_t versions_max)
         uint32_t step = scrub_step(m);
         if (step == 0) {
             m->scrub_done = m->scrub_rev;
+            m->content_compacted = m->scrub_rev;
+            m->content_dropped_settled = m->content_dropped;
             break;
         }
         done += step;

@@ -6,6 +6,7 @@
 #include "mvcc_internal.h"
 
 #include "base/err.h"
+#include "base/hash.h"
 
 enum {
     TAG_KEY = 1 << 3 | 2,
@@ -165,6 +166,13 @@ int mvcc_version_new(int64_t main, uint32_t sub, bool is_tombstone, struct slice
         return TV_ECORRUPT;
     *ret_version = mvcc__version_encode(&f, sub, is_tombstone);
     return 0;
+}
+
+uint64_t mvcc_version_hash(const struct mvcc_version *v)
+{
+    uint64_t place = hash64_mix((uint64_t)v->main,
+                                (uint64_t)v->sub << 1 | (uint64_t)mvcc_version_is_tombstone(v));
+    return hash64(mvcc_version_kv(v), place);
 }
 
 void mvcc_version_free(struct mvcc_version *v)

@@ -194,7 +194,9 @@ static void take_batch(struct persist *p, struct persist_batch *b)
     p->meta = (struct lsm_meta){.applied_index = b->applied_index,
                                 .applied_term = b->applied_term,
                                 .revision = b->revision,
-                                .compacted = b->compacted};
+                                .compacted = b->compacted,
+                                .content = b->content,
+                                .chain = b->chain};
     atomic_store_explicit(&p->put_index, b->applied_index, memory_order_release);
     persist_batch_free(b);
 
@@ -262,11 +264,11 @@ static void *persist_main(void *arg)
         bool flush = atomic_exchange(&p->flush_requested, false) || stop;
         mpsc_begin(&p->queue);
         struct persist_batch *b;
-        while (!atomic_load(&p->abort) && has_room(p) && (b = next_batch(p)) != NULL)
+        bool room = true; /* as the queue saw it: room that comes now finds nothing taken yet */
+        while (!atomic_load(&p->abort) && (room = has_room(p)) && (b = next_batch(p)) != NULL)
             take_batch(p, b);
         if (atomic_load(&p->abort))
             return NULL;
-        bool room = has_room(p);
         if (room && (flush || flush_is_due(p)))
             commit(p);
         if (stop)

@@ -276,6 +276,7 @@ static void add_header(struct wal *w, struct wal_batch *b)
         .hs_term = w->hs_placed.term,
         .hs_vote = w->hs_placed.vote,
         .hs_commit = w->hs_placed.commit,
+        .segment_bytes = b->segment->size_bytes,
     };
     wal__header_encode(b->buf, &h);
     ASSERT(b->req.offset == WAL_BLOCK_BYTES);
@@ -417,6 +418,11 @@ void wal_flush(struct wal *w)
 }
 
 /* --- asking --- */
+
+uint64_t wal_log_id(const struct wal *w)
+{
+    return w->salt;
+}
 
 void wal_set_done(struct wal *w, void (*done)(void *ctx, uint64_t seq), void *ctx)
 {

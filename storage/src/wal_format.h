@@ -49,6 +49,7 @@ struct wal_header {
     uint64_t hs_term;       /* the hard state before the first batch */
     uint64_t hs_vote;
     uint64_t hs_commit;
+    uint64_t segment_bytes; /* the file's size: a shorter one was cut off */
 };
 
 struct wal_frame {
@@ -75,7 +76,7 @@ struct wal_record {
     uint8_t reserved[3];
 };
 
-_Static_assert(sizeof(struct wal_header) == 104, "no padding");
+_Static_assert(sizeof(struct wal_header) == 112, "no padding");
 _Static_assert(sizeof(struct wal_frame) == 88, "no padding");
 _Static_assert(sizeof(struct wal_record) == 16, "no padding");
 

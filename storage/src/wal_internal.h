@@ -107,6 +107,7 @@ struct wal {
     struct list spares;   /* ready, lowest seq first */
     struct list chores;
     uint32_t spares_coming;
+    bool preparing;              /* one of them is being made */
     struct wal_segment *lacking; /* a spare that the disk has no room for; counted as coming */
     bool said_full;
     uint64_t next_seq; /* of the next spare */
@@ -137,6 +138,8 @@ struct wal {
     uint64_t cursor_index; /* the entry a next read probably asks for; 0: none */
     uint64_t cursor_seq;
     uint64_t cursor_offset;
+    uint64_t failed_seq; /* where a read failed */
+    uint64_t failed_offset;
 
     void (*done)(void *ctx, uint64_t seq);
     void *done_ctx;

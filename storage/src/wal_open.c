@@ -1,5 +1,7 @@
 /* Opening: find the segments, replay the batches, decide what the end is, and make it clean.
  *
+ * 0. No file is cut off, in another's place, or of another log: nothing is changed before that is
+ * known.
  * 1. The lowest segment must have a good header: nothing ever removes a segment before the next
  * one's header is durable, and a new log's first segment gets its name after its header.
  * 2. Batches are replayed by number, through the segments, up to the first that does not verify.
@@ -175,10 +177,19 @@ static int open_segments(struct opening *o)
             rv = disk_file_size(w->disk, s->file, &s->size_bytes);
         if (rv != 0)
             return fail_io(o, s->seq, 0, rv);
-        s->size_bytes = s->size_bytes / WAL_BLOCK_BYTES * WAL_BLOCK_BYTES;
+        /* A file gets its name when it has its size, which is never such a one. */
+        if (s->size_bytes % WAL_BLOCK_BYTES != 0 || s->size_bytes < WAL_SEGMENT_BYTES_MIN)
+            return fail_at(o, TV_ECORRUPT, s->seq, s->size_bytes, "the file is cut off");
         w->size_bytes += s->size_bytes;
     }
     return 0;
+}
+
+/* There was a log, and it is not there any more. */
+static int fail_missing(struct opening *o)
+{
+    (void)snprintf(o->err_text, o->err_size, "%s: offset 0: the log is missing", o->w->disk->dir);
+    return TV_ECORRUPT;
 }
 
 /* A new log: the first segment gets its name when its header is durable. */
@@ -201,7 +212,8 @@ static int create(struct opening *o)
                            .member_id = w->o.member_id,
                            .salt = w->salt,
                            .first_batch = 1,
-                           .first_index = 1};
+                           .first_index = 1,
+                           .segment_bytes = w->o.segment_size_bytes};
     wal__header_encode(block, &h);
     rv = write_and_wait(w, f, 0, block);
     mem_free(block);
@@ -254,7 +266,46 @@ static int check_first_header(struct opening *o, const struct wal_segment *s, st
                        h->segment_seq);
         return fail_at(o, TV_ECORRUPT, s->seq, 0, text);
     }
+    if (w->o.log_id != 0 && h->salt != w->o.log_id)
+        return fail_at(o, TV_ECORRUPT, s->seq, 0, "the segment is of another log");
     w->salt = h->salt;
+    return 0;
+}
+
+/* A header that verifies is no torn write, so what it says is so: that the file is another's, of
+ * another log or of another segment that is kept, or that it was longer. A file that waits for its
+ * reuse has the header of a segment that was given up; one that was never used has none. */
+static int check_header(struct opening *o, const struct wal_segment *s)
+{
+    const struct wal *w = o->w;
+    struct wal_header h;
+    bool good;
+    char text[128];
+    int rv = read_header(o, s, &h, &good);
+    if (rv != 0 || !good || h.version != WAL_VERSION)
+        return rv;
+    if (h.salt != w->salt || h.cluster_id != w->o.cluster_id || h.member_id != w->o.member_id)
+        return fail_at(o, TV_ECORRUPT, s->seq, 0, "the segment is of another log");
+    const struct wal_segment *lowest = CONTAINER_OF(w->segments.next, struct wal_segment, link);
+    if (h.segment_seq > s->seq || (h.segment_seq < s->seq && h.segment_seq >= lowest->seq)) {
+        (void)snprintf(text, sizeof(text), "the header is that of segment %" PRIx64, h.segment_seq);
+        return fail_at(o, TV_ECORRUPT, s->seq, 0, text);
+    }
+    if (s->size_bytes < h.segment_bytes) {
+        (void)snprintf(text, sizeof(text), "the file is cut off: it had %" PRIu64 " bytes",
+                       h.segment_bytes);
+        return fail_at(o, TV_ECORRUPT, s->seq, s->size_bytes, text);
+    }
+    return 0;
+}
+
+static int check_headers(struct opening *o)
+{
+    LIST_EACH (it, &o->w->segments) {
+        int rv = check_header(o, CONTAINER_OF(it, struct wal_segment, link));
+        if (rv != 0)
+            return rv;
+    }
     return 0;
 }
 
@@ -385,6 +436,8 @@ static int replay_all(struct opening *o)
     struct wal_segment *s = CONTAINER_OF(w->segments.next, struct wal_segment, link);
     struct wal_header h;
     int rv = check_first_header(o, s, &h);
+    if (rv == 0)
+        rv = check_headers(o);
     if (rv != 0)
         return rv;
     if (h.first_index == 0 || h.first_batch == 0)
@@ -518,6 +571,11 @@ static int judge_tail(struct opening *o)
             rv = fail_damaged(o, &x);
     }
     mem_free(x.blocks);
+    /* Files are made and given up in order (wal_segment.c, rule 5): whatever the missing one held
+     * is lost. */
+    const struct wal_segment *after = segment_after(o->w, o->stop);
+    if (rv == 0 && after != NULL && after->seq != o->stop->seq + 1)
+        rv = fail_at(o, TV_ECORRUPT, o->stop->seq + 1, 0, "the segment is missing");
     return rv;
 }
 
@@ -597,7 +655,7 @@ static int run(struct opening *o)
     struct wal *w = o->w;
     int rv = list_files(o);
     if (rv == 0 && o->seqs_count == 0)
-        rv = create(o);
+        rv = w->o.log_id != 0 ? fail_missing(o) : create(o);
     if (rv == 0)
         rv = open_segments(o);
     if (rv == 0)

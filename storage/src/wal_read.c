@@ -8,6 +8,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 const uint8_t *wal__window(struct wal *w, const struct wal_segment *s, uint64_t offset, size_t size,
@@ -190,10 +192,19 @@ int wal_read(struct wal *w, uint64_t lo, uint64_t hi, size_t bytes_max, struct w
     while (!full(&r)) {
         int rv = step(&r);
         if (rv != 0) {
+            w->failed_seq = w->index.items[r.item].segment_seq;
+            w->failed_offset = r.offset;
             drop(&r);
             return rv;
         }
     }
     *count = r.count;
     return 0;
+}
+
+void wal_read_place(const struct wal *w, char *text, size_t size)
+{
+    char name[DISK_NAME_MAX];
+    wal__segment_name(name, w->failed_seq);
+    (void)snprintf(text, size, "%s/%s: offset %" PRIu64, w->disk->dir, name, w->failed_offset);
 }

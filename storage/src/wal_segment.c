@@ -10,6 +10,8 @@
  *
  * 4. A spare may wait because the disk has no room for it; spares behind it are not used before it
  * is there.
+ * 5. A file given up is not reused while a spare is being made, which may fail: so no number is
+ * ever left out, and a number that is missing in the directory is a file that was lost.
  *
  * A segment given up is reused by renaming it to the next spare's name. Its old header names
  * another segment and its old batches' checksums began with that number: nothing in it verifies. */
@@ -78,6 +80,8 @@ static void chore_done(struct disk_chore *req, int err)
     struct wal *w = c->w;
     struct wal_segment *s = c->segment;
     list_remove(&c->link);
+    if (req->kind == DISK_PREPARE)
+        w->preparing = false;
     if (req->kind == DISK_PREPARE && (err == -ENOSPC || err == -EDQUOT)) {
         PROBE(wal_no_room_for_spare);
         if (!w->said_full)
@@ -132,6 +136,8 @@ static void prepare(struct wal *w, struct wal_segment *s)
     struct wal_chore *c = new_chore(w, DISK_PREPARE, s);
     wal__segment_name(c->req.name, s->seq);
     c->req.size = s->size_bytes;
+    ASSERT(!w->preparing);
+    w->preparing = true;
     w->size_bytes += s->size_bytes;
     disk_do_chore(w->disk, &c->req);
 }
@@ -226,7 +232,7 @@ static void give_up(struct wal *w, struct wal_segment *s)
     if (w->window.segment_seq == s->seq)
         w->window.segment_seq = 0;
     bool wanted = w->lacking != NULL || spares_count(w) < 1 + w->o.segments_keep_max;
-    if (s->size_bytes == w->o.segment_size_bytes && wanted) {
+    if (s->size_bytes == w->o.segment_size_bytes && wanted && !w->preparing) {
         reuse(w, s);
         return;
     }

@@ -30,7 +30,7 @@ static void check_others(struct slice msg)
     struct slice body;
     struct peerwire_hello hello;
     struct peerwire_raft raft;
-    struct peerwire_lease lease;
+    struct peerwire_question lease;
     struct peerwire_entry entry;
     if (wire_raft_request_decode(msg, &request) == 0 && request.body.size > 0)
         ASSERT(request.body.data >= msg.data &&
@@ -38,7 +38,7 @@ static void check_others(struct slice msg)
     (void)wire_txn_response_decode(msg, &txn);
     (void)wire_response_op_decode(msg, &kind, &body);
     (void)peerwire_hello_decode(msg, &hello);
-    (void)peerwire_lease_decode(msg, &lease);
+    (void)peerwire_question_decode(msg, &lease);
     if (peerwire_raft_decode(msg, &raft) == 0)
         while (peerwire_next_entry(&raft.entries, &entry))
             ASSERT(entry.data.data + entry.data.size <= msg.data + msg.size);

@@ -73,9 +73,9 @@ def free_ports(count):
     return chosen
 
 
-def http_get(port, path, timeout=5):
+def http_get(port, path, timeout=5, host="127.0.0.1"):
     """(status, body), or None when nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -93,31 +93,43 @@ class Node:
         self.cluster = cluster
         self.index = index
         self.name = "n%d" % index
+        self.host = "127.0.0.1"  # another when the node lives in a network namespace of its own
         self.client_port, self.peer_port = free_ports(2)
         self.data_dir = os.path.join(cluster.dir, self.name)
         self.log_path = os.path.join(cluster.dir, self.name + ".log")
         self.process = None
+        self.enter = die_with_parent  # called in the new process, before trivetd
+        self.place = index  # in its network, if it has one
+        self.flags = []  # for this node alone
+        self.initial = None  # the nodes of its --initial-cluster; None: all of the cluster
+        self.state = "new"
+        self.more_environment = {}
 
     def endpoint(self):
-        return "127.0.0.1:%d" % self.client_port
+        return "%s:%d" % (self.host, self.client_port)
+
+    def peer_url(self):
+        return "http://%s:%d" % (self.host, self.peer_port)
 
     def command(self):
-        client = "http://127.0.0.1:%d" % self.client_port
-        peer = "http://127.0.0.1:%d" % self.peer_port
+        client = "http://" + self.endpoint()
+        peer = self.peer_url()
         args = [binary(self.cluster.kind), "--name", self.name, "--data-dir", self.data_dir,
                 "--listen-client-urls", client, "--advertise-client-urls", client,
                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-                "--initial-cluster", self.cluster.initial_cluster(),
+                "--initial-cluster", self.cluster.initial_cluster(self.initial),
                 "--initial-cluster-token", "test-" + os.path.basename(self.cluster.dir),
-                "--initial-cluster-state", "new"]
-        return args + self.cluster.flags
+                "--initial-cluster-state", self.state]
+        return args + self.cluster.flags + self.flags
 
     def start(self):
         assert self.process is None
+        self.started = time.monotonic()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=die_with_parent, env=self.cluster.environment())
+                preexec_fn=self.enter,
+                env=dict(self.cluster.environment(), **self.more_environment))
 
     def running(self):
         return self.process is not None and self.process.poll() is None
@@ -136,7 +148,7 @@ class Node:
         return status
 
     def healthy(self, timeout=5):
-        answer = http_get(self.client_port, "/health", timeout)
+        answer = http_get(self.client_port, "/health", timeout, self.host)
         return answer is not None and '"health":"true"' in answer[1].replace(" ", "")
 
     def log_tail(self, lines=15):
@@ -176,8 +188,8 @@ class Cluster:
         env.setdefault("TSAN_OPTIONS", "halt_on_error=1:abort_on_error=1")
         return env
 
-    def initial_cluster(self):
-        return ",".join("%s=http://127.0.0.1:%d" % (n.name, n.peer_port) for n in self.nodes)
+    def initial_cluster(self, nodes=None):
+        return ",".join("%s=%s" % (n.name, n.peer_url()) for n in nodes or self.nodes)
 
     def endpoints(self):
         return ",".join(n.endpoint() for n in self.nodes)

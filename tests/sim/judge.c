@@ -520,6 +520,14 @@ void judge_room(struct member *m, bool low)
                  low ? "no" : "enough", low ? "takes" : "refuses");
 }
 
+bool judge_chain(struct member *m, uint64_t index, uint64_t chain)
+{
+    struct judge_entry *e = &m->sim->judge.committed.entries[index];
+    if (e->chain == 0)
+        e->chain = chain;
+    return e->chain == chain;
+}
+
 /* --- one member, now and then --- */
 
 void judge_member(struct member *m)

@@ -28,6 +28,7 @@ struct judge_entry {
     /* In judge.committed: of the member that gave it out first. It was committed in that term or
      * before. */
     uint64_t committed_term;
+    uint64_t chain; /* of the first member that applied it; 0: none did */
 };
 
 /* A log as a row of entries, [0] unused. */
@@ -91,6 +92,8 @@ void judge_ready(struct member *m, const struct raft *r, const struct raft_ready
 void judge_send(struct member *m, const struct raft_msg *msg);
 /* The applier is given the next entry that has bytes; its index. */
 uint64_t judge_apply(struct member *m, struct slice payload);
+/* It applied the entry, and its chain is this now: false when another member's was another one. */
+bool judge_chain(struct member *m, uint64_t index, uint64_t chain);
 /* Its store is about to hold everything up to this entry. */
 void judge_stored(struct member *m, uint64_t applied_index, uint64_t applied_term);
 /* What it read back from its store is what the log up to there makes. */

@@ -95,7 +95,7 @@ static void env_send(void *ctx, const struct raft_msg *msg)
     net_send(m, msg);
 }
 
-static void env_send_lease(void *ctx, uint64_t to, const struct core_lease_msg *msg)
+static void env_send_question(void *ctx, uint64_t to, const struct core_question *msg)
 {
     struct member *m = ctx;
     if (member_operation(m))
@@ -107,6 +107,13 @@ static void env_send_snapshot(void *ctx, uint64_t to)
     struct member *m = ctx;
     if (member_operation(m))
         transfer_send(m, to);
+}
+
+static void env_send_report(void *ctx, uint64_t to, const struct agree_report *r)
+{
+    struct member *m = ctx;
+    if (member_operation(m))
+        net_send_report(m, to, r);
 }
 
 static void env_answer(void *ctx, struct request *req)
@@ -309,6 +316,7 @@ static void start_core(struct member *m, const struct restore *r)
     applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, m->id);
     int err = alarms_decode(&n->applier.alarms, store_get(&m->store, APPLY_META_ALARMS));
     ASSERT(err == 0);
+    n->applier.chain = store_meta(&m->store)->chain;
     struct core_options o = {.cluster = &n->cluster,
                              .member_id = m->id,
                              .mvcc = n->mvcc,
@@ -317,8 +325,9 @@ static void start_core(struct member *m, const struct restore *r)
                              .applier = &n->applier,
                              .env = {.ctx = m,
                                      .send = env_send,
-                                     .send_lease = env_send_lease,
+                                     .send_question = env_send_question,
                                      .send_snapshot = env_send_snapshot,
+                                     .send_report = env_send_report,
                                      .answer = env_answer,
                                      .published = env_published,
                                      .wake = env_wake},

@@ -150,17 +150,26 @@ void net_send(struct member *from, const struct raft_msg *msg)
     send_frame(from, msg->to, frame, msg->type == RAFT_MSG_PROPOSE);
 }
 
-void net_send_lease(struct member *from, uint64_t to, const struct core_lease_msg *msg)
+void net_send_lease(struct member *from, uint64_t to, const struct core_question *msg)
 {
-    struct peerwire_lease l = {.is_reply = msg->is_reply,
-                               .renew = msg->renew,
-                               .token = msg->token,
-                               .lease_id = msg->lease_id,
-                               .ttl = msg->ttl,
-                               .granted_ttl = msg->granted_ttl,
-                               .err = msg->err};
-    struct bref *frame = bref_new(PEERWIRE_LEASE_BYTES + sizeof(from->id));
-    uint8_t *p = peerwire_lease_put(frame->data, &l);
+    struct peerwire_question l = {.is_reply = msg->is_reply,
+                                  .about = (uint8_t)msg->about,
+                                  .token = msg->token,
+                                  .subject = msg->subject,
+                                  .ttl = msg->ttl,
+                                  .granted_ttl = msg->granted_ttl,
+                                  .err = msg->err};
+    struct bref *frame = bref_new(PEERWIRE_QUESTION_BYTES + sizeof(from->id));
+    uint8_t *p = peerwire_question_put(frame->data, &l);
+    memcpy(p, &from->id, sizeof(from->id)); /* the connection says from whom */
+    send_frame(from, to, frame, false);
+}
+
+void net_send_report(struct member *from, uint64_t to, const struct agree_report *r)
+{
+    struct peerwire_report w = {.mark = r->mark, .digest = r->digest};
+    struct bref *frame = bref_new(PEERWIRE_REPORT_BYTES + sizeof(from->id));
+    uint8_t *p = peerwire_report_put(frame->data, &w);
     memcpy(p, &from->id, sizeof(from->id)); /* the connection says from whom */
     send_frame(from, to, frame, false);
 }
@@ -199,25 +208,39 @@ static void deliver_raft(struct member *m, struct bref *frame)
 
 static void deliver_lease(struct member *m, struct bref *frame)
 {
-    struct peerwire_lease l;
+    struct peerwire_question l;
     uint64_t from;
-    int err = peerwire_lease_decode(slice_of(frame->data, PEERWIRE_LEASE_BYTES), &l);
+    int err = peerwire_question_decode(slice_of(frame->data, PEERWIRE_QUESTION_BYTES), &l);
     ASSERT(err == 0);
-    memcpy(&from, frame->data + PEERWIRE_LEASE_BYTES, sizeof(from));
-    struct core_lease_msg msg = {.is_reply = l.is_reply,
-                                 .token = l.token,
-                                 .renew = l.renew,
-                                 .lease_id = l.lease_id,
-                                 .ttl = l.ttl,
-                                 .granted_ttl = l.granted_ttl,
-                                 .err = l.err};
-    core_receive_lease(m->node.core, from, &msg);
+    memcpy(&from, frame->data + PEERWIRE_QUESTION_BYTES, sizeof(from));
+    struct core_question msg = {.is_reply = l.is_reply,
+                                .token = l.token,
+                                .about = (enum core_question_about)l.about,
+                                .subject = l.subject,
+                                .ttl = l.ttl,
+                                .granted_ttl = l.granted_ttl,
+                                .err = l.err};
+    core_receive_question(m->node.core, from, &msg);
+}
+
+static void deliver_report(struct member *m, struct bref *frame)
+{
+    struct peerwire_report w;
+    uint64_t from;
+    int err = peerwire_report_decode(slice_of(frame->data, PEERWIRE_REPORT_BYTES), &w);
+    ASSERT(err == 0);
+    memcpy(&from, frame->data + PEERWIRE_REPORT_BYTES, sizeof(from));
+    core_receive_report(m->node.core, from,
+                        &(struct agree_report){.mark = w.mark, .digest = w.digest});
 }
 
 void net_deliver(struct member *m, struct bref *frame)
 {
-    if (peerwire_kind(slice_of(frame->data, frame->capacity_bytes)) == PEERWIRE_RAFT)
+    uint8_t kind = peerwire_kind(slice_of(frame->data, frame->capacity_bytes));
+    if (kind == PEERWIRE_RAFT)
         deliver_raft(m, frame);
+    else if (kind == PEERWIRE_REPORT)
+        deliver_report(m, frame);
     else
         deliver_lease(m, frame);
 }

@@ -13,7 +13,8 @@ struct net *net_new(struct sim *s);
 void net_free(struct net *n);
 
 void net_send(struct member *from, const struct raft_msg *msg);
-void net_send_lease(struct member *from, uint64_t to, const struct core_lease_msg *msg);
+void net_send_lease(struct member *from, uint64_t to, const struct core_question *msg);
+void net_send_report(struct member *from, uint64_t to, const struct agree_report *r);
 /* A frame has arrived: give it to the member's core. */
 void net_deliver(struct member *m, struct bref *frame);
 /* May the frame pass now? */

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "member.h"
 #include "server/folder.h"
+#include "sim.h"
 
 /* --- one database --- */
 
@@ -100,7 +101,7 @@ static struct slice get(const struct contents *c, struct slice name)
 void store_init(struct store *s, struct member *m, struct slice members)
 {
     *s = (struct store){.member = m};
-    struct contents *c = contents_new(m, &(struct lsm_meta){.revision = 1, .compacted = -1});
+    struct contents *c = contents_new(m, &LSM_META_FRESH);
     struct persist_meta *metas = NULL;
     persist_meta_put(&metas, APPLY_META_MEMBERS, members);
     take_metas(c, metas);
@@ -238,7 +239,9 @@ struct install_place store_place(struct store *s)
 }
 
 /* The receiver of a snapshot begins with, and leaves, nothing. */
-void folder_remove(const char *dir)
+void __wrap_folder_remove(const char *dir);
+
+void __wrap_folder_remove(const char *dir)
 {
     (void)dir;
     on_remove(&sim_now->current->store, INSTALL_INCOMING);
@@ -266,7 +269,10 @@ static void load_versions(const struct contents *c, uint32_t count, struct mvcc 
         err = mvcc_load_add(m, v);
         ASSERT(err == 0);
     }
-    mvcc_load_end(m, c->meta.revision, c->meta.compacted);
+    uint64_t sum =
+        mvcc_load_end_summed(m, c->meta.revision, c->meta.compacted, c->meta.content.compacted);
+    if (sum != c->meta.content.sum)
+        sim_fail("member %u: what it stored does not add up", c->member->number);
 }
 
 static void load_leases(const struct contents *c, void (*lease)(void *, int64_t, int64_t),
@@ -398,6 +404,12 @@ int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_
     return 0;
 }
 
+const char *lsm_copy_error(const struct lsm_copy *c)
+{
+    (void)c;
+    return ""; /* the simulated store cannot be damaged */
+}
+
 void lsm_copy_close(struct lsm_copy *c)
 {
     if (c == NULL)
@@ -488,11 +500,12 @@ struct slice lsm_intake_get(const struct lsm_intake *in, struct slice name)
     return get(in->contents, name);
 }
 
-void lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
-                     void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx)
+int lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
+                    void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx)
 {
     load_versions(in->contents, in->contents->count, m);
     load_leases(in->contents, lease, ctx);
+    return 0;
 }
 
 void lsm_intake_free(struct lsm_intake *in)

@@ -149,6 +149,8 @@ void __wrap_applier_apply(struct applier *a, struct slice payload, struct reques
     uint64_t index = judge_apply(m, payload);
     __real_applier_apply(a, payload, req);
     const struct model_outcome *o = &sim_now->model.outcomes[index];
+    if (!judge_chain(m, index, a->chain))
+        sim_fail("member %u: another chain after entry %llu", m->number, (unsigned long long)index);
     if (mvcc_txn_revision(a->mvcc) != o->revision)
         sim_fail("member %u: revision %lld after entry %llu, not %lld", m->number,
                  (long long)mvcc_txn_revision(a->mvcc), (unsigned long long)index,

@@ -38,7 +38,7 @@ static uint64_t now_ms;
 static void store_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
 {
     (void)ctx, (void)m;
-    *ret_meta = (struct lsm_meta){.revision = 1, .compacted = -1};
+    *ret_meta = LSM_META_FRESH;
 }
 
 static void store_put(void *ctx, const struct mvcc_version *v)
@@ -69,7 +69,7 @@ static void env_send(void *ctx, const struct raft_msg *msg)
     net[net_count++] = copy;
 }
 
-static void env_send_lease(void *ctx, uint64_t to, const struct core_lease_msg *msg)
+static void env_send_question(void *ctx, uint64_t to, const struct core_question *msg)
 {
     (void)ctx, (void)to, (void)msg;
 }
@@ -127,7 +127,7 @@ static void node_start(struct node *n, uint64_t id)
                              .applier = &n->applier,
                              .env = {.ctx = n,
                                      .send = env_send,
-                                     .send_lease = env_send_lease,
+                                     .send_question = env_send_question,
                                      .answer = env_answer,
                                      .published = env_published,
                                      .wake = env_published},
@@ -274,11 +274,16 @@ static void propose(struct node *n, uint32_t kind, struct slice body)
     core_submit(n->core, req);
 }
 
-static int put(struct node *n, size_t value_size)
+static void submit_put(struct node *n, size_t value_size)
 {
     static uint8_t body[70000], value[60000];
     struct wire_put_request put = {.key = SLICE_LITERAL("k"), .value = slice_of(value, value_size)};
     propose(n, WIRE_RAFT_PUT, slice_of(body, (size_t)(wire_put_request_put(body, &put) - body)));
+}
+
+static int put(struct node *n, size_t value_size)
+{
+    submit_put(n, value_size);
     for (int i = 0; i < 3 && outcome == WAITS; i++)
         round_of(1);
     return outcome;
@@ -537,6 +542,28 @@ START_TEST(test_move_leader)
 }
 END_TEST
 
+/* A put that reaches the old leader while it hands over, sent by a member that knows no other yet.
+ */
+START_TEST(test_put_outlives_its_leader)
+{
+    start();
+    struct node *old = wait_for_leader();
+    for (int i = 0; i < NODES; i++) {
+        if (&nodes[i] == old)
+            continue;
+        submit_put(&nodes[i], 10);
+        core_turn(nodes[i].core, now_ms);
+        ck_assert_uint_gt(net_count, 0); /* on its way to the old leader */
+        ck_assert(core_hand_over(old->core));
+        round_of(1);
+        ck_assert_int_eq(outcome, 0);
+        ck_assert(leader() != old);
+        old = leader();
+    }
+    stop();
+}
+END_TEST
+
 /* --- many leases --- */
 
 START_TEST(test_leases_end_at_once)
@@ -577,4 +604,4 @@ END_TEST
 UNIT_MAIN("core", test_stalled_leader_hands_over, test_stall_ends,
           test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
           test_low_disk_and_operator, test_log_without_room, test_move_leader,
-          test_leases_end_at_once)
+          test_put_outlives_its_leader, test_leases_end_at_once)

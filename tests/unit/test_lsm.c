@@ -11,6 +11,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <rocksdb/c.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -92,6 +93,13 @@ static void machine_fini(struct machine *x)
     mvcc_free(x->m);
 }
 
+static struct mvcc_content content_of(const struct mvcc *m)
+{
+    struct mvcc_content c;
+    mvcc_content(m, &c);
+    return c;
+}
+
 static struct slice random_key(struct machine *x, char text[64])
 {
     /* Some keys never change again: what is old is not all garbage. */
@@ -168,6 +176,7 @@ static void machine_publish(struct machine *x, struct persist *p)
                                 .applied_term = 1 + x->index / 1000,
                                 .revision = mvcc_revision(x->m),
                                 .compacted = mvcc_compacted(x->m),
+                                .content = content_of(x->m),
                                 .metas = x->metas};
     x->metas = NULL;
     persist_submit(p, b);
@@ -552,7 +561,8 @@ START_TEST(test_one_large_revision)
         *b = (struct persist_batch){.applied_index = (uint64_t)round + 1,
                                     .applied_term = 1,
                                     .revision = mvcc_revision(m),
-                                    .compacted = -1};
+                                    .compacted = -1,
+                                    .content = content_of(m)};
         persist_submit(p, b);
     }
     persist_free(p);
@@ -592,6 +602,8 @@ START_TEST(test_garbage_is_collected)
     x.index++;
     machine_publish(&x, p);
     scrub_all(&x);
+    x.index++; /* what is left adds up to a settled sum only now */
+    machine_publish(&x, p);
     persist_request_flush(p);
     while (persist_flushed_index(p) < x.index)
         usleep(1000);
@@ -697,6 +709,86 @@ START_TEST(test_damage_is_reported)
 }
 END_TEST
 
+/* One version gets another value; RocksDB's checksums are right. */
+static void alter_a_version(bool drop)
+{
+    char *message = NULL, key[32];
+    size_t key_size, size;
+    rocksdb_options_t *o = rocksdb_options_create();
+    rocksdb_options_set_num_levels(o, 2);
+    rocksdb_t *db = rocksdb_open(o, dir, &message);
+    ck_assert_ptr_null(message);
+    rocksdb_readoptions_t *ro = rocksdb_readoptions_create();
+    rocksdb_iterator_t *it = rocksdb_create_iterator(db, ro);
+    rocksdb_iter_seek_to_last(it); /* 's' */
+    do
+        rocksdb_iter_prev(it);
+    while (rocksdb_iter_key(it, &key_size)[0] != 'k' ||
+           rocksdb_iter_value(it, &size)[size - 1] < 'a' || /* a value's last byte */
+           rocksdb_iter_value(it, &size)[size - 1] > 'z');
+    const char *found = rocksdb_iter_key(it, &key_size);
+    memcpy(key, found, key_size);
+    char *value = malloc(4096);
+    found = rocksdb_iter_value(it, &size);
+    memcpy(value, found, size);
+    value[size - 1] = value[size - 1] == 'a' ? 'b' : 'a';
+    rocksdb_iter_destroy(it);
+    rocksdb_writeoptions_t *wo = rocksdb_writeoptions_create();
+    if (drop)
+        rocksdb_delete(db, wo, key, key_size, &message);
+    else
+        rocksdb_put(db, wo, key, key_size, value, size, &message);
+    ck_assert_ptr_null(message);
+    free(value);
+    rocksdb_writeoptions_destroy(wo);
+    rocksdb_readoptions_destroy(ro);
+    rocksdb_close(db);
+    rocksdb_options_destroy(o);
+}
+
+START_TEST(test_versions_must_add_up)
+{
+    for (int drop = 0; drop <= 1; drop++) {
+        make_dir();
+        struct lsm *l = open_lsm(NULL);
+        struct machine x;
+        machine_init(&x, 9);
+        struct persist *p = start(l, x.m, 1000);
+        machine_run(&x, p, 3000);
+        persist_free(p);
+        lsm_close(l);
+        alter_a_version(drop != 0);
+        char text[256] = "";
+        struct mvcc *m = mvcc_new(NULL);
+        struct lsm_meta meta;
+        l = open_lsm(NULL);
+        ck_assert_int_eq(lsm_load(l, m, 2, &meta, NULL, NULL, text, sizeof(text)), TV_ECORRUPT);
+        ck_assert_msg(strstr(text, "add up") != NULL, "%s", text);
+        lsm_close(l);
+        mvcc_free(m);
+        machine_fini(&x);
+        remove_dir();
+    }
+}
+END_TEST
+
+START_TEST(test_current_is_gone)
+{
+    make_dir();
+    struct lsm *l = open_lsm(NULL);
+    struct persist_meta *metas = NULL;
+    persist_meta_put(&metas, SLICE_LITERAL("n"), SLICE_LITERAL("v"));
+    lsm_put(l, metas);
+    lsm_close(l);
+    char path[300], text[256] = "";
+    (void)snprintf(path, sizeof(path), "%s/CURRENT", dir);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(lsm_open(dir, NULL, &l, text, sizeof(text)), TV_ECORRUPT);
+    ck_assert_msg(strstr(text, "CURRENT: offset 0") != NULL, "%s", text);
+    remove_dir();
+}
+END_TEST
+
 START_TEST(test_save)
 {
     for (uint64_t seed = 1; seed <= 3; seed++) {
@@ -739,7 +831,7 @@ static void rec_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
 {
     struct recorder *r = ctx;
     r->attached++;
-    *ret_meta = (struct lsm_meta){.revision = 1, .compacted = -1};
+    *ret_meta = LSM_META_FRESH;
 }
 
 static void rec_put(void *ctx, const struct mvcc_version *v)
@@ -813,7 +905,7 @@ static struct {
 static void tight_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
 {
     (void)ctx, (void)m;
-    *ret_meta = (struct lsm_meta){.revision = 1, .compacted = -1};
+    *ret_meta = LSM_META_FRESH;
 }
 
 static void tight_put(void *ctx, const struct mvcc_version *v)
@@ -852,6 +944,7 @@ static void tight_submit(struct mvcc *m, struct persist *p, uint64_t index)
     b->applied_index = index;
     b->revision = mvcc_revision(m);
     b->compacted = -1;
+    b->content = content_of(m);
     persist_submit(p, b);
 }
 
@@ -907,5 +1000,5 @@ END_TEST
 
 UNIT_MAIN("lsm", test_fresh, test_round_trips, test_restart_from_disk, test_kill_at_any_time,
           test_many_restarts, test_one_large_revision, test_garbage_is_collected,
-          test_small_files_are_merged, test_damage_is_reported, test_save, test_in_step,
-          test_no_room)
+          test_small_files_are_merged, test_damage_is_reported, test_versions_must_add_up,
+          test_current_is_gone, test_save, test_in_step, test_no_room)

@@ -82,14 +82,15 @@ START_TEST(test_hello_and_lease_come_back)
     ck_assert_uint_eq(hello_back.from, 2);
     ck_assert_uint_eq(hello_back.to, UINT64_MAX);
 
-    struct peerwire_lease lease = {false, true, 9, -1, INT64_MIN, 60, TV_LEASE_NOT_FOUND};
-    struct peerwire_lease back;
-    ck_assert_ptr_eq(peerwire_lease_put(bytes, &lease), bytes + PEERWIRE_LEASE_BYTES);
-    ck_assert_int_eq(peerwire_lease_decode(slice_of(bytes, PEERWIRE_LEASE_BYTES), &back), 0);
+    struct peerwire_question question = {
+        false, 2, 9, UINT64_MAX, INT64_MIN, 60, TV_LEASE_NOT_FOUND};
+    struct peerwire_question back;
+    ck_assert_ptr_eq(peerwire_question_put(bytes, &question), bytes + PEERWIRE_QUESTION_BYTES);
+    ck_assert_int_eq(peerwire_question_decode(slice_of(bytes, PEERWIRE_QUESTION_BYTES), &back), 0);
     ck_assert(!back.is_reply);
-    ck_assert(back.renew);
+    ck_assert(back.about == 2);
     ck_assert_uint_eq(back.token, 9);
-    ck_assert_int_eq(back.lease_id, -1);
+    ck_assert_uint_eq(back.subject, UINT64_MAX);
     ck_assert_int_eq(back.ttl, INT64_MIN);
     ck_assert_int_eq(back.granted_ttl, 60);
     ck_assert_int_eq(back.err, TV_LEASE_NOT_FOUND);
@@ -103,7 +104,7 @@ START_TEST(test_wrong_length)
     struct peerwire_raft m = sample(3);
     struct peerwire_raft raft;
     struct peerwire_hello hello;
-    struct peerwire_lease lease;
+    struct peerwire_question lease;
     size_t size = put_raft(bytes, &m);
     for (size_t cut = 0; cut <= size + 1; cut++) {
         uint8_t *exact = malloc(cut + (cut == 0));
@@ -111,7 +112,7 @@ START_TEST(test_wrong_length)
         ck_assert_int_eq(peerwire_raft_decode(slice_of(exact, cut), &raft),
                          cut == size ? 0 : TV_EMALFORMED);
         ck_assert_int_eq(peerwire_hello_decode(slice_of(exact, cut), &hello), TV_EMALFORMED);
-        ck_assert_int_eq(peerwire_lease_decode(slice_of(exact, cut), &lease), TV_EMALFORMED);
+        ck_assert_int_eq(peerwire_question_decode(slice_of(exact, cut), &lease), TV_EMALFORMED);
         free(exact);
     }
     m.entries_count = PEERWIRE_ENTRIES_MAX + 1;

@@ -211,7 +211,7 @@ START_TEST(test_copy_is_the_database)
     ck_assert(
         slice_equal(lsm_intake_get(in, SLICE_LITERAL("members")), SLICE_LITERAL("all of them")));
     int leases = 0;
-    lsm_intake_load(in, copy, on_lease, &leases);
+    ck_assert_int_eq(lsm_intake_load(in, copy, on_lease, &leases), 0);
     lsm_intake_free(in);
     ck_assert_int_eq(leases, 1);
     ck_assert_int_eq(mvcc_revision(copy), mvcc_revision(m));

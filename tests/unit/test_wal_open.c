@@ -245,8 +245,8 @@ START_TEST(test_each_request_fails_once)
 {
     struct disk *from = long_log();
     make_file(from, "begun.tmp", 4096);
-    for (int error = 0; error < 2; error++) {
-        uint64_t left = 0;
+    for (volatile int error = 0; error < 2; error++) {
+        volatile uint64_t left = 0;
         while (!open_with_failure(from, left, error == 0 ? EIO : ENOSPC))
             left++;
         ck_assert_uint_gt(left, 10);
@@ -258,9 +258,9 @@ END_TEST
 /* A log that is made: after a failure it is not there, or whole and empty. */
 START_TEST(test_each_request_of_the_first_start_fails_once)
 {
-    uint64_t left = 0;
+    volatile uint64_t left = 0;
     memset(&model, 0, sizeof(model));
-    for (bool failed = true; failed; left++) {
+    for (volatile bool failed = true; failed; left++) {
         struct disk *mem = disk_mem_new(left);
         struct disk *d = bad_disk_on(mem, left, EIO);
         struct wal *w = NULL;
@@ -361,7 +361,8 @@ START_TEST(test_headers_that_make_no_sense)
             h.member_id += field == 2;
             h.segment_seq += field == 3;
         });
-        refused(d, TV_ECORRUPT, "does not verify");
+        refused(d, TV_ECORRUPT,
+                field < 3 ? "the segment is of another log" : "the header is that of segment 3");
     }
     disk_close(from);
 }
@@ -394,7 +395,7 @@ START_TEST(test_files_that_are_missing_short_or_others)
 
     d = copy_of(from);
     make_file(d, "0000000000000001.wal", 512); /* not even a header */
-    refused(d, TV_ECORRUPT, "does not verify");
+    refused(d, TV_ECORRUPT, "the file is cut off");
 
     /* Names that only look like a segment's do not matter; what was being made is removed. */
     d = copy_of(from);

@@ -61,6 +61,18 @@ enum grpc_code {
     X(LEASE_EXIST, 113, FAILED_PRECONDITION, "etcdserver: lease already exists")                   \
     X(LEASE_TTL_TOO_LARGE, 114, OUT_OF_RANGE, "etcdserver: too large lease TTL")                   \
     X(WATCH_CANCELED, 115, CANCELLED, "etcdserver: watch canceled")                                \
+    X(MEMBER_EXIST, 116, FAILED_PRECONDITION, "etcdserver: member ID already exist")               \
+    X(PEER_URL_EXIST, 117, FAILED_PRECONDITION, "etcdserver: Peer URLs already exists")            \
+    X(MEMBER_NOT_ENOUGH_STARTED, 118, FAILED_PRECONDITION,                                         \
+      "etcdserver: re-configuration failed due to not enough started members")                     \
+    X(MEMBER_BAD_URLS, 119, INVALID_ARGUMENT, "etcdserver: given member URLs are invalid")         \
+    X(MEMBER_NOT_FOUND, 120, NOT_FOUND, "etcdserver: member not found")                            \
+    X(MEMBER_NOT_LEARNER, 121, FAILED_PRECONDITION,                                                \
+      "etcdserver: can only promote a learner member")                                             \
+    X(LEARNER_NOT_READY, 122, FAILED_PRECONDITION,                                                 \
+      "etcdserver: can only promote a learner member which is in sync with leader")                \
+    X(TOO_MANY_LEARNERS, 123, FAILED_PRECONDITION,                                                 \
+      "etcdserver: too many learner members in cluster")                                           \
     X(REQUEST_TOO_LARGE, 125, INVALID_ARGUMENT, "etcdserver: request is too large")                \
     /* Two errors leave etcd as Unknown: they are mapped to a type without a gRPC status. */       \
     X(TOO_MANY_REQUESTS, 126, UNKNOWN, "etcdserver: too many requests")                            \
@@ -78,7 +90,10 @@ enum grpc_code {
     X(TIMEOUT_LEADER_TRANSFER, 153, UNKNOWN,                                                       \
       "etcdserver: request timed out, leader transfer took too long")                              \
     X(CORRUPT, 154, DATA_LOSS, "etcdserver: corrupt cluster")                                      \
+    X(UNHEALTHY, 155, UNAVAILABLE, "etcdserver: unhealthy cluster")                                \
     X(BAD_LEADER_TRANSFEREE, 156, FAILED_PRECONDITION, "etcdserver: bad leader transferee")        \
+    X(NOT_SUPPORTED_FOR_LEARNER, 157, FAILED_PRECONDITION,                                         \
+      "etcdserver: rpc not supported for learner")                                                 \
     /* Texts of the gRPC library that etcd is built with. */                                       \
     X(CANCELED, 201, CANCELLED, "context canceled")                                                \
     X(DEADLINE_EXCEEDED, 202, DEADLINE_EXCEEDED, "context deadline exceeded")

@@ -248,6 +248,9 @@ enum wire_raft_kind {
     WIRE_RAFT_CLUSTER_VERSION_SET = 1300,
     WIRE_RAFT_MEMBER_ATTR_SET = 1301,
     WIRE_RAFT_DOWNGRADE_INFO_SET = 1302,
+    /* trivet's own, about the others' contents; see server/agree.h. */
+    WIRE_RAFT_MARK = 2000,
+    WIRE_RAFT_VERDICT = 2001,
     WIRE_RAFT_FIELD_MAX = 9999,
 };
 
@@ -265,6 +268,15 @@ uint8_t *wire_raft_request_put(uint8_t *dst, uint32_t kind, uint64_t id, struct 
 /* The body is not looked into. Errors: TV_EMALFORMED, also when there are two bodies: no proposer
  * writes that. */
 int wire_raft_request_decode(struct slice msg, struct wire_raft_request *ret);
+
+/* The body of WIRE_RAFT_VERDICT: 1 mark, 2 digest (varints). A mark's body is empty. */
+struct wire_verdict {
+    uint64_t mark;
+    uint64_t digest;
+};
+int wire_verdict_decode(struct slice msg, struct wire_verdict *ret);
+size_t wire_verdict_size(const struct wire_verdict *v);
+uint8_t *wire_verdict_put(uint8_t *dst, const struct wire_verdict *v);
 
 /* membershippb.ClusterMemberAttrSetRequest, the body of WIRE_RAFT_MEMBER_ATTR_SET. */
 struct wire_member_attr {

@@ -18,6 +18,9 @@
  *    but for versions that a compaction to `compacted` drops: they are there or gone.
  * 2. A version is dropped on disk only when the compaction that gave it up is committed on disk.
  * 3. A commit whose fate is not known ends the process.
+ * 4. What was lost, doubled, altered or brought from elsewhere is not loaded: blocks have their
+ *    CRCs, the manifest knows each table file's size and unique id, and the versions add up to what
+ *    the last commit says. Garbage is collected up to the compaction that the sum is for.
  *
  * Read next: src/lsm.c, src/persist.c. */
 #ifndef STORAGE_LSM_H
@@ -39,7 +42,14 @@ struct lsm_meta {
     uint64_t applied_term;
     int64_t revision;  /* 1 for a fresh store */
     int64_t compacted; /* -1 when there was no compaction */
+    /* What the versions add up to: lsm_load() looks. */
+    struct mvcc_content content;
+    uint64_t chain; /* the state machine's, kept for it: see server/agree.h */
 };
+
+/* What a store says of itself that was never committed to. */
+#define LSM_META_FRESH \
+    ((struct lsm_meta){.revision = 1, .compacted = -1, .content = {.compacted = -1}})
 
 /* A record outside the key space, to be set or removed with a commit. */
 struct persist_meta {
@@ -72,13 +82,18 @@ struct lsm_options {
     uint64_t garbage_versions_min;
     /* The newest table files are merged when so many of them are below 8 MiB (default 16, >= 2). */
     uint32_t small_files_max;
+    /* A commit found damage, in words; the process ends when this returns. On the thread that
+     * commits; default NULL. */
+    void (*damaged)(void *ctx, const char *what);
+    void *ctx;
 };
 
 void lsm_options_init(struct lsm_options *o);
 
 /* Open the database in folder `dir`, or make it. `o` may be NULL for the defaults.
  * Owns:   on 0 *ret_lsm is the caller's until lsm_close().
- * Errors: TV_EIO, TV_ECORRUPT, TV_ENOTSUP (a later format), with RocksDB's words in `err_text`. */
+ * Errors: TV_EIO, TV_ECORRUPT (also when files are missing), TV_ENOTSUP (another format), with
+ * RocksDB's words in `err_text`. */
 int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm, char *err_text,
              size_t err_text_size);
 /* No struct persist may be left on it. */
@@ -87,7 +102,8 @@ void lsm_close(struct lsm *l);
 /* Replace the contents of `m` with what is on disk and say in *ret_meta what entry of the log that
  * is. `threads_count` threads read (0 = one per CPU); the caller's thread, which is the store's
  * writer, links. `lease` (may be NULL) is called for each lease, in order of id, on this thread.
- * Errors: TV_EIO, TV_ECORRUPT with words in `err_text`: `m` keeps its old contents. */
+ * Errors: TV_EIO, TV_ECORRUPT with words in `err_text`: `m` keeps its old contents, or when the
+ * versions do not add up, has new ones that must not be served. */
 int lsm_load(struct lsm *l, struct mvcc *m, uint32_t threads_count, struct lsm_meta *ret_meta,
              void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx,
              char *err_text, size_t err_text_size);
@@ -127,6 +143,8 @@ int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
  * end. Reads from the disk. Thread: any, one at a time.
  * Errors: TV_EIO, TV_ECORRUPT. */
 int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count);
+/* RocksDB's words about the last error. */
+const char *lsm_copy_error(const struct lsm_copy *c);
 void lsm_copy_close(struct lsm_copy *c);
 
 /* The other end: a fresh database is filled, and what becomes the store in memory is kept beside.
@@ -145,9 +163,10 @@ const struct lsm_meta *lsm_intake_meta(const struct lsm_intake *in);
 /* The value of the named record that came, borrowed; data is NULL when none did. */
 struct slice lsm_intake_get(const struct lsm_intake *in, struct slice name);
 /* Replace the contents of `m`; once, after the commit. `lease` is called for each lease.
- * Thread: the store's writer. */
-void lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
-                     void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx);
+ * Thread: the store's writer.
+ * Errors: TV_ECORRUPT: what came does not add up to what its state says. `m` must not be served. */
+int lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
+                    void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx);
 /* Closes the database; its folder stays. */
 void lsm_intake_free(struct lsm_intake *in);
 
@@ -195,6 +214,8 @@ struct persist_batch {
     uint64_t applied_term;
     int64_t revision; /* published */
     int64_t compacted;
+    struct mvcc_content content;
+    uint64_t chain;
     struct persist_meta *metas;
 };
 

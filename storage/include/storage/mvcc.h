@@ -304,6 +304,24 @@ struct mvcc_hash {
  * Errors: TV_COMPACTED, TV_FUTURE_REV. */
 int mvcc_hash(const struct mvcc *m, int64_t rev, struct mvcc_hash *ret);
 
+/* --- what is kept, as one number --- */
+
+/* The sum of mvcc_version_hash() over the versions that a compaction to `compacted` keeps, of all
+ * up to the newest revision. Equal on every member that applied the same, and the way to find a
+ * version on disk that was lost, doubled or altered. `compacted` follows the compactions when the
+ * scrub is through with each: until then what they drop counts. */
+struct mvcc_content {
+    uint64_t sum;
+    int64_t compacted;
+};
+/* Thread: writer. */
+void mvcc_content(const struct mvcc *m, struct mvcc_content *ret);
+/* The sum over all versions that ever came in, at a start those that were kept: what it grows by
+ * is equal on every member. Thread: writer. */
+uint64_t mvcc_content_added(const struct mvcc *m);
+/* Of all that is in a version. Thread: any. */
+uint64_t mvcc_version_hash(const struct mvcc_version *v);
+
 /* --- loading: thread: writer; no transaction and nothing unpublished --- */
 
 /* Grows when the contents were replaced as a whole. Who reads one revision in several sections and
@@ -316,10 +334,18 @@ void mvcc_load_begin(struct mvcc *m);
 /* Take the version. Calls come in the order of (mod_revision, sub), strictly.
  * Errors: TV_ECORRUPT: out of order; the version stays the caller's. */
 int mvcc_load_add(struct mvcc *m, struct mvcc_version *v);
+/* As mvcc_load_add() for each; `hashes` is the sum of their mvcc_version_hash(). *ret_taken of them
+ * are the store's, all of them on 0. */
+int mvcc_load_add_all(struct mvcc *m, struct mvcc_version *const *versions, size_t count,
+                      uint64_t hashes, size_t *ret_taken);
 /* Build the index and publish. The revision is the larger of `revision`, `compacted` and the last
  * version's. `compacted` is -1 when there was no compaction. What a compaction to `compacted` drops
  * is dropped here. */
 void mvcc_load_end(struct mvcc *m, int64_t revision, int64_t compacted);
+/* The same. Returns the sum that mvcc_content() has for `content_compacted`, which is not above
+ * `compacted`, to be compared with what was written down. */
+uint64_t mvcc_load_end_summed(struct mvcc *m, int64_t revision, int64_t compacted,
+                              int64_t content_compacted);
 /* Instead of mvcc_load_end(): forget what was added, keep the old contents. */
 void mvcc_load_abort(struct mvcc *m);
 

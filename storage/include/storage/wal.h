@@ -48,6 +48,7 @@ struct wal_options {
     uint64_t payload_from_index; /* entries below it are replayed without their bytes; default 0 */
     uint32_t writes_max; /* batches under way at once, at most 8; default 0: the disk's advice */
     uint64_t salt;       /* of a new log's checksums; default 0: from the kernel. For simulation. */
+    uint64_t log_id;     /* what wal_log_id() said before; default 0: a log may be made anew */
 };
 
 void wal_options_init(struct wal_options *o);
@@ -68,11 +69,14 @@ struct wal_replay {
 };
 
 /* Open the log, or create it where the directory holds none, and replay it. A torn tail is cut.
- * TV_ECORRUPT: a durable part does not verify; err_text names file and byte offset. TV_EINVAL: the
+ * TV_ECORRUPT: a durable part does not verify, a file is missing, cut off or in another's place, or
+ * the log is not the one named by log_id; err_text names file and byte offset. TV_EINVAL: the
  * log belongs to another cluster or member. TV_ENOTSUP: a later version wrote it. TV_EIO: err_text
  * says what the system said. */
 int wal_open(const struct wal_options *o, const struct wal_replay *replay, struct wal **ret,
              char *err_text, size_t err_size);
+/* A random number that this log was made with: no other log has it. */
+uint64_t wal_log_id(const struct wal *w);
 /* Waits for what is under way, writes what is appended, and leaves a mark that all of it was
  * durable. */
 void wal_close(struct wal *w);
@@ -128,6 +132,9 @@ uint64_t wal_term(const struct wal *w, uint64_t log_index);
  * TV_ECORRUPT or TV_EIO when the disk does not give back what was written: *count is 0 then. */
 int wal_read(struct wal *w, uint64_t lo, uint64_t hi, size_t bytes_max, struct wal_entry *ret,
              uint32_t *count);
+
+/* Where wal_read() failed last: "<file>: offset <n>". */
+void wal_read_place(const struct wal *w, char *text, size_t size);
 
 /* Entries up to `log_index` are no longer needed: segments that hold nothing else are reused or
  * removed, in the background. The caller has made sure that they are committed. */

@@ -1,0 +1,115 @@
+/* The log's disk: one that is silent, one that is full, and how much of the log is kept. */
+#include "server/core_internal.h"
+
+enum {
+    LOG_CUTS_PER_TICK = 4,   /* segments */
+    LOG_KEEP_FACTOR_MAX = 4, /* of what is kept, for a member that is there and lags */
+    DISK_RETRY_MS = 1000,    /* a segment that found no room, and the alarm about it */
+};
+
+/* A leader whose disk does not answer holds up everybody: its own followers could go on without it.
+ * So another one shall lead, and this member does not stand again until its disk answers. */
+void core__watch_log_writes(struct core *c)
+{
+    if (c->log_answered >= c->log_asked)
+        return;
+    if (++c->log_wait_ticks < c->election_ticks)
+        return;
+    if (!c->disk_stalled) {
+        PROBE(core_disk_stalled);
+        c->disk_stalled = true;
+        c->hand_over_at = c->log_wait_ticks;
+        raft_set_standing(c->raft, false);
+        log_warn("the disk of the log does not answer; until it does, this member will not lead",
+                 LOG_UINT("waited-ms", c->log_wait_ticks * c->o.heartbeat_ms),
+                 LOG_BOOL("leader", core__leading(c)));
+    }
+    if (core__leading(c) && c->log_wait_ticks >= c->hand_over_at && core_hand_over(c)) {
+        c->hand_over_at = c->log_wait_ticks + c->election_ticks; /* should it not be taken */
+        log_warn("handing leadership over: the disk of the log does not answer",
+                 LOG_UINT("waited-ms", c->log_wait_ticks * c->o.heartbeat_ms));
+    }
+}
+
+void core_disk_low(struct core *c, bool low)
+{
+    c->disk_low = low;
+}
+
+bool core_lacks_room(const struct core *c)
+{
+    return atomic_load_explicit(&c->lacks_room, memory_order_relaxed);
+}
+
+static void propose_disk_alarm(struct core *c, bool raise)
+{
+    struct alarm_request r = {.action = raise ? ALARM_ACTIVATE : ALARM_DEACTIVATE,
+                              .member_id = c->o.member_id,
+                              .type = ALARM_NOSPACE,
+                              .reason = ALARM_FOR_DISK};
+    uint32_t size;
+    struct bref *payload = applier_encode_alarm(&r, core_next_request_id(c), &size);
+    struct raft_entry e = {
+        .type = RAFT_ENTRY_NORMAL, .data = slice_of(payload->data, size), .owner = payload};
+    (void)raft_propose(c->raft, &e, 1); /* the next look tries again */
+    bref_unref(payload);
+}
+
+/* The alarm that this member raised for its disk follows the disk: what was decided is on the log,
+ * so a restart or another leader changes nothing. */
+void core__tend_disk_space(struct core *c)
+{
+    bool low = c->disk_low || wal_lacks_room(c->o.wal) || persist_lacks_room(c->o.persist);
+    bool changed = atomic_exchange_explicit(&c->lacks_room, low, memory_order_relaxed) != low;
+    if (!changed && c->now_ms < c->disk_retry_ms)
+        return;
+    c->disk_retry_ms = c->now_ms + DISK_RETRY_MS;
+    wal_retry_room(c->o.wal);
+    uint32_t reasons = alarms_reasons(&c->applier->alarms, c->o.member_id, ALARM_NOSPACE);
+    if (low != ((reasons & ALARM_FOR_DISK) != 0))
+        propose_disk_alarm(c, low);
+}
+
+/* The entry that members which are there, and lag, go on behind. Not one that needs a snapshot:
+ * what it needs of the log is held then. */
+static uint64_t needed_by_followers(const struct core *c)
+{
+    struct raft_progress peers[RAFT_PEERS_MAX];
+    uint32_t count = core__leading(c) ? raft_progress(c->raft, peers, RAFT_PEERS_MAX) : 0;
+    uint64_t needed = UINT64_MAX;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct raft_progress *p = &peers[i];
+        if (p->id == c->o.member_id || !p->active || p->state == RAFT_PROGRESS_SNAPSHOT)
+            continue;
+        uint64_t has = p->state == RAFT_PROGRESS_PROBE ? p->next_index - 1 : p->match_index;
+        if (has < needed)
+            needed = has;
+    }
+    return needed;
+}
+
+/* Entries that RocksDB holds are kept for members that were away, until the log takes more than its
+ * share of the disk: then its oldest segments go, but the newest snapshot_count entries stay. What
+ * a snapshot under way or a member that just took one needs next is kept too, within limits, or
+ * under load it would need a snapshot again and again. */
+void core__cut_log(struct core *c)
+{
+    uint64_t flushed = persist_flushed_index(c->o.persist);
+    for (uint32_t i = 0; i < LOG_CUTS_PER_TICK; i++) {
+        uint64_t bytes = wal_size_bytes(c->o.wal);
+        if (bytes <= c->o.log_keep_bytes || flushed <= c->o.snapshot_count)
+            return;
+        uint64_t limit = flushed - c->o.snapshot_count;
+        if (c->log_held < limit)
+            limit = c->log_held;
+        if (bytes <= LOG_KEEP_FACTOR_MAX * c->o.log_keep_bytes) {
+            uint64_t needed = needed_by_followers(c);
+            if (needed < limit)
+                limit = needed;
+        }
+        uint64_t end = wal_oldest_end(c->o.wal);
+        if (end > limit)
+            return;
+        wal_cut(c->o.wal, end);
+    }
+}

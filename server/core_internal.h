@@ -1,0 +1,175 @@
+/* What the files of the core share; see core.h. core.c has the turn, the log and apply, core_read.c
+ * linearizable reads and questions to the leader, core_disk.c the log's disk and its space,
+ * core_member.c the membership, core_foster.c the proposals that outlive a leader. */
+#ifndef SERVER_CORE_INTERNAL_H
+#define SERVER_CORE_INTERNAL_H
+
+#include "server/core.h"
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "base/u64map.h"
+
+enum { FOSTERED_MAX = 1024, FOSTERED_BYTES_MAX = 8 << 20 };
+
+/* What somebody, this member too, wants to know of the leader. */
+struct question {
+    struct list link;
+    uint64_t from;
+    uint64_t term; /* in which we took it, leading */
+    struct core_question msg;
+};
+
+/* Reads that wait together for one confirmation. */
+struct read_batch {
+    struct list link;
+    struct list requests;
+    struct list questions;
+    uint64_t context;
+    uint64_t log_index; /* 0 = not confirmed yet */
+    uint64_t asked_ms;
+    uint64_t deadline_ms;
+};
+
+/* Is there a connection to the member, and since when? */
+struct core_link {
+    uint64_t id;
+    uint64_t since_ms;
+};
+
+struct core {
+    struct core_options o;
+    struct raft *raft;
+    struct lessor *lessor;
+    struct applier *applier;
+    struct mvcc *mvcc;
+
+    struct list incoming;   /* submitted since the last turn */
+    struct list unproposed; /* raft would not take them yet: no leader */
+    struct list proposals;  /* on the log, oldest deadline first */
+    struct u64map proposal_by_id;
+    size_t proposals_count;
+    struct raft_entry fostered[FOSTERED_MAX]; /* other members' proposals, for the next leader */
+    uint32_t fostered_count;
+    size_t fostered_bytes;
+    uint64_t fostered_until_ms;
+    struct list reads_new;         /* barriers without a batch */
+    struct list questions_new;     /* likewise */
+    uint32_t questions_count;      /* in batches too */
+    struct list read_batches;      /* oldest first */
+    struct list scrub_waiters;     /* physical compactions */
+    struct u64map questions_asked; /* token -> request, asked of the leader */
+    struct list askers;            /* the same requests, oldest deadline first */
+    struct list movers;            /* want another leader; oldest deadline first */
+    struct list changes;           /* of the membership, until they are applied; likewise */
+
+    struct core_link links[RAFT_PEERS_MAX]; /* to the other members */
+    uint32_t links_count;
+    uint64_t promoted_ms; /* when we last proposed to promote a replacement */
+
+    _Atomic uint64_t request_counter;
+    struct list persist_waiting; /* batches whose entries are not durable in our log yet */
+    uint32_t revokes_pending;
+
+    uint64_t now_ms;
+    uint64_t ticked_ms; /* lease_reads: raft's ticks are given up to here */
+    uint64_t request_timeout_ms;
+    uint64_t applied_index;
+    uint64_t applied_term;
+    uint64_t log_held; /* entries behind it are needed for a snapshot under way */
+    uint64_t leader;
+    enum raft_role role;
+    bool changed; /* something to publish */
+
+    /* The log's disk: what it was asked to write and what it has written, by number. */
+    uint64_t log_asked;
+    uint64_t log_answered;
+    uint32_t log_wait_ticks; /* since it last answered, while it is asked */
+    uint32_t hand_over_at;   /* in log_wait_ticks */
+    uint32_t election_ticks;
+    bool disk_stalled;
+    bool disk_low;
+    uint64_t disk_retry_ms;
+    _Atomic bool lacks_room;
+
+    struct agree agree;
+    struct agree_report verdict; /* the last one that we proposed */
+    uint64_t agree_retry_ms;
+    _Atomic bool fenced; /* we differ: these say how, and that the rest is to be done */
+    bool fence_due;
+    struct agree_report fence_verdict;
+    uint64_t fence_own;
+
+    bool scrubbing;
+
+    _Atomic uint32_t status_standing;
+    _Atomic uint64_t status_leader;
+    _Atomic uint64_t status_term;
+    _Atomic uint64_t status_commit;
+    _Atomic uint64_t status_applied;
+};
+
+/* What one turn applied, on its way to RocksDB. */
+struct persist_waiting {
+    struct list link;
+    uint64_t applied_index;
+    struct persist_batch *batch;
+};
+
+/* The request is the worker's again. */
+void core__answer(struct core *c, struct request *req, int err);
+void core__answer_all(struct core *c, struct list *requests, int err);
+/* Those of a list, oldest deadline first, whose time is up; `by_id` and `count` may be NULL. */
+void core__expire(struct core *c, struct list *requests, struct u64map *by_id, size_t *count,
+                  int err);
+/* Asked of raft itself: between two turns a message may have ended our term, and what a leader
+ * alone may do would be forwarded to the next one. */
+bool core__leading(const struct core *c);
+
+/* --- core_read.c --- */
+
+/* Ask the leader what the request wants to know of it. */
+void core__take_question(struct core *c, struct request *req);
+/* There is another leader: what the old one was asked may be lost. */
+void core__ask_again(struct core *c);
+void core__ask_read_index(struct core *c);
+void core__confirm_reads(struct core *c, const struct raft_read *reads, uint32_t count);
+void core__serve_reads(struct core *c);
+void core__retry_reads(struct core *c);
+void core__drop_reads(struct core *c);
+
+/* --- core_disk.c --- */
+
+void core__watch_log_writes(struct core *c);
+void core__tend_disk_space(struct core *c);
+void core__cut_log(struct core *c);
+
+/* --- core_agree.c --- */
+
+/* After each entry. */
+void core__agree_applied(struct core *c);
+/* In each turn, raft's outputs being done. */
+void core__fence(struct core *c);
+void core__tend_agreement(struct core *c);
+
+/* --- core_member.c --- */
+
+void core__take_change(struct core *c, struct request *req);
+/* The leader's answer to whether the learner may be promoted. */
+void core__learner_is_ready(struct core *c, struct request *req, int err);
+int core__learner_readiness(const struct core *c, uint64_t id);
+void core__propose_changes(struct core *c);
+void core__apply_conf(struct core *c, const struct raft_entry *e);
+void core__tend_members(struct core *c);
+
+/* --- core_foster.c --- */
+
+/* Keep what raft would not take. */
+void core__foster(struct core *c, const struct raft_msg *msg);
+void core__propose_fostered(struct core *c);
+void core__drop_fostered(struct core *c);
+
+#endif

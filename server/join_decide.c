@@ -1,0 +1,137 @@
+/* What an empty data directory means, from what the other members say. */
+#include "server/join.h"
+
+#include "base/assert.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+static void refuse(struct join_decision *d, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void refuse(struct join_decision *d, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    d->verdict = JOIN_REFUSE;
+    (void)vsnprintf(d->text, sizeof(d->text), fmt, args);
+    va_end(args);
+}
+
+static const struct cluster_member *self(const struct join_input *in)
+{
+    const struct cluster_member *m = cluster_find_name(in->initial, in->name);
+    ASSERT(m != NULL); /* cluster_check_local() */
+    return m;
+}
+
+static uint32_t count(const struct join_input *in, enum join_state state)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < in->answers_count; i++)
+        n += in->answers[i].state == state;
+    return n;
+}
+
+static const struct join_answer *first(const struct join_input *in, enum join_state state)
+{
+    for (uint32_t i = 0; i < in->answers_count; i++)
+        if (in->answers[i].state == state)
+            return &in->answers[i];
+    return NULL;
+}
+
+/* The cluster has been there longer than this member: who are we in it? */
+static void find_place(const struct join_input *in, const struct cluster *c,
+                       struct join_decision *d)
+{
+    const struct cluster_member *me = self(in);
+    const struct cluster_member *known = cluster_find_urls(c, me->peer_urls, me->peer_urls_count);
+    d->cluster = c;
+    if (known == NULL && cluster_was_removed(c, me->id)) {
+        refuse(d, "member %" PRIx64 " has been permanently removed from the cluster", me->id);
+    } else if (known == NULL) {
+        refuse(
+            d,
+            "the running cluster has no member with this one's peer URLs: add it (etcdctl member "
+            "add) and start it with --initial-cluster-state=existing");
+    } else if (known->started && !in->may_replace) {
+        refuse(d, "member %" PRIx64 " has already been bootstrapped", known->id);
+    } else if (known->started) {
+        d->verdict = JOIN_REPLACE;
+        d->id = known->id;
+    } else {
+        bool from_the_beginning = in->cluster_is_new && known->id == me->id;
+        d->verdict = from_the_beginning ? JOIN_BOOTSTRAP : JOIN_AS;
+        d->id = known->id;
+    }
+}
+
+static void decide_new(const struct join_input *in, struct join_decision *d)
+{
+    const struct join_answer *settled = first(in, JOIN_SETTLED);
+    uint32_t fresh = 1 + count(in, JOIN_FRESH);
+    uint32_t members = in->answers_count + 1;
+    if (settled != NULL && settled->cluster.id != in->initial->id) {
+        refuse(d,
+               "cluster ID mismatch: the members at the configured URLs belong to cluster "
+               "%" PRIx64 ", the flags describe %" PRIx64,
+               settled->cluster.id, in->initial->id);
+    } else if (settled != NULL) {
+        find_place(in, &settled->cluster, d);
+    } else if (fresh == members || (fresh > members / 2 && count(in, JOIN_UNSETTLED) == 0 &&
+                                    in->waited_ms >= JOIN_PATIENCE_MS)) {
+        d->verdict = JOIN_BOOTSTRAP;
+        d->id = self(in)->id;
+    }
+}
+
+/* etcd: ValidateClusterAndAssignIDs. */
+static void check_flags(const struct join_input *in, const struct cluster *c,
+                        struct join_decision *d)
+{
+    if (c->members_count != in->initial->members_count) {
+        refuse(d, "error validating peerURLs: member count is unequal");
+        return;
+    }
+    for (uint32_t i = 0; i < c->members_count; i++) {
+        const struct cluster_member *m = &c->members[i];
+        if (cluster_find_urls(in->initial, m->peer_urls, m->peer_urls_count) == NULL) {
+            refuse(d,
+                   "error validating peerURLs: PeerURLs: no match found for existing member "
+                   "(%" PRIx64 ", [%s])",
+                   m->id, m->peer_urls_count > 0 ? m->peer_urls[0] : "");
+            return;
+        }
+    }
+    find_place(in, c, d);
+}
+
+/* A cluster that grew from one member to two has no leader before the second is there: after a
+ * while an unsettled answer will do. */
+static void decide_existing(const struct join_input *in, struct join_decision *d)
+{
+    const struct join_answer *settled = first(in, JOIN_SETTLED);
+    const struct join_answer *unsettled = first(in, JOIN_UNSETTLED);
+    if (settled != NULL) {
+        check_flags(in, &settled->cluster, d);
+    } else if (unsettled != NULL && in->waited_ms >= JOIN_PATIENCE_MS) {
+        check_flags(in, &unsettled->cluster, d);
+        if (d->verdict == JOIN_REPLACE)
+            d->verdict = JOIN_WAIT; /* nobody could agree to it */
+    } else if (unsettled == NULL && in->waited_ms >= JOIN_EXISTING_WAIT_MS) {
+        refuse(d,
+               "cannot fetch cluster info from peer urls: could not retrieve cluster information "
+               "from the given URLs");
+    }
+}
+
+void join_decide(const struct join_input *in, struct join_decision *ret)
+{
+    *ret = (struct join_decision){.verdict = JOIN_WAIT};
+    if (in->cluster_is_new)
+        decide_new(in, ret);
+    else
+        decide_existing(in, ret);
+}

@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Disks are lost under load: a member's data directory is deleted while the process is dead, and the
+member is started again with the flags it always had.
+
+The cluster must notice by itself: the member comes back under a new id, takes what it needs from the
+others and votes again. After every round the load program (tests/clients/go/faultload) proves that
+every acknowledged write is there, that no watcher missed or repeated an event, and that the members hold
+the same. With --repair=refuse, which is tried at the end, the member ends with etcd's words instead.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+import cluster  # noqa: E402
+from killer import Load, leader_of  # noqa: E402
+
+BACK_TIMEOUT = 60
+
+
+def members(node):
+    """{name: (id, is a learner)}, or None when the node does not say."""
+    result = cluster.run([cluster.ETCDCTL, "--endpoints", node.endpoint(), "member", "list", "-w",
+                          "json"], capture_output=True, text=True)
+    if result.returncode != 0:
+        return None
+    return {m.get("name", ""): (m["ID"], m.get("isLearner", False))
+            for m in json.loads(result.stdout)["members"]}
+
+
+def wait_voting(nodes, asked, count, gone=None):
+    """Until all are named, none is a learner, and none has the id `gone`; who they are then."""
+    deadline = time.monotonic() + BACK_TIMEOUT
+    while True:
+        found = members(asked)
+        if found and len(found) == count and "" not in found and \
+                not any(learner or id == gone for id, learner in found.values()):
+            return found
+        nodes.check_running()
+        if time.monotonic() > deadline:
+            raise cluster.ClusterError("not all vote again after %d s: %s\n%s" % (
+                BACK_TIMEOUT, found, asked.log_tail()))
+        time.sleep(0.05)
+
+
+def lose_disk(nodes, index):
+    nodes.kill(index)
+    shutil.rmtree(nodes.nodes[index].data_dir)
+
+
+def round_of(nodes, load, rng):
+    time.sleep(rng.uniform(0.1, 0.8))
+    leader = leader_of(nodes)
+    victim = leader if rng.random() < 0.4 and leader is not None else rng.randrange(3)
+    other = nodes.nodes[(victim + 1) % 3]
+    name = nodes.nodes[victim].name
+    before = wait_voting(nodes, other, 3)
+    lose_disk(nodes, victim)
+    time.sleep(rng.choice([0, 0, 1.5]))
+    began = time.monotonic()
+    nodes.start_node(victim)
+    if rng.random() < 0.4:  # and the process as well, on its way back
+        time.sleep(rng.uniform(0.02, 1.0))
+        nodes.kill(victim)
+        if rng.random() < 0.3:
+            shutil.rmtree(nodes.nodes[victim].data_dir, ignore_errors=True)
+        nodes.start_node(victim)
+    after = wait_voting(nodes, other, 3, gone=before[name][0])
+    took = time.monotonic() - began
+    nodes.wait_healthy()
+    kept = [n for n in before if n != name and before[n] != after[n]]
+    if kept:
+        raise cluster.ClusterError("others have changed: %s" % kept)
+    what = "%s%s lost its disk, voted again after %.1f s" % (
+        name, ", leading," if victim == leader else "", took)
+    return what, load.ask("check")
+
+
+def refuses(nodes, rng):
+    """--repair=refuse: what becomes of a lost disk is the operator's decision."""
+    victim = rng.randrange(3)
+    node = nodes.nodes[victim]
+    other = nodes.nodes[(victim + 1) % 3]
+    lost = wait_voting(nodes, other, 3)[node.name][0]
+    lose_disk(nodes, victim)
+    nodes.flags.append("--repair=refuse")
+    offset = os.path.getsize(node.log_path)
+    nodes.start_node(victim)
+    status = node.wait(20)
+    with open(node.log_path, encoding="utf-8") as log:
+        log.seek(offset)
+        said = log.read()
+    if status != 1 or "has already been bootstrapped" not in said:
+        raise cluster.ClusterError("status %d, not the expected words:\n%s" % (status, said))
+    nodes.flags.remove("--repair=refuse")
+    nodes.start_node(victim)
+    wait_voting(nodes, other, 3, gone=lost)
+    nodes.wait_healthy()
+    return "%s was refused with --repair=refuse" % node.name
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("flags", nargs="*", help="for every node, after --")
+    args = parser.parse_args()
+    seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 30)
+    print("seed %d, %d rounds" % (seed, args.rounds), flush=True)
+    rng = random.Random(seed)
+    cluster.exit_on_signals()
+    tally = cluster.Tally()
+    with cluster.Cluster("trivet", flags=args.flags) as nodes:
+        nodes.start()
+        load = Load(nodes, seed)
+        for number in range(1, args.rounds + 1):
+            try:
+                what, answer = round_of(nodes, load, rng)
+            except cluster.ClusterError as error:
+                what, answer = "", str(error)
+            print("round %d: %s: %s" % (number, what, answer), flush=True)
+            if not tally.check(answer.startswith("ok"), "round %d" % number, answer):
+                break
+        if tally.failed == 0:
+            try:
+                print(refuses(nodes, rng))
+                tally.check(True, "refuse")
+            except cluster.ClusterError as error:
+                tally.check(False, "refuse", str(error))
+        output, status = load.finish()
+        lines = output.strip().split("\n")
+        tally.check(status == 0 and lines[-1].endswith(" 0 failed"), "the load", output)
+        print("the load: %s" % lines[-1])
+        if tally.failed:
+            nodes.keep()
+    return tally.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
