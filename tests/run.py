@@ -143,10 +143,13 @@ def interaction(suite, full):
 
 
 def simulation(suite, full):
-    """Whole clusters in virtual time: many seeds, the same seed twice, a crash at every operation."""
+    """Whole clusters in virtual time: many seeds, the same seed twice, a crash at every operation, and
+    what failed once."""
     sim = os.path.join("build", "tests", "sim", "sim")
     passed = failed = 0
-    for args in [["--seeds", "20000" if full else "1000"], ["--seeds", "40", "--twice"],
+    with open(os.path.join(ROOT, "tests", "sim", "seeds.txt"), encoding="utf-8") as f:
+        replays = [args for args in (line.split("#")[0].split() for line in f) if args]
+    for args in replays + [["--seeds", "20000" if full else "1000"], ["--seeds", "40", "--twice"],
                  ["--seed", "151", "--crash-points", "5500"] if full else
                  ["--seed", "8", "--crash-points", "400"]]:
         good, bad = program(suite, [sim] + args, append=passed + failed > 0)

@@ -101,6 +101,8 @@ void faults_plan(struct sim *s)
             p->interval_us = 1000 * (interval_ms + rng_below(&p->rng, 4 * interval_ms));
         if (times[f].length_ms > 0)
             p->length_us = 1000 * (1 + rng_below(&p->rng, times[f].length_ms));
+        if (f == FAULT_DELAY && s->shape.lease_reads) /* what is believed for a time must meet it */
+            p->length_us *= 10;
         if (f == FAULT_PIECE) /* there are many, and one is enough */
             p->percent = 1 + p->percent / 8;
         if (f == FAULT_AWAY && s->shape.log_keep_bytes != 0)

@@ -266,7 +266,7 @@ static uint64_t durable_index(const struct member *m)
     return alive ? wal_durable_index(m->node.wal) : m->judged.durable_at_end;
 }
 
-/* Entries with this index and term that survive whatever happens now. */
+/* Bits of the members whose copy of this entry survives whatever happens now. */
 static uint32_t durable_copies(struct sim *s, uint64_t index, const struct judge_entry *e)
 {
     uint32_t copies = 0;
@@ -274,9 +274,19 @@ static uint32_t durable_copies(struct sim *s, uint64_t index, const struct judge
         const struct judge_member *jm = &s->members[i].judged;
         if (index <= durable_index(&s->members[i]) && index <= jm->log.last &&
             same(&jm->log.entries[index], e))
-            copies++;
+            copies |= 1u << i;
     }
     return copies;
+}
+
+static uint32_t count_of(const struct sim *s, uint32_t members)
+{
+    return (uint32_t)__builtin_popcount(members & s->voters);
+}
+
+static bool is_majority(const struct sim *s, uint32_t members)
+{
+    return 2 * count_of(s, members) > count_of(s, s->voters);
 }
 
 void judge_stored(struct member *m, uint64_t applied_index, uint64_t applied_term)
@@ -370,9 +380,9 @@ static void check_new_commit(struct member *m, uint64_t index, const struct judg
 {
     struct sim *s = m->sim;
     uint32_t copies = durable_copies(s, index, e);
-    if (copies <= s->members_count / 2)
+    if (!is_majority(s, copies))
         sim_fail("member %u gives out entry %" PRIu64 " with %u durable copies", m->number, index,
-                 copies);
+                 count_of(s, copies));
     struct judge_entry committed = *e;
     committed.committed_term = raft_term(m->raft);
     judge_log_set(&s->judge.committed, index, &committed);
@@ -453,10 +463,10 @@ static void check_standing(struct member *m, const struct raft_msg *msg)
     if (!s->shape.pre_vote || msg->transfer)
         return;
     uintptr_t bits = (uintptr_t)u64map_get(&s->judge.pre_votes, pre_votes_key(s, msg->term, m->id));
-    uint32_t votes = (uint32_t)__builtin_popcountll(bits | 1u << m->number);
-    if (votes <= s->members_count / 2)
+    uint32_t members = (uint32_t)bits | 1u << m->number;
+    if (!is_majority(s, members))
         sim_fail("member %u stands in term %" PRIu64 ", for which %u members would have voted",
-                 m->number, msg->term, votes);
+                 m->number, msg->term, count_of(s, members));
 }
 
 void judge_send(struct member *m, const struct raft_msg *msg)

@@ -286,6 +286,8 @@ static void open_store(struct member *m)
     struct node *n = &m->node;
     int err = install_recover(&n->place);
     ASSERT(err == 0);
+    if (!n->place.exists(n->place.ctx, INSTALL_STORE))
+        sim_fail("member %u has no store any more", m->number);
     load_members(m);
     n->mvcc = mvcc_new(NULL);
     n->lessor = lessor_new(config_lease_ttl_min_s(&m->sim->config));

@@ -26,8 +26,8 @@ TABLE = os.path.join(PATCHES, "README.md")
 TABLE_HEAD = """# Deliberate bugs
 
 Each patch here breaks the code in one way, and each must be found: `./dev sim --mutants` builds them one
-after the other and runs the simulator from seed 1 on until a seed fails. The table is what
-`./dev sim --mutants --table` saw last.
+after the other and runs the simulator from seed 1 on until a seed fails. Each line is what
+`./dev sim --mutants --table [NAME...]` saw when it was last asked about that mutant.
 
 | mutant | what it breaks | seeds | what saw it |
 |---|---|---|---|
@@ -136,13 +136,27 @@ def what_it_breaks(name):
         return f.readline().strip()
 
 
+def read_table():
+    """What earlier runs saw, but of mutants that are gone."""
+    rows = {}
+    if os.path.exists(TABLE):
+        with open(TABLE, encoding="utf-8") as f:
+            for line in f:
+                cells = line.strip().strip("|").split(" | ")
+                name = cells[0].strip()
+                if len(cells) == 4 and os.path.exists(os.path.join(PATCHES, name + ".patch")):
+                    rows[name] = (cells[2], cells[3].strip())
+    return rows
+
+
 def write_table(results):
+    rows = read_table()
+    for name, (seeds, text) in results.items():
+        rows[name] = (seeds or "-", text.replace("|", "\\|"))
     with open(TABLE, "w", encoding="utf-8") as f:
         f.write(TABLE_HEAD)
-        for name in sorted(results):
-            seeds, text = results[name]
-            f.write("| %s | %s | %s | %s |\n" % (name, what_it_breaks(name), seeds or "-",
-                                               text.replace("|", "\\|")))
+        for name in sorted(rows):
+            f.write("| %s | %s | %s | %s |\n" % ((name, what_it_breaks(name)) + rows[name]))
 
 
 def main():
@@ -150,7 +164,7 @@ def main():
     parser.add_argument("names", nargs="*", help="which; default all")
     parser.add_argument("--seeds", type=int, default=2000, help="give up after so many")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--table", action="store_true", help="write the table of all of them")
+    parser.add_argument("--table", action="store_true", help="note the results in the table")
     args = parser.parse_args()
     known = sorted(n[:-6] for n in os.listdir(PATCHES) if n.endswith(".patch"))
     unknown = [n for n in args.names if n not in known]

@@ -4,6 +4,7 @@
 #include "call_internal.h"
 
 #include "base/mem.h"
+#include "server/snapshot.h"
 
 struct grpc_channel {
     struct member *from;
@@ -16,6 +17,7 @@ struct caller {
     struct grpc_call held;
     struct member *member;
     struct grpc_call *wire; /* NULL: it has ended */
+    uint64_t begun_us;
     const struct grpc_call_ops *ops;
 };
 
@@ -45,8 +47,20 @@ struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_ch
 
 /* --- its end --- */
 
+/* Who is said to make no progress had the time to make some. */
+static void check_patience(const struct caller *c, const char *text)
+{
+    const struct member *server = c->wire->member;
+    uint64_t waited_ms = (c->member->sim->now_us - c->begun_us) / 1000;
+    if (strcmp(text, "no progress") == 0 && waited_ms < SNAPSHOT_STALL_MS / 4 &&
+        server->jumped_at_us == 0)
+        sim_fail("member %u gives up a snapshot after %llu ms", server->number,
+                 (unsigned long long)waited_ms);
+}
+
 static void close_caller(struct caller *c, enum grpc_code code, const char *text)
 {
+    check_patience(c, text);
     list_remove(&c->link);
     call_drop(c->wire);
     c->wire = NULL;
@@ -110,6 +124,7 @@ struct grpc_call *grpc_start(struct grpc_channel *ch, const struct grpc_start_op
 {
     struct caller *c = mem_alloc_zero(sizeof(*c));
     c->member = ch->from;
+    c->begun_us = ch->from->sim->now_us;
     c->ops = o->ops;
     c->held.end = c;
     c->held.user = o->user;

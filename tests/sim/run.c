@@ -366,6 +366,7 @@ static void choose_shape(struct sim *s, struct rng *r)
 {
     struct sim_shape *h = &s->shape;
     s->members_count = rng_below(r, 4) == 0 ? 5 : 3;
+    s->voters = (1u << s->members_count) - 1;
     h->pre_vote = rng_below(r, 5) > 0;
     h->lease_reads = rng_below(r, 5) == 0;
     h->segment_bytes = 65536ull << rng_below(r, 3);

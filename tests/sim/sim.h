@@ -122,8 +122,9 @@ struct sim {
 
     struct sim_shape shape;
     struct config config;
-    struct member *members;
-    uint32_t members_count;
+    struct member *members; /* room for SIM_MEMBERS_MAX */
+    uint32_t members_count; /* that ever were */
+    uint32_t voters;        /* bits 1 << number: who counts in a majority */
     struct member *current; /* whose code is running; NULL = none */
 
     struct faults faults;

@@ -320,6 +320,115 @@ START_TEST(the_outbox_is_bounded)
 }
 END_TEST
 
+/* Answers to a candidate whose log is behind ours, until there is no room for more. */
+static void fill_outbox(struct raft *r)
+{
+    struct raft_msg ask = {
+        .type = RAFT_MSG_PRE_VOTE, .from = 3, .term = raft_term(r) + 1, .transfer = true};
+    for (uint32_t i = 0; i < RAFT_OUTBOX_MAX + 2; i++)
+        ck_assert_int_eq(step(r, ask), 0);
+}
+
+START_TEST(what_finds_the_outbox_full_is_asked_again)
+{
+    struct raft *r = follower_of_2();
+    struct raft_entry e = {.term = 1, .log_index = 1};
+    struct raft_msg append = {
+        .type = RAFT_MSG_APPEND, .from = 2, .term = 1, .entries = &e, .entries_count = 1};
+    ck_assert_int_eq(step(r, append), 0); /* now a log that is empty is behind ours */
+    (void)drain(r, RAFT_MSG_APPEND);
+    fill_outbox(r);
+    ck_assert_int_eq(raft_read_index(r, 7), TV_EDROPPED);
+    ck_assert_int_eq(raft_transfer_leader(r, 3), TV_EDROPPED);
+    struct raft_msg gap = {
+        .type = RAFT_MSG_APPEND, .from = 2, .term = 1, .log_index = 9, .log_term = 1};
+    ck_assert_int_eq(step(r, gap), 0);
+    struct raft_msg ask = {.type = RAFT_MSG_PRE_VOTE,
+                           .from = 3,
+                           .term = 2,
+                           .log_index = 9,
+                           .log_term = 1,
+                           .transfer = true};
+    ck_assert_int_eq(step(r, ask), 0); /* it would have had our vote */
+    raft_campaign(r);
+    ck_assert_int_eq(raft_role(r), RAFT_PRE_CANDIDATE);
+    raft_check(r);
+    ck_assert_uint_eq(drain(r, RAFT_MSG_PRE_VOTE_REPLY), RAFT_OUTBOX_MAX);
+    ck_assert_int_eq(step(r, ask), 0);
+    ck_assert_uint_eq(drain(r, RAFT_MSG_PRE_VOTE_REPLY), 1);
+    raft_free(r);
+}
+END_TEST
+
+/* The leadership that was to be handed over, and reads that were to be answered. */
+START_TEST(a_leader_with_a_full_outbox_goes_on)
+{
+    struct raft *r = leader(NULL);
+    acknowledge(r, 2, 1);
+    (void)drain(r, RAFT_MSG_APPEND);
+    ck_assert_int_eq(
+        step(r, (struct raft_msg){.type = RAFT_MSG_READ_INDEX, .from = 3, .context = 5}), 0);
+    fill_outbox(r);
+    ck_assert_int_eq(raft_transfer_leader(r, 2), 0);
+    /* Another term: whoever waits for a read is told to ask again, or not told. */
+    ck_assert_int_eq(step(r, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 9}),
+                     0);
+    raft_check(r);
+    ck_assert_uint_eq(drain(r, RAFT_MSG_READ_INDEX_REPLY), 0);
+    raft_free(r);
+}
+END_TEST
+
+static void as_learner(struct raft_options *o)
+{
+    o->membership.voters.count = 0;
+    o->membership.voters.ids[o->membership.voters.count++] = 2;
+    o->membership.voters.ids[o->membership.voters.count++] = 3;
+    o->membership.learners.ids[o->membership.learners.count++] = 1;
+}
+
+static void as_stranger(struct raft_options *o)
+{
+    as_learner(o);
+    o->membership.learners.count = 0;
+}
+
+START_TEST(only_a_voter_minds_a_lost_leader)
+{
+    struct raft *r = follower_of_2();
+    raft_leader_lost(r, 3); /* another one */
+    ck_assert_uint_eq(raft_leader(r), 2);
+    raft_leader_lost(r, 2);
+    ck_assert_uint_eq(raft_leader(r), 0);
+    raft_free(r);
+    void (*const others[])(struct raft_options *) = {as_learner, as_stranger};
+    for (int i = 0; i < 2; i++) {
+        r = member(3, others[i]);
+        struct raft_msg beat = {.type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 1};
+        ck_assert_int_eq(step(r, beat), 0);
+        raft_leader_lost(r, 2);
+        ck_assert_uint_eq(raft_leader(r), 2);
+        raft_campaign(r);
+        ck_assert_int_eq(raft_role(r), RAFT_FOLLOWER);
+        raft_free(r);
+    }
+}
+END_TEST
+
+START_TEST(nothing_comes_of_nothing)
+{
+    struct raft *r = leader(NULL);
+    uint64_t last = raft_last_index(r);
+    ck_assert_int_eq(raft_propose(r, NULL, 0), 0);
+    ck_assert_uint_eq(raft_last_index(r), last);
+    raft_persisted(r, 0); /* nothing new */
+    raft_free(r);
+    raft_free(NULL);
+    ck_assert_str_eq(raft_role_name((enum raft_role)99), "unknown");
+    ck_assert_str_eq(raft_msg_type_name((enum raft_msg_type)99), "unknown");
+}
+END_TEST
+
 START_TEST(writes_under_way_are_bounded)
 {
     struct raft *r = leader(NULL);
@@ -476,6 +585,56 @@ START_TEST(a_snapshot_voids_the_log_and_the_writes_under_way)
     ck_assert_uint_eq(rd.committed_count, 0);
     raft_ready_done(r);
     raft_free(r);
+}
+END_TEST
+
+static void without_pre_vote(struct raft_options *o)
+{
+    o->pre_vote = false;
+}
+
+START_TEST(who_takes_a_snapshot_follows)
+{
+    static const struct raft_membership upside_down = {.voters = {.ids = {2, 1}, .count = 2}};
+    struct raft *r = leader(NULL);
+    ck_assert_int_eq(raft_install_snapshot(r, 9, 1, &four), TV_EINVAL);
+    raft_free(r);
+    r = member(3, without_pre_vote);
+    raft_campaign(r);
+    ck_assert_int_eq(raft_role(r), RAFT_CANDIDATE);
+    ck_assert_int_eq(raft_install_snapshot(r, 9, UINT64_MAX, &four), TV_EINVAL);
+    ck_assert_int_eq(raft_install_snapshot(r, 9, 1, &upside_down), TV_EINVAL);
+    ck_assert_int_eq(raft_install_snapshot(r, 9, 1, &four), 0); /* of the term it stands in */
+    ck_assert_int_eq(raft_role(r), RAFT_FOLLOWER);
+    ck_assert_uint_eq(raft_term(r), 1);
+    raft_check(r);
+    raft_free(r);
+}
+END_TEST
+
+/* What the other end says it installed need not make sense. */
+START_TEST(a_snapshot_that_was_sent_is_not_believed)
+{
+    for (int i = 0; i < 3; i++) {
+        struct raft *r = leader(NULL);
+        acknowledge(r, 2, 1);
+        (void)drain(r, RAFT_MSG_APPEND);
+        struct raft_msg joins = {
+            .type = RAFT_MSG_APPEND_REPLY, .from = 3, .term = 1, .reject = true};
+        ck_assert_int_eq(step(r, joins), 0);
+        (void)drain(r, RAFT_MSG_APPEND);
+        uint64_t said = i == 0 ? 0 : i == 1 ? 1 : 99;
+        raft_snapshot_sent(r, 3, said);
+        raft_check(r);
+        struct raft_progress peers[RAFT_PEERS_MAX];
+        ck_assert_uint_eq(raft_progress(r, peers, RAFT_PEERS_MAX), 3);
+        ck_assert_int_eq(peers[2].state, RAFT_PROGRESS_PROBE);
+        ck_assert_uint_eq(peers[2].match_index, 0);
+        ck_assert_uint_le(peers[2].next_index, raft_last_index(r) + 1);
+        raft_snapshot_failed(r, 3); /* nothing is under way any more */
+        raft_check(r);
+        raft_free(r);
+    }
 }
 END_TEST
 
@@ -781,11 +940,17 @@ int main(void)
     tcase_add_test(t, reads_are_bounded);
     tcase_add_test(t, forwarding_is_bounded);
     tcase_add_test(t, the_outbox_is_bounded);
+    tcase_add_test(t, what_finds_the_outbox_full_is_asked_again);
+    tcase_add_test(t, a_leader_with_a_full_outbox_goes_on);
+    tcase_add_test(t, only_a_voter_minds_a_lost_leader);
+    tcase_add_test(t, nothing_comes_of_nothing);
     tcase_add_test(t, writes_under_way_are_bounded);
     tcase_add_test(t, appends_under_way_are_bounded);
     tcase_add_test(t, one_change_of_membership_at_a_time);
     tcase_add_test(t, a_refused_change_takes_nothing_with_it);
     tcase_add_test(t, a_snapshot_voids_the_log_and_the_writes_under_way);
+    tcase_add_test(t, who_takes_a_snapshot_follows);
+    tcase_add_test(t, a_snapshot_that_was_sent_is_not_believed);
     tcase_add_test(t, a_snapshot_is_asked_for_once);
     tcase_add_test(t, a_lease_ends_before_the_election_timeout);
     tcase_add_test(t, a_change_of_membership_ends_the_lease);

@@ -251,6 +251,10 @@ START_TEST(what_is_no_membership)
         {.learners = IDS(1)},
         {.voters = IDS(1), .learners = IDS(1)},
         {.voters = IDS(1), .auto_leave = true},
+        {.voters = IDS(1), .voters_outgoing = IDS(2, 1)},
+        {.voters = IDS(1), .learners = IDS(3, 2)},
+        {.voters = IDS(1), .voters_outgoing = IDS(1, 2, 3), .learners_next = IDS(3, 2)},
+        {.learners = IDS(1), .voters_outgoing = IDS(1)},
         {.voters = IDS(1), .learners_next = IDS(2)},
         {.voters_outgoing = IDS(1)},
         {.voters = IDS(1), .voters_outgoing = IDS(1, 2), .learners = IDS(2)},
@@ -260,6 +264,63 @@ START_TEST(what_is_no_membership)
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         ck_assert_msg(!raft_membership_is_valid(&bad[i]), "case %zu", i);
     ck_assert(raft_membership_is_valid(&(struct raft_membership){0}));
+}
+END_TEST
+
+START_TEST(memberships_are_equal_in_every_part)
+{
+    const struct raft_membership a = {.voters = IDS(1, 2),
+                                      .voters_outgoing = IDS(1, 2, 3),
+                                      .learners = IDS(5),
+                                      .learners_next = IDS(3),
+                                      .auto_leave = true};
+    struct raft_membership others[9];
+    for (size_t i = 0; i < 9; i++)
+        others[i] = a;
+    others[0].voters = IDS(1, 4);
+    others[1].voters = IDS(1, 2, 4);
+    others[2].voters_outgoing = IDS(1, 2, 4);
+    others[3].voters_outgoing = IDS(1, 2);
+    others[4].learners = IDS(6);
+    others[5].learners.count = 0;
+    others[6].learners_next = IDS(2);
+    others[7].learners_next.count = 0;
+    others[8].auto_leave = false;
+    ck_assert(raft_membership_equal(&a, &a));
+    for (size_t i = 0; i < 9; i++)
+        ck_assert_msg(!raft_membership_equal(&a, &others[i]), "case %zu", i);
+}
+END_TEST
+
+START_TEST(bytes_that_are_no_membership_or_change)
+{
+    struct raft_membership m = {.voters = IDS(1, 2)}, ret;
+    struct buf b;
+    buf_init(&b, 1 << 10);
+    ck_assert_int_eq(raft_membership_encode(&m, &b), 0);
+    for (size_t size = 0; size < b.size; size++)
+        ck_assert_int_ne(raft_membership_decode(slice_of(b.data, size), &ret), 0);
+    b.data[2] = RAFT_VOTERS_MAX + 1;
+    ck_assert_int_ne(raft_membership_decode(buf_slice(&b), &ret), 0);
+    b.data[2] = 2;
+    b.data[1] = 2; /* neither leaves by itself nor does not */
+    ck_assert_int_ne(raft_membership_decode(buf_slice(&b), &ret), 0);
+    buf_fini(&b);
+
+    struct raft_conf_change c;
+    static const uint8_t many[3] = {1, 0, RAFT_CONF_CHANGES_MAX + 1}, other[3] = {2, 0, 0};
+    ck_assert_int_ne(raft_conf_change_decode(slice_of(many, 3), &c), 0);
+    ck_assert_int_ne(raft_conf_change_decode(slice_of(other, 3), &c), 0);
+    ck_assert_int_ne(raft_conf_change_decode(slice_of(other, 2), &c), 0);
+    struct raft_membership before = m;
+    ck_assert_int_eq(change(&m, CHANGE(RAFT_CONF_AUTO, {(enum raft_conf_op)99, 1})), TV_EINVAL);
+    ck_assert_int_eq(change(&m, CHANGE(RAFT_CONF_AUTO, {RAFT_CONF_REMOVE, 1})), 0);
+    ck_assert_int_eq(change(&m, CHANGE(RAFT_CONF_AUTO, {RAFT_CONF_REMOVE, 2})), TV_EINVAL);
+    ck_assert(!raft_membership_equal(&m, &before));
+    buf_init(&b, 4); /* too small for what is to be encoded */
+    c = CHANGE(RAFT_CONF_AUTO, {RAFT_CONF_REMOVE, 1});
+    ck_assert_int_eq(raft_conf_change_encode(&c, &b), TV_ETOOLARGE);
+    buf_fini(&b);
 }
 END_TEST
 
@@ -315,6 +376,8 @@ int main(void)
     tcase_add_test(t, bytes_there_and_back);
     tcase_add_test(t, damaged_bytes_are_refused_or_valid);
     tcase_add_test(t, what_is_no_membership);
+    tcase_add_test(t, memberships_are_equal_in_every_part);
+    tcase_add_test(t, bytes_that_are_no_membership_or_change);
     tcase_add_test(t, both_halves_must_agree);
     suite_add_tcase(s, t);
     SRunner *sr = srunner_create(s);
