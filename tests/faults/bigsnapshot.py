@@ -34,7 +34,7 @@ def status_of(node):
                           "endpoint", "status", "-w", "json"], capture_output=True, text=True)
     try:
         return json.loads(result.stdout)[0]["Status"]
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, TypeError):  # "null": nobody answered
         return None
 
 

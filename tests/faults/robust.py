@@ -115,7 +115,7 @@ class Faults:
                                       "--command-timeout", "2s", "endpoint", "status", "-w", "json"],
                                      capture_output=True, text=True)
                 status = json.loads(result.stdout)[0]["Status"]
-            except (ValueError, IndexError, KeyError):
+            except (ValueError, IndexError, KeyError, TypeError):  # "null": nobody answered
                 continue
             if status.get("leader", 0) == status["header"]["member_id"] != 0:
                 return i
