@@ -597,6 +597,7 @@ static void revoke_expired(struct core *c)
 void core_snapshot_sent(struct core *c, uint64_t id, uint64_t log_index)
 {
     raft_snapshot_sent(c->raft, id, log_index);
+    core__hold_for_newcomer(c, id, log_index);
 }
 
 void core_snapshot_failed(struct core *c, uint64_t id)

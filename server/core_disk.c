@@ -2,9 +2,10 @@
 #include "server/core_internal.h"
 
 enum {
-    LOG_CUTS_PER_TICK = 4,   /* segments */
-    LOG_KEEP_FACTOR_MAX = 4, /* of what is kept, for a member that is there and lags */
-    DISK_RETRY_MS = 1000,    /* a segment that found no room, and the alarm about it */
+    LOG_CUTS_PER_TICK = 4,     /* segments */
+    LOG_KEEP_FACTOR_MAX = 4,   /* of what is kept, for a member that is there and lags */
+    NEWCOMER_STALL_MS = 30000, /* without progress: the log is not kept for it any longer */
+    DISK_RETRY_MS = 1000,      /* a segment that found no room, and the alarm about it */
 };
 
 /* A leader whose disk does not answer holds up everybody: its own followers could go on without it.
@@ -88,6 +89,56 @@ static uint64_t needed_by_followers(const struct core *c)
     return needed;
 }
 
+void core__hold_for_newcomer(struct core *c, uint64_t id, uint64_t log_index)
+{
+    uint32_t i = 0;
+    while (i < c->newcomers_count && c->newcomers[i].id != id)
+        i++;
+    if (i == RAFT_PEERS_MAX)
+        return;
+    c->newcomers[i] = (struct core_newcomer){.id = id, .has = log_index, .progress_ms = c->now_ms};
+    if (i == c->newcomers_count)
+        c->newcomers_count++;
+}
+
+/* Takes note of what it has by now; false: it needs no more than others. */
+static bool newcomer_lags(struct core *c, struct core_newcomer *n,
+                          const struct raft_progress *peers, uint32_t count)
+{
+    const struct raft_progress *p = peers;
+    while (p < peers + count && p->id != n->id)
+        p++;
+    if (p == peers + count || p->match_index + c->o.snapshot_count / 2 >= raft_last_index(c->raft))
+        return false;
+    if (p->match_index > n->has) {
+        n->has = p->match_index;
+        n->progress_ms = c->now_ms;
+    }
+    return c->now_ms - n->progress_ms < NEWCOMER_STALL_MS;
+}
+
+/* While a snapshot travels and is installed, the log may grow far beyond what is kept for members
+ * that lag, and the member answers nothing: it does not count as being there. */
+static uint64_t needed_by_newcomers(struct core *c)
+{
+    struct raft_progress peers[RAFT_PEERS_MAX];
+    uint32_t count = core__leading(c) && !atomic_load(&c->lacks_room)
+                         ? raft_progress(c->raft, peers, RAFT_PEERS_MAX)
+                         : 0;
+    uint64_t needed = UINT64_MAX;
+    for (uint32_t i = 0; i < c->newcomers_count;) {
+        struct core_newcomer *n = &c->newcomers[i];
+        if (!newcomer_lags(c, n, peers, count)) {
+            *n = c->newcomers[--c->newcomers_count];
+            continue;
+        }
+        if (n->has < needed)
+            needed = n->has;
+        i++;
+    }
+    return needed;
+}
+
 /* Entries that RocksDB holds are kept for members that were away, until the log takes more than its
  * share of the disk: then its oldest segments go, but the newest snapshot_count entries stay. What
  * a snapshot under way or a member that just took one needs next is kept too, within limits, or
@@ -95,6 +146,7 @@ static uint64_t needed_by_followers(const struct core *c)
 void core__cut_log(struct core *c)
 {
     uint64_t flushed = persist_flushed_index(c->o.persist);
+    uint64_t needed_by_new = needed_by_newcomers(c);
     for (uint32_t i = 0; i < LOG_CUTS_PER_TICK; i++) {
         uint64_t bytes = wal_size_bytes(c->o.wal);
         if (bytes <= c->o.log_keep_bytes || flushed <= c->o.snapshot_count)
@@ -102,6 +154,8 @@ void core__cut_log(struct core *c)
         uint64_t limit = flushed - c->o.snapshot_count;
         if (c->log_held < limit)
             limit = c->log_held;
+        if (needed_by_new < limit)
+            limit = needed_by_new;
         if (bytes <= LOG_KEEP_FACTOR_MAX * c->o.log_keep_bytes) {
             uint64_t needed = needed_by_followers(c);
             if (needed < limit)

@@ -40,6 +40,13 @@ struct core_link {
     uint64_t since_ms;
 };
 
+/* A member that took a snapshot from us and lacks what came after it. */
+struct core_newcomer {
+    uint64_t id;
+    uint64_t has; /* everything up to this entry */
+    uint64_t progress_ms;
+};
+
 struct core {
     struct core_options o;
     struct raft *raft;
@@ -80,6 +87,8 @@ struct core {
     uint64_t applied_index;
     uint64_t applied_term;
     uint64_t log_held; /* entries behind it are needed for a snapshot under way */
+    struct core_newcomer newcomers[RAFT_PEERS_MAX];
+    uint32_t newcomers_count;
     uint64_t leader;
     enum raft_role role;
     bool changed; /* something to publish */
@@ -146,6 +155,8 @@ void core__drop_reads(struct core *c);
 void core__watch_log_writes(struct core *c);
 void core__tend_disk_space(struct core *c);
 void core__cut_log(struct core *c);
+/* Keep the log behind `log_index` for the member that has installed a snapshot of it. */
+void core__hold_for_newcomer(struct core *c, uint64_t id, uint64_t log_index);
 
 /* --- core_agree.c --- */
 

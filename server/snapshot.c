@@ -5,6 +5,12 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
+#include <errno.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { POOL_NICENESS = 10 };
+
 /* --- jobs --- */
 
 void pool_job_init(struct pool_job *j)
@@ -48,6 +54,18 @@ void pool_job_wait(struct pool_job *j)
     if (uv_cancel((uv_req_t *)&j->work) != 0)
         uv_sem_wait(&j->done);
     j->waited = true;
+}
+
+void snapshot__be_modest(void)
+{
+    static _Thread_local bool is_modest;
+    if (is_modest || gettid() == getpid()) /* a simulator's only thread */
+        return;
+    is_modest = true;
+    errno = 0;
+    int niceness = getpriority(PRIO_PROCESS, (id_t)gettid());
+    if (errno == 0 && niceness < POOL_NICENESS)
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), POOL_NICENESS); /* else it is as before */
 }
 
 /* --- hashes --- */

@@ -36,6 +36,10 @@ void pool_job_ended(struct pool_job *j);
 /* Nothing of it runs any more when this returns; the after callback is still to come. */
 void pool_job_wait(struct pool_job *j);
 
+/* Called by each job: its thread works when nobody else wants the CPU. What clients wait for goes
+ * first. */
+void snapshot__be_modest(void);
+
 void snapshot__sha_add(EVP_MD_CTX *sha, struct slice bytes);
 void snapshot__sha_end(EVP_MD_CTX *sha, uint8_t ret[32]);
 

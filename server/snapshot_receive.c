@@ -100,6 +100,7 @@ static int take_frame(struct incoming *t, struct slice frame)
 
 static void work_frames(uv_work_t *work)
 {
+    snapshot__be_modest();
     struct incoming *t = CONTAINER_OF(work, struct incoming, job.work);
     if (t->intake == NULL) {
         folder_remove(t->owner->incoming_dir);

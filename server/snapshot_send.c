@@ -39,6 +39,7 @@ struct outgoing {
 
 static void make_piece(uv_work_t *work)
 {
+    snapshot__be_modest();
     struct outgoing *t = CONTAINER_OF(work, struct outgoing, job.work);
     uint32_t records;
     buf_clear(&t->piece);

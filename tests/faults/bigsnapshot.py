@@ -34,7 +34,7 @@ def status_of(node):
                           "endpoint", "status", "-w", "json"], capture_output=True, text=True)
     try:
         return json.loads(result.stdout)[0]["Status"]
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, TypeError):  # "null": nobody answered
         return None
 
 
@@ -44,6 +44,17 @@ def leader_of(nodes):
         if status and status.get("leader", 0) == status["header"]["member_id"] != 0:
             return node
     raise cluster.ClusterError("nobody leads")
+
+
+def leader_elsewhere(nodes):
+    """The leader, which is not the first member: its leadership is moved if it is."""
+    leader = leader_of(nodes)
+    if leader is nodes.nodes[0]:
+        to = status_of(nodes.nodes[1])["header"]["member_id"]
+        cluster.run([cluster.ETCDCTL, "--endpoints", leader.endpoint(), "move-leader", "%x" % to],
+                    capture_output=True, check=True)
+        leader = leader_of(nodes)
+    return leader
 
 
 class Memory(threading.Thread):
@@ -151,6 +162,8 @@ def describe(name, result):
 
 
 def story(args, nodes, tally):
+    if args.apart:
+        nodes.nodes[0].data_dir = os.path.join(args.apart, "n0")
     nodes.start()
     took = fill(nodes, args.mib)
     print("filled %d MiB in %.0f s" % (args.mib, took), flush=True)
@@ -162,8 +175,7 @@ def story(args, nodes, tally):
     full = dict(memory.largest)
     print(describe("before", before), flush=True)
 
-    leader = leader_of(nodes)
-    victim = next(n for n in nodes.nodes if n is not leader)
+    victim, leader = nodes.nodes[0], leader_elsewhere(nodes)
     others = [n for n in nodes.nodes if n is not victim]
     memory.forget()
     puts = Puts(others, args.rate)
@@ -204,6 +216,8 @@ def main():
     parser.add_argument("--rate", type=int, default=1000)
     parser.add_argument("--before", type=float, default=8, help="seconds")
     parser.add_argument("--settle", type=float, default=2, help="seconds after the fill")
+    parser.add_argument("--apart", help="a folder on another disk, for the member that will be wiped: as "
+                        "in a cluster, its writes then do not stand in the way of the others'")
     parser.add_argument("--bound", type=float, default=2, help="of the ratio of both p99")
     parser.add_argument("flags", nargs="*", help="for every node, after --")
     args = parser.parse_args()

@@ -56,7 +56,7 @@ def leader_of(nodes):
                                   "2s", "endpoint", "status", "-w", "json"], capture_output=True, text=True)
             try:
                 status = json.loads(result.stdout)[0]["Status"]
-            except (ValueError, IndexError):
+            except (ValueError, IndexError, TypeError):  # "null": nobody answered
                 continue
             if status.get("leader", 0) == status["header"]["member_id"] != 0:
                 return node
