@@ -286,6 +286,16 @@ bool alarms_active_for_disk(const struct alarms *a)
     return has_bit(a, BIT_DISK);
 }
 
+bool alarms_raised(struct alarms *a, enum alarm_type type)
+{
+    bool raised = false;
+    (void)pthread_mutex_lock(&a->lock);
+    for (uint32_t i = 0; i < a->count; i++)
+        raised = raised || a->items[i].type == (int32_t)type;
+    (void)pthread_mutex_unlock(&a->lock);
+    return raised;
+}
+
 uint32_t alarms_reasons(struct alarms *a, uint64_t member_id, enum alarm_type type)
 {
     bool found;

@@ -84,6 +84,8 @@ bool alarms_active(const struct alarms *a, enum alarm_type type);
 bool alarms_active_other(const struct alarms *a);
 /* Some member's disk is nearly full. */
 bool alarms_active_for_disk(const struct alarms *a);
+/* Some member has raised it, for whatever reason. */
+bool alarms_raised(struct alarms *a, enum alarm_type type);
 /* The reasons for which this member has raised the alarm; 0: it has not. */
 uint32_t alarms_reasons(struct alarms *a, uint64_t member_id, enum alarm_type type);
 /* The members that have raised the alarm for the reason, at most `max`; how many. */

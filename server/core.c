@@ -385,6 +385,8 @@ static void note_role(struct core *c)
     enum raft_role role = raft_role(c->raft);
     if (leader == c->leader && role == c->role)
         return;
+    if (leader != c->leader && leader != 0)
+        atomic_fetch_add_explicit(&c->leader_changes, 1, memory_order_relaxed);
     if (leader != c->leader)
         log_info("raft.node: leader changed", LOG_HEX("local-member-id", c->o.member_id),
                  LOG_HEX("leader-id", leader), LOG_UINT("term", raft_term(c->raft)));
@@ -451,6 +453,7 @@ void core_status(const struct core *c, struct core_status *ret)
     ret->term = atomic_load_explicit(&c->status_term, memory_order_relaxed);
     ret->commit_index = atomic_load_explicit(&c->status_commit, memory_order_relaxed);
     ret->applied_index = atomic_load_explicit(&c->status_applied, memory_order_relaxed);
+    ret->leader_changes = atomic_load_explicit(&c->leader_changes, memory_order_relaxed);
 }
 
 /* A slice of garbage a turn, so that no put waits behind a compaction. */

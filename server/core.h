@@ -157,6 +157,7 @@ struct core_status {
     uint64_t term;
     uint64_t commit_index;
     uint64_t applied_index;
+    uint64_t leader_changes; /* leaders that have come */
 };
 void core_status(const struct core *c, struct core_status *ret);
 /* Nothing was ever logged here: neither by this member nor by a leader. Thread: the core's. */

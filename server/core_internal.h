@@ -119,6 +119,7 @@ struct core {
     _Atomic uint64_t status_term;
     _Atomic uint64_t status_commit;
     _Atomic uint64_t status_applied;
+    _Atomic uint64_t leader_changes;
 };
 
 /* What one turn applied, on its way to RocksDB. */

@@ -5,6 +5,8 @@
 
 #include "base/mem.h"
 
+enum { METRICS_BYTES_MAX = 1 << 20 };
+
 /* A page that waits for a linearizable read. */
 struct http_wait {
     struct http1_exchange *exchange;
@@ -45,9 +47,23 @@ static struct slice keep(uint8_t **at, struct slice s)
     return kept;
 }
 
+/* As Prometheus' own handler, it takes any method. */
+static void serve_metrics(struct http1_exchange *x, struct node *n)
+{
+    struct buf body;
+    buf_init(&body, METRICS_BYTES_MAX);
+    metrics_write(n, &body);
+    http1_respond(x, 200, METRICS_CONTENT_TYPE, buf_slice(&body));
+    buf_fini(&body);
+}
+
 void http_serve(struct http1_exchange *x, const struct http1_request *req, void *arg)
 {
     struct worker *w = arg;
+    if (slice_equal(req->path, SLICE_LITERAL("/metrics"))) {
+        serve_metrics(x, w->node);
+        return;
+    }
     if (!http_info_knows(req->path)) {
         struct http_status unknown = {0};
         respond(x, req->method, req->path, req->query, &unknown);

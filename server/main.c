@@ -18,12 +18,13 @@ static void raise_open_files_limit(void)
 int main(int argc, char **argv)
 {
     struct config config;
+    struct node_history history = {0};
     int status = config_load(&config, argc, argv);
     if (status < 0) {
         signal(SIGPIPE, SIG_IGN);
         raise_open_files_limit();
         do {
-            status = node_run(&config);
+            status = node_run(&config, &history);
         } while (status == NODE_RUN_AGAIN);
     }
     config_fini(&config);

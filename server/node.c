@@ -350,6 +350,7 @@ static void env_differs(void *ctx, const char *what)
     struct node *n = ctx;
     on_damage(n, what);
     n->begin_anew = true;
+    n->history->differences++;
     uv_timer_start(&n->leave_timer, on_leave, 0, 0);
 }
 
@@ -698,6 +699,7 @@ static int open_data(struct node *n)
     r.members_count = members_known(n);
     close_folders(n);
     err = repair_set_aside(&r, n->damage);
+    n->history->damages += err == 0;
     if (err == 0 && (err = open_folders(n)) == TV_ECORRUPT)
         return refuse("what is new is damaged too", n->damage);
     return err;
@@ -1128,10 +1130,11 @@ static void start_loop(struct node *n)
     }
 }
 
-int node_run(const struct config *config)
+int node_run(const struct config *config, struct node_history *history)
 {
     struct node *n = mem_alloc_zero(sizeof(*n));
     n->config = config;
+    n->history = history;
     mpsc_init(&n->requests);
     uv_loop_init(&n->loop);
     n->gl = grpc_loop_new(&n->loop);

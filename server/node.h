@@ -13,6 +13,7 @@
 #include "server/config.h"
 #include "server/core.h"
 #include "server/install.h"
+#include "server/metrics.h"
 #include "server/peer.h"
 #include "server/snapshot.h"
 #include "server/worker.h"
@@ -29,6 +30,7 @@ struct node_thread;
 
 struct node {
     const struct config *config;
+    struct node_history *history;
     struct cluster cluster; /* after the start: the core thread's */
     uint64_t cluster_id;
     uint64_t member_id;
@@ -83,7 +85,7 @@ struct node {
 enum { NODE_RUN_AGAIN = -1 };
 /* Run a node until SIGTERM or SIGINT. The exit status, or NODE_RUN_AGAIN: what it held is marked as
  * damaged, and the next run sees to that. */
-int node_run(const struct config *config);
+int node_run(const struct config *config, struct node_history *history);
 
 /* How the node's store is opened. */
 void node_lsm_options(struct node *n, struct lsm_options *ret);

@@ -160,6 +160,9 @@ def scenario(nodes, rng, leads):
             log.seek(logs[n])
             if b"this member differs" in log.read():
                 return "%s was taken for one that differs" % n.name
+    counted = cluster.http_get(victim.client_port, "/metrics")
+    if counted is None or "\ntrivet_member_differences_total 1\n" not in counted[1]:
+        return "the metric does not say so: %s" % (counted,)
     found = hashes(nodes)
     if len(found) != 1:
         return "the members differ: %s" % found
