@@ -15,7 +15,8 @@ import sys
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), ".."))
 BUILD = os.path.join(ROOT, "build-coverage")
 NOT_COUNTED = r".*\b(ASSERT|ASSERT_SLOW|PROBE)\(.*"
-UNIT = ["raft", "raft_conf", "raft_random", "wal", "wal_crash", "wal_open", "disk", "core", "snapshot"]
+UNIT = ["raft", "raft_conf", "raft_random", "wal", "wal_crash", "wal_open", "wal_damage", "disk", "core",
+        "snapshot"]
 GROUPS = [("raft", "raft/src/"), ("log", "storage/src/wal"), ("disks", "storage/src/disk")]
 BRANCHES_MIN = {"raft": 95.0, "log": 95.0}
 
