@@ -26,8 +26,8 @@
 
 enum {
     JOIN_VERSION = 1,
-    JOIN_PATIENCE_MS = 3000,       /* for those that do not answer, when a majority does */
-    JOIN_EXISTING_WAIT_MS = 10000, /* for anybody, when the cluster is said to be running */
+    JOIN_PATIENCE_MS = 3000,      /* for those that do not answer, when a majority does */
+    JOIN_EXISTING_WAIT_MS = 5000, /* for anybody, when the cluster is said to be running */
 };
 
 enum join_state {

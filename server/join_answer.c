@@ -81,6 +81,13 @@ static bool is_fresh(const struct node *n)
     return core_log_is_empty(n->core) && n->cluster.raft.voters.count > 0;
 }
 
+static uint64_t leader_of(const struct node *n)
+{
+    struct core_status s;
+    core_status(n->core, &s);
+    return s.leader;
+}
+
 static void on_message(struct grpc_call *call, struct slice msg)
 {
     struct node *n = grpc_call_method(call)->arg;
@@ -100,6 +107,9 @@ static void on_message(struct grpc_call *call, struct slice msg)
     grpc_call_set_user(call, a);
     if (is_fresh(n)) {
         reply(a, JOIN_FRESH, 0);
+        mem_free(a);
+    } else if (leader_of(n) == 0) {
+        reply(a, JOIN_UNSETTLED, 0); /* asked again soon */
         mem_free(a);
     } else if (ask.replaced_id != 0) {
         submit_replacement(a, &ask);

@@ -16,7 +16,8 @@
 enum {
     TICK_MS = 50,
     ASK_AGAIN_MS = 300,
-    ANSWER_WITHIN_MS = 8000, /* a cluster without a leader takes that long to say so */
+    ANSWER_WITHIN_MS = 2000,
+    REPLACE_WITHIN_MS = 8000, /* as long as a change of the membership may take */
     COMPLAIN_EVERY_MS = 10000,
 };
 
@@ -138,13 +139,13 @@ static const struct grpc_call_ops answer_ops = {.message = on_answer, .closed = 
 
 static void send_ask(struct other *o, const struct join_ask *ask)
 {
+    uint64_t within_ms = ask->replaced_id != 0 ? REPLACE_WITHIN_MS : ANSWER_WITHIN_MS;
     struct buf out;
-    o->call = grpc_start(o->channel,
-                         &(struct grpc_start_options){
-                             .path = JOIN_PATH,
-                             .deadline_ns = clock_mono_ns() + ANSWER_WITHIN_MS * UINT64_C(1000000),
-                             .ops = &answer_ops,
-                             .user = o});
+    o->call = grpc_start(o->channel, &(struct grpc_start_options){
+                                         .path = JOIN_PATH,
+                                         .deadline_ns = clock_mono_ns() + within_ms * 1000000,
+                                         .ops = &answer_ops,
+                                         .user = o});
     buf_init(&out, SIZE_MAX);
     join_ask_encode(ask, &out);
     struct slice msg = buf_slice(&out);
