@@ -490,7 +490,8 @@ static void init_kv(struct kv_client *k, struct sim *s, uint32_t number)
     k->number = number;
     k->life = 1;
     k->member = (uint32_t)rng_below(&c->rng, s->members_count);
-    k->pace_us = 1000 * (2 + rng_below(&c->rng, 60));
+    k->pace_us =
+        s->shape.hurry ? 50 + rng_below(&c->rng, 1000) : 1000 * (2 + rng_below(&c->rng, 60));
     buf_init(&k->request, BODY_BYTES_MAX);
     buf_init(&k->reply, 1 << 20);
     client_schedule(s, CLIENT_NEXT, number, k->life, 300000 + rng_below(&c->rng, 1000000));

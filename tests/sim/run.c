@@ -376,6 +376,7 @@ static void choose_shape(struct sim *s, struct rng *r)
     h->uncommitted_bytes_max = sometimes(r, 1000 + rng_below(r, 20000));
     h->inflight_msgs_max = (uint32_t)sometimes(r, 1 + rng_below(r, 4));
     choose_snapshots(h, r);
+    h->hurry = rng_below(r, 6) == 0;
 }
 
 void sim_limits(const struct sim *s, struct raft_options *o)
@@ -395,6 +396,8 @@ void sim_limits(const struct sim *s, struct raft_options *o)
 static uint64_t choose_span_ms(struct sim *s, struct rng *r)
 {
     uint64_t span = SPAN_MS_MIN + rng_below(r, SPAN_MS_MORE);
+    if (s->shape.hurry)
+        span /= 4;
     if (s->o.span_ms > 0)
         span = s->o.span_ms;
     return s->o.crash_at != 0 ? CRASH_AT_SPAN_MS : span;

@@ -60,6 +60,7 @@ struct sim_shape {
     uint64_t flush_entries_max;
     uint64_t snapshot_count; /* core_options */
     uint64_t log_keep_bytes;
+    bool hurry;                 /* clients hardly pause: what happens at once, happens often */
     bool skip_payloads;         /* the log is read without the bytes of what the store holds */
     size_t piece_bytes;         /* of a snapshot on its way */
     uint64_t piece_ns_per_byte; /* it takes */
