@@ -245,8 +245,9 @@ void server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_st
     call->deadline_ns = UINT64_MAX;
     server__call_counted(conn, 1);
     if (call->deadline_set) {
-        /* The loop's clock may be a millisecond behind: never too early. */
-        uint64_t now_ns = timer_now_ns(&conn->gl->timers) + NS_PER_MS;
+        /* Never before the client's own: clientv3 takes our DEADLINE_EXCEEDED, while its time is
+         * not up, for a reason to make the same call again, a put too. */
+        uint64_t now_ns = timer_fresh_now_ns(&conn->gl->timers) + NS_PER_MS;
         call->deadline_ns = now_ns + call->timeout_ns;
         timer_set(&conn->gl->timers, &call->deadline, call->deadline_ns);
     }

@@ -158,6 +158,12 @@ uint64_t timer_now_ns(const struct timer_wheel *w)
     return uv_now(w->uv.loop) * NS_PER_MS;
 }
 
+uint64_t timer_fresh_now_ns(struct timer_wheel *w)
+{
+    uv_update_time(w->uv.loop);
+    return timer_now_ns(w);
+}
+
 void timer_set(struct timer_wheel *w, struct timer *t, uint64_t at_ns)
 {
     timer_clear(w, t);

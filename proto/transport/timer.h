@@ -32,6 +32,9 @@ void timer_wheel_init(struct timer_wheel *w, uv_loop_t *loop);
 /* The loop's idea of now, on the clock of clock_mono_ns(): at most 1 ms behind when a poll returns.
  */
 uint64_t timer_now_ns(const struct timer_wheel *w);
+/* Asked of the system: the loop's own clock stands still while the thread does, for seconds when
+ * the process is stopped or something blocks it. */
+uint64_t timer_fresh_now_ns(struct timer_wheel *w);
 /* Set or move. `fn` is called once, from the loop, not before `at_ns`. */
 void timer_set(struct timer_wheel *w, struct timer *t, uint64_t at_ns);
 /* Harmless when it is not set. */

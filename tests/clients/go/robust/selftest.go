@@ -107,6 +107,16 @@ func (v *invention) pick(rng *rand.Rand, want func(o *op) bool) *op {
 	}
 }
 
+// wasRead: some get of one key was answered with what this revision wrote.
+func (v *invention) wasRead(rev int64) bool {
+	for _, o := range v.ops {
+		if o.answer != nil && isGet(o) && o.answer.results[0].kvs[0].kv.mod == rev {
+			return true
+		}
+	}
+	return false
+}
+
 func isPut(o *op) bool {
 	return !o.req.txn && o.req.then[0].kind == actPut
 }
@@ -126,7 +136,7 @@ type lie struct {
 var lies = []lie{
 	{"a write that was acknowledged is lost", true, func(v *invention, rng *rand.Rand) {
 		// Acknowledged with a revision that is another's; nobody ever sees its value.
-		o := v.pick(rng, isPut)
+		o := v.pick(rng, func(o *op) bool { return isPut(o) && v.wasRead(o.answer.rev) })
 		o.req.then[0].value = "lost"
 	}},
 	{"a stale read", true, func(v *invention, rng *rand.Rand) {
