@@ -152,4 +152,17 @@ START_TEST(test_leaps)
 }
 END_TEST
 
-UNIT_MAIN("grpc_timer", test_every_distance, test_random, test_leaps)
+/* While the thread stands still, the loop's own clock does; a deadline must not be counted from it. */
+START_TEST(test_fresh_clock)
+{
+    begin(0);
+    uv_update_time(&loop);
+    uint64_t before = timer_now_ns(wheel);
+    uv_sleep(60);
+    ck_assert_uint_eq(timer_now_ns(wheel), before);
+    ck_assert_uint_ge(timer_fresh_now_ns(wheel), before + 59 * (uint64_t)NS_PER_MS);
+    end();
+}
+END_TEST
+
+UNIT_MAIN("grpc_timer", test_every_distance, test_random, test_leaps, test_fresh_clock)
