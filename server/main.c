@@ -2,6 +2,8 @@
 #include "server/config.h"
 #include "server/node.h"
 
+#include "base/log.h"
+
 #include <signal.h>
 #include <sys/resource.h>
 
@@ -23,9 +25,11 @@ int main(int argc, char **argv)
     if (status < 0) {
         signal(SIGPIPE, SIG_IGN);
         raise_open_files_limit();
+        log_start_thread();
         do {
             status = node_run(&config, &history);
         } while (status == NODE_RUN_AGAIN);
+        log_stop_thread();
     }
     config_fini(&config);
     return status;

@@ -1,14 +1,12 @@
-#include "base/log.h"
+#include "log_internal.h"
 
 #include "base/assert.h"
 #include "base/err.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
-#include <unistd.h>
 
 /* A longer line is cut; its JSON stays whole. */
 enum { LINE_BYTES_MAX = 8192, LINE_TAIL_BYTES = 32 };
@@ -152,10 +150,16 @@ void log_write(enum log_level level, const char *file, int line, const char *msg
     }
     l.text[l.size++] = '}';
     l.text[l.size++] = '\n';
-    ssize_t written;
-    do {
-        written = write(atomic_load_explicit(&out_fd, memory_order_relaxed), l.text, l.size);
-    } while (written < 0 && errno == EINTR);
+    if (level < LOG_FATAL && log__queue(l.text, l.size))
+        return;
+    if (level >= LOG_FATAL)
+        log__wait_for_queue();
+    log__out(log__fd(), l.text, l.size);
+}
+
+int log__fd(void)
+{
+    return atomic_load_explicit(&out_fd, memory_order_relaxed);
 }
 
 void log_set_level(enum log_level level)

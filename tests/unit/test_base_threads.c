@@ -1,14 +1,18 @@
-/* What threads of base share: the queue and the epochs. */
+/* What threads of base share: the queue, the epochs and the log. */
 #include "unit.h"
 
 #include "base/assert.h"
 #include "base/epoch.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/mpsc.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 /* --- mpsc --- */
 
@@ -153,5 +157,59 @@ START_TEST(test_epoch_waits_for_a_reader_inside)
 }
 END_TEST
 
+/* --- the log's thread --- */
+
+enum { LOG_LINES = 20000 };
+
+struct log_reader {
+    int fd;
+    uint64_t lines;
+    uint64_t lost;
+};
+
+static void count_line(struct log_reader *r, const char *line)
+{
+    const char *lost = strstr(line, "\"lines\":");
+    if (lost != NULL)
+        r->lost += strtoull(lost + strlen("\"lines\":"), NULL, 10);
+    else
+        r->lines++;
+}
+
+static void *read_log(void *arg)
+{
+    struct log_reader *r = arg;
+    FILE *f = fdopen(r->fd, "r");
+    char line[512];
+    while (fgets(line, sizeof(line), f) != NULL)
+        count_line(r, line);
+    fclose(f);
+    return NULL;
+}
+
+/* Nobody reads for a while: who logs does not wait, and every line comes or is counted. */
+START_TEST(test_log_behind_a_slow_reader)
+{
+    int ends[2];
+    struct log_reader r = {0};
+    pthread_t reader;
+    ck_assert_int_eq(pipe(ends), 0);
+    log_set_fd(ends[1]);
+    log_start_thread();
+    for (int i = 0; i < LOG_LINES; i++)
+        log_info("one of many lines that nobody reads", LOG_INT("number", i));
+    r.fd = ends[0];
+    pthread_create(&reader, NULL, read_log, &r);
+    log_write(LOG_FATAL, "x/y.c", 1, "the last words", NULL, 0);
+    log_stop_thread();
+    close(ends[1]);
+    pthread_join(reader, NULL);
+    log_set_fd(2);
+    ck_assert_uint_gt(r.lost, 0);
+    ck_assert_uint_eq(r.lines + r.lost, LOG_LINES + 1);
+}
+END_TEST
+
 UNIT_MAIN("base_threads", test_mpsc_keeps_each_producers_order,
-          test_epoch_frees_only_what_nobody_sees, test_epoch_waits_for_a_reader_inside)
+          test_epoch_frees_only_what_nobody_sees, test_epoch_waits_for_a_reader_inside,
+          test_log_behind_a_slow_reader)

@@ -152,7 +152,8 @@ START_TEST(test_leaps)
 }
 END_TEST
 
-/* While the thread stands still, the loop's own clock does; a deadline must not be counted from it. */
+/* While the thread stands still, the loop's own clock does; a deadline must not be counted from it.
+ */
 START_TEST(test_fresh_clock)
 {
     begin(0);

@@ -1,7 +1,8 @@
 /* Structured log lines in the form etcd writes them (zap's JSON): level, ts, caller, msg, then
  * fields.
  *
- * Thread: any; a line is formatted on the caller's stack and written with one write(2). Libraries
+ * Thread: any; a line is formatted on the caller's stack and written with one write(2), or left to
+ * a thread of the log's own. Libraries
  * (raft, storage, proto) log nothing above debug; server/ logs once, where it handles. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -54,6 +55,12 @@ void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 /* The file descriptor that lines go to; 2 to begin with. Borrowed. */
 void log_set_fd(int fd);
+/* From here on lines are written by a thread of their own, and who logs never waits; but for fatal
+ * ones, which wait up to a second for those before them. A line that finds more than 512 KiB
+ * waiting is lost, and counted. Thread: one, before others log. */
+void log_start_thread(void);
+/* What is waiting is written. When no other thread logs any more. */
+void log_stop_thread(void);
 /* "debug", "info", "warn", "error", "panic" or "fatal" as etcd's --log-level takes them; TV_EINVAL
  * otherwise. */
 int log_level_parse(const char *name, enum log_level *ret_level);
