@@ -38,6 +38,9 @@ static struct {
             .more = PTHREAD_COND_INITIALIZER,
             .written = PTHREAD_COND_INITIALIZER};
 
+/* What the thread itself says goes out at once. */
+static _Thread_local bool is_the_thread;
+
 void log__out(int fd, const char *text, size_t size)
 {
     while (size > 0) {
@@ -63,7 +66,7 @@ static void unlock(void)
 
 bool log__queue(const char *text, size_t size)
 {
-    if (!atomic_load_explicit(&behind.running, memory_order_acquire))
+    if (is_the_thread || !atomic_load_explicit(&behind.running, memory_order_acquire))
         return false;
     lock();
     if (behind.size + size <= BUFFER_BYTES) {
@@ -117,6 +120,7 @@ static void write_buffer(void)
 static void *run(void *arg)
 {
     (void)arg;
+    is_the_thread = true;
     (void)pthread_setname_np(pthread_self(), "log");
     lock();
     while (!behind.stopping || behind.size > 0) {
