@@ -390,6 +390,8 @@ static int find_place(struct node *n)
     if (err == 0)
         err = cluster_check_local(&initial, c->name, &c->advertise_peer_urls, err_text,
                                   sizeof(err_text));
+    if (err == 0 && c->cluster_is_new)
+        held_ports_open(&n->held, &c->listen_client_urls);
     if (err == 0)
         err = join_run(c, n->gl, &initial, repair_was_set_aside(c->data_dir), &n->member_id,
                        &n->cluster, err_text, sizeof(err_text));
@@ -874,6 +876,7 @@ static bool may_serve(const struct node *n)
 
 static int serve_clients(struct node *n)
 {
+    held_ports_close(&n->held); /* also when we may not serve yet: they shall go elsewhere */
     if (n->serving || !may_serve(n))
         return 0;
     n->serving = true;

@@ -12,6 +12,7 @@
 #include "server/cluster.h"
 #include "server/config.h"
 #include "server/core.h"
+#include "server/held_ports.h"
 #include "server/install.h"
 #include "server/metrics.h"
 #include "server/peer.h"
@@ -72,8 +73,9 @@ struct node {
     struct grpc_server *acceptor; /* hands sockets to the threads */
     uint32_t next_thread;
     bool publishing;
-    bool ready;   /* our name is on the log: said so */
-    bool serving; /* listening for clients */
+    bool ready;             /* our name is on the log: said so */
+    bool serving;           /* listening for clients */
+    struct held_ports held; /* until then, when we are about to */
     bool stopping;
     bool removed;      /* from the cluster: the node ends */
     bool handing_over; /* the leadership, because we stop */
