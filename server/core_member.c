@@ -8,6 +8,7 @@
 #include "server/member.h"
 
 enum {
+    STREAM_TRIED_MS = 1000,    /* one that is refused lives shorter */
     HEALTH_INTERVAL_MS = 5000, /* as etcd: a connection counts when it is that old */
     PROMOTE_RETRY_MS = 1000,
     PROPOSE_AGAIN_MS = 500,
@@ -75,14 +76,19 @@ static int may_remove(const struct core *c, const struct member_change *change)
     return healthy - 1 < 1 + (voters - 1) / 2 ? TV_UNHEALTHY : 0;
 }
 
-/* The replaced member is as good as down; the others must have a majority without it. */
-static int may_replace(const struct core *c)
+/* The others must have a majority without it. And it must be gone: whoever asks in the name of a
+ * member that is connected to us is a second process with the same flags. */
+static int may_replace(const struct core *c, uint64_t replaced_id)
 {
     uint32_t voters = 0, there = 0;
+    const struct core_link *l = link_to(c, replaced_id);
+    if (l != NULL && l->since_ms + STREAM_TRIED_MS <= c->now_ms)
+        return TV_UNHEALTHY;
     for (uint32_t i = 0; i < c->o.cluster->members_count; i++) {
         const struct cluster_member *m = &c->o.cluster->members[i];
         voters += !m->learner;
-        there += !m->learner && (m->id == c->o.member_id || link_to(c, m->id) != NULL);
+        there += !m->learner && m->id != replaced_id &&
+                 (m->id == c->o.member_id || link_to(c, m->id) != NULL);
     }
     return there >= voters / 2 + 1 ? 0 : TV_UNHEALTHY;
 }
@@ -90,7 +96,7 @@ static int may_replace(const struct core *c)
 static int may_change(const struct core *c, const struct member_change *change)
 {
     if (change->kind == MEMBER_REPLACE)
-        return may_replace(c);
+        return may_replace(c, change->replaced_id);
     if (!c->o.strict_reconfig)
         return 0;
     switch (change->kind) {

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 import time
 
@@ -105,6 +106,36 @@ def refuses(nodes, rng):
     return "%s was refused with --repair=refuse" % node.name
 
 
+def impostor(nodes, rng):
+    """A second process with the flags of a member that is well, and no data: it must not get its place."""
+    node = nodes.nodes[rng.randrange(3)]
+    before = wait_voting(nodes, node, 3)
+    command = node.command()
+    for flag, value in [("--data-dir", node.data_dir + "-second"),
+                        ("--listen-client-urls", "http://127.0.0.1:%d" % cluster.free_ports(1)[0]),
+                        ("--listen-peer-urls", "http://127.0.0.1:%d" % cluster.free_ports(1)[0])]:
+        command[command.index(flag) + 1] = value
+    log_path = node.log_path + "-second"
+    with open(log_path, "wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                   preexec_fn=cluster.die_with_parent)
+    try:
+        deadline = time.monotonic() + 20
+        said = ""
+        while said.count("does not replace this member now") < 3:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise cluster.ClusterError("not told that it gets no place:\n" + said)
+            time.sleep(0.1)
+            with open(log_path, encoding="utf-8") as log:
+                said = log.read()
+    finally:
+        process.kill()
+        process.wait()
+    if wait_voting(nodes, node, 3) != before:
+        raise cluster.ClusterError("the members have changed")
+    return "a second %s got no place" % node.name
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=6)
@@ -128,11 +159,12 @@ def main():
             if not tally.check(answer.startswith("ok"), "round %d" % number, answer):
                 break
         if tally.failed == 0:
-            try:
-                print(refuses(nodes, rng))
-                tally.check(True, "refuse")
-            except cluster.ClusterError as error:
-                tally.check(False, "refuse", str(error))
+            for scenario in (impostor, refuses):
+                try:
+                    print(scenario(nodes, rng), flush=True)
+                    tally.check(True, scenario.__name__)
+                except cluster.ClusterError as error:
+                    tally.check(False, scenario.__name__, str(error))
         output, status = load.finish()
         lines = output.strip().split("\n")
         tally.check(status == 0 and lines[-1].endswith(" 0 failed"), "the load", output)
