@@ -70,6 +70,7 @@ struct kv_client {
     uint64_t life; /* counts its operations */
     uint32_t member;
     uint64_t pace_us;
+    bool reader; /* it only reads: no write that hangs keeps it from asking who was left behind */
     struct grpc_call *call;
     enum work work;
     struct begun begun;

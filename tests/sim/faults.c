@@ -163,10 +163,24 @@ bool fault_falls(struct sim *s, enum fault f)
 
 /* --- the kinds --- */
 
+/* Who leads is left behind as often as all other ways to cut together: that is where stale reads
+ * come from. */
+static uint64_t choose_side(struct sim *s, struct fault_plan *p)
+{
+    uint64_t side = 1 + rng_below(&p->rng, (1u << s->members_count) - 2);
+    bool leader_alone = rng_below(&p->rng, 2) == 0;
+    for (uint32_t i = 0; i < s->members_count && leader_alone; i++) {
+        const struct member *m = &s->members[i];
+        if (m->up && m->raft != NULL && raft_role(m->raft) == RAFT_LEADER)
+            return 1u << i;
+    }
+    return side;
+}
+
 static void cut_off(struct sim *s, struct fault_plan *p, bool one_way)
 {
     uint64_t until = s->now_us + sim_exponential(&p->rng, p->length_us);
-    uint64_t side = 1 + rng_below(&p->rng, (1u << s->members_count) - 2);
+    uint64_t side = choose_side(s, p);
     for (uint32_t i = 0; i < s->members_count; i++) {
         for (uint32_t k = 0; k < s->members_count; k++) {
             bool crosses = (side >> i & 1) == 1 && (side >> k & 1) == 0;

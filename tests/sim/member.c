@@ -334,6 +334,7 @@ static void start_core(struct member *m, const struct restore *r)
                              .heartbeat_ms = HEARTBEAT_MS,
                              .election_ms = ELECTION_MS,
                              .pre_vote = s->shape.pre_vote,
+                             .lease_reads = s->shape.lease_reads,
                              .seed = rng_next(&s->members_rng),
                              .id_seed = s->now_us + 1,
                              .snapshot_count = s->shape.snapshot_count,
