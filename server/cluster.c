@@ -298,6 +298,13 @@ struct cluster_member *cluster_find_urls(const struct cluster *c, char *const *p
     return NULL;
 }
 
+uint32_t cluster_member_addresses(const struct cluster_member *m, const char *ret[CLUSTER_URLS_MAX])
+{
+    for (uint32_t i = 0; i < m->peer_urls_count; i++)
+        ret[i] = url_address(m->peer_urls[i]);
+    return m->peer_urls_count;
+}
+
 bool cluster_was_removed(const struct cluster *c, uint64_t id)
 {
     for (uint32_t i = 0; i < c->removed_count; i++)

@@ -66,6 +66,9 @@ void cluster_set_attributes(struct cluster *c, uint64_t id, struct slice name,
 struct cluster_member *cluster_find_urls(const struct cluster *c, char *const *peer_urls,
                                          uint32_t count);
 bool cluster_was_removed(const struct cluster *c, uint64_t id);
+/* "host:port" of each of its peer URLs; how many. Borrowed from the member. */
+uint32_t cluster_member_addresses(const struct cluster_member *m,
+                                  const char *ret[CLUSTER_URLS_MAX]);
 /* The id that a member gets which joins at `unix_s`; the URLs are sorted (etcd: computeMemberID).
  */
 uint64_t cluster_new_id(char *const *peer_urls, uint32_t count, uint64_t unix_s);

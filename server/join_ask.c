@@ -255,12 +255,10 @@ static void on_tick(uv_timer_t *timer)
 static void open_channel(struct joining *j, struct other *o, const struct cluster_member *m)
 {
     const char *addresses[CLUSTER_URLS_MAX];
-    for (uint32_t i = 0; i < m->peer_urls_count; i++)
-        addresses[i] = url_address(m->peer_urls[i]);
     struct grpc_channel_options options;
     grpc_channel_options_init(&options);
     options.addresses = addresses;
-    options.addresses_count = m->peer_urls_count;
+    options.addresses_count = cluster_member_addresses(m, addresses);
     options.connect_timeout_ms = j->config->election_ms;
     options.backoff_max_ms = ASK_AGAIN_MS;
     *o = (struct other){.joining = j, .member = m};

@@ -213,12 +213,10 @@ static struct peer *peer_open(struct peers *all, const struct cluster_member *m)
     list_init(&p->link);
     list_push_back(&all->items, &p->link);
     const char *addresses[CLUSTER_URLS_MAX];
-    for (uint32_t i = 0; i < m->peer_urls_count; i++)
-        addresses[i] = url_address(m->peer_urls[i]);
     struct grpc_channel_options o;
     grpc_channel_options_init(&o);
     o.addresses = addresses;
-    o.addresses_count = m->peer_urls_count;
+    o.addresses_count = cluster_member_addresses(m, addresses);
     o.stream_window_bytes = 16 << 20;
     o.conn_window_bytes = 32 << 20;
     o.connect_timeout_ms = all->o.election_ms;

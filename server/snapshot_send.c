@@ -164,12 +164,10 @@ static const struct grpc_call_ops send_ops = {
 static struct grpc_channel *channel_to(struct snapshots *s, const struct cluster_member *m)
 {
     const char *addresses[CLUSTER_URLS_MAX];
-    for (uint32_t i = 0; i < m->peer_urls_count; i++)
-        addresses[i] = url_address(m->peer_urls[i]);
     struct grpc_channel_options o;
     grpc_channel_options_init(&o);
     o.addresses = addresses;
-    o.addresses_count = m->peer_urls_count;
+    o.addresses_count = cluster_member_addresses(m, addresses);
     o.connect_timeout_ms = s->o.election_ms;
     /* A follower that is installing answers nothing for a while. */
     o.keepalive_time_ms = SNAPSHOT_STALL_MS;

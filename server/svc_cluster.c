@@ -142,25 +142,34 @@ static void propose(struct grpc_call *call, struct member_change *change, const 
     worker_post(w, req);
 }
 
-static void on_member_add(struct grpc_call *call, struct slice msg)
+/* etcd takes any text as a URL in an update, and then cannot reach the member: what is no URL is
+ * refused here too. */
+static void change_with_urls(struct grpc_call *call, const struct member_request *r,
+                             enum member_change_kind kind)
 {
-    struct member_request r = {0};
     struct urls urls;
-    if (decode_add(msg, &r) != 0) {
-        service_malformed(call);
-        return;
-    }
     if (service_refused(call))
         return;
-    if (!parse_urls(&r, &urls)) {
+    struct member_change change = {.kind = kind, .id = r->id};
+    if (!parse_urls(r, &urls)) {
         worker_fail(call, TV_MEMBER_BAD_URLS);
+    } else if (kind == MEMBER_UPDATE && r->id == 0) {
+        worker_fail(call, TV_MEMBER_NOT_FOUND);
     } else {
-        struct member_change change = {
-            .kind = r.learner ? MEMBER_ADD_LEARNER : MEMBER_ADD,
-            .id = cluster_new_id(urls.items, urls.count, (uint64_t)clock_wall_us() / 1000000)};
+        if (kind != MEMBER_UPDATE)
+            change.id = cluster_new_id(urls.items, urls.count, (uint64_t)clock_wall_us() / 1000000);
         propose(call, &change, &urls);
     }
     urls_fini(&urls);
+}
+
+static void on_member_add(struct grpc_call *call, struct slice msg)
+{
+    struct member_request r = {0};
+    if (decode_add(msg, &r) != 0)
+        service_malformed(call);
+    else
+        change_with_urls(call, &r, r.learner ? MEMBER_ADD_LEARNER : MEMBER_ADD);
 }
 
 static void change_by_id(struct grpc_call *call, struct slice msg, enum member_change_kind kind)
@@ -191,26 +200,13 @@ static void on_member_promote(struct grpc_call *call, struct slice msg)
     change_by_id(call, msg, MEMBER_PROMOTE);
 }
 
-/* etcd takes any text here, and then cannot reach the member: what is no URL is refused instead. */
 static void on_member_update(struct grpc_call *call, struct slice msg)
 {
     struct member_request r = {0};
-    struct urls urls;
-    if (decode_id(msg, &r) != 0) {
+    if (decode_id(msg, &r) != 0)
         service_malformed(call);
-        return;
-    }
-    if (service_refused(call))
-        return;
-    if (!parse_urls(&r, &urls)) {
-        worker_fail(call, TV_MEMBER_BAD_URLS);
-    } else if (r.id == 0) {
-        worker_fail(call, TV_MEMBER_NOT_FOUND);
-    } else {
-        struct member_change change = {.kind = MEMBER_UPDATE, .id = r.id};
-        propose(call, &change, &urls);
-    }
-    urls_fini(&urls);
+    else
+        change_with_urls(call, &r, MEMBER_UPDATE);
 }
 
 const struct grpc_call_ops cluster_member_add_ops = {.message = on_member_add,
