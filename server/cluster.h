@@ -32,7 +32,7 @@ struct cluster_member {
     uint32_t client_urls_count;
     bool learner;
     bool started;     /* it has told the cluster its name: it was there, and may have voted */
-    bool replacement; /* takes the place of one that lost its data: promoted by itself */
+    bool replacement; /* takes the place of a voter that lost its data: promoted by itself */
 };
 
 struct cluster {

@@ -42,10 +42,10 @@ bool core_lacks_room(const struct core *c)
     return atomic_load_explicit(&c->lacks_room, memory_order_relaxed);
 }
 
-static void propose_disk_alarm(struct core *c, bool raise)
+static void propose_disk_alarm(struct core *c, uint64_t member_id, bool raise)
 {
     struct alarm_request r = {.action = raise ? ALARM_ACTIVATE : ALARM_DEACTIVATE,
-                              .member_id = c->o.member_id,
+                              .member_id = member_id,
                               .type = ALARM_NOSPACE,
                               .reason = ALARM_FOR_DISK};
     uint32_t size;
@@ -54,6 +54,19 @@ static void propose_disk_alarm(struct core *c, bool raise)
         .type = RAFT_ENTRY_NORMAL, .data = slice_of(payload->data, size), .owner = payload};
     (void)raft_propose(c->raft, &e, 1); /* the next look tries again */
     bref_unref(payload);
+}
+
+/* Who was removed, or replaced, with a full disk cannot take its alarm back. */
+static void end_alarms_of_removed(struct core *c)
+{
+    uint64_t ids[CLUSTER_MEMBERS_MAX];
+    if (!core__leading(c))
+        return;
+    uint32_t count = alarms_members(&c->applier->alarms, ALARM_NOSPACE, ALARM_FOR_DISK, ids,
+                                    CLUSTER_MEMBERS_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        if (cluster_find(c->o.cluster, ids[i]) == NULL)
+            propose_disk_alarm(c, ids[i], false);
 }
 
 /* The alarm that this member raised for its disk follows the disk: what was decided is on the log,
@@ -68,7 +81,8 @@ void core__tend_disk_space(struct core *c)
     wal_retry_room(c->o.wal);
     uint32_t reasons = alarms_reasons(&c->applier->alarms, c->o.member_id, ALARM_NOSPACE);
     if (low != ((reasons & ALARM_FOR_DISK) != 0))
-        propose_disk_alarm(c, low);
+        propose_disk_alarm(c, c->o.member_id, low);
+    end_alarms_of_removed(c);
 }
 
 /* The entry that members which are there, and lag, go on behind. Not one that needs a snapshot:

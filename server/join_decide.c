@@ -110,19 +110,57 @@ static void check_flags(const struct join_input *in, const struct cluster *c,
     find_place(in, c, d);
 }
 
-/* A cluster that grew from one member to two has no leader before the second is there: after a
- * while an unsettled answer will do. */
+/* Others that could have agreed, without us, to what we said when we began: not all of those that
+ * answered can have missed it. */
+static bool are_enough(const struct join_input *in, const struct cluster *c, uint64_t self_id,
+                       uint32_t answered)
+{
+    uint32_t voters = 1; /* we, now or later */
+    for (uint32_t i = 0; i < c->members_count; i++)
+        voters += c->members[i].id != self_id && !c->members[i].learner;
+    uint32_t majority = voters / 2 + 1;
+    return answered + majority - 1 > in->answers_count;
+}
+
+/* Nobody knows a leader, perhaps because there is none before we are there: a cluster may have
+ * grown by us to where it needs us. Each answer may be behind, and take for new whom it did not see
+ * begin. But that we have begun is on the log of a majority, so that enough of them together know.
+ */
+static void decide_unsettled(const struct join_input *in, struct join_decision *d)
+{
+    struct join_decision place = {.verdict = JOIN_WAIT};
+    uint32_t agreed = 0, answered = 0;
+    for (uint32_t i = 0; i < in->answers_count; i++) {
+        struct join_decision one = {.verdict = JOIN_WAIT};
+        if (in->answers[i].state != JOIN_UNSETTLED)
+            continue;
+        answered++;
+        check_flags(in, &in->answers[i].cluster, &one);
+        if (one.verdict == JOIN_REPLACE || (agreed > 0 && one.id != 0 && one.id != place.id))
+            return; /* nobody could agree to it, or they do not agree */
+        if (one.verdict == JOIN_AS) {
+            place = one;
+            agreed++;
+        } else if (agreed == 0) {
+            place = one;
+        }
+    }
+    const struct cluster *c = place.cluster;
+    if (c != NULL && are_enough(in, c, place.id, agreed > 0 ? agreed : answered))
+        *d = place;
+    else if (c == NULL && answered == in->answers_count)
+        *d = place; /* the flags are wrong */
+}
+
 static void decide_existing(const struct join_input *in, struct join_decision *d)
 {
     const struct join_answer *settled = first(in, JOIN_SETTLED);
-    const struct join_answer *unsettled = first(in, JOIN_UNSETTLED);
+    bool any = first(in, JOIN_UNSETTLED) != NULL;
     if (settled != NULL) {
         check_flags(in, &settled->cluster, d);
-    } else if (unsettled != NULL && in->waited_ms >= JOIN_PATIENCE_MS) {
-        check_flags(in, &unsettled->cluster, d);
-        if (d->verdict == JOIN_REPLACE)
-            d->verdict = JOIN_WAIT; /* nobody could agree to it */
-    } else if (unsettled == NULL && in->waited_ms >= JOIN_EXISTING_WAIT_MS) {
+    } else if (any && in->waited_ms >= JOIN_PATIENCE_MS) {
+        decide_unsettled(in, d);
+    } else if (!any && in->waited_ms >= JOIN_EXISTING_WAIT_MS) {
         refuse(d,
                "cannot fetch cluster info from peer urls: could not retrieve cluster information "
                "from the given URLs");

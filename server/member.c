@@ -171,13 +171,20 @@ int member_change_check(const struct member_change *change, const struct cluster
 
 /* --- making it --- */
 
+/* The leader makes it a voter when it has caught up: it owes that to one that was a voter, or was
+ * to become one, and not to a learner. */
+static bool owes_a_voice(const struct member_change *change, const struct cluster *c)
+{
+    const struct cluster_member *replaced = cluster_find(c, change->replaced_id);
+    return !replaced->learner || replaced->replacement;
+}
+
 static void add(const struct member_change *change, struct cluster *c)
 {
     struct cluster_member *m = cluster_add(c, change->id);
     ASSERT(m != NULL);
     cluster_set_peer_urls(m, change->peer_urls, change->peer_urls_count);
     m->learner = change->kind != MEMBER_ADD;
-    m->replacement = change->kind == MEMBER_REPLACE;
 }
 
 void member_change_apply(const struct member_change *change, struct cluster *c)
@@ -187,10 +194,13 @@ void member_change_apply(const struct member_change *change, struct cluster *c)
     case MEMBER_ADD_LEARNER:
         add(change, c);
         break;
-    case MEMBER_REPLACE:
+    case MEMBER_REPLACE: {
+        bool owed = owes_a_voice(change, c);
         cluster_remove(c, change->replaced_id);
         add(change, c);
+        cluster_find(c, change->id)->replacement = owed;
         break;
+    }
     case MEMBER_PROMOTE:
         cluster_find(c, change->id)->learner = false;
         cluster_find(c, change->id)->replacement = false;

@@ -8,7 +8,8 @@
  *
  * MEMBER_REPLACE is trivet's own: a member lost its data (a new disk, or damage) and must not come
  * back under its old id, for it may have voted and acknowledged entries. One entry removes the old
- * id and adds a new one as a learner, which the leader promotes when it has caught up.
+ * id and adds a new one as a learner, which the leader promotes when it has caught up, unless it
+ * was a learner that it replaced.
  *
  * Thread: any; nothing here has state. */
 #ifndef SERVER_MEMBER_H

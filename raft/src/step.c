@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/mem.h"
 
 static bool has_term(enum raft_msg_type type)
 {
@@ -143,7 +144,25 @@ static int step_read_index(struct raft *r, const struct raft_msg *msg)
     return 0;
 }
 
-/* A change of membership that cannot be made now must not take with it what others proposed. */
+/* A change of membership that cannot be made now must not take with it what others proposed: what
+ * is said of the message is said of those, all or none of which are taken. The change itself is
+ * then lost, as on the way. */
+static int propose_apart(struct raft *r, const struct raft_msg *msg)
+{
+    struct raft_entry *others = mem_alloc(msg->entries_count * sizeof(*others));
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < msg->entries_count; i++)
+        if (msg->entries[i].type != RAFT_ENTRY_CONF)
+            others[count++] = msg->entries[i];
+    int rv = count > 0 ? raft_propose(r, others, count) : 0;
+    mem_free(others);
+    for (uint32_t i = 0; i < msg->entries_count; i++)
+        if (msg->entries[i].type == RAFT_ENTRY_CONF && raft_propose(r, &msg->entries[i], 1) != 0 &&
+            count == 0)
+            rv = TV_EDROPPED;
+    return rv;
+}
+
 static int step_propose(struct raft *r, const struct raft_msg *msg)
 {
     if (r->role != RAFT_LEADER && r->leader == msg->from)
@@ -151,13 +170,7 @@ static int step_propose(struct raft *r, const struct raft_msg *msg)
     bool any_conf = false;
     for (uint32_t i = 0; i < msg->entries_count; i++)
         any_conf = any_conf || msg->entries[i].type == RAFT_ENTRY_CONF;
-    if (!any_conf)
-        return raft_propose(r, msg->entries, msg->entries_count);
-    int rv = 0;
-    for (uint32_t i = 0; i < msg->entries_count; i++)
-        if (raft_propose(r, &msg->entries[i], 1) != 0)
-            rv = TV_EDROPPED;
-    return rv;
+    return any_conf ? propose_apart(r, msg) : raft_propose(r, msg->entries, msg->entries_count);
 }
 
 static int step_without_term(struct raft *r, const struct raft_msg *msg)

@@ -208,10 +208,29 @@ static void close_at_server(struct grpc_call *c, enum grpc_code code)
     unref(c);
 }
 
+/* As node.c: clients are listened to from the moment on at which the member belongs to the cluster
+ * and, when it took another's place, votes. */
+static bool serves_clients(struct member *m)
+{
+    const struct cluster *c = &m->node.cluster;
+    const struct cluster_member *self = cluster_find(c, m->id);
+    bool may = self != NULL && raft_membership_has(&c->raft, m->id) &&
+               !(self->learner && self->replacement);
+    m->node.serving = m->node.serving || may;
+    return m->node.serving;
+}
+
+static bool listens(const struct grpc_call *c)
+{
+    struct member *m = c->member;
+    return m->up && !m->dying && m->node.core != NULL &&
+           (c->caller != NULL || strcmp(c->path, m->join_method.path) == 0 || serves_clients(m));
+}
+
 static void open_at_server(struct grpc_call *c)
 {
     struct member *m = c->member;
-    if (!m->up || m->dying || m->node.core == NULL) {
+    if (!listens(c)) {
         struct parcel *p = parcel_new(c, PARCEL_END, 0);
         p->code = GRPC_UNAVAILABLE;
         (void)snprintf(p->text, sizeof(p->text), "connection refused");
@@ -223,6 +242,8 @@ static void open_at_server(struct grpc_call *c)
             c->method = &m->worker.methods[i];
     if (c->caller != NULL)
         c->method = &m->peer_method;
+    else if (strcmp(c->path, m->join_method.path) == 0)
+        c->method = &m->join_method;
     ASSERT(c->method != NULL);
     c->ops = c->method->ops;
     c->life = m->life;

@@ -3,6 +3,7 @@
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "member.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -463,8 +464,8 @@ static void next_operation(struct kv_client *k)
     struct clients *c = s->clients;
     if (s->draining)
         return;
-    if (rng_below(&c->rng, 8) == 0)
-        k->member = (uint32_t)rng_below(&c->rng, s->members_count);
+    if (rng_below(&c->rng, 8) == 0 || !s->members[k->member].in_use)
+        k->member = member_some(s, &c->rng);
     k->work = k->reader ? some_read(s) : some_work(s);
     k->asked_revision = 0;
     const char *path = make_request(k);
@@ -484,7 +485,7 @@ static void give_up(struct kv_client *k)
 {
     k->sim->stats->ops_unknown++;
     sim_trace(k->sim, 6, k->number, 0);
-    k->member = (uint32_t)rng_below(&k->sim->clients->rng, k->sim->members_count);
+    k->member = member_some(k->sim, &k->sim->clients->rng);
     end_operation(k);
 }
 
@@ -496,7 +497,7 @@ static void init_kv(struct kv_client *k, struct sim *s, uint32_t number)
     k->sim = s;
     k->number = number;
     k->life = 1;
-    k->member = (uint32_t)rng_below(&c->rng, s->members_count);
+    k->member = member_some(s, &c->rng);
     k->pace_us =
         s->shape.hurry ? 50 + rng_below(&c->rng, 1000) : 1000 * (2 + rng_below(&c->rng, 60));
     k->reader = number > 1 && number + 3 > c->kv_count;

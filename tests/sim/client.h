@@ -32,7 +32,8 @@
     X(COMPACT, 2)      \
     X(HASH, 1)         \
     X(LEASE, 0)        \
-    X(WATCH, 0)
+    X(WATCH, 0)        \
+    X(MEMBER, 0)
 
 enum work {
 #define X(name, weight) WORK_##name,

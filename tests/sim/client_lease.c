@@ -152,7 +152,7 @@ static const struct call_client unary_call = {.reply = on_reply, .ended = on_end
 static void call(struct keeper *k, const char *path)
 {
     struct sim *s = k->sim;
-    k->member = (uint32_t)rng_below(rng_of(k), s->members_count);
+    k->member = member_some(s, rng_of(k));
     k->begun = client_begin(s->clients);
     k->replied = false;
     k->life++;
@@ -241,7 +241,7 @@ static void renew(struct keeper *k)
     if (k->call != NULL && (k->sent_count == RENEWALS_MAX || rng_below(rng_of(k), 10) == 0))
         hang_up(k);
     if (k->call == NULL) {
-        k->member = (uint32_t)rng_below(rng_of(k), s->members_count);
+        k->member = member_some(s, rng_of(k));
         k->call =
             call_start(s, k->member, "/etcdserverpb.Lease/LeaseKeepAlive", false, &stream_call, k);
     }

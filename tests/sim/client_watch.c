@@ -4,6 +4,7 @@
 #include "client.h"
 
 #include "base/err.h"
+#include "member.h"
 
 #include <string.h>
 
@@ -199,7 +200,7 @@ static void begin(struct watcher_client *w)
 {
     struct rng *r = rng_of(w);
     struct sim *s = w->sim;
-    w->member = (uint32_t)rng_below(r, s->members_count);
+    w->member = member_some(s, r);
     w->call =
         call_start(s, w->member, "/etcdserverpb.Watch/Watch", rng_below(r, 3) == 0, &watch_call, w);
     struct wire_watch_request q = {

@@ -125,6 +125,12 @@ void sim_disk_replace(struct sim_disk *d, struct disk *mem)
     disk_mem_set_capacity(mem, d->capacity_bytes);
 }
 
+void sim_disk_renew(struct sim_disk *d, uint64_t seed)
+{
+    sim_disk_replace(d, disk_mem_new(seed));
+    d->attested = d->settled = d->at_risk = false;
+}
+
 /* --- what is wrong with it --- */
 
 void sim_disk_fill(struct sim_disk *d, uint64_t until_us, uint64_t room_bytes, bool store_too)

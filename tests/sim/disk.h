@@ -30,6 +30,7 @@ struct sim_disk {
 
     /* Something that was durable is not there any more, or is another: the log must say so when it
      * is opened. It can only know of what a later write spoke of as durable. */
+    bool at_risk; /* was told to lie, or to rot: its member's data counts as lost */
     bool damaged;
     bool attested;
     enum fault lie; /* what the disk was told to do */
@@ -41,6 +42,8 @@ struct sim_disk *sim_disk_new(struct member *m, uint64_t seed);
 void sim_disk_free(struct sim_disk *d);
 /* Put another disk in its place: after a crash. Takes `mem`. */
 void sim_disk_replace(struct sim_disk *d, struct disk *mem);
+/* A new one, empty. */
+void sim_disk_renew(struct sim_disk *d, uint64_t seed);
 void sim_disk_fill(struct sim_disk *d, uint64_t until_us, uint64_t room_bytes, bool store_too);
 void sim_disk_lie(struct sim_disk *d, enum fault how, uint64_t countdown);
 /* A bit flips. False: there was none yet. */

@@ -4,6 +4,7 @@
 #include "client.h"
 #include "member.h"
 #include "net.h"
+#include "operator.h"
 
 #include <errno.h>
 #include <string.h>
@@ -37,6 +38,7 @@ static const struct kind times[FAULTS_COUNT] = {
     [FAULT_SYNC_ERROR] = {3000, 0},    [FAULT_READ_ERROR] = {2000, 0},
     [FAULT_FULL] = {3000, 4000},       [FAULT_ROT] = {1500, 0},
     [FAULT_LOST_WRITE] = {1500, 0},    [FAULT_MISDIRECTED] = {1500, 0},
+    [FAULT_WIPE] = {3000, 4000},
 };
 
 enum {
@@ -75,21 +77,8 @@ static bool breaks_leases(enum fault f)
     return f == FAULT_PAUSE || f == FAULT_DRIFT || f == FAULT_CLOCK_JUMP;
 }
 
-static void choose_bad_disks(struct sim *s)
-{
-    struct rng r;
-    sim_rng_init(s, &r, 99);
-    uint32_t count = 0;
-    while (count < (s->members_count - 1) / 2) {
-        uint32_t bit = 1u << rng_below(&r, s->members_count);
-        count += (s->faults.bad_disks & bit) == 0;
-        s->faults.bad_disks |= bit;
-    }
-}
-
 void faults_plan(struct sim *s)
 {
-    choose_bad_disks(s);
     for (int f = 0; f < FAULTS_COUNT; f++) {
         struct fault_plan *p = &s->faults.plans[f];
         sim_rng_init(s, &p->rng, 100 + (uint64_t)f);
@@ -252,23 +241,34 @@ static void fill_disk(struct fault_plan *p, struct member *m)
     sim_disk_fill(m->disk, until, room, rng_below(&p->rng, 2) == 0);
 }
 
-static bool disk_is_bad(const struct sim *s, const struct member *m)
-{
-    return (s->faults.bad_disks >> m->number & 1) != 0;
-}
-
-/* Each disk is damaged once; the member is then out for good as soon as it is noticed. */
+/* Not where the cluster needs it: see operator.h. */
 static void damage(struct sim *s, enum fault f, struct fault_plan *p)
 {
     struct member *m = &s->members[rng_below(&p->rng, s->members_count)];
-    if (!disk_is_bad(s, m) || m->disk->damaged)
+    if (!operator_spares(s, m))
         return;
     if (f != FAULT_ROT) {
+        m->disk->at_risk = true;
         sim_disk_lie(m->disk, f, rng_below(&p->rng, 20)); /* counted when it happens */
     } else if (sim_disk_rot(m->disk)) {
+        m->disk->at_risk = true;
         sim_say(s, "%s: member %u", kinds[f].text, m->number);
         s->stats->faults[f]++;
     }
+}
+
+/* Nobody could tell the disk of one that never said its name from that of one which never began. */
+static bool may_wipe(const struct sim *s, const struct member *m)
+{
+    const struct cluster_member *self = cluster_find(&m->node.cluster, m->id);
+    return self != NULL && self->started && operator_spares(s, m);
+}
+
+static void wipe(struct fault_plan *p, struct member *m)
+{
+    m->loss = LOSS_WIPED;
+    m->away_us = rng_below(&p->rng, 2) == 0 ? 0 : 1 + rng_below(&p->rng, 2 * p->length_us);
+    member_die(m, DEATH_POWER);
 }
 
 void faults_in_install(struct member *m)
@@ -303,8 +303,7 @@ static void on_member(struct sim *s, enum fault f, struct fault_plan *p, struct 
         m->disk->reads_left = rng_below(&p->rng, 30);
         break;
     case FAULT_FULL:
-        if (!disk_is_bad(s, m)) /* its alarm would stay when the member is out */
-            fill_disk(p, m);
+        fill_disk(p, m);
         break;
     case FAULT_POWER:
         member_die(m, DEATH_POWER);
@@ -328,6 +327,9 @@ static void on_member(struct sim *s, enum fault f, struct fault_plan *p, struct 
     case FAULT_DRIFT:
     case FAULT_CLOCK_JUMP:
         change_clock(p, m, f == FAULT_CLOCK_JUMP);
+        break;
+    case FAULT_WIPE:
+        wipe(p, m);
         break;
     case FAULT_FLUSH:
         persist_request_flush(m->node.persist);
@@ -390,7 +392,7 @@ void faults_strike(struct sim *s, const struct event *e)
         on_all(s, f, p);
     } else {
         struct member *m = &s->members[rng_below(&p->rng, s->members_count)];
-        if (!m->up)
+        if (!m->up || (f == FAULT_WIPE && !may_wipe(s, m)))
             return;
         sim_say(s, "%s: member %u", kinds[f].text, m->number);
         if (f != FAULT_POWER_AT && f != FAULT_READ_ERROR) /* counted when they happen */

@@ -39,7 +39,8 @@
     X(FULL, "full disks")                                \
     X(ROT, "corrupted sectors")                          \
     X(LOST_WRITE, "writes lost and reported as done")    \
-    X(MISDIRECTED, "misdirected writes")
+    X(MISDIRECTED, "misdirected writes")                 \
+    X(WIPE, "disks lost")
 
 enum fault {
 #define X(name, text) FAULT_##name,
@@ -61,7 +62,6 @@ struct fault_plan {
 };
 
 struct faults {
-    uint32_t bad_disks; /* of which members the disk may lie or rot: a minority */
     struct fault_plan plans[FAULTS_COUNT];
 };
 

@@ -26,8 +26,10 @@ struct judge_entry judge_entry_of(uint64_t term, uint8_t type, struct slice data
 {
     uint64_t hash = crc32c(type, data.data, data.size);
     hash = hash << 32 | crc32c(0x5bd1e995, data.data, data.size);
-    return (struct judge_entry){
-        .term = term, .hash = hash, .has_payload = type == RAFT_ENTRY_NORMAL && data.size > 0};
+    return (struct judge_entry){.term = term,
+                                .hash = hash,
+                                .has_payload = type == RAFT_ENTRY_NORMAL && data.size > 0,
+                                .is_conf = type == RAFT_ENTRY_CONF};
 }
 
 static bool same(const struct judge_entry *a, const struct judge_entry *b)
@@ -47,6 +49,12 @@ void judge_fini(struct judge *j)
     u64map_fini(&j->leaders);
     u64map_fini(&j->votes);
     u64map_fini(&j->pre_votes);
+    u64map_fini(&j->electors);
+    u64map_fini(&j->memberships);
+    u64map_fini(&j->owed_a_voice);
+    for (uint32_t i = 0; i < j->ids_count; i++)
+        mem_free(j->ids[i].log.entries);
+    cluster_fini(&j->cluster);
 }
 
 void judge_member_fini(struct judge_member *jm)
@@ -61,6 +69,7 @@ struct judge_place {
     uint64_t hash;
     uint64_t prev_term;
     bool has_payload;
+    bool is_conf;
 };
 
 static uint64_t place_of(uint64_t term, uint64_t index)
@@ -75,8 +84,10 @@ static void check_matching(struct member *m, uint64_t index, const struct judge_
     struct judge_place *p = u64map_get(&j->by_place, place_of(e->term, index));
     if (p == NULL) {
         p = mem_alloc(sizeof(*p));
-        *p = (struct judge_place){
-            .hash = e->hash, .prev_term = prev_term, .has_payload = e->has_payload};
+        *p = (struct judge_place){.hash = e->hash,
+                                  .prev_term = prev_term,
+                                  .has_payload = e->has_payload,
+                                  .is_conf = e->is_conf};
         u64map_put(&j->by_place, place_of(e->term, index), p);
     } else if (p->hash != e->hash || p->prev_term != prev_term) {
         sim_fail("log matching: member %u has another entry %" PRIu64 " of term %" PRIu64,
@@ -91,7 +102,8 @@ struct judge_entry judge_entry_known(struct member *m, uint64_t term, uint64_t l
         sim_fail("member %u: its log has an entry %" PRIu64 " of term %" PRIu64
                  " that nobody wrote",
                  m->number, log_index, term);
-    return (struct judge_entry){.term = term, .hash = p->hash, .has_payload = p->has_payload};
+    return (struct judge_entry){
+        .term = term, .hash = p->hash, .has_payload = p->has_payload, .is_conf = p->is_conf};
 }
 
 static void check_not_committed(struct member *m, uint64_t index, const struct judge_entry *e)
@@ -102,6 +114,19 @@ static void check_not_committed(struct member *m, uint64_t index, const struct j
         same(&own->entries[index], &committed->entries[index]) &&
         !same(e, &committed->entries[index]))
         sim_fail("member %u replaces committed entry %" PRIu64, m->number, index);
+}
+
+/* Who proposes a change has applied all earlier ones. */
+static void check_one_change(struct member *m, uint64_t index, const struct judge_entry *e)
+{
+    const struct judge_member *jm = &m->judged;
+    if (!e->is_conf || raft_role(m->raft) != RAFT_LEADER || e->term != raft_term(m->raft))
+        return;
+    for (uint64_t i = jm->given_out_before + 1; i < index; i++)
+        if (jm->log.entries[i].is_conf)
+            sim_fail("member %u changes the membership with entry %" PRIu64
+                     ", it has not applied the change of entry %" PRIu64,
+                     m->number, index, i);
 }
 
 void judge_append(struct member *m, uint64_t seq, const struct wal_entry *entries, uint32_t count,
@@ -117,6 +142,7 @@ void judge_append(struct member *m, uint64_t seq, const struct wal_entry *entrie
             sim_fail("member %u leaves a gap before entry %" PRIu64, m->number, index);
         check_matching(m, index, &e, index > 1 ? jm->log.entries[index - 1].term : 0);
         check_not_committed(m, index, &e);
+        check_one_change(m, index, &e);
         judge_log_set(&jm->log, index, &e);
         if (jm->durable_at_end >= index)
             jm->durable_at_end = index - 1; /* a write under way replaces what is durable */
@@ -266,27 +292,25 @@ static uint64_t durable_index(const struct member *m)
     return alive ? wal_durable_index(m->node.wal) : m->judged.durable_at_end;
 }
 
-/* Bits of the members whose copy of this entry survives whatever happens now. */
-static uint32_t durable_copies(struct sim *s, uint64_t index, const struct judge_entry *e)
+/* Who has, or had, a durable copy of this entry. */
+static uint64_t durable_copies(struct sim *s, uint64_t index, const struct judge_entry *e)
 {
-    uint32_t copies = 0;
-    for (uint32_t i = 0; i < s->members_count; i++) {
-        const struct judge_member *jm = &s->members[i].judged;
-        if (index <= durable_index(&s->members[i]) && index <= jm->log.last &&
-            same(&jm->log.entries[index], e))
-            copies |= 1u << i;
+    const struct judge *j = &s->judge;
+    uint64_t copies = 0;
+    for (uint32_t i = 0; i < j->ids_count; i++) {
+        const struct judge_id *who = &j->ids[i];
+        const struct member *m = &s->members[who->place];
+        const struct judge_log *log = who->gone ? &who->log : &m->judged.log;
+        if (index <= (who->gone ? who->durable : durable_index(m)) && index <= log->last &&
+            same(&log->entries[index], e))
+            copies |= 1ull << i;
     }
     return copies;
 }
 
-static uint32_t count_of(const struct sim *s, uint32_t members)
+static uint64_t bit_of(const struct member *m)
 {
-    return (uint32_t)__builtin_popcount(members & s->voters);
-}
-
-static bool is_majority(const struct sim *s, uint32_t members)
-{
-    return 2 * count_of(s, members) > count_of(s, s->voters);
+    return 1ull << m->judged.self;
 }
 
 void judge_stored(struct member *m, uint64_t applied_index, uint64_t applied_term)
@@ -321,6 +345,7 @@ void judge_loaded(struct member *m)
     struct model *model = &m->sim->model;
     const struct lsm_meta *meta = store_meta(&m->store);
     const struct model_outcome *o = &model->outcomes[meta->applied_index];
+    judge_membership(m, meta->applied_index);
     if (meta->revision != o->revision || meta->compacted != o->compacted)
         sim_fail("member %u: its store has revision %" PRId64 " after entry %" PRIu64
                  ", not %" PRId64,
@@ -354,6 +379,42 @@ static void check_completeness(struct member *m, uint64_t term)
                      m->number, term, i);
 }
 
+static uint64_t candidate_key(uint64_t term, uint64_t candidate)
+{
+    return (candidate ^ term * 0x9e3779b97f4a7c15u) | 1;
+}
+
+static uint64_t who_voted(const struct u64map *votes, uint64_t term, const struct member *m)
+{
+    return (uintptr_t)u64map_get(votes, candidate_key(term, m->id)) | bit_of(m);
+}
+
+static void note_voter(struct u64map *votes, uint64_t term, uint64_t candidate,
+                       const struct member *m)
+{
+    uint64_t key = candidate_key(term, candidate);
+    uint64_t bits = (uintptr_t)u64map_get(votes, key) | bit_of(m);
+    u64map_put(votes, key, (void *)(uintptr_t)bits);
+}
+
+static void check_elected(struct member *m, const struct raft *r)
+{
+    const struct judge *j = &m->sim->judge;
+    uint64_t voters = who_voted(&j->electors, raft_term(r), m);
+    if (!judge_is_majority(j, raft_membership(r), voters))
+        sim_fail("election safety: member %u leads in term %" PRIu64 " with %d votes", m->number,
+                 raft_term(r), __builtin_popcountll(voters));
+}
+
+/* By which membership it stands: when its messages leave, it may have another one. */
+static void note_standing(struct member *m, const struct raft *r)
+{
+    if (raft_role(r) != RAFT_CANDIDATE || m->judged.stood_term == raft_term(r))
+        return;
+    m->judged.stood_term = raft_term(r);
+    m->judged.stood_by = *raft_membership(r);
+}
+
 static void check_leader(struct member *m, const struct raft *r)
 {
     struct sim *s = m->sim;
@@ -362,12 +423,13 @@ static void check_leader(struct member *m, const struct raft *r)
         return;
     uint64_t term = raft_term(r);
     void *before = u64map_get(&j->leaders, term);
-    if (before == (void *)(uintptr_t)(m->number + 1))
+    if (before == (void *)(uintptr_t)(m->judged.self + 1))
         return;
     if (before != NULL)
         sim_fail("election safety: members %u and %u lead in term %" PRIu64, m->number,
-                 (uint32_t)(uintptr_t)before - 1, term);
-    u64map_put(&j->leaders, term, (void *)(uintptr_t)(m->number + 1));
+                 j->ids[(uintptr_t)before - 1].place, term);
+    u64map_put(&j->leaders, term, (void *)(uintptr_t)(m->judged.self + 1));
+    check_elected(m, r);
     m->judged.led_term = term;
     m->judged.commit_when_won = m->judged.given_out;
     s->stats->elections++;
@@ -379,13 +441,15 @@ static void check_new_commit(struct member *m, uint64_t index, const struct judg
                              const struct raft_entry *re)
 {
     struct sim *s = m->sim;
-    uint32_t copies = durable_copies(s, index, e);
-    if (!is_majority(s, copies))
-        sim_fail("member %u gives out entry %" PRIu64 " with %u durable copies", m->number, index,
-                 count_of(s, copies));
+    uint64_t copies = durable_copies(s, index, e);
+    if (!judge_is_majority(&s->judge, raft_membership(m->raft), copies))
+        sim_fail("member %u gives out entry %" PRIu64 " with %d durable copies", m->number, index,
+                 __builtin_popcountll(copies));
     struct judge_entry committed = *e;
     committed.committed_term = raft_term(m->raft);
     judge_log_set(&s->judge.committed, index, &committed);
+    if (e->is_conf)
+        s->judge.conf_committed = index;
     s->stats->entries++;
     model_apply(&s->model, index, e->has_payload ? re->data : SLICE_EMPTY, s->now_us);
 }
@@ -410,8 +474,10 @@ void judge_ready(struct member *m, const struct raft *r, const struct raft_ready
     struct judge_member *jm = &m->judged;
     if (m->dying)
         return;
+    note_standing(m, r);
     check_leader(m, r);
     check_commit_of_leader(m, r);
+    jm->given_out_before = jm->given_out;
     for (uint32_t i = 0; i < rd->committed_count; i++) {
         const struct raft_entry *re = &rd->committed[i];
         struct judge_entry e = judge_entry_of(re->term, (uint8_t)re->type, re->data);
@@ -430,43 +496,28 @@ void judge_ready(struct member *m, const struct raft *r, const struct raft_ready
 static void check_vote(struct member *m, uint64_t term, uint64_t candidate)
 {
     struct judge *j = &m->sim->judge;
-    uint64_t key = term * SIM_MEMBERS_MAX + m->number + 1;
+    uint64_t key = term * JUDGE_IDS_MAX + m->judged.self + 1;
     void *before = u64map_get(&j->votes, key);
     if (before != NULL && before != (void *)(uintptr_t)candidate)
         sim_fail("election safety: member %u votes twice in term %" PRIu64, m->number, term);
     u64map_put(&j->votes, key, (void *)(uintptr_t)candidate);
+    note_voter(&j->electors, term, candidate, m);
     if (m->judged.hs_durable.term < term)
         sim_fail("member %u speaks of its vote in term %" PRIu64 ", durable is term %" PRIu64,
                  m->number, term, m->judged.hs_durable.term);
 }
 
-static uint64_t pre_votes_key(struct sim *s, uint64_t term, uint64_t candidate)
-{
-    uint32_t number = 0;
-    while (number + 1 < s->members_count && s->members[number].id != candidate)
-        number++;
-    return term * SIM_MEMBERS_MAX + number + 1;
-}
-
-static void note_pre_vote(struct member *m, const struct raft_msg *msg)
-{
-    struct sim *s = m->sim;
-    uint64_t key = pre_votes_key(s, msg->term, msg->to);
-    uintptr_t bits = (uintptr_t)u64map_get(&s->judge.pre_votes, key) | 1u << m->number;
-    u64map_put(&s->judge.pre_votes, key, (void *)bits);
-}
-
 /* Nobody moves to a new term who could not win in it. */
 static void check_standing(struct member *m, const struct raft_msg *msg)
 {
-    struct sim *s = m->sim;
-    if (!s->shape.pre_vote || msg->transfer)
+    const struct judge *j = &m->sim->judge;
+    if (!m->sim->shape.pre_vote || msg->transfer)
         return;
-    uintptr_t bits = (uintptr_t)u64map_get(&s->judge.pre_votes, pre_votes_key(s, msg->term, m->id));
-    uint32_t members = (uint32_t)bits | 1u << m->number;
-    if (!is_majority(s, members))
-        sim_fail("member %u stands in term %" PRIu64 ", for which %u members would have voted",
-                 m->number, msg->term, count_of(s, members));
+    uint64_t voters = who_voted(&j->pre_votes, msg->term, m);
+    ASSERT(m->judged.stood_term == msg->term);
+    if (!judge_is_majority(j, &m->judged.stood_by, voters))
+        sim_fail("member %u stands in term %" PRIu64 ", for which %d members would have voted",
+                 m->number, msg->term, __builtin_popcountll(voters));
 }
 
 void judge_send(struct member *m, const struct raft_msg *msg)
@@ -483,7 +534,7 @@ void judge_send(struct member *m, const struct raft_msg *msg)
         break;
     case RAFT_MSG_PRE_VOTE_REPLY:
         if (!msg->reject)
-            note_pre_vote(m, msg);
+            note_voter(&m->sim->judge.pre_votes, msg->term, msg->to, m);
         break;
     case RAFT_MSG_APPEND_REPLY:
     case RAFT_MSG_HEARTBEAT_REPLY:

@@ -6,12 +6,20 @@
  *   leader completeness   who leads has every committed entry
  *   state machine safety  the entry given out at an index is the same at every member
  *   durability            what is given out is durable on a majority; what is acknowledged is
- *                         durable at the member that says so, and still there when it restarts */
+ *                         durable at the member that says so, and still there when it restarts
+ *   membership            the same at everyone after the same entry; one change at a time; a
+ *                         majority is one of the voters by which the member goes that counts, of
+ *                         both halves while there are two
+ *
+ * A member is who its id says. A place (struct member) whose data is lost holds another one
+ * afterwards; the old one is remembered with what was durable there, for what it acknowledged may
+ * still be on its way. */
 #ifndef TESTS_SIM_JUDGE_H
 #define TESTS_SIM_JUDGE_H
 
 #include "base/u64map.h"
 #include "raft/raft.h"
+#include "server/cluster.h"
 #include "storage/wal.h"
 
 #include <stdbool.h>
@@ -20,11 +28,14 @@
 struct member;
 struct sim;
 
+enum { JUDGE_IDS_MAX = 64 };
+
 /* What names an entry. */
 struct judge_entry {
     uint64_t term;
     uint64_t hash;    /* of type and bytes */
     bool has_payload; /* goes to the applier */
+    bool is_conf;
     /* In judge.committed: of the member that gave it out first. It was committed in that term or
      * before. */
     uint64_t committed_term;
@@ -38,16 +49,35 @@ struct judge_log {
     uint64_t capacity;
 };
 
+/* Who was ever a member. */
+struct judge_id {
+    uint64_t id;
+    uint32_t place;
+    bool gone;            /* its data is, or it was removed and has ended */
+    struct judge_log log; /* then: what it had */
+    uint64_t durable;     /* and how much of it was durable */
+};
+
+/* Sets of members are bits 1 << place in `ids`. */
 struct judge {
     struct judge_log committed; /* the first member's that gave each out */
     struct u64map by_place;     /* hash of (term, index) -> struct judge_place */
     struct u64map leaders;      /* term -> member + 1 */
     struct u64map votes;        /* (term, member) -> candidate's id */
-    struct u64map pre_votes;    /* (term, candidate) -> bits of the members that would vote */
+    struct u64map pre_votes;    /* hash of (term, candidate) -> who would vote for it */
+    struct u64map electors;     /* hash of (term, candidate) -> who voted for it */
+    struct judge_id ids[JUDGE_IDS_MAX];
+    uint32_t ids_count;
+    struct cluster cluster;     /* the newest that any member has applied */
+    uint64_t cluster_index;     /* with this entry */
+    uint64_t conf_committed;    /* the last committed change of it, applied or not */
+    struct u64map memberships;  /* index -> hash of the record after that entry */
+    struct u64map owed_a_voice; /* ids that took a voter's place */
 };
 
 /* What one member's log is known to hold. */
 struct judge_member {
+    uint32_t self;           /* in judge.ids */
     struct judge_log log;    /* as written to its log, durable or not */
     uint64_t durable_at_end; /* of its last life */
     struct wal_hard_state hs_written, hs_durable;
@@ -60,12 +90,34 @@ struct judge_member {
     uint64_t applied;   /* and applied */
     int64_t revision;   /* published */
     uint64_t term_max;
-    uint64_t led_term;        /* the last term it led in */
-    uint64_t commit_when_won; /* its commit index when it began to */
+    uint64_t led_term;         /* the last term it led in */
+    uint64_t commit_when_won;  /* its commit index when it began to */
+    uint64_t given_out_before; /* the last raft_ready() */
+    uint64_t stood_term;       /* the last one it stood in, by this membership */
+    struct raft_membership stood_by;
+    uint64_t record_before; /* hash of its cluster record before the change at hand */
 };
 
 void judge_fini(struct judge *j);
 void judge_member_fini(struct judge_member *jm);
+
+/* --- who is who: judge_members.c --- */
+
+/* The place is this new member from now on, without data. */
+void judge_begin_as(struct member *m, uint64_t id);
+/* Nothing of what it was is left. */
+void judge_is_gone(struct member *m);
+bool judge_is_majority(const struct judge *j, const struct raft_membership *m, uint64_t who);
+void judge_begin_with(struct judge *j, const struct cluster *initial);
+/* Around the application of a change. */
+void judge_conf_before(struct member *m);
+void judge_conf_applied(struct member *m, uint64_t index, struct slice data);
+/* The member's record stands at this entry. */
+void judge_membership(struct member *m, uint64_t index);
+/* Is a change on its way in anybody's log? */
+bool judge_change_is_pending(const struct sim *s);
+
+/* --- logs and votes: judge.c --- */
 
 /* The member's log is about to be given this. */
 void judge_append(struct member *m, uint64_t seq, const struct wal_entry *entries, uint32_t count,

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "call.h"
 #include "net.h"
+#include "server/join.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +12,36 @@
 enum {
     TURN_DELAY_US_MAX = 30,
     IDLE_DELAY_US = 20,
+    LEAVE_AFTER_US = 1000000,
+    PUBLISH_PATIENCE_MS = 1000,
 };
+
+/* --- places --- */
+
+struct member *member_with_id(struct sim *s, uint64_t id)
+{
+    for (uint32_t i = 0; i < s->members_count; i++)
+        if (s->members[i].id == id)
+            return &s->members[i];
+    return NULL;
+}
+
+struct member *member_at(const char *address)
+{
+    const char *host = strstr(address, "//");
+    uint32_t number = (uint32_t)((host == NULL ? address[0] : host[2]) - 'a');
+    ASSERT(number < SIM_MEMBERS_MAX);
+    return &sim_now->members[number];
+}
+
+uint32_t member_some(const struct sim *s, struct rng *r)
+{
+    for (;;) {
+        uint32_t number = (uint32_t)rng_below(r, s->members_count);
+        if (s->members[number].in_use)
+            return number;
+    }
+}
 
 /* --- its clock --- */
 
@@ -119,7 +149,25 @@ static void env_send_report(void *ctx, uint64_t to, const struct agree_report *r
 static void env_answer(void *ctx, struct request *req)
 {
     (void)ctx;
-    worker_answer(req);
+    if (req->worker == NULL)
+        req->answered(NULL, req); /* the node's own */
+    else
+        worker_answer(req);
+}
+
+static void env_members_changed(void *ctx)
+{
+    struct member *m = ctx;
+    if (cluster_was_removed(&m->node.cluster, m->id))
+        member_told_removed(m);
+}
+
+static void env_damaged(void *ctx, const char *what)
+{
+    struct member *m = ctx;
+    if (!m->dying && !m->disk->damaged)
+        sim_fail("member %u takes its disk for damaged: %s", m->number, what);
+    m->loss = LOSS_SET_ASIDE;
 }
 
 static void env_published(void *ctx)
@@ -185,13 +233,13 @@ static void set_aside(struct member *m, const char *err_text)
         return;
     if (err_text != NULL && strstr(err_text, "offset ") == NULL)
         sim_fail("member %u: its log does not say where it is damaged: %s", m->number, err_text);
-    sim_say(m->sim, "member %u is out: %s", m->number,
+    sim_say(m->sim, "member %u sets its data aside: %s", m->number,
             err_text != NULL ? err_text : "its disk has forgotten the last of its log");
     if (err_text != NULL)
         m->sim->stats->damage_found++;
     else
         m->sim->stats->damage_beyond_log++;
-    m->out = true;
+    m->loss = LOSS_SET_ASIDE;
 }
 
 /* A snapshot took the store's place, and the log does not know yet: it counts as if it began behind
@@ -330,11 +378,14 @@ static void start_core(struct member *m, const struct restore *r)
                                      .send_report = env_send_report,
                                      .answer = env_answer,
                                      .published = env_published,
+                                     .members_changed = env_members_changed,
+                                     .damaged = env_damaged,
                                      .wake = env_wake},
                              .heartbeat_ms = HEARTBEAT_MS,
                              .election_ms = ELECTION_MS,
                              .pre_vote = s->shape.pre_vote,
                              .lease_reads = s->shape.lease_reads,
+                             .strict_reconfig = s->shape.strict_reconfig,
                              .seed = rng_next(&s->members_rng),
                              .id_seed = s->now_us + 1,
                              .snapshot_count = s->shape.snapshot_count,
@@ -372,7 +423,10 @@ static void bring_up(struct member *m)
     open_store(m);
     restore_init(&r, store_meta(&m->store)->applied_index);
     m->node.wal = NULL;
-    if (open_log(m, &r) == 0) {
+    bool removed = cluster_was_removed(&m->node.cluster, m->id);
+    if (removed)
+        m->loss = LOSS_REMOVED; /* node.c refuses to start */
+    if (!removed && open_log(m, &r) == 0) {
         start_core(m, &r);
         start_worker(m);
         push(m, EVENT_TICK, HEARTBEAT_MS * 1000);
@@ -385,19 +439,32 @@ static void bring_up(struct member *m)
     restore_fini(&r);
 }
 
-void member_start(struct member *m)
+static void begin_life(struct member *m)
 {
-    struct sim *s = m->sim;
-    m->start_due = false;
-    if (m->up || m->out)
-        return;
-    sim_disk_tend(m->disk);
     m->life++;
     m->up = true;
     m->turn_due = m->disk_due = m->idle_due = false;
     m->idle = NULL;
     m->works_count = 0;
     m->raft = NULL;
+    m->loss = LOSS_NONE;
+    m->leave_at_us = 0;
+    m->publishing = m->published = m->node.serving = false;
+    memset(m->linked, 0, sizeof(m->linked));
+}
+
+void member_start(struct member *m)
+{
+    struct sim *s = m->sim;
+    m->start_due = false;
+    if (m->up || !m->in_use || m->joiner != NULL)
+        return;
+    if (m->empty) {
+        joiner_start(m);
+        return;
+    }
+    sim_disk_tend(m->disk);
+    begin_life(m);
     sim_say(s, "member %u starts (life %llu)", m->number, (unsigned long long)m->life);
     sim_trace(s, 2, m->number, m->life);
     s->current = m;
@@ -408,7 +475,7 @@ void member_start(struct member *m)
 
 void member_start_in(struct member *m, uint64_t delay_us)
 {
-    if (m->up || m->out || m->start_due)
+    if (m->up || !m->in_use || m->joiner != NULL || m->start_due)
         return;
     m->start_due = true;
     events_push(
@@ -439,9 +506,31 @@ static void close_core(struct member *m)
     applier_fini(&n->applier);
 }
 
+static void lose_data(struct member *m)
+{
+    struct sim *s = m->sim;
+    judge_is_gone(m);
+    m->id = 0;
+    store_fini(&m->store);
+    m->store = (struct store){.member = m};
+    sim_disk_renew(m->disk, rng_next(&s->members_rng));
+    m->empty = true;
+    m->was_there = m->loss == LOSS_SET_ASIDE;
+    if (m->loss == LOSS_REMOVED) {
+        sim_say(s, "member %u was removed, and is gone", m->number);
+        m->in_use = false;
+        s->stats->left++;
+    } else {
+        s->stats->data_lost++;
+    }
+    m->loss = LOSS_NONE;
+}
+
 static void start_again(struct member *m)
 {
     struct sim *s = m->sim;
+    if (m->loss != LOSS_NONE)
+        lose_data(m);
     uint64_t delay_us = sim_exponential(&s->members_rng, 1000000) + m->away_us;
     member_start_in(m, s->calm && s->o.crash_at == 0 ? 1000 : delay_us);
     m->away_us = 0;
@@ -476,29 +565,33 @@ void member_settle(struct member *m)
         bury(m);
 }
 
-void member_stop(struct member *m)
+static void close_log(struct member *m)
 {
-    struct sim *s = m->sim;
     struct node *n = &m->node;
-    if (!m->up || m->dying || m->write_fails)
-        return;
-    sim_say(s, "member %u stops", m->number);
-    sim_trace(s, 3, m->number, 0);
-    s->current = m;
-    calls_end(m);
-    if (!m->dying)
-        wal_flush(n->wal);
-    if (m->dying) {
-        s->current = NULL;
-        bury(m);
-        return;
-    }
     close_core(m);
     wal_close(n->wal);
     n->wal = NULL;
     persist_free(n->persist);
     lessor_free(n->lessor);
     mvcc_free(n->mvcc);
+}
+
+/* False: it died before. */
+static bool stop(struct member *m)
+{
+    struct sim *s = m->sim;
+    sim_say(s, "member %u stops", m->number);
+    sim_trace(s, 3, m->number, 0);
+    s->current = m;
+    calls_end(m);
+    if (!m->dying)
+        wal_flush(m->node.wal);
+    if (m->dying) {
+        s->current = NULL;
+        bury(m);
+        return false;
+    }
+    close_log(m);
     s->current = NULL;
     if (m->dying) { /* between the last operations: what was put aside goes on */
         sim_disk_replace(m->disk, m->disk_left);
@@ -508,7 +601,27 @@ void member_stop(struct member *m)
     judge_end_of_life(m);
     net_peer_lost(s, m);
     s->stats->restarts++;
-    member_start_in(m, sim_exponential(&s->members_rng, 500000));
+    return true;
+}
+
+void member_stop(struct member *m)
+{
+    if (m->up && !m->dying && !m->write_fails && stop(m))
+        member_start_in(m, sim_exponential(&m->sim->members_rng, 500000));
+}
+
+void member_told_removed(struct member *m)
+{
+    if (m->leave_at_us == 0)
+        m->leave_at_us = m->sim->now_us + LEAVE_AFTER_US;
+}
+
+static void leave(struct member *m)
+{
+    if (!m->write_fails && stop(m)) {
+        m->loss = LOSS_REMOVED;
+        lose_data(m);
+    }
 }
 
 /* --- events --- */
@@ -540,8 +653,85 @@ void member_turn(struct member *m)
         judge_member(m);
 }
 
+/* --- its place among the others, as node.c and peer.c see to it --- */
+
+static void on_published(struct worker *w, struct request *req)
+{
+    struct member *m = req->user;
+    (void)w;
+    m->publishing = false;
+    m->published = m->published || req->err == 0;
+    bref_unref(req->payload);
+    bref_unref(req->reply);
+    mem_free(req);
+}
+
+static void publish_self(struct member *m)
+{
+    struct node *n = &m->node;
+    struct core_status status;
+    core_status(n->core, &status);
+    if (m->published || m->publishing || status.leader == 0)
+        return;
+    m->publishing = true;
+    uint8_t body[64];
+    struct wire_member_attr attr = {.member_id = m->id, .name = slice_of_string(m->name)};
+    size_t size = wire_member_attr_size(&attr);
+    ASSERT(size <= sizeof(body));
+    wire_member_attr_put(body, &attr);
+
+    struct request *req = mem_alloc_zero(sizeof(*req));
+    list_init(&req->link);
+    req->kind = REQUEST_PROPOSE;
+    req->answered = on_published;
+    req->patience_ms = PUBLISH_PATIENCE_MS;
+    req->user = m;
+    req->id = core_next_request_id(n->core);
+    struct slice bytes = slice_of(body, size);
+    req->payload_size = (uint32_t)wire_raft_request_size(WIRE_RAFT_MEMBER_ATTR_SET, req->id, bytes);
+    req->payload = bref_new(req->payload_size);
+    wire_raft_request_put(req->payload->data, WIRE_RAFT_MEMBER_ATTR_SET, req->id, bytes);
+    core_submit(n->core, req);
+}
+
+void member_unlink(struct member *m, const struct member *other)
+{
+    uint32_t *linked = &m->linked[other->number];
+    if (*linked != 0)
+        core_peer_connected(m->node.core, m->sim->judge.ids[*linked - 1].id, false);
+    *linked = 0;
+}
+
+static bool is_reached(const struct member *m, const struct member *other)
+{
+    const struct sim *s = m->sim;
+    return other != m && other->up && !other->dying && other->node.core != NULL &&
+           net_passes(s, m->number, other->number) && net_passes(s, other->number, m->number) &&
+           cluster_find(&m->node.cluster, other->id) != NULL;
+}
+
+static void tend_links(struct member *m)
+{
+    struct sim *s = m->sim;
+    for (uint32_t i = 0; i < s->members_count; i++) {
+        const struct member *other = &s->members[i];
+        bool there = is_reached(m, other);
+        uint32_t link = there ? other->judged.self + 1 : 0;
+        if (there && cluster_was_removed(&other->node.cluster, m->id))
+            member_told_removed(m);
+        if (m->linked[i] == link)
+            continue;
+        member_unlink(m, other);
+        m->linked[i] = link;
+        if (there)
+            core_peer_connected(m->node.core, other->id, true);
+    }
+}
+
 static void tick(struct member *m)
 {
+    tend_links(m);
+    publish_self(m);
     bool low = wal_lacks_room(m->node.wal) || persist_lacks_room(m->node.persist);
     core_tick(m->node.core, member_clock_ms(m));
     judge_room(m, low);
@@ -553,7 +743,8 @@ static void tick(struct member *m)
 
 void member_tick(struct member *m)
 {
-    (void)member_guard(m, tick);
+    if (member_guard(m, tick) && m->leave_at_us != 0 && m->sim->now_us >= m->leave_at_us)
+        leave(m);
 }
 
 static void look_at_disk(struct member *m)
@@ -609,52 +800,95 @@ void member_receive(struct member *m, struct bref *frame)
 
 /* --- all of them --- */
 
-static const char initial_cluster[] =
-    "a=http://a:1,b=http://b:1,c=http://c:1,d=http://d:1,e=http://e:1";
-
-static void new_member(struct sim *s, uint32_t number, const char *initial)
+static void new_place(struct sim *s, uint32_t number)
 {
-    char err_text[256];
     struct member *m = &s->members[number];
     m->sim = s;
     m->number = number;
     list_init(&m->calls);
-    struct node *n = &m->node;
-    n->config = &s->config;
-    int err = cluster_from_initial(initial, "simulation", &n->cluster, err_text, sizeof(err_text));
-    ASSERT(err == 0);
-    m->id = n->cluster.members[number].id;
-    (void)snprintf(m->address, sizeof(m->address), "%s",
-                   url_address(n->cluster.members[number].peer_urls[0]));
-    n->member_id = m->id;
-    n->cluster_id = n->cluster.id;
-    n->place = store_place(&m->store);
+    m->name[0] = (char)('a' + number);
+    (void)snprintf(m->peer_url, sizeof(m->peer_url), "http://%s:1", m->name);
+    m->node.config = &s->config;
+    m->node.place = store_place(&m->store);
+    m->store = (struct store){.member = m};
+    m->clock_us = 1000000 + rng_below(&s->members_rng, 1000000000);
+    m->clock_at_us = s->now_us;
+    m->disk = sim_disk_new(m, rng_next(&s->members_rng));
+    m->empty = true;
+}
+
+void member_enter(struct sim *s, uint32_t number)
+{
+    if (number == s->members_count)
+        s->members_count++;
+    struct member *m = &s->members[number];
+    ASSERT(!m->in_use && m->empty && m->joiner == NULL);
+    m->in_use = true;
+    m->was_there = false;
+    sim_say(s, "place %u is put to use", number);
+    member_start_in(m, 1000 + rng_below(&s->members_rng, 2000000));
+}
+
+void member_give_up(struct member *m)
+{
+    ASSERT(m->empty && !m->up);
+    sim_say(m->sim, "place %u is given up", m->number);
+    m->in_use = false;
+    m->original = false;
+}
+
+void member_begin_as(struct member *m, uint64_t id, const struct cluster *c)
+{
+    ASSERT(m->empty && !m->up);
     struct buf members;
     buf_init(&members, SIZE_MAX);
-    cluster_encode(&n->cluster, &members);
+    cluster_encode(c, &members);
     store_init(&m->store, m, buf_slice(&members));
     buf_fini(&members);
-    m->clock_us = 1000000 + rng_below(&s->members_rng, 1000000000);
-    m->disk = sim_disk_new(m, rng_next(&s->members_rng));
+    m->id = m->node.member_id = id;
+    m->node.cluster_id = c->id;
+    m->empty = m->was_there = false;
+    judge_begin_as(m, id);
+}
+
+static void begin_from_flags(struct member *m, const struct cluster *initial)
+{
+    const struct cluster_member *self = cluster_find_name(initial, m->name);
+    m->in_use = m->original = true;
+    member_begin_as(m, self->id, initial);
+}
+
+const char *members_initial(const struct sim *s)
+{
+    return s->founders_count == 3
+               ? "a=http://a:1,b=http://b:1,c=http://c:1"
+               : "a=http://a:1,b=http://b:1,c=http://c:1,d=http://d:1,e=http://e:1";
 }
 
 void members_new(struct sim *s)
 {
-    char initial[sizeof(initial_cluster)];
-    (void)snprintf(initial, sizeof(initial), "%.*s", (int)(s->members_count * 13 - 1),
-                   initial_cluster);
+    char err_text[256];
+    struct cluster initial;
+    int err =
+        cluster_from_initial(members_initial(s), SIM_TOKEN, &initial, err_text, sizeof(err_text));
+    ASSERT(err == 0);
+    judge_begin_with(&s->judge, &initial);
     s->members = mem_alloc_zero(SIM_MEMBERS_MAX * sizeof(*s->members));
+    for (uint32_t i = 0; i < SIM_MEMBERS_MAX; i++)
+        new_place(s, i);
     for (uint32_t i = 0; i < s->members_count; i++)
-        new_member(s, i, initial);
+        begin_from_flags(&s->members[i], &initial);
+    cluster_fini(&initial);
     for (uint32_t i = 0; i < s->members_count; i++)
         member_start_in(&s->members[i], rng_below(&s->members_rng, 200000));
 }
 
 void members_free(struct sim *s)
 {
-    for (uint32_t i = 0; i < s->members_count; i++) {
+    for (uint32_t i = 0; i < SIM_MEMBERS_MAX; i++) {
         struct member *m = &s->members[i];
         member_stop(m);
+        joiner_free(m->joiner);
         sim_disk_free(m->disk);
         store_fini(&m->store);
         cluster_fini(&m->node.cluster);

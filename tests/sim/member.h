@@ -1,6 +1,13 @@
 /* One member: a struct node of the server's, made of the real parts, but for the loops, the sockets
  * and RocksDB; its disk, which outlives it; its clock.
  *
+ * struct member is a place: a machine with an address. Who the member on it is, its id, changes
+ * when its data is lost, and a place whose member was removed may be used for another one:
+ *
+ *   free      not in_use                            member_enter(), by the operator
+ *   empty     in_use, no data: it asks the others   joiner.c; then member_begin_as()
+ *   a member  up or not, with an id                 data lost: empty again; removed: free again
+ *
  * A member may die at any operation on its world (a disk request, a message, an answer, a commit):
  * at that moment what a power failure would leave is put aside, and from there on nothing that its
  * code does has an effect. Once its code has returned, it is buried. */
@@ -26,6 +33,16 @@ enum death {
     DEATH_KILL,  /* writes under way are lost */
 };
 
+/* What becomes of its data when it dies. */
+enum loss {
+    LOSS_NONE,
+    LOSS_WIPED,     /* its disk is empty */
+    LOSS_SET_ASIDE, /* it was damaged, and the member knows it */
+    LOSS_REMOVED,   /* it belongs to nobody any more */
+};
+
+struct joiner;
+
 struct member_work {
     uv_work_t *work;
     uv_work_cb run;
@@ -36,11 +53,18 @@ struct member_work {
 struct member {
     struct sim *sim;
     uint32_t number;
-    uint64_t id;
-    char address[16]; /* where other members find it */
+    uint64_t id; /* 0: it is nobody, or not yet */
+    char name[2];
+    char peer_url[16]; /* as its flags have it: "http://a:1" */
+    bool in_use;
+    bool empty;
+    bool was_there; /* empty: what it had is set aside */
+    bool original;  /* it was there from the beginning */
+    struct joiner *joiner;
+    enum loss loss;
+    uint64_t leave_at_us; /* it knows that it was removed; 0 = no */
     bool up;
     bool dying;
-    bool out;       /* for good: its disk lost what it had promised */
     bool start_due; /* an EVENT_START is under way */
     uint64_t life;  /* counts its starts */
 
@@ -50,6 +74,10 @@ struct member {
     struct raft *raft;
     struct list calls; /* open at the server's side */
     struct grpc_method peer_method;
+    struct grpc_method join_method;
+    uint32_t linked[SIM_MEMBERS_MAX]; /* by place: to whom there is a connection, + 1 */
+    bool publishing;                  /* its name */
+    bool published;
 
     struct sim_disk *disk;
     struct disk *disk_left; /* what the next life finds, when dying */
@@ -79,8 +107,29 @@ struct member {
     struct judge_member judged;
 };
 
+#define SIM_TOKEN "simulation"
+
+/* --initial-cluster of those that are there from the beginning. */
+const char *members_initial(const struct sim *s);
 void members_new(struct sim *s);
 void members_free(struct sim *s);
+
+struct member *member_with_id(struct sim *s, uint64_t id);
+/* The place with this address or URL. */
+struct member *member_at(const char *address);
+/* Some place that is in use. */
+uint32_t member_some(const struct sim *s, struct rng *r);
+
+/* A machine is put to use at a free place. */
+void member_enter(struct sim *s, uint32_t number);
+/* The empty one knows who it is. */
+void member_begin_as(struct member *m, uint64_t id, const struct cluster *c);
+/* Empty, and not wanted any more. */
+void member_give_up(struct member *m);
+/* Somebody says that it was removed: it ends soon. */
+void member_told_removed(struct member *m);
+/* There is no connection from `m` to the other one. */
+void member_unlink(struct member *m, const struct member *other);
 
 void member_start(struct member *m);
 void member_start_in(struct member *m, uint64_t delay_us);
@@ -108,6 +157,12 @@ void member_receive(struct member *m, struct bref *frame);
 
 /* For its struct persist, on what is its store now. */
 void member_persist_options(struct member *m, struct persist_options *ret);
+
+/* joiner.c */
+void joiner_start(struct member *m);
+void joiner_free(struct joiner *j);
+/* EVENT_JOIN. */
+void joiner_event(struct member *m, const struct event *e);
 
 /* transfer.c */
 void transfer_start(struct member *m);

@@ -69,24 +69,37 @@ void net_peer_lost(struct sim *s, struct member *m)
         if (other == m || !other->up || other->dying || other->node.core == NULL)
             continue;
         core_peer_lost(other->node.core, m->id);
+        member_unlink(other, m);
         member_wake(other);
     }
 }
 
 /* --- on the way --- */
 
-static uint32_t number_of(const struct sim *s, uint64_t id)
+/* Who is meant, and who speaks: places may have other members by the time that it arrives. */
+static uint64_t ends_of(const struct member *from, const struct member *to)
 {
-    uint32_t i = 0;
-    while (i < s->members_count && s->members[i].id != id)
-        i++;
-    return i;
+    return from->number | (uint64_t)from->judged.self << 8 | (uint64_t)to->judged.self << 16;
 }
 
-static void carry(struct sim *s, uint32_t from, uint32_t to, struct bref *frame)
+bool net_arrives(const struct sim *s, const struct event *e)
+{
+    const struct member *m = &s->members[e->who];
+    const struct judge_id *from = &s->judge.ids[e->a >> 8 & 0xff];
+    if (!net_passes(s, from->place, e->who) || m->judged.self != (e->a >> 16 & 0xff))
+        return false;
+    if (!cluster_was_removed(&m->node.cluster, from->id))
+        return true;
+    if (net_passes(s, e->who, from->place) && !from->gone)
+        member_told_removed(&s->members[from->place]);
+    return false;
+}
+
+static void carry(struct sim *s, const struct member *from, const struct member *to,
+                  struct bref *frame)
 {
     struct net *n = s->net;
-    struct link *l = &n->links[from][to];
+    struct link *l = &n->links[from->number][to->number];
     uint64_t at = s->now_us + LATENCY_US_MIN + sim_exponential(&n->rng, LATENCY_US_MEAN) +
                   frame->capacity_bytes / BYTES_PER_US;
     if (fault_falls(s, FAULT_DELAY)) {
@@ -97,10 +110,11 @@ static void carry(struct sim *s, uint32_t from, uint32_t to, struct bref *frame)
         at = l->last_us + 1;
     if (at > l->last_us)
         l->last_us = at;
-    events_push(
-        &s->events,
-        &(struct event){
-            .at_us = at, .kind = EVENT_MESSAGE, .who = to, .ptr = bref_ref(frame), .a = from});
+    events_push(&s->events, &(struct event){.at_us = at,
+                                            .kind = EVENT_MESSAGE,
+                                            .who = to->number,
+                                            .ptr = bref_ref(frame),
+                                            .a = ends_of(from, to)});
 }
 
 /* Takes the frame. `once`: a stream does not repeat what it carries, and what a member forwards to
@@ -108,12 +122,13 @@ static void carry(struct sim *s, uint32_t from, uint32_t to, struct bref *frame)
 static void send_frame(struct member *m, uint64_t to_id, struct bref *frame, bool once)
 {
     struct sim *s = m->sim;
-    uint32_t to = number_of(s, to_id);
+    const struct member *to = member_with_id(s, to_id);
     s->stats->messages++;
-    if (to < s->members_count && net_passes(s, m->number, to) && !fault_falls(s, FAULT_LOSS)) {
-        carry(s, m->number, to, frame);
+    if (to != NULL && !cluster_was_removed(&m->node.cluster, to_id) &&
+        net_passes(s, m->number, to->number) && !fault_falls(s, FAULT_LOSS)) {
+        carry(s, m, to, frame);
         if (!once && fault_falls(s, FAULT_DUPLICATE))
-            carry(s, m->number, to, frame);
+            carry(s, m, to, frame);
     }
     bref_unref(frame);
 }

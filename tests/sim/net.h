@@ -6,6 +6,7 @@
 #include "server/core.h"
 
 struct bref;
+struct event;
 struct member;
 struct sim;
 
@@ -19,6 +20,10 @@ void net_send_report(struct member *from, uint64_t to, const struct agree_report
 void net_deliver(struct member *m, struct bref *frame);
 /* May the frame pass now? */
 bool net_passes(const struct sim *s, uint32_t from, uint32_t to);
+
+/* Does what this EVENT_MESSAGE carries reach whom it was meant for, and does that one listen? A
+ * member that was removed is told so instead. */
+bool net_arrives(const struct sim *s, const struct event *e);
 
 /* Cut the link in this direction until then. */
 void net_cut(struct sim *s, uint32_t from, uint32_t to, uint64_t until_us);

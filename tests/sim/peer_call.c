@@ -26,21 +26,12 @@ void grpc_channel_options_init(struct grpc_channel_options *o)
     *o = (struct grpc_channel_options){0};
 }
 
-static uint32_t number_of(const struct sim *s, const char *address)
-{
-    for (uint32_t i = 0; i < s->members_count; i++)
-        if (strcmp(s->members[i].address, address) == 0)
-            return i;
-    ASSERT(!"nobody has this address");
-    return 0;
-}
-
 struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_channel_options *o)
 {
     (void)gl;
     struct grpc_channel *ch = mem_alloc_zero(sizeof(*ch));
     ch->from = sim_now->current;
-    ch->to = number_of(sim_now, o->addresses[0]);
+    ch->to = member_at(o->addresses[0])->number;
     list_init(&ch->callers);
     return ch;
 }

@@ -13,6 +13,7 @@
 #include "client.h"
 #include "member.h"
 #include "net.h"
+#include "operator.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -124,7 +125,7 @@ static bool waits(struct sim *s, const struct event *e)
 static void message(struct sim *s, const struct event *e)
 {
     struct member *m = target(s, e);
-    if (m != NULL && net_passes(s, (uint32_t)e->a, e->who))
+    if (m != NULL && net_arrives(s, e))
         member_receive(m, e->ptr);
     bref_unref(e->ptr);
 }
@@ -174,6 +175,12 @@ static void handle(struct sim *s, const struct event *e)
         break;
     case EVENT_START:
         member_start(&s->members[e->who]);
+        break;
+    case EVENT_JOIN:
+        joiner_event(&s->members[e->who], e);
+        break;
+    case EVENT_OPERATOR:
+        operator_event(s);
         break;
     case EVENT_FAULT:
         faults_strike(s, e);
@@ -231,7 +238,7 @@ static bool has_drained(struct sim *s)
 {
     for (uint32_t i = 0; i < s->members_count; i++) {
         const struct member *m = &s->members[i];
-        if (m->out)
+        if (!m->in_use)
             continue;
         if (!m->up || m->judged.given_out != s->judge.committed.last ||
             mvcc_revision(m->node.mvcc) != s->model.revision)
@@ -240,7 +247,7 @@ static bool has_drained(struct sim *s)
     for (uint32_t i = 0; i < s->model.leases_count; i++)
         if (s->model.leases[i].ended_index == 0)
             return false;
-    if (model_lacks_space(&s->model))
+    if (model_lacks_space(&s->model) || !operator_is_content(s))
         return false;
     return clients_drained(s->clients);
 }
@@ -249,24 +256,48 @@ static void explain(struct sim *s)
 {
     for (uint32_t i = 0; i < s->members_count; i++) {
         const struct member *m = &s->members[i];
-        sim_say(s,
-                "member %u: up %d applied %llu of %llu revision %lld of %lld term %llu leader %llx",
-                i, m->up, (unsigned long long)m->judged.given_out,
-                (unsigned long long)s->judge.committed.last,
-                m->up ? (long long)mvcc_revision(m->node.mvcc) : -1, (long long)s->model.revision,
-                m->up ? (unsigned long long)raft_term(m->raft) : 0,
-                m->up ? (unsigned long long)raft_leader(m->raft) : 0);
+        sim_say(
+            s,
+            "member %u: %s %llx applied %llu of %llu revision %lld of %lld term %llu leader %llx",
+            i,
+            m->up               ? "up"
+            : m->joiner != NULL ? "joins"
+            : m->in_use         ? "down"
+                                : "free",
+            (unsigned long long)m->id, (unsigned long long)m->judged.given_out,
+            (unsigned long long)s->judge.committed.last,
+            m->up ? (long long)mvcc_revision(m->node.mvcc) : -1, (long long)s->model.revision,
+            m->up ? (unsigned long long)raft_term(m->raft) : 0,
+            m->up ? (unsigned long long)raft_leader(m->raft) : 0);
     }
 }
 
 static void explain_rest(struct sim *s)
 {
     explain(s);
+    operator_explain(s);
     for (uint32_t i = 0; i < s->model.leases_count; i++)
         if (s->model.leases[i].ended_index == 0)
             sim_say(s, "lease %lld of %lld s lives on", (long long)s->model.leases[i].id,
                     (long long)s->model.leases[i].ttl_s);
+    if (model_lacks_space(&s->model))
+        sim_say(s, "an alarm stands");
     clients_explain(s->clients);
+}
+
+/* The newest one that a change made knows no names yet. */
+static bool equal_records(const struct cluster *a, const struct cluster *b)
+{
+    bool equal = a->id == b->id && a->members_count == b->members_count &&
+                 a->removed_count == b->removed_count && raft_membership_equal(&a->raft, &b->raft);
+    for (uint32_t i = 0; equal && i < a->removed_count; i++)
+        equal = a->removed[i] == b->removed[i];
+    for (uint32_t i = 0; equal && i < a->members_count; i++) {
+        const struct cluster_member *m = &a->members[i], *n = &b->members[i];
+        equal = m->id == n->id && m->learner == n->learner && m->replacement == n->replacement &&
+                strcmp(m->peer_urls[0], n->peer_urls[0]) == 0;
+    }
+    return equal;
 }
 
 static void check_hashes(struct sim *s)
@@ -276,7 +307,7 @@ static void check_hashes(struct sim *s)
     for (uint32_t i = 0; i < s->members_count; i++) {
         struct node *n = &s->members[i].node;
         struct mvcc_hash h;
-        if (s->members[i].out)
+        if (!s->members[i].in_use)
             continue;
         int err = mvcc_hash(n->mvcc, 0, &h);
         ASSERT(err == 0);
@@ -285,6 +316,8 @@ static void check_hashes(struct sim *s)
         any = true;
         if (h.hash != first.hash || h.revision != s->model.revision)
             sim_fail("member %u differs from others in the end", i);
+        if (!equal_records(&n->cluster, &s->judge.cluster))
+            sim_fail("member %u has another membership in the end", i);
         if (alarms_active(&n->applier.alarms, ALARM_NOSPACE))
             sim_fail("member %u still has an alarm in the end", i);
     }
@@ -337,6 +370,7 @@ static void init_config(struct config *c)
                          .election_ms = ELECTION_MS,
                          .max_txn_ops = 128,
                          .max_request_bytes = 1536 << 10,
+                         .learners_max = 3,
                          .watch_progress_interval_ms = 1000,
                          .pre_vote = true};
 }
@@ -365,8 +399,7 @@ static void choose_snapshots(struct sim_shape *h, struct rng *r)
 static void choose_shape(struct sim *s, struct rng *r)
 {
     struct sim_shape *h = &s->shape;
-    s->members_count = rng_below(r, 4) == 0 ? 5 : 3;
-    s->voters = (1u << s->members_count) - 1;
+    s->members_count = s->founders_count = rng_below(r, 4) == 0 ? 5 : 3;
     h->pre_vote = rng_below(r, 5) > 0;
     h->lease_reads = rng_below(r, 5) == 0;
     h->segment_bytes = 65536ull << rng_below(r, 3);
@@ -377,6 +410,7 @@ static void choose_shape(struct sim *s, struct rng *r)
     h->inflight_msgs_max = (uint32_t)sometimes(r, 1 + rng_below(r, 4));
     choose_snapshots(h, r);
     h->hurry = rng_below(r, 6) == 0;
+    h->strict_reconfig = rng_below(r, 3) > 0;
 }
 
 void sim_limits(const struct sim *s, struct raft_options *o)
@@ -414,6 +448,7 @@ static void free_event(struct event *e)
 static void fini(struct sim *s)
 {
     clients_free(s->clients);
+    operator_free(s->operator);
     members_free(s);
     struct event e;
     while (events_pop(&s->events, &e))
@@ -443,6 +478,7 @@ void sim_run(const struct sim_options *o, struct sim_result *result)
     s->net = net_new(s);
     faults_plan(s);
     members_new(s);
+    s->operator= operator_new(s);
     (void)clients_new(s);
     faults_begin(s);
     if (o->crash_at != 0)

@@ -11,12 +11,14 @@
  * Where to start reading:
  *   run.c       one run, from the beginning to the verdict; the event loop
  *   member.c    one member: what node.c is to trivetd; crashes at any operation
+ *   joiner.c    a place without data asks the others who it is
+ *   operator.c  who adds, promotes and removes members
  *   world.c     the machine's functions that the members' code calls, replaced at link time
  *   net.c, disk.c, store.c, call.c, peer_call.c, transfer.c, uv.c     what a member has around it
  *   faults.c    which faults a run has, and when
  *   client*.c   who uses the cluster, and the checks of each answer
  *   model.c     what the store must hold after each entry of the log
- *   judge.c     the invariants that span members
+ *   judge*.c    the invariants that span members
  *   report.c, shrink.c, main.c     many runs; the smallest one that fails */
 #ifndef TESTS_SIM_SIM_H
 #define TESTS_SIM_SIM_H
@@ -29,18 +31,20 @@
 #include "base/rng.h"
 #include "server/cluster.h"
 #include "server/config.h"
+#include "server/member.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 enum {
-    SIM_MEMBERS_MAX = 5,
+    SIM_MEMBERS_MAX = 8, /* places: machines that members are on, one after the other */
     HEARTBEAT_MS = 100,
     ELECTION_MS = 1000,
 };
 
 struct clients;
 struct member;
+struct operator;
 struct raft_options;
 
 struct sim_options {
@@ -60,6 +64,7 @@ struct sim_shape {
     uint64_t flush_entries_max;
     uint64_t snapshot_count; /* core_options */
     uint64_t log_keep_bytes;
+    bool strict_reconfig;       /* core_options */
     bool hurry;                 /* clients hardly pause: what happens at once, happens often */
     bool skip_payloads;         /* the log is read without the bytes of what the store holds */
     size_t piece_bytes;         /* of a snapshot on its way */
@@ -98,6 +103,12 @@ struct sim_stats {
     uint64_t starts_without_room;
     uint64_t alarms;
     uint64_t refused_for_space;
+    uint64_t member_changes[MEMBER_KINDS_COUNT]; /* that changed something */
+    uint64_t changes_asked;
+    uint64_t changes_refused;
+    uint64_t joined;    /* places that began, or began again, without data */
+    uint64_t data_lost; /* in all: damaged, wiped */
+    uint64_t left;      /* removed, told so, and gone */
 };
 
 enum { SIM_TEXT_MAX = 512 };
@@ -123,16 +134,17 @@ struct sim {
 
     struct sim_shape shape;
     struct config config;
-    struct member *members; /* room for SIM_MEMBERS_MAX */
-    uint32_t members_count; /* that ever were */
-    uint32_t voters;        /* bits 1 << number: who counts in a majority */
-    struct member *current; /* whose code is running; NULL = none */
+    struct member *members;  /* room for SIM_MEMBERS_MAX */
+    uint32_t members_count;  /* places that ever were used */
+    uint32_t founders_count; /* members of the beginning */
+    struct member *current;  /* whose code is running; NULL = none */
 
     struct faults faults;
     struct net *net;
     struct model model;
     struct judge judge;
     struct clients *clients;
+    struct operator* operator;
     struct rng members_rng;
 };
 

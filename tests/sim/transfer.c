@@ -2,6 +2,7 @@
  * store that travels is store.c's; calls between members are peer_call.c's. */
 #include "member.h"
 
+#include "server/join.h"
 #include "server/snapshot.h"
 
 static struct member *member_of_node(void *ctx)
@@ -60,6 +61,7 @@ void transfer_start(struct member *m)
                                   .install = install_snapshot};
     n->snapshots = snapshots_new(&o);
     m->peer_method = snapshots_method(n->snapshots);
+    m->join_method = join_method(n);
 }
 
 void transfer_tick(struct member *m)
@@ -74,4 +76,5 @@ void transfer_send(struct member *m, uint64_t to)
     sim_say(m->sim, "member %u begins a snapshot of entry %llu", m->number,
             (unsigned long long)store_meta(&m->store)->applied_index);
     snapshots_send(m->node.snapshots, to);
+    persist_request_flush(m->node.persist); /* as node.c: a young store may have no commit yet */
 }

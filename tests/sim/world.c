@@ -85,6 +85,8 @@ void __real_wal_restart(struct wal *w, uint64_t seq, uint64_t log_index, uint64_
 void __wrap_wal_restart(struct wal *w, uint64_t seq, uint64_t log_index, uint64_t term);
 void __real_wal_cut(struct wal *w, uint64_t log_index);
 void __wrap_wal_cut(struct wal *w, uint64_t log_index);
+void __real_core__apply_conf(struct core *c, const struct raft_entry *e);
+void __wrap_core__apply_conf(struct core *c, const struct raft_entry *e);
 void __real_core_install_end(struct core *c, struct persist *persist);
 void __wrap_core_install_end(struct core *c, struct persist *persist);
 
@@ -113,6 +115,14 @@ void __wrap_core_install_end(struct core *c, struct persist *persist)
 {
     __real_core_install_end(c, persist);
     judge_installed(sim_now->current);
+}
+
+void __wrap_core__apply_conf(struct core *c, const struct raft_entry *e)
+{
+    uint64_t index = e->log_index;
+    judge_conf_before(sim_now->current);
+    __real_core__apply_conf(c, e);
+    judge_conf_applied(sim_now->current, index, e->data);
 }
 
 struct raft *__wrap_raft_new(const struct raft_options *o)

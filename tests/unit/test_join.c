@@ -11,7 +11,7 @@
 static const char three[] = "a=http://a:1,b=http://b:1,c=http://c:1";
 
 static struct cluster initial; /* as in the flags; we are "a" */
-static struct join_answer answers[2];
+static struct join_answer answers[3];
 static struct join_input in;
 static struct join_decision d;
 
@@ -37,7 +37,7 @@ static void setup(bool cluster_is_new)
 static void teardown(void)
 {
     cluster_fini(&initial);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         cluster_fini(&answers[i].cluster);
 }
 
@@ -208,12 +208,27 @@ START_TEST(test_joining)
     in.cluster_is_new = true;
     ck_assert_int_eq(decide(), JOIN_AS);
     ck_assert_uint_eq(d.id, 4711);
-    /* From one to two members: no leader until we are there. */
-    in.cluster_is_new = false;
-    answers[0].state = JOIN_UNSETTLED;
+    teardown();
+}
+END_TEST
+
+/* From three members to four, one of which is down: there is no leader until we are there. */
+START_TEST(test_joining_without_a_leader)
+{
+    static const char four[] = "a=http://a:1,b=http://b:1,c=http://c:1,d=http://d:1";
+    setup(false);
+    cluster_fini(&initial);
+    make(four, &initial);
+    in.answers_count = 3;
+    said(0, JOIN_UNSETTLED, four);
     ck_assert_int_eq(decide(), JOIN_WAIT);
     in.waited_ms = JOIN_PATIENCE_MS;
+    ck_assert_int_eq(decide(), JOIN_WAIT); /* it may be behind */
+    said(1, JOIN_UNSETTLED, four);
     ck_assert_int_eq(decide(), JOIN_AS);
+    /* One has seen us begin, the other is behind. */
+    cluster_set_attributes(&answers[1].cluster, id_of("a"), SLICE_LITERAL("a"), NULL, 0);
+    ck_assert_int_eq(decide(), JOIN_WAIT);
     teardown();
 }
 END_TEST
@@ -277,4 +292,4 @@ END_TEST
 UNIT_MAIN("join", test_first_start_of_all, test_first_start_of_a_majority, test_alone,
           test_late_first_start, test_lost_disk, test_set_aside_in_the_first_second,
           test_lost_disk_without_a_leader, test_another_cluster, test_removed, test_joining,
-          test_joining_with_wrong_flags, test_bytes)
+          test_joining_without_a_leader, test_joining_with_wrong_flags, test_bytes)

@@ -196,8 +196,28 @@ START_TEST(test_replace)
     ck_assert(cluster_was_removed(&cluster, ids[1]));
     const struct cluster_member *m = cluster_find(&cluster, 9);
     ck_assert(m->learner && m->replacement && !m->started);
-    make(change(MEMBER_PROMOTE, 9, NULL));
+    /* Lost again before it was promoted. */
+    c.replaced_id = 9;
+    c.id = 10;
+    make(c);
+    m = cluster_find(&cluster, 10);
+    ck_assert(m->learner && m->replacement);
+    make(change(MEMBER_PROMOTE, 10, NULL));
     ck_assert(!m->replacement);
+    cluster_fini(&cluster);
+}
+END_TEST
+
+/* Nobody asked for its voice. */
+START_TEST(test_replace_learner)
+{
+    setup();
+    make(change(MEMBER_ADD_LEARNER, 9, "http://d:1"));
+    struct member_change c = change(MEMBER_REPLACE, 10, "http://d:1");
+    c.replaced_id = 9;
+    make(c);
+    const struct cluster_member *m = cluster_find(&cluster, 10);
+    ck_assert(m->learner && !m->replacement);
     cluster_fini(&cluster);
 }
 END_TEST
@@ -235,5 +255,5 @@ START_TEST(test_one_member_may_grow_and_not_vanish)
 END_TEST
 
 UNIT_MAIN("member", test_bytes, test_what_raft_is_told, test_add, test_promote, test_remove,
-          test_removed_ids_are_bounded, test_update, test_replace, test_quorum,
-          test_one_member_may_grow_and_not_vanish)
+          test_removed_ids_are_bounded, test_update, test_replace, test_replace_learner,
+          test_quorum, test_one_member_may_grow_and_not_vanish)

@@ -1,0 +1,338 @@
+#include "operator.h"
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "call.h"
+#include "client.h"
+#include "member.h"
+#include "proto/wirefield.h"
+
+#include <stdio.h>
+
+enum {
+    LOOK_US = 300000,
+    PATIENCE_US = 12000000, /* longer than a member's for a change */
+    DOUBT_US = 20000000,    /* what is not answered may happen so long */
+    MEMBERS_WANTED_MAX = 5,
+    VOTERS_MIN = 3,
+    CHANCE_PERCENT = 60,
+};
+
+struct operator
+{
+    struct sim *sim;
+    struct rng rng;
+    bool acts; /* in this run */
+    uint64_t interval_us;
+    uint64_t next_us;
+    struct grpc_call *call;
+    uint64_t give_up_us;
+    uint64_t doubt_until_us;
+};
+
+static void schedule(struct operator* op)
+{
+    struct sim *s = op->sim;
+    events_push(&s->events, &(struct event){.at_us = s->now_us + LOOK_US, .kind = EVENT_OPERATOR});
+}
+
+struct operator* operator_new(struct sim *s)
+{
+    struct operator* op = mem_alloc_zero(sizeof(*op));
+    op->sim = s;
+    sim_rng_init(s, &op->rng, 13);
+    op->acts = rng_below(&op->rng, 100) < CHANCE_PERCENT && s->o.crash_at == 0 &&
+               (s->o.works_off >> WORK_MEMBER & 1) == 0;
+    op->interval_us = 1000 * (300 + rng_below(&op->rng, 5000));
+    op->next_us = s->now_us + 1000000;
+    schedule(op);
+    return op;
+}
+
+void operator_free(struct operator* op)
+{
+    if (op->call != NULL)
+        call_drop(op->call);
+    mem_free(op);
+}
+
+/* --- what may be asked of the cluster --- */
+
+static const struct member *place_of(const struct sim *s, uint64_t id)
+{
+    for (uint32_t i = 0; i < s->members_count; i++)
+        if (s->members[i].id == id)
+            return &s->members[i];
+    return NULL;
+}
+
+/* It still has all that it ever promised. One that was added and has not begun promised nothing. */
+static bool is_whole(const struct sim *s, uint64_t id)
+{
+    const struct member *m = place_of(s, id);
+    if (m != NULL)
+        return !m->disk->at_risk && m->loss == LOSS_NONE;
+    for (uint32_t i = 0; i < s->judge.ids_count; i++)
+        if (s->judge.ids[i].id == id)
+            return false;
+    return true;
+}
+
+static bool leaves_majority(const struct sim *s, const struct raft_ids *voters, uint64_t without)
+{
+    uint32_t whole = 0;
+    for (uint32_t i = 0; i < voters->count; i++)
+        whole += voters->ids[i] != without && is_whole(s, voters->ids[i]);
+    return 2 * whole > voters->count;
+}
+
+/* After a crash, too, the member goes by the newest membership. */
+static bool knows_newest(const struct sim *s, const struct member *m)
+{
+    uint64_t index = s->judge.cluster_index;
+    return m->judged.hs_durable.commit >= index ||
+           (m->store.parts[INSTALL_STORE] != NULL && store_meta(&m->store)->applied_index >= index);
+}
+
+static bool all_know_newest(const struct sim *s)
+{
+    const struct raft_ids *voters = &s->judge.cluster.raft.voters;
+    for (uint32_t i = 0; i < voters->count; i++) {
+        const struct member *m = place_of(s, voters->ids[i]);
+        if (is_whole(s, voters->ids[i]) && (m == NULL || !knows_newest(s, m)))
+            return false;
+    }
+    return true;
+}
+
+static bool is_settled(const struct sim *s)
+{
+    return s->now_us >= s->operator->doubt_until_us &&
+                        s->operator->call == NULL && !judge_change_is_pending(s) &&
+           !raft_membership_is_joint(&s->judge.cluster.raft) && all_know_newest(s);
+}
+
+/* What was there for less than its first second after the very first start is taken for one that
+ * was never there: docs/safety.md. */
+static bool has_begun(const struct sim *s, const struct member *m)
+{
+    const struct cluster_member *self = cluster_find(&m->node.cluster, m->id);
+    return m->judged.self >= s->founders_count || (self != NULL && self->started);
+}
+
+bool operator_spares(const struct sim *s, const struct member *m)
+{
+    if (m->id == 0 || !has_begun(s, m) || m->disk->at_risk || m->loss != LOSS_NONE ||
+        s->judge.ids_count + SIM_MEMBERS_MAX >= JUDGE_IDS_MAX)
+        return false;
+    return is_settled(s) && leaves_majority(s, &s->judge.cluster.raft.voters, m->id);
+}
+
+/* --- asking --- */
+
+static void on_reply(void *ctx, struct slice msg)
+{
+    (void)ctx;
+    (void)msg; /* what became of it is seen in the membership */
+}
+
+static void on_ended(void *ctx, enum grpc_code code, const char *text)
+{
+    struct operator* op = ctx;
+    struct sim *s = op->sim;
+    sim_trace(s, 7, (uint64_t)code, 0);
+    sim_say(s, "the change of the membership: %s", code == GRPC_OK ? "made" : text);
+    call_drop(op->call);
+    op->call = NULL;
+    op->next_us = s->now_us + sim_exponential(&op->rng, op->interval_us);
+    if (code == GRPC_OK)
+        return;
+    s->stats->changes_refused++;
+    if (code != GRPC_FAILED_PRECONDITION && code != GRPC_NOT_FOUND)
+        op->doubt_until_us = s->now_us + DOUBT_US;
+}
+
+static const struct call_client asking = {.reply = on_reply, .ended = on_ended};
+
+enum { FIELD_ID = 1, FIELD_ADD_URLS = 1, FIELD_ADD_IS_LEARNER = 2, FIELD_UPDATE_URLS = 2 };
+
+static void ask(struct operator* op, const char *path, const uint8_t *msg, size_t size)
+{
+    struct sim *s = op->sim;
+    s->stats->changes_asked++;
+    op->give_up_us = s->now_us + PATIENCE_US;
+    op->call = call_start(s, member_some(s, &op->rng), path, false, &asking, op);
+    call_send(op->call, slice_of(msg, size));
+}
+
+static void ask_about(struct operator* op, const char *path, uint64_t id)
+{
+    uint8_t msg[32];
+    ask(op, path, msg, (size_t)(wire_uint_put(msg, FIELD_ID, id) - msg));
+}
+
+static uint32_t free_place(struct operator* op)
+{
+    const struct sim *s = op->sim;
+    uint32_t number = (uint32_t)rng_below(&op->rng, SIM_MEMBERS_MAX);
+    if (number > s->members_count)
+        number = s->members_count;
+    while (number < s->members_count && s->members[number].in_use)
+        number++;
+    return number;
+}
+
+static void add(struct operator* op)
+{
+    struct sim *s = op->sim;
+    uint32_t number = free_place(op);
+    if (number >= SIM_MEMBERS_MAX || s->judge.ids_count + SIM_MEMBERS_MAX >= JUDGE_IDS_MAX)
+        return;
+    bool learner = rng_below(&op->rng, 3) > 0;
+    char url[16];
+    uint8_t msg[64], *p = msg;
+    (void)snprintf(url, sizeof(url), "http://%c:1", (char)('a' + number));
+    p = wire_item_put(p, FIELD_ADD_URLS, slice_of_string(url));
+    if (learner)
+        p = wire_uint_put(p, FIELD_ADD_IS_LEARNER, 1);
+    sim_say(s, "operator: add place %u%s", number, learner ? " as a learner" : "");
+    ask(op, "/etcdserverpb.Cluster/MemberAdd", msg, (size_t)(p - msg));
+}
+
+static void promote(struct operator* op, const struct cluster_member *m)
+{
+    if (!m->learner)
+        return;
+    sim_say(op->sim, "operator: promote %llx", (unsigned long long)m->id);
+    ask_about(op, "/etcdserverpb.Cluster/MemberPromote", m->id);
+}
+
+/* The same machine, at its other port. */
+static void update(struct operator* op, const struct cluster_member *m)
+{
+    char url[16];
+    uint8_t msg[64], *p = wire_uint_put(msg, FIELD_ID, m->id);
+    (void)snprintf(url, sizeof(url), "%s", m->peer_urls[0]);
+    char *port = url + strlen(url) - 1;
+    *port = *port == '1' ? '2' : '1';
+    p = wire_item_put(p, FIELD_UPDATE_URLS, slice_of_string(url));
+    sim_say(op->sim, "operator: %llx is at %s", (unsigned long long)m->id, url);
+    ask(op, "/etcdserverpb.Cluster/MemberUpdate", msg, (size_t)(p - msg));
+}
+
+static uint32_t voters_lost(const struct sim *s)
+{
+    const struct raft_ids *voters = &s->judge.cluster.raft.voters;
+    uint32_t lost = 0;
+    for (uint32_t i = 0; i < voters->count; i++)
+        lost += !is_whole(s, voters->ids[i]);
+    return lost;
+}
+
+/* Nobody who is needed. A member that is there goes only when no other is lost. */
+static bool may_remove(struct operator* op, const struct cluster_member *m)
+{
+    const struct sim *s = op->sim;
+    if (!is_settled(s))
+        return false;
+    if (m->learner)
+        return true;
+    struct raft_ids left = {0};
+    const struct raft_ids *voters = &s->judge.cluster.raft.voters;
+    for (uint32_t i = 0; i < voters->count; i++)
+        if (voters->ids[i] != m->id)
+            left.ids[left.count++] = voters->ids[i];
+    bool lost = !is_whole(s, m->id);
+    bool enough = left.count >= VOTERS_MIN || (lost && left.count + 1 >= VOTERS_MIN);
+    return enough && voters_lost(s) == lost && leaves_majority(s, &left, 0);
+}
+
+static void remove_member(struct operator* op, const struct cluster_member *m)
+{
+    if (!may_remove(op, m))
+        return;
+    sim_say(op->sim, "operator: remove %llx", (unsigned long long)m->id);
+    ask_about(op, "/etcdserverpb.Cluster/MemberRemove", m->id);
+}
+
+static void change_something(struct operator* op)
+{
+    const struct cluster *c = &op->sim->judge.cluster;
+    const struct cluster_member *m = &c->members[rng_below(&op->rng, c->members_count)];
+    switch (rng_below(&op->rng, 8)) {
+    case 0:
+    case 1:
+    case 2:
+        if (c->members_count < MEMBERS_WANTED_MAX || rng_below(&op->rng, 4) == 0)
+            add(op);
+        break;
+    case 3:
+    case 4:
+        for (uint32_t i = 0; i < c->members_count; i++)
+            if (op->call == NULL)
+                promote(op, &c->members[i]);
+        break;
+    case 5:
+        update(op, m);
+        break;
+    default:
+        remove_member(op, m);
+        break;
+    }
+}
+
+/* --- looking after it --- */
+
+/* Who was added gets a machine. */
+static void start_added(struct sim *s)
+{
+    const struct cluster *c = &s->judge.cluster;
+    for (uint32_t i = 0; i < c->members_count; i++) {
+        uint32_t number = (uint32_t)(strstr(c->members[i].peer_urls[0], "//")[2] - 'a');
+        if (number >= s->members_count || !s->members[number].in_use)
+            member_enter(s, number);
+    }
+}
+
+void operator_event(struct sim *s)
+{
+    struct operator* op = s->operator;
+    schedule(op);
+    start_added(s);
+    if (op->call != NULL && s->now_us >= op->give_up_us) {
+        call_drop(op->call);
+        op->call = NULL;
+        op->doubt_until_us = s->now_us + DOUBT_US;
+    }
+    if (!op->acts || s->calm || op->call != NULL || s->now_us < op->next_us)
+        return;
+    op->next_us = s->now_us + sim_exponential(&op->rng, op->interval_us);
+    change_something(op);
+}
+
+bool operator_is_content(const struct sim *s)
+{
+    const struct cluster *c = &s->judge.cluster;
+    if (s->operator->call != NULL || raft_membership_is_joint(&c->raft))
+        return false;
+    for (uint32_t i = 0; i < s->members_count; i++)
+        if (s->members[i].in_use &&
+            (!s->members[i].up || cluster_find(c, s->members[i].id) == NULL))
+            return false;
+    for (uint32_t i = 0; i < c->members_count; i++)
+        if (place_of(s, c->members[i].id) == NULL ||
+            (c->members[i].learner && c->members[i].replacement))
+            return false;
+    return true;
+}
+
+void operator_explain(struct sim *s)
+{
+    const struct cluster *c = &s->judge.cluster;
+    for (uint32_t i = 0; i < c->members_count; i++) {
+        const struct member *m = place_of(s, c->members[i].id);
+        sim_say(s, "member %llx: place %d%s%s", (unsigned long long)c->members[i].id,
+                m == NULL ? -1 : (int)m->number, c->members[i].learner ? ", a learner" : "",
+                c->members[i].replacement ? " that replaces another" : "");
+    }
+}
