@@ -46,9 +46,10 @@ struct join_input {
     bool cluster_is_new; /* --initial-cluster-state */
     bool may_replace;    /* else: a lost disk is the operator's business */
     bool was_there;      /* we know it ourselves: our data is set aside */
+    uint64_t asked_id;   /* that we asked to be replaced by, since this start; 0 = none */
     const char *name;
     const struct cluster *initial;     /* from the flags, ids computed */
-    const struct join_answer *answers; /* of the other configured members */
+    const struct join_answer *answers; /* of the other members of `initial`, in its order */
     uint32_t answers_count;
     uint64_t waited_ms;
 };

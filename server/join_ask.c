@@ -217,6 +217,7 @@ static bool is_decided(struct joining *j)
     struct join_input in = {.cluster_is_new = j->config->cluster_is_new,
                             .may_replace = j->config->repair == REPAIR_AUTO,
                             .was_there = j->was_there,
+                            .asked_id = j->new_id,
                             .name = j->config->name,
                             .initial = j->initial,
                             .answers = j->answers,

@@ -49,8 +49,10 @@ static void find_place(const struct join_input *in, const struct cluster *c,
     const struct cluster_member *me = self(in);
     const struct cluster_member *known = cluster_find_urls(c, me->peer_urls, me->peer_urls_count);
     d->cluster = c;
-    /* A learner has no voice: one that took our place, and has not begun, is ours to be. */
-    bool was_there = known != NULL && (known->started || (in->was_there && !known->learner));
+    /* The one that takes our place is ours to be while we have not begun as it. A learner, too, has
+     * acknowledged what will count when it votes. */
+    bool is_new = known != NULL && known->id == in->asked_id;
+    bool was_there = known != NULL && !is_new && (known->started || in->was_there);
     if (known == NULL && cluster_was_removed(c, me->id)) {
         refuse(d, "member %" PRIx64 " has been permanently removed from the cluster", me->id);
     } else if (known == NULL) {
@@ -110,46 +112,66 @@ static void check_flags(const struct join_input *in, const struct cluster *c,
     find_place(in, c, d);
 }
 
-/* Others that could have agreed, without us, to what we said when we began: not all of those that
- * answered can have missed it. */
-static bool are_enough(const struct join_input *in, const struct cluster *c, uint64_t self_id,
-                       uint32_t answered)
+/* Who gave this answer, as `c` knows it; NULL: it does not. */
+static const struct cluster_member *who_answered(const struct join_input *in, uint32_t answer,
+                                                 const struct cluster *c)
 {
-    uint32_t voters = 1; /* we, now or later */
+    const struct cluster_member *m = &in->initial->members[answer];
+    if (m >= self(in))
+        m++; /* we are not asked */
+    return cluster_find_urls(c, m->peer_urls, m->peer_urls_count);
+}
+
+static bool takes_us_for_new(const struct join_input *in, uint32_t answer, uint64_t *id)
+{
+    struct join_decision one = {.verdict = JOIN_WAIT};
+    if (in->answers[answer].state != JOIN_UNSETTLED)
+        return false;
+    check_flags(in, &in->answers[answer].cluster, &one);
+    *id = one.id;
+    return one.verdict == JOIN_AS;
+}
+
+/* That we have begun is on the log of a majority of the voters, and at most one of these is us: can
+ * all that take us for new as `id` have missed it? */
+static bool are_enough(const struct join_input *in, const struct cluster *c, uint64_t id)
+{
+    uint32_t others = 0, agreed = 0;
+    uint64_t their_id;
     for (uint32_t i = 0; i < c->members_count; i++)
-        voters += c->members[i].id != self_id && !c->members[i].learner;
-    uint32_t majority = voters / 2 + 1;
-    return answered + majority - 1 > in->answers_count;
+        others += c->members[i].id != id && !c->members[i].learner;
+    for (uint32_t i = 0; i < in->answers_count; i++) {
+        const struct cluster_member *m = who_answered(in, i, c);
+        agreed += m != NULL && !m->learner && takes_us_for_new(in, i, &their_id) && their_id == id;
+    }
+    uint32_t majority = (others + 1) / 2 + 1;
+    return agreed + majority - 1 > others;
 }
 
 /* Nobody knows a leader, perhaps because there is none before we are there: a cluster may have
- * grown by us to where it needs us. Each answer may be behind, and take for new whom it did not see
- * begin. But that we have begun is on the log of a majority, so that enough of them together know.
- */
+ * grown by us to where it needs us. But each answer may be behind, and take for new whom it did not
+ * see begin. */
 static void decide_unsettled(const struct join_input *in, struct join_decision *d)
 {
     struct join_decision place = {.verdict = JOIN_WAIT};
-    uint32_t agreed = 0, answered = 0;
+    bool found = false, enough = true;
+    uint32_t refused = 0;
     for (uint32_t i = 0; i < in->answers_count; i++) {
         struct join_decision one = {.verdict = JOIN_WAIT};
         if (in->answers[i].state != JOIN_UNSETTLED)
             continue;
-        answered++;
         check_flags(in, &in->answers[i].cluster, &one);
-        if (one.verdict == JOIN_REPLACE || (agreed > 0 && one.id != 0 && one.id != place.id))
-            return; /* nobody could agree to it, or they do not agree */
-        if (one.verdict == JOIN_AS) {
+        if (one.verdict == JOIN_REPLACE)
+            return; /* nobody could agree to it */
+        refused += one.verdict == JOIN_REFUSE;
+        if (one.verdict == JOIN_AS)
+            enough = enough && are_enough(in, one.cluster, one.id);
+        if (one.verdict == JOIN_AS || !found)
             place = one;
-            agreed++;
-        } else if (agreed == 0) {
-            place = one;
-        }
+        found = found || one.verdict == JOIN_AS;
     }
-    const struct cluster *c = place.cluster;
-    if (c != NULL && are_enough(in, c, place.id, agreed > 0 ? agreed : answered))
+    if (found ? enough : refused == in->answers_count)
         *d = place;
-    else if (c == NULL && answered == in->answers_count)
-        *d = place; /* the flags are wrong */
 }
 
 static void decide_existing(const struct join_input *in, struct join_decision *d)

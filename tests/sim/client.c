@@ -1,6 +1,5 @@
 #include "client.h"
 
-#include "base/crc32c.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "member.h"
@@ -28,9 +27,7 @@ const char *work_name(enum work w)
 
 static uint64_t body_key(uint32_t kind, struct slice body)
 {
-    uint64_t key = crc32c(kind, body.data, body.size);
-    key = key << 32 | crc32c(0x9e3779b9u + kind, body.data, body.size);
-    return key == 0 ? 1 : key;
+    return sim_hash(kind, body) | 1;
 }
 
 struct op *client_new_op(struct clients *c, uint32_t client, uint32_t kind, struct slice body)

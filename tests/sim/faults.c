@@ -392,6 +392,8 @@ void faults_strike(struct sim *s, const struct event *e)
         on_all(s, f, p);
     } else {
         struct member *m = &s->members[rng_below(&p->rng, s->members_count)];
+        if (m->joiner != NULL && (f == FAULT_KILL || f == FAULT_POWER))
+            joiner_die(m);
         if (!m->up || (f == FAULT_WIPE && !may_wipe(s, m)))
             return;
         sim_say(s, "%s: member %u", kinds[f].text, m->number);

@@ -149,6 +149,13 @@ void joiner_free(struct joiner *j)
     mem_free(j);
 }
 
+void joiner_die(struct member *m)
+{
+    sim_say(m->sim, "place %u dies while it asks", m->number);
+    joiner_free(m->joiner);
+    member_start_in(m, sim_exponential(&m->sim->members_rng, 1000000));
+}
+
 /* --- asking --- */
 
 static void on_reply(void *ctx, struct slice msg)
@@ -247,6 +254,7 @@ static void decide(struct joiner *j)
     struct join_input in = {.cluster_is_new = j->cluster_is_new,
                             .may_replace = true,
                             .was_there = j->member->was_there,
+                            .asked_id = j->new_id,
                             .name = j->member->name,
                             .initial = &j->initial,
                             .answers = j->answers,

@@ -1,6 +1,5 @@
 #include "judge.h"
 
-#include "base/crc32c.h"
 #include "base/mem.h"
 #include "member.h"
 
@@ -24,10 +23,8 @@ void judge_log_set(struct judge_log *l, uint64_t index, const struct judge_entry
 
 struct judge_entry judge_entry_of(uint64_t term, uint8_t type, struct slice data)
 {
-    uint64_t hash = crc32c(type, data.data, data.size);
-    hash = hash << 32 | crc32c(0x5bd1e995, data.data, data.size);
     return (struct judge_entry){.term = term,
-                                .hash = hash,
+                                .hash = sim_hash(type, data),
                                 .has_payload = type == RAFT_ENTRY_NORMAL && data.size > 0,
                                 .is_conf = type == RAFT_ENTRY_CONF};
 }

@@ -618,7 +618,11 @@ void member_told_removed(struct member *m)
 
 static void leave(struct member *m)
 {
-    if (!m->write_fails && stop(m)) {
+    if (m->write_fails) { /* no matter any more */
+        m->loss = LOSS_REMOVED;
+        member_die(m, DEATH_KILL);
+        member_settle(m);
+    } else if (stop(m)) {
         m->loss = LOSS_REMOVED;
         lose_data(m);
     }

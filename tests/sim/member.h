@@ -161,6 +161,8 @@ void member_persist_options(struct member *m, struct persist_options *ret);
 /* joiner.c */
 void joiner_start(struct member *m);
 void joiner_free(struct joiner *j);
+/* It forgets what it has heard, and begins again. */
+void joiner_die(struct member *m);
 /* EVENT_JOIN. */
 void joiner_event(struct member *m, const struct event *e);
 

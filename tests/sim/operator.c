@@ -1,5 +1,6 @@
 #include "operator.h"
 
+#include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "call.h"
@@ -26,6 +27,8 @@ struct operator
     uint64_t interval_us;
     uint64_t next_us;
     struct grpc_call *call;
+    struct grpc_call *move; /* of the leadership */
+    bool counts;            /* what is asked is about voters */
     uint64_t give_up_us;
     uint64_t doubt_until_us;
 };
@@ -53,6 +56,8 @@ void operator_free(struct operator* op)
 {
     if (op->call != NULL)
         call_drop(op->call);
+    if (op->move != NULL)
+        call_drop(op->move);
     mem_free(op);
 }
 
@@ -112,12 +117,17 @@ static bool is_settled(const struct sim *s)
            !raft_membership_is_joint(&s->judge.cluster.raft) && all_know_newest(s);
 }
 
-/* What was there for less than its first second after the very first start is taken for one that
- * was never there: docs/safety.md. */
+/* The first seconds after the very first start are another matter: see docs/safety.md. They last
+ * until everybody's name is on the log, and everybody has a log. */
 static bool has_begun(const struct sim *s, const struct member *m)
 {
     const struct cluster_member *self = cluster_find(&m->node.cluster, m->id);
-    return m->judged.self >= s->founders_count || (self != NULL && self->started);
+    if (m->judged.self < s->founders_count && (self == NULL || !self->started))
+        return false;
+    for (uint32_t i = 0; i < s->members_count; i++)
+        if (s->members[i].original && s->members[i].id != 0 && s->members[i].judged.log.last == 0)
+            return false;
+    return true;
 }
 
 bool operator_spares(const struct sim *s, const struct member *m)
@@ -136,6 +146,19 @@ static void on_reply(void *ctx, struct slice msg)
     (void)msg; /* what became of it is seen in the membership */
 }
 
+static bool is_refused(const char *text)
+{
+    static const int refusals[] = {
+        TV_UNHEALTHY,         TV_MEMBER_NOT_ENOUGH_STARTED, TV_LEARNER_NOT_READY,
+        TV_TOO_MANY_LEARNERS, TV_MEMBER_NOT_FOUND,          TV_MEMBER_EXIST,
+        TV_PEER_URL_EXIST,    TV_MEMBER_NOT_LEARNER,        TV_NOT_SUPPORTED_FOR_LEARNER,
+        TV_NO_LEADER};
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+        if (strcmp(text, tv_err_text(refusals[i])) == 0)
+            return true;
+    return strcmp(text, "connection refused") == 0;
+}
+
 static void on_ended(void *ctx, enum grpc_code code, const char *text)
 {
     struct operator* op = ctx;
@@ -148,7 +171,9 @@ static void on_ended(void *ctx, enum grpc_code code, const char *text)
     if (code == GRPC_OK)
         return;
     s->stats->changes_refused++;
-    if (code != GRPC_FAILED_PRECONDITION && code != GRPC_NOT_FOUND)
+    if (is_refused(text))
+        op->next_us = s->now_us + LOOK_US;
+    else if (op->counts)
         op->doubt_until_us = s->now_us + DOUBT_US;
 }
 
@@ -189,6 +214,7 @@ static void add(struct operator* op)
     if (number >= SIM_MEMBERS_MAX || s->judge.ids_count + SIM_MEMBERS_MAX >= JUDGE_IDS_MAX)
         return;
     bool learner = rng_below(&op->rng, 3) > 0;
+    op->counts = !learner;
     char url[16];
     uint8_t msg[64], *p = msg;
     (void)snprintf(url, sizeof(url), "http://%c:1", (char)('a' + number));
@@ -216,6 +242,7 @@ static void update(struct operator* op, const struct cluster_member *m)
     char *port = url + strlen(url) - 1;
     *port = *port == '1' ? '2' : '1';
     p = wire_item_put(p, FIELD_UPDATE_URLS, slice_of_string(url));
+    op->counts = false;
     sim_say(op->sim, "operator: %llx is at %s", (unsigned long long)m->id, url);
     ask(op, "/etcdserverpb.Cluster/MemberUpdate", msg, (size_t)(p - msg));
 }
@@ -258,7 +285,7 @@ static void remove_member(struct operator* op, const struct cluster_member *m)
 static void change_something(struct operator* op)
 {
     const struct cluster *c = &op->sim->judge.cluster;
-    const struct cluster_member *m = &c->members[rng_below(&op->rng, c->members_count)];
+    uint32_t first = (uint32_t)rng_below(&op->rng, c->members_count);
     switch (rng_below(&op->rng, 8)) {
     case 0:
     case 1:
@@ -268,15 +295,15 @@ static void change_something(struct operator* op)
         break;
     case 3:
     case 4:
-        for (uint32_t i = 0; i < c->members_count; i++)
-            if (op->call == NULL)
-                promote(op, &c->members[i]);
+        for (uint32_t i = 0; i < c->members_count && op->call == NULL; i++)
+            promote(op, &c->members[i]);
         break;
     case 5:
-        update(op, m);
+        update(op, &c->members[first]);
         break;
-    default:
-        remove_member(op, m);
+    default: /* whoever may go */
+        for (uint32_t i = 0; i < c->members_count && op->call == NULL; i++)
+            remove_member(op, &c->members[(first + i) % c->members_count]);
         break;
     }
 }
@@ -302,11 +329,13 @@ void operator_event(struct sim *s)
     if (op->call != NULL && s->now_us >= op->give_up_us) {
         call_drop(op->call);
         op->call = NULL;
-        op->doubt_until_us = s->now_us + DOUBT_US;
+        if (op->counts)
+            op->doubt_until_us = s->now_us + DOUBT_US;
     }
     if (!op->acts || s->calm || op->call != NULL || s->now_us < op->next_us)
         return;
     op->next_us = s->now_us + sim_exponential(&op->rng, op->interval_us);
+    op->counts = true;
     change_something(op);
 }
 

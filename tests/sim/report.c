@@ -256,6 +256,20 @@ static void show_missed(const struct probe *p, void *arg)
     w->missed += why == NULL && hits == 0;
 }
 
+static void print_members(const struct sim_stats *s)
+{
+    static const char *const changes[MEMBER_KINDS_COUNT] = {
+        [MEMBER_ADD] = "added",        [MEMBER_ADD_LEARNER] = "added as learners",
+        [MEMBER_PROMOTE] = "promoted", [MEMBER_REMOVE] = "removed",
+        [MEMBER_UPDATE] = "moved",     [MEMBER_REPLACE] = "replaced"};
+    printf("  members:");
+    for (int kind = 0; kind < MEMBER_KINDS_COUNT; kind++)
+        printf(" %" PRIu64 " %s,", s->member_changes[kind], changes[kind]);
+    printf(" asked for %" PRIu64 ", refused or lost %" PRIu64 "; data lost %" PRIu64
+           ", begun without data %" PRIu64 ", left %" PRIu64 "\n",
+           s->changes_asked, s->changes_refused, s->data_lost, s->joined, s->left);
+}
+
 void report_print(const struct report *r, double seconds)
 {
     const struct sim_stats *s = &r->sum;
@@ -279,6 +293,7 @@ void report_print(const struct report *r, double seconds)
            "\n",
            s->damage_found, s->damage_beyond_log, s->starts_without_room, s->alarms,
            s->refused_for_space);
+    print_members(s);
     printf("  faults:");
     for (int f = 0; f < FAULTS_COUNT; f++)
         printf("%s %s %" PRIu64, f == 0 ? "" : ",", fault_text((enum fault)f), s->faults[f]);

@@ -53,6 +53,21 @@ uint64_t sim_exponential(struct rng *r, uint64_t mean)
     return value + 1;
 }
 
+uint64_t sim_hash(uint64_t seed, struct slice bytes)
+{
+    const uint64_t odd = 0x9e3779b97f4a7c15u;
+    uint64_t hash = (seed + 1) * odd ^ bytes.size;
+    for (size_t at = 0; at < bytes.size; at += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        size_t left = bytes.size - at;
+        memcpy(&word, bytes.data + at, left < sizeof(word) ? left : sizeof(word));
+        hash = (hash ^ word) * odd;
+        hash ^= hash >> 29;
+    }
+    hash *= odd;
+    return hash ^ hash >> 32;
+}
+
 void sim_trace(struct sim *s, uint64_t what, uint64_t a, uint64_t b)
 {
     const uint64_t odd = 0x9e3779b97f4a7c15u;

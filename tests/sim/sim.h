@@ -170,6 +170,9 @@ static inline uint64_t sim_now_ms(const struct sim *s)
 /* In some runs raft's limits are so low that they are met. */
 void sim_limits(const struct sim *s, struct raft_options *o);
 
+/* 64 bits that name these bytes: two CRCs would be no more than one. */
+uint64_t sim_hash(uint64_t seed, struct slice bytes);
+
 /* Exponentially distributed with this mean; at least 1. */
 uint64_t sim_exponential(struct rng *r, uint64_t mean);
 /* A generator for one purpose, from the run's seed. */

@@ -142,9 +142,13 @@ START_TEST(test_set_aside_in_the_first_second)
     in.was_there = true;
     ck_assert_int_eq(decide(), JOIN_REPLACE);
     ck_assert_uint_eq(d.id, id_of("a"));
-    /* It was replaced already, and crashed before it knew. */
+    /* It was replaced, and did not hear of it. */
     cluster_find(&answers[0].cluster, id_of("a"))->learner = true;
+    in.asked_id = id_of("a");
     ck_assert_int_ne(decide(), JOIN_REPLACE);
+    /* It was replaced, may have begun as the other, and lost that too. */
+    in.asked_id = 0;
+    ck_assert_int_eq(decide(), JOIN_REPLACE);
     teardown();
 }
 END_TEST
