@@ -56,6 +56,34 @@ static int read_old_entries(void *ctx, uint64_t lo, uint64_t hi, size_t bytes_ma
     return 0;
 }
 
+static void note_begun(const struct raft_entry *e, struct cluster *ret)
+{
+    struct wire_raft_request entry;
+    struct wire_member_attr attr;
+    if (e->type == RAFT_ENTRY_NORMAL && e->data.size > 0 &&
+        wire_raft_request_decode(e->data, &entry) == 0 && entry.kind == WIRE_RAFT_MEMBER_ATTR_SET &&
+        wire_member_attr_decode(entry.body, &attr) == 0)
+        cluster_set_attributes(ret, attr.member_id, attr.name, attr.client_urls,
+                               attr.client_urls_count);
+}
+
+void core_note_begun(struct core *c, struct cluster *ret)
+{
+    enum { CHUNK = 64, CHUNK_BYTES = 1 << 20 };
+    struct raft_entry chunk[CHUNK];
+    uint64_t lo = c->applied_index + 1, end = wal_durable_index(c->o.wal) + 1;
+    while (lo < end) {
+        uint32_t count = CHUNK;
+        if (read_old_entries(c, lo, end, CHUNK_BYTES, chunk, &count) != 0)
+            return; /* not durable any more: another leader's entries take their place */
+        for (uint32_t i = 0; i < count; i++) {
+            note_begun(&chunk[i], ret);
+            bref_unref(chunk[i].owner);
+        }
+        lo += count;
+    }
+}
+
 /* --- life --- */
 
 static void publish_status(struct core *c);

@@ -10,9 +10,13 @@
  *
  * join_decide() is a pure function of what the others said. An answer counts as settled when the
  * one who gave it had its leadership or its leader confirmed just then, as for a linearizable read.
+ * Without a leader, which a cluster may have lost by growing to where it needs this member, each
+ * answer may be behind. But whoever begins puts its name on the log, which takes a majority: when
+ * so many have no such entry on theirs that no majority is left without them, it has not begun.
  *
  * What cannot be told: that a member lost its disk between its first vote and its first entry in
- * the log, about a second after its first start; and that a majority lost its disks at once.
+ * the log, about a second after its first start; that it lost it while another member had never
+ * heard from the cluster, and all others were down; and that a majority lost its disks at once.
  *
  * Messages of /trivet.Peer/Join are fields in protobuf's form, see join_wire.c. */
 #ifndef SERVER_JOIN_H

@@ -17,13 +17,31 @@ struct asked {
     struct grpc_call *call; /* NULL: it ended */
 };
 
+/* What is not known to be committed may be all the same. */
+static void encode_unsettled(struct node *n, struct buf *out)
+{
+    struct buf record;
+    struct cluster c;
+    buf_init(&record, SIZE_MAX);
+    cluster_encode(&n->cluster, &record);
+    int err = cluster_decode(buf_slice(&record), &c);
+    ASSERT(err == 0);
+    buf_fini(&record);
+    core_note_begun(n->core, &c);
+    join_answer_encode(JOIN_UNSETTLED, &c, 0, out);
+    cluster_fini(&c);
+}
+
 static void reply(struct asked *a, enum join_state state, int err)
 {
     struct buf out;
     if (a->call == NULL)
         return;
     buf_init(&out, SIZE_MAX);
-    join_answer_encode(state, state == JOIN_FRESH ? NULL : &a->node->cluster, err, &out);
+    if (state == JOIN_UNSETTLED)
+        encode_unsettled(a->node, &out);
+    else
+        join_answer_encode(state, state == JOIN_FRESH ? NULL : &a->node->cluster, err, &out);
     struct slice msg = buf_slice(&out);
     grpc_call_set_user(a->call, NULL);
     (void)grpc_reply(a->call, &msg, 1);

@@ -242,6 +242,7 @@ void judge_end_of_life(struct member *m)
 {
     m->judged.hs_count = 0;
     m->judged.revision = 0;
+    m->judged.commit = m->judged.commit_before = 0;
 }
 
 bool judge_has_lost(const struct member *m, const struct judge_log *log,
@@ -439,7 +440,10 @@ static void check_new_commit(struct member *m, uint64_t index, const struct judg
 {
     struct sim *s = m->sim;
     uint64_t copies = durable_copies(s, index, e);
-    if (!judge_is_majority(&s->judge, raft_membership(m->raft), copies))
+    const struct judge_member *jm = &m->judged;
+    const struct raft_membership *by =
+        index <= jm->commit_before ? &jm->commit_before_by : &jm->commit_by;
+    if (!judge_is_majority(&s->judge, by, copies))
         sim_fail("member %u gives out entry %" PRIu64 " with %d durable copies", m->number, index,
                  __builtin_popcountll(copies));
     struct judge_entry committed = *e;
@@ -449,6 +453,17 @@ static void check_new_commit(struct member *m, uint64_t index, const struct judg
         s->judge.conf_committed = index;
     s->stats->entries++;
     model_apply(&s->model, index, e->has_payload ? re->data : SLICE_EMPTY, s->now_us);
+}
+
+static void note_commit(struct member *m, const struct raft *r)
+{
+    struct judge_member *jm = &m->judged;
+    if (raft_commit_index(r) <= jm->commit)
+        return;
+    jm->commit_before = jm->commit;
+    jm->commit_before_by = jm->commit_by;
+    jm->commit = raft_commit_index(r);
+    jm->commit_by = *raft_membership(r);
 }
 
 /* A leader commits by counting only entries of its own term (thesis, 3.6.2). What it knew to be
@@ -472,6 +487,7 @@ void judge_ready(struct member *m, const struct raft *r, const struct raft_ready
     if (m->dying)
         return;
     note_standing(m, r);
+    note_commit(m, r);
     check_leader(m, r);
     check_commit_of_leader(m, r);
     jm->given_out_before = jm->given_out;

@@ -90,8 +90,12 @@ struct judge_member {
     uint64_t applied;   /* and applied */
     int64_t revision;   /* published */
     uint64_t term_max;
-    uint64_t led_term;         /* the last term it led in */
-    uint64_t commit_when_won;  /* its commit index when it began to */
+    uint64_t led_term;        /* the last term it led in */
+    uint64_t commit_when_won; /* its commit index when it began to */
+    /* What it knew to be committed, and by which membership it counted then: what is behind a
+     * change may have been counted before that is applied, and be given out later. */
+    uint64_t commit, commit_before;
+    struct raft_membership commit_by, commit_before_by;
     uint64_t given_out_before; /* the last raft_ready() */
     uint64_t stood_term;       /* the last one it stood in, by this membership */
     struct raft_membership stood_by;

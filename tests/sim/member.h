@@ -107,6 +107,8 @@ struct member {
     struct judge_member judged;
 };
 
+/* --- place.c --- */
+
 #define SIM_TOKEN "simulation"
 
 /* --initial-cluster of those that are there from the beginning. */
@@ -126,10 +128,15 @@ void member_enter(struct sim *s, uint32_t number);
 void member_begin_as(struct member *m, uint64_t id, const struct cluster *c);
 /* Empty, and not wanted any more. */
 void member_give_up(struct member *m);
-/* Somebody says that it was removed: it ends soon. */
-void member_told_removed(struct member *m);
 /* There is no connection from `m` to the other one. */
 void member_unlink(struct member *m, const struct member *other);
+/* At each tick: connections, and its name on the log. */
+void place_tend(struct member *m);
+
+/* --- member.c --- */
+
+/* Somebody says that it was removed: it ends soon. */
+void member_told_removed(struct member *m);
 
 void member_start(struct member *m);
 void member_start_in(struct member *m, uint64_t delay_us);
@@ -158,7 +165,8 @@ void member_receive(struct member *m, struct bref *frame);
 /* For its struct persist, on what is its store now. */
 void member_persist_options(struct member *m, struct persist_options *ret);
 
-/* joiner.c */
+/* --- joiner.c --- */
+
 void joiner_start(struct member *m);
 void joiner_free(struct joiner *j);
 /* It forgets what it has heard, and begins again. */
@@ -166,7 +174,8 @@ void joiner_die(struct member *m);
 /* EVENT_JOIN. */
 void joiner_event(struct member *m, const struct event *e);
 
-/* transfer.c */
+/* --- transfer.c --- */
+
 void transfer_start(struct member *m);
 void transfer_tick(struct member *m);
 void transfer_send(struct member *m, uint64_t to);

@@ -11,6 +11,7 @@
  * Where to start reading:
  *   run.c       one run, from the beginning to the verdict; the event loop
  *   member.c    one member: what node.c is to trivetd; crashes at any operation
+ *   place.c     the machines that members are on, and who a member is to the others
  *   joiner.c    a place without data asks the others who it is
  *   operator.c  who adds, promotes and removes members
  *   world.c     the machine's functions that the members' code calls, replaced at link time
