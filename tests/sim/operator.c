@@ -91,6 +91,18 @@ static bool leaves_majority(const struct sim *s, const struct raft_ids *voters, 
     return 2 * whole > voters->count;
 }
 
+/* Also when all learners have a voice, which the leader may give to those that replace others. */
+static bool leaves_majority_of_all(const struct sim *s, uint64_t without)
+{
+    const struct raft_membership *m = &s->judge.cluster.raft;
+    uint32_t all = m->voters.count + m->learners.count, whole = 0;
+    for (uint32_t i = 0; i < m->voters.count; i++)
+        whole += m->voters.ids[i] != without && is_whole(s, m->voters.ids[i]);
+    for (uint32_t i = 0; i < m->learners.count; i++)
+        whole += m->learners.ids[i] != without && is_whole(s, m->learners.ids[i]);
+    return 2 * whole > all;
+}
+
 /* After a crash, too, the member goes by the newest membership. */
 static bool knows_newest(const struct sim *s, const struct member *m)
 {
@@ -135,7 +147,8 @@ bool operator_spares(const struct sim *s, const struct member *m)
     if (m->id == 0 || !has_begun(s, m) || m->disk->at_risk || m->loss != LOSS_NONE ||
         s->judge.ids_count + SIM_MEMBERS_MAX >= JUDGE_IDS_MAX)
         return false;
-    return is_settled(s) && leaves_majority(s, &s->judge.cluster.raft.voters, m->id);
+    return is_settled(s) && leaves_majority(s, &s->judge.cluster.raft.voters, m->id) &&
+           leaves_majority_of_all(s, m->id);
 }
 
 /* --- asking --- */
