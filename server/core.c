@@ -61,8 +61,8 @@ static void note_begun(const struct raft_entry *e, struct cluster *ret)
     struct wire_raft_request entry;
     struct wire_member_attr attr;
     if (e->type == RAFT_ENTRY_NORMAL && e->data.size > 0 &&
-        wire_raft_request_decode(e->data, &entry) == 0 &&
-        entry.kind == WIRE_RAFT_MEMBER_ATTR_SET && wire_member_attr_decode(entry.body, &attr) == 0)
+        wire_raft_request_decode(e->data, &entry) == 0 && entry.kind == WIRE_RAFT_MEMBER_ATTR_SET &&
+        wire_member_attr_decode(entry.body, &attr) == 0)
         cluster_set_attributes(ret, attr.member_id, attr.name, attr.client_urls,
                                attr.client_urls_count);
 }

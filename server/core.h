@@ -162,8 +162,8 @@ struct core_status {
 void core_status(const struct core *c, struct core_status *ret);
 /* Nothing was ever logged here: neither by this member nor by a leader. Thread: the core's. */
 bool core_log_is_empty(const struct core *c);
-/* Set the attributes of those whose names are on this member's log and not applied yet: they may have
- * been committed. Thread: the core's. */
+/* Set the attributes of those whose names are on this member's log and not applied yet: they may
+ * have been committed. Thread: the core's. */
 void core_note_begun(struct core *c, struct cluster *ret);
 /* Thread: any. Different from every other member's, and from this member's of earlier runs. */
 uint64_t core_next_request_id(struct core *c);

@@ -90,8 +90,8 @@ struct judge_member {
     uint64_t applied;   /* and applied */
     int64_t revision;   /* published */
     uint64_t term_max;
-    uint64_t led_term;         /* the last term it led in */
-    uint64_t commit_when_won;  /* its commit index when it began to */
+    uint64_t led_term;        /* the last term it led in */
+    uint64_t commit_when_won; /* its commit index when it began to */
     /* What it knew to be committed, and by which membership it counted then: what is behind a
      * change may have been counted before that is applied, and be given out later. */
     uint64_t commit, commit_before;
