@@ -13,14 +13,8 @@
     X(raft_reads_limit, "65,536 reads in one round")                                   \
     X(raft_outbox_limit, "4,096 answers in one turn")                                  \
     X(raft_forward_limit, "16,384 proposals in one turn")                              \
-    X(raft_restored_commit_from_conf, "no changes of membership in the simulator yet") \
-    X(raft_follower_joins, "no changes of membership in the simulator yet")            \
-    X(raft_wish_of_removed_member, "no changes of membership in the simulator yet")    \
-    X(raft_reply_of_removed_member, "no changes of membership in the simulator yet")   \
-    X(raft_campaign_before_conf, "no changes of membership in the simulator yet")      \
-    X(raft_transfer_target_removed, "no changes of membership in the simulator yet")   \
-    X(raft_leader_removed, "no changes of membership in the simulator yet")            \
-    X(raft_leave_joint, "no changes of membership in the simulator yet")               \
-    X(raft_conf_pending, "no changes of membership in the simulator yet")
+    X(raft_restored_commit_from_conf, "the log gives back the commit index with them") \
+    X(raft_wish_of_removed_member, "who was removed is not listened to any more")      \
+    X(raft_reply_of_removed_member, "who was removed is not listened to any more")
 
 #endif
