@@ -2,11 +2,14 @@
  *
  * An empty data directory can mean three things, and only the other members can tell them apart:
  *
- *   a first start      nobody has ever heard of this member: it begins with the configured members
- *   joining            it was added to a running cluster (MemberAdd): it takes the id given there,
- * and learns everything else from its first snapshot a lost disk        the cluster knows it as
- * having been there. It may have voted and acknowledged entries, so it must not come back under its
- * old id: it asks to be replaced by itself under a new one (member.h, MEMBER_REPLACE), and joins
+ * - A first start: nobody has ever heard of this member. It begins with the configured members.
+ *
+ * - Joining: it was added to a running cluster (MemberAdd). It takes the id given there, and learns
+ *   everything else from its first snapshot.
+ *
+ * - A lost disk: the cluster knows it as having been there. It may have voted and acknowledged
+ *   entries, so it must not come back under its old id: it asks to be replaced by itself under a
+ * new one (member.h, MEMBER_REPLACE), and joins.
  *
  * join_decide() is a pure function of what the others said. An answer counts as settled when the
  * one who gave it had its leadership or its leader confirmed just then, as for a linearizable read.
