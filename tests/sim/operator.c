@@ -16,32 +16,38 @@ enum {
     DOUBT_US = 20000000,    /* what is not answered may happen so long */
     MEMBERS_WANTED_MAX = 5,
     VOTERS_MIN = 3,
+    LEAVING_LOOK_US = 50,
+    LEAVING_LOOKS_MAX = 40,
     CHANCE_PERCENT = 60,
 };
 
-struct operator
-{
+/* EVENT_OPERATOR: what for. */
+enum { OPERATOR_NEXT, OPERATOR_LEAVING };
+
+struct overseer {
     struct sim *sim;
     struct rng rng;
     bool acts; /* in this run */
     uint64_t interval_us;
     uint64_t next_us;
     struct grpc_call *call;
-    struct grpc_call *move; /* of the leadership */
-    bool counts;            /* what is asked is about voters */
+    struct grpc_call *move; /* of the leadership, to one that leaves */
+    uint64_t leaves;
+    uint32_t looks_left; /* at the log that this is going to be on */
+    bool counts;         /* what is asked is about voters */
     uint64_t give_up_us;
     uint64_t doubt_until_us;
 };
 
-static void schedule(struct operator* op)
+static void schedule(struct overseer *op)
 {
     struct sim *s = op->sim;
     events_push(&s->events, &(struct event){.at_us = s->now_us + LOOK_US, .kind = EVENT_OPERATOR});
 }
 
-struct operator* operator_new(struct sim *s)
+struct overseer *operator_new(struct sim *s)
 {
-    struct operator* op = mem_alloc_zero(sizeof(*op));
+    struct overseer *op = mem_alloc_zero(sizeof(*op));
     op->sim = s;
     sim_rng_init(s, &op->rng, 13);
     op->acts = rng_below(&op->rng, 100) < CHANCE_PERCENT && s->o.crash_at == 0 &&
@@ -52,7 +58,7 @@ struct operator* operator_new(struct sim *s)
     return op;
 }
 
-void operator_free(struct operator* op)
+void operator_free(struct overseer *op)
 {
     if (op->call != NULL)
         call_drop(op->call);
@@ -124,9 +130,9 @@ static bool all_know_newest(const struct sim *s)
 
 static bool is_settled(const struct sim *s)
 {
-    return s->now_us >= s->operator->doubt_until_us &&
-                        s->operator->call == NULL && !judge_change_is_pending(s) &&
-           !raft_membership_is_joint(&s->judge.cluster.raft) && all_know_newest(s);
+    return s->now_us >= s->overseer->doubt_until_us && s->overseer->call == NULL &&
+           !judge_change_is_pending(s) && !raft_membership_is_joint(&s->judge.cluster.raft) &&
+           all_know_newest(s);
 }
 
 /* The first seconds after the very first start are another matter: see docs/safety.md. They last
@@ -174,7 +180,7 @@ static bool is_refused(const char *text)
 
 static void on_ended(void *ctx, enum grpc_code code, const char *text)
 {
-    struct operator* op = ctx;
+    struct overseer *op = ctx;
     struct sim *s = op->sim;
     sim_trace(s, 7, (uint64_t)code, 0);
     sim_say(s, "the change of the membership: %s", code == GRPC_OK ? "made" : text);
@@ -194,22 +200,27 @@ static const struct call_client asking = {.reply = on_reply, .ended = on_ended};
 
 enum { FIELD_ID = 1, FIELD_ADD_URLS = 1, FIELD_ADD_IS_LEARNER = 2, FIELD_UPDATE_URLS = 2 };
 
-static void ask(struct operator* op, const char *path, const uint8_t *msg, size_t size)
+static void ask_place(struct overseer *op, uint32_t place, const char *path, struct slice msg)
 {
     struct sim *s = op->sim;
     s->stats->changes_asked++;
     op->give_up_us = s->now_us + PATIENCE_US;
-    op->call = call_start(s, member_some(s, &op->rng), path, false, &asking, op);
-    call_send(op->call, slice_of(msg, size));
+    op->call = call_start(s, place, path, false, &asking, op);
+    call_send(op->call, msg);
 }
 
-static void ask_about(struct operator* op, const char *path, uint64_t id)
+static void ask(struct overseer *op, const char *path, const uint8_t *msg, size_t size)
+{
+    ask_place(op, member_some(op->sim, &op->rng), path, slice_of(msg, size));
+}
+
+static void ask_about(struct overseer *op, const char *path, uint64_t id)
 {
     uint8_t msg[32];
     ask(op, path, msg, (size_t)(wire_uint_put(msg, FIELD_ID, id) - msg));
 }
 
-static uint32_t free_place(struct operator* op)
+static uint32_t free_place(struct overseer *op)
 {
     const struct sim *s = op->sim;
     uint32_t number = (uint32_t)rng_below(&op->rng, SIM_MEMBERS_MAX);
@@ -220,7 +231,7 @@ static uint32_t free_place(struct operator* op)
     return number;
 }
 
-static void add(struct operator* op)
+static void add(struct overseer *op)
 {
     struct sim *s = op->sim;
     uint32_t number = free_place(op);
@@ -238,7 +249,7 @@ static void add(struct operator* op)
     ask(op, "/etcdserverpb.Cluster/MemberAdd", msg, (size_t)(p - msg));
 }
 
-static void promote(struct operator* op, const struct cluster_member *m)
+static void promote(struct overseer *op, const struct cluster_member *m)
 {
     if (!m->learner)
         return;
@@ -247,7 +258,7 @@ static void promote(struct operator* op, const struct cluster_member *m)
 }
 
 /* The same machine, at its other port. */
-static void update(struct operator* op, const struct cluster_member *m)
+static void update(struct overseer *op, const struct cluster_member *m)
 {
     char url[16];
     uint8_t msg[64], *p = wire_uint_put(msg, FIELD_ID, m->id);
@@ -270,7 +281,7 @@ static uint32_t voters_lost(const struct sim *s)
 }
 
 /* Nobody who is needed. A member that is there goes only when no other is lost. */
-static bool may_remove(struct operator* op, const struct cluster_member *m)
+static bool may_remove(struct overseer *op, const struct cluster_member *m)
 {
     const struct sim *s = op->sim;
     if (!is_settled(s))
@@ -287,15 +298,77 @@ static bool may_remove(struct operator* op, const struct cluster_member *m)
     return enough && voters_lost(s) == lost && leaves_majority(s, &left, 0);
 }
 
-static void remove_member(struct operator* op, const struct cluster_member *m)
+static void on_moved(void *ctx, enum grpc_code code, const char *text)
+{
+    struct overseer *op = ctx;
+    (void)code;
+    (void)text;
+    call_drop(op->move);
+    op->move = NULL;
+}
+
+static const struct call_client moving = {.reply = on_reply, .ended = on_moved};
+
+static void move_leadership(struct overseer *op, uint32_t leader, uint64_t id)
+{
+    uint8_t msg[32];
+    size_t size = (size_t)(wire_uint_put(msg, FIELD_ID, id) - msg);
+    if (op->move != NULL)
+        call_drop(op->move);
+    op->move =
+        call_start(op->sim, leader, "/etcdserverpb.Maintenance/MoveLeader", false, &moving, op);
+    call_send(op->move, slice_of(msg, size));
+}
+
+static const struct member *find_leader(const struct sim *s)
+{
+    for (uint32_t i = 0; i < s->members_count; i++)
+        if (s->members[i].up && raft_role(s->members[i].raft) == RAFT_LEADER)
+            return &s->members[i];
+    return NULL;
+}
+
+static bool has_change_in_log(const struct sim *s, const struct member *m)
+{
+    const struct judge_log *log = &m->judged.log;
+    for (uint64_t i = s->judge.committed.last + 1; i <= log->last; i++)
+        if (log->entries[i].is_conf)
+            return true;
+    return false;
+}
+
+/* Somebody wants the one that goes to lead, when that is on the leader's log and not committed. */
+static void look_at_removal(struct overseer *op)
+{
+    struct sim *s = op->sim;
+    const struct member *leader = find_leader(s);
+    if (leader != NULL && has_change_in_log(s, leader))
+        move_leadership(op, leader->number, op->leaves);
+    else if (op->looks_left-- > 0)
+        events_push(&s->events, &(struct event){.at_us = s->now_us + LEAVING_LOOK_US,
+                                                .kind = EVENT_OPERATOR,
+                                                .a = OPERATOR_LEAVING});
+}
+
+static void remove_member(struct overseer *op, const struct cluster_member *m)
 {
     if (!may_remove(op, m))
         return;
     sim_say(op->sim, "operator: remove %llx", (unsigned long long)m->id);
-    ask_about(op, "/etcdserverpb.Cluster/MemberRemove", m->id);
+    const struct member *leader = find_leader(op->sim);
+    if (leader == NULL || rng_below(&op->rng, 2) == 0) {
+        ask_about(op, "/etcdserverpb.Cluster/MemberRemove", m->id);
+        return;
+    }
+    uint8_t msg[32];
+    size_t size = (size_t)(wire_uint_put(msg, FIELD_ID, m->id) - msg);
+    ask_place(op, leader->number, "/etcdserverpb.Cluster/MemberRemove", slice_of(msg, size));
+    op->leaves = m->id;
+    op->looks_left = LEAVING_LOOKS_MAX;
+    look_at_removal(op);
 }
 
-static void change_something(struct operator* op)
+static void change_something(struct overseer *op)
 {
     const struct cluster *c = &op->sim->judge.cluster;
     uint32_t first = (uint32_t)rng_below(&op->rng, c->members_count);
@@ -334,9 +407,13 @@ static void start_added(struct sim *s)
     }
 }
 
-void operator_event(struct sim *s)
+void operator_event(struct sim *s, const struct event *e)
 {
-    struct operator* op = s->operator;
+    struct overseer *op = s->overseer;
+    if (e->a == OPERATOR_LEAVING) {
+        look_at_removal(op);
+        return;
+    }
     schedule(op);
     start_added(s);
     if (op->call != NULL && s->now_us >= op->give_up_us) {
@@ -355,7 +432,7 @@ void operator_event(struct sim *s)
 bool operator_is_content(const struct sim *s)
 {
     const struct cluster *c = &s->judge.cluster;
-    if (s->operator->call != NULL || raft_membership_is_joint(&c->raft))
+    if (s->overseer->call != NULL || raft_membership_is_joint(&c->raft))
         return false;
     for (uint32_t i = 0; i < s->members_count; i++)
         if (s->members[i].in_use &&

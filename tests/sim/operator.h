@@ -13,10 +13,10 @@
 struct event;
 struct member;
 
-struct operator* operator_new(struct sim *s);
-void operator_free(struct operator* op);
+struct overseer *operator_new(struct sim *s);
+void operator_free(struct overseer *op);
 /* EVENT_OPERATOR. */
-void operator_event(struct sim *s);
+void operator_event(struct sim *s, const struct event *e);
 /* May this member's data be lost now? */
 bool operator_spares(const struct sim *s, const struct member *m);
 

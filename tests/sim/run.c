@@ -195,7 +195,7 @@ static void handle(struct sim *s, const struct event *e)
         joiner_event(&s->members[e->who], e);
         break;
     case EVENT_OPERATOR:
-        operator_event(s);
+        operator_event(s, e);
         break;
     case EVENT_FAULT:
         faults_strike(s, e);
@@ -463,7 +463,7 @@ static void free_event(struct event *e)
 static void fini(struct sim *s)
 {
     clients_free(s->clients);
-    operator_free(s->operator);
+    operator_free(s->overseer);
     members_free(s);
     struct event e;
     while (events_pop(&s->events, &e))
@@ -493,7 +493,7 @@ void sim_run(const struct sim_options *o, struct sim_result *result)
     s->net = net_new(s);
     faults_plan(s);
     members_new(s);
-    s->operator= operator_new(s);
+    s->overseer = operator_new(s);
     (void)clients_new(s);
     faults_begin(s);
     if (o->crash_at != 0)

@@ -45,7 +45,7 @@ enum {
 
 struct clients;
 struct member;
-struct operator;
+struct overseer;
 struct raft_options;
 
 struct sim_options {
@@ -145,7 +145,7 @@ struct sim {
     struct model model;
     struct judge judge;
     struct clients *clients;
-    struct operator* operator;
+    struct overseer *overseer;
     struct rng members_rng;
 };
 
