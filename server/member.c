@@ -142,9 +142,22 @@ static int check_new(const struct member_change *change, const struct cluster *c
     return except == 0 && c->members_count == CLUSTER_MEMBERS_MAX ? TV_ETOOLARGE : 0;
 }
 
+/* What cannot be a URL would stop every member that tries to connect there, and again at each
+ * start: whoever proposed it. */
+static bool urls_are_valid(const struct member_change *change)
+{
+    for (uint32_t i = 0; i < change->peer_urls_count; i++)
+        if (!url_is_valid(change->peer_urls[i]))
+            return false;
+    bool needed = change->kind != MEMBER_PROMOTE && change->kind != MEMBER_REMOVE;
+    return !needed || change->peer_urls_count > 0;
+}
+
 int member_change_check(const struct member_change *change, const struct cluster *c)
 {
     const struct cluster_member *m = cluster_find(c, change->id);
+    if (!urls_are_valid(change))
+        return TV_MEMBER_BAD_URLS;
     if (cluster_was_removed(c, change->id))
         return TV_MEMBER_NOT_FOUND;
     switch (change->kind) {

@@ -43,8 +43,8 @@ void member_change_encode(const struct member_change *change, struct buf *out);
 int member_change_decode(struct slice context, struct member_change *ret);
 
 /* May it be made, as things stand? Errors: TV_MEMBER_EXIST, TV_MEMBER_NOT_FOUND (a removed id,
- * too), TV_PEER_URL_EXIST, TV_MEMBER_NOT_LEARNER, TV_TOO_MANY_LEARNERS; TV_ETOOLARGE: there is no
- * room. */
+ * too), TV_PEER_URL_EXIST, TV_MEMBER_BAD_URLS, TV_MEMBER_NOT_LEARNER, TV_TOO_MANY_LEARNERS;
+ * TV_ETOOLARGE: there is no room. */
 int member_change_check(const struct member_change *change, const struct cluster *c);
 /* Make it; it was checked. What raft goes by is not touched. */
 void member_change_apply(const struct member_change *change, struct cluster *c);

@@ -63,6 +63,10 @@ static int check_address(const char *text, const char *address, char *err_text, 
         snprintf(err_text, err_size, "parse \"%s\": invalid character in host name", text);
         return TV_EINVAL;
     }
+    if (port - address > URL_HOST_BYTES_MAX) {
+        snprintf(err_text, err_size, "the host name is longer than %d bytes", URL_HOST_BYTES_MAX);
+        return TV_EINVAL;
+    }
     size_t digits = *port == ':' ? strspn(port + 1, "0123456789") : 0;
     const char *end = *port == ':' ? port + 1 + digits : port;
     if (*end != '\0' && strchr("/?#", *end) == NULL) {
@@ -85,6 +89,16 @@ static int check(const char *text, char *err_text, size_t err_size)
 {
     int err = check_scheme(text, err_text, err_size);
     return err != 0 ? err : check_address(text, scheme_end(text) + 3, err_text, err_size);
+}
+
+bool url_is_valid(struct slice url)
+{
+    char text[URL_BYTES_MAX + 1], why[URL_BYTES_MAX + 128];
+    if (url.size > URL_BYTES_MAX || memchr(url.data, '\0', url.size) != NULL)
+        return false;
+    memcpy(text, url.data, url.size);
+    text[url.size] = '\0';
+    return check(text, why, sizeof(why)) == 0;
 }
 
 int url_parse(const char *text, char **ret_url, char *err_text, size_t err_size)

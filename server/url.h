@@ -5,10 +5,13 @@
 #ifndef SERVER_URL_H
 #define SERVER_URL_H
 
+#include "base/slice.h"
+
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { URLS_MAX = 16, URL_BYTES_MAX = 512 };
+enum { URLS_MAX = 16, URL_BYTES_MAX = 512, URL_HOST_BYTES_MAX = 255 };
 
 /* A few URLs, each in memory of its own. */
 struct urls {
@@ -19,6 +22,8 @@ struct urls {
 /* One URL without the blanks around it, its scheme in lower case; the caller frees *ret_url. On
  * error err_text says what is wrong, in etcd's words where it has some. Errors: TV_EINVAL. */
 int url_parse(const char *text, char **ret_url, char *err_text, size_t err_size);
+/* Is this, of a member or from the log, a URL as url_parse() gives it? */
+bool url_is_valid(struct slice url);
 /* "http://a:1,http://b:2": sorted, each once, as etcd keeps them. *ret owns its memory, and is
  * empty after an error. Errors: TV_EINVAL, also for more than URLS_MAX. */
 int urls_parse(const char *text, struct urls *ret, char *err_text, size_t err_size);

@@ -125,6 +125,31 @@ START_TEST(test_add)
 }
 END_TEST
 
+/* One member that cannot be connected to must not stop the others. */
+START_TEST(test_urls_from_anywhere)
+{
+    static const char *const bad[] = {"", "d:1", "http://d", "http://d:1/x", "https://d:1"};
+    char text[400];
+    setup();
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        ck_assert_int_eq(check(change(MEMBER_ADD, 9, bad[i])), TV_MEMBER_BAD_URLS);
+        ck_assert_int_eq(check(change(MEMBER_UPDATE, ids[0], bad[i])), TV_MEMBER_BAD_URLS);
+    }
+    ck_assert_int_eq(check(change(MEMBER_ADD, 9, NULL)), TV_MEMBER_BAD_URLS);
+    struct member_change nul = change(MEMBER_ADD, 9, "http://d:1");
+    nul.peer_urls[0] = SLICE_LITERAL("http://d:1\0x");
+    ck_assert_int_eq(check(nul), TV_MEMBER_BAD_URLS);
+    for (int size = URL_HOST_BYTES_MAX; size <= URL_HOST_BYTES_MAX + 1; size++) {
+        (void)snprintf(text, sizeof(text), "http://%*s:1", size, "");
+        for (char *p = text; (p = strchr(p, ' ')) != NULL;)
+            *p = 'a';
+        ck_assert_int_eq(check(change(MEMBER_ADD, 9, text)),
+                         size <= URL_HOST_BYTES_MAX ? 0 : TV_MEMBER_BAD_URLS);
+    }
+    cluster_fini(&cluster);
+}
+END_TEST
+
 START_TEST(test_promote)
 {
     setup();
@@ -254,6 +279,6 @@ START_TEST(test_one_member_may_grow_and_not_vanish)
 }
 END_TEST
 
-UNIT_MAIN("member", test_bytes, test_what_raft_is_told, test_add, test_promote, test_remove,
-          test_removed_ids_are_bounded, test_update, test_replace, test_replace_learner,
-          test_quorum, test_one_member_may_grow_and_not_vanish)
+UNIT_MAIN("member", test_bytes, test_what_raft_is_told, test_add, test_urls_from_anywhere,
+          test_promote, test_remove, test_removed_ids_are_bounded, test_update, test_replace,
+          test_replace_learner, test_quorum, test_one_member_may_grow_and_not_vanish)
