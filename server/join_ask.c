@@ -18,6 +18,7 @@ enum {
     ASK_AGAIN_MS = 300,
     ANSWER_WITHIN_MS = 2000,
     REPLACE_WITHIN_MS = 8000, /* as long as a change of the membership may take */
+    COMPLAIN_FIRST_MS = 2000,
     COMPLAIN_EVERY_MS = 10000,
 };
 
@@ -327,7 +328,7 @@ int join_run(const struct config *config, struct grpc_loop *loop, const struct c
                         .loop = loop,
                         .was_there = was_there,
                         .began_ms = now_ms()};
-    j.complained_ms = j.began_ms;
+    j.complained_ms = j.began_ms - COMPLAIN_EVERY_MS + COMPLAIN_FIRST_MS;
     uv_timer_init(grpc_loop_uv(loop), &j.tick);
     j.tick.data = &j;
     open_channels(&j);
