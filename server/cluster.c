@@ -469,9 +469,12 @@ static void get_member(struct reader *r, struct cluster *c)
         m->name = name;
     }
     get_strings(r, m->peer_urls, &m->peer_urls_count);
+    /* There will be connections to it. */
+    if (m->peer_urls_count == 0)
+        r->bad = true;
     for (uint32_t i = 0; i < m->peer_urls_count; i++)
         if (!url_is_valid(slice_of_string(m->peer_urls[i])))
-            r->bad = true; /* there will be connections to it */
+            r->bad = true;
     get_strings(r, m->client_urls, &m->client_urls_count);
     bool in_order = c->members_count == 1 || c->members[c->members_count - 2].id < m->id;
     if (!in_order || m->id == 0)
