@@ -1,11 +1,15 @@
 /* A node: everything one trivetd consists of, and how the pieces are tied to loops and threads.
  *
  * Threads:
- *   core     node_run()'s: the core, the log, the peers' connections; with io_threads = 0 also the
- * one worker, its client connections and its watchers workers  one loop each: client connections,
- * reads, watchers persist  RocksDB and those of the disk and of libuv's pool (hashes)
  *
- * Read next: node.c, node_start(). */
+ * - core: node_run()'s. The core, the log, the peers' connections; with io_threads = 0 also the one
+ *   worker, its client connections and its watchers.
+ *
+ * - workers: one loop each. Client connections, reads, watchers.
+ *
+ * - persist: RocksDB. And those of the disk, of libuv's pool (hashes, snapshots) and of the log.
+ *
+ * Read next: node_internal.h, and node_run() in node.c. */
 #ifndef SERVER_NODE_H
 #define SERVER_NODE_H
 

@@ -1,0 +1,384 @@
+/* The start of a node: its data folder, who it is, the log and the store, and a core on top. What
+ * is damaged is set aside, see repair.h. */
+#include "server/node_internal.h"
+
+#include "server/disk_space.h"
+#include "server/folder.h"
+#include "server/join.h"
+#include "server/repair.h"
+#include "server/restore.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Damage is kept for the repair; what is no damage ends the start. */
+static int cannot_use(struct node *n, int err, const char *what, const char *why)
+{
+    if (err != TV_ECORRUPT)
+        return node__refuse(what, why);
+    (void)snprintf(n->damage, sizeof(n->damage), "%s: %s", what, why); /* may be cut */
+    return err;
+}
+
+/* Found while running; the caller ends the process. Thread: any. */
+void node__damaged(void *ctx, const char *what)
+{
+    repair_mark(((struct node *)ctx)->config->data_dir, what);
+}
+
+void node_lsm_options(struct node *n, struct lsm_options *ret)
+{
+    lsm_options_init(ret);
+    ret->damaged = node__damaged;
+    ret->ctx = n;
+}
+
+static int make_dir(const char *path)
+{
+    char text[512];
+    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+        return 0;
+    snprintf(text, sizeof(text), "cannot create directory %s: %s", path, strerror(errno));
+    return node__refuse("cannot access data directory", text);
+}
+
+static int choose_dirs(const struct config *c, char *wal_dir, char *lsm_dir, size_t size)
+{
+    char member[4096], etcd_db[4200];
+    snprintf(member, sizeof(member), "%s/member", c->data_dir);
+    snprintf(etcd_db, sizeof(etcd_db), "%s/snap/db", member);
+    if (access(etcd_db, F_OK) == 0)
+        return node__refuse("the data directory belongs to etcd", etcd_db);
+    snprintf(lsm_dir, size, "%s/lsm", member);
+    if (c->wal_dir[0] != '\0')
+        snprintf(wal_dir, size, "%s", c->wal_dir);
+    else
+        snprintf(wal_dir, size, "%s/wal", member);
+    int err = make_dir(c->data_dir);
+    return err != 0 ? err : make_dir(member);
+}
+
+/* There is no data: the flags and the other members say who we are. */
+static int find_place(struct node *n)
+{
+    char err_text[512];
+    const struct config *c = n->config;
+    struct cluster initial;
+    int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &initial, err_text,
+                                   sizeof(err_text));
+    if (err == 0)
+        err = cluster_check_local(&initial, c->name, &c->advertise_peer_urls, err_text,
+                                  sizeof(err_text));
+    if (err == 0 && c->cluster_is_new)
+        held_ports_open(&n->held, &c->listen_client_urls);
+    if (err == 0)
+        err = join_run(c, n->gl, &initial, repair_was_set_aside(c->data_dir), &n->member_id,
+                       &n->cluster, err_text, sizeof(err_text));
+    cluster_fini(&initial);
+    return err == 0 ? 0 : node__refuse("failed to start etcd", err_text);
+}
+
+static int members_from_flags(struct node *n)
+{
+    int err = find_place(n);
+    if (err != 0)
+        return err;
+    struct persist_meta *metas = NULL;
+    struct buf encoded;
+    buf_init(&encoded, SIZE_MAX);
+    cluster_encode(&n->cluster, &encoded);
+    persist_meta_put(&metas, APPLY_META_MEMBERS, buf_slice(&encoded));
+    persist_meta_put(&metas, NODE_META_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
+    lsm_put(n->lsm, metas);
+    buf_fini(&encoded);
+    return 0;
+}
+
+/* Who we are is durable before there is a log. */
+static int lost_members(struct node *n)
+{
+    char text[960];
+    snprintf(text, sizeof(text), "%.800s/CURRENT: offset 0: no commit is left, and there is a log",
+             n->lsm_dir);
+    return cannot_use(n, TV_ECORRUPT, "cannot use the store", text);
+}
+
+/* Who we are: from the flags at the first start, from the store alone afterwards. */
+static int load_members(struct node *n, const char *wal_dir)
+{
+    struct buf members, self;
+    buf_init(&members, 16 << 20);
+    buf_init(&self, 64);
+    int err;
+    if (lsm_get(n->lsm, APPLY_META_MEMBERS, &members) == TV_ENOTFOUND)
+        err = folder_has(wal_dir, ".wal") ? lost_members(n) : members_from_flags(n);
+    else if (lsm_get(n->lsm, NODE_META_SELF, &self) != 0 || self.size != sizeof(n->member_id) ||
+             cluster_decode(buf_slice(&members), &n->cluster) != 0)
+        err = cannot_use(n, TV_ECORRUPT, "the stored membership is damaged", n->lsm_dir);
+    else {
+        memcpy(&n->member_id, self.data, sizeof(n->member_id));
+        err = !cluster_was_removed(&n->cluster, n->member_id)
+                  ? 0
+                  : node__refuse("the member has been permanently removed from the cluster",
+                                 "the data-dir used by this member must be removed");
+    }
+    n->cluster_id = n->cluster.id;
+    buf_fini(&members);
+    buf_fini(&self);
+    return err;
+}
+
+/* *ret is 0 before the log was made: then nothing was acknowledged yet. */
+static int stored_log_id(struct node *n, uint64_t *ret)
+{
+    struct buf value;
+    buf_init(&value, 64);
+    int err = lsm_get(n->lsm, NODE_META_LOG, &value);
+    if (err == TV_ENOTFOUND)
+        err = 0;
+    else if (err != 0 || value.size != sizeof(*ret))
+        err = cannot_use(n, TV_ECORRUPT, "the stored id of the log is damaged", n->lsm_dir);
+    else
+        memcpy(ret, value.data, sizeof(*ret));
+    buf_fini(&value);
+    return err;
+}
+
+/* From now on a log that is gone, or another one, is noticed. */
+static void store_log_id(struct node *n)
+{
+    uint64_t log_id = wal_log_id(n->wal);
+    struct persist_meta *metas = NULL;
+    persist_meta_put(&metas, NODE_META_LOG, slice_of(&log_id, sizeof(log_id)));
+    lsm_put(n->lsm, metas);
+}
+
+static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t applied_term)
+{
+    char err_text[512];
+    int err = disk_open(n->config->wal_io, dir, &n->disk, err_text, sizeof(err_text));
+    if (err != 0)
+        return node__refuse("cannot open the write-ahead log's directory", err_text);
+    log_info("write-ahead log", LOG_STR("path", dir), LOG_STR("method", disk_describe(n->disk)));
+    struct wal_options o;
+    wal_options_init(&o);
+    o.disk = n->disk;
+    o.segment_size_bytes = n->config->log_segment_bytes;
+    o.segments_keep_max = 1; /* they count in --max-wals */
+    o.cluster_id = n->cluster_id;
+    o.member_id = n->member_id;
+    o.payload_from_index = r->applied_index + 1;
+    err = stored_log_id(n, &o.log_id);
+    if (err != 0)
+        return err;
+    struct wal_replay replay = restore_replay(r);
+    err = wal_open(&o, &replay, &n->wal, err_text, sizeof(err_text));
+    if (err == TV_EINVAL && *n->config->wal_dir == '\0')
+        err = TV_ECORRUPT; /* another's log in our own folder is no mistake in a flag */
+    if (err != 0)
+        return cannot_use(n, err, "cannot open the write-ahead log", err_text);
+    restore_finish_install(r, n->wal, install_index(n->lsm), applied_term);
+    snprintf(err_text, sizeof(err_text),
+             "%s: offset 0: it does not meet the store, which is at "
+             "entry %llu: one of the two is from another time",
+             dir, (unsigned long long)r->applied_index);
+    if (restore_check(r, n->wal) != 0)
+        return cannot_use(n, TV_ECORRUPT, "cannot use the write-ahead log", err_text);
+    if (o.log_id == 0)
+        store_log_id(n);
+    return 0;
+}
+
+static void on_loaded_lease(void *ctx, int64_t id, int64_t granted_ttl)
+{
+    int64_t granted;
+    (void)lessor_grant(((struct node *)ctx)->lessor, id, granted_ttl, node__now_ms(), &granted);
+}
+
+static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta)
+{
+    char err_text[512];
+    uint64_t began = clock_mono_ns();
+    n->lsm_dir = mem_strdup(dir);
+    n->place = install_folders(n);
+    if (install_recover(&n->place) != 0)
+        return node__refuse("cannot remove what a snapshot left behind", dir);
+    struct lsm_options lo;
+    node_lsm_options(n, &lo);
+    int err = lsm_open(dir, &lo, &n->lsm, err_text, sizeof(err_text));
+    if (err != 0)
+        return cannot_use(n, err, "cannot open the store", err_text);
+    n->mvcc = mvcc_new(NULL);
+    n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
+    err = lsm_load(n->lsm, n->mvcc, 0, ret_meta, on_loaded_lease, n, err_text, sizeof(err_text));
+    if (err != 0)
+        return cannot_use(n, err, "cannot load the store", err_text);
+    restore_lease_keys(n->lessor, n->mvcc);
+    struct mvcc_stats s;
+    mvcc_stats(n->mvcc, &s);
+    log_info("loaded the store", LOG_UINT("keys", s.keys), LOG_INT("revision", ret_meta->revision),
+             LOG_UINT("applied-index", ret_meta->applied_index),
+             LOG_UINT("took-ms", (clock_mono_ns() - began) / 1000000));
+    return 0;
+}
+
+static int start_applier(struct node *n, const struct lsm_meta *meta)
+{
+    struct buf encoded;
+    applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, n->member_id);
+    n->applier.chain = meta->chain;
+    buf_init(&encoded, 1 << 20);
+    int err = lsm_get(n->lsm, APPLY_META_ALARMS, &encoded);
+    if (err == TV_ENOTFOUND)
+        err = 0;
+    else if (err != 0 || alarms_decode(&n->applier.alarms, buf_slice(&encoded)) != 0)
+        err = cannot_use(n, TV_ECORRUPT, "the stored alarms are damaged", n->lsm_dir);
+    buf_fini(&encoded);
+    if (err != 0)
+        applier_fini(&n->applier);
+    return err;
+}
+
+/* etcd's --max-wals counts its files; here it counts segments. */
+static uint64_t log_keep_bytes(const struct config *c)
+{
+    return c->max_wals == 0 ? UINT64_MAX / 8 : c->max_wals * c->log_segment_bytes;
+}
+
+static void start_core(struct node *n, const struct lsm_meta *meta, const struct restore *r)
+{
+    struct persist_options po;
+    persist_options_init(&po);
+    po.lsm = n->lsm;
+    po.mvcc = n->mvcc;
+    n->persist = persist_new(&po);
+    struct core_options o = {
+        .cluster = &n->cluster,
+        .member_id = n->member_id,
+        .mvcc = n->mvcc,
+        .wal = n->wal,
+        .persist = n->persist,
+        .applier = &n->applier,
+        .env = node__env(n),
+        .heartbeat_ms = n->config->heartbeat_ms,
+        .election_ms = n->config->election_ms,
+        .pre_vote = n->config->pre_vote,
+        .lease_reads = n->config->lease_reads,
+        .strict_reconfig = n->config->strict_reconfig,
+        .seed = rng_seed_from_os(),
+        .id_seed = (uint64_t)clock_wall_us(),
+        .snapshot_count = n->config->snapshot_count,
+        .log_keep_bytes = log_keep_bytes(n->config),
+        .hard_state = r->hard_state,
+        .applied_index = meta->applied_index,
+        .applied_term = meta->applied_term,
+        .entries = r->entries,
+        .entries_count = r->count,
+    };
+    n->core = core_new(&o);
+}
+
+/* A member may be renamed; but when store and log belong together and to a member that is not the
+ * one named, an operator took the wrong folder. */
+static int check_name(struct node *n)
+{
+    const struct cluster_member *named = cluster_find_name(&n->cluster, n->config->name);
+    const struct cluster_member *self = cluster_find(&n->cluster, n->member_id);
+    if (self == NULL || *self->name == '\0' || named == NULL || named == self)
+        return 0;
+    char text[1024];
+    snprintf(text, sizeof(text), "%s holds the data of member %s, and --name is %s",
+             n->config->data_dir, self->name, n->config->name);
+    return node__refuse("the data directory belongs to another member", text);
+}
+
+static int open_folders(struct node *n)
+{
+    char wal_dir[4200], lsm_dir[4200];
+    struct lsm_meta meta;
+    int err = choose_dirs(n->config, wal_dir, lsm_dir, sizeof(wal_dir));
+    if (err != 0)
+        return err;
+    err = repair_check_folders(lsm_dir, wal_dir, n->damage, sizeof(n->damage));
+    if (err == 0)
+        err = open_store(n, lsm_dir, &meta);
+    if (err == 0)
+        err = load_members(n, wal_dir);
+    if (err != 0)
+        return err;
+    struct restore r;
+    restore_init(&r, meta.applied_index);
+    r.applied_term = meta.applied_term;
+    err = open_log(n, wal_dir, &r, meta.applied_term);
+    if (err == 0)
+        err = check_name(n);
+    if (err == 0)
+        err = start_applier(n, &meta);
+    if (err == 0)
+        start_core(n, &meta, &r);
+    restore_fini(&r);
+    return err;
+}
+
+/* What open_folders() had opened when it found damage. */
+static void close_folders(struct node *n)
+{
+    if (n->wal != NULL)
+        wal_close(n->wal);
+    if (n->disk != NULL)
+        disk_close(n->disk);
+    if (n->lsm != NULL)
+        lsm_close(n->lsm);
+    if (n->lessor != NULL)
+        lessor_free(n->lessor);
+    if (n->mvcc != NULL)
+        mvcc_free(n->mvcc);
+    cluster_fini(&n->cluster);
+    mem_free(n->lsm_dir);
+    n->wal = NULL;
+    n->disk = NULL;
+    n->lsm = NULL;
+    n->lessor = NULL;
+    n->mvcc = NULL;
+    n->lsm_dir = NULL;
+}
+
+/* Of the stored membership or, when it cannot be read, of the flags. */
+static uint32_t members_known(const struct node *n)
+{
+    char err_text[512];
+    struct cluster c;
+    if (n->cluster.members_count > 0)
+        return n->cluster.members_count;
+    if (cluster_from_initial(n->config->initial_cluster, n->config->initial_cluster_token, &c,
+                             err_text, sizeof(err_text)) != 0)
+        return 0;
+    uint32_t count = c.members_count;
+    cluster_fini(&c);
+    return count;
+}
+
+/* What is damaged is set aside, and the start begins again without it; once. */
+int node__open_data(struct node *n)
+{
+    struct repair r = {
+        .mode = n->config->repair, .data_dir = n->config->data_dir, .wal_dir = n->config->wal_dir};
+    int err = repair_is_marked(&r, n->damage, sizeof(n->damage)) ? TV_ECORRUPT : open_folders(n);
+    if (err != TV_ECORRUPT)
+        return err;
+    r.members_count = members_known(n);
+    close_folders(n);
+    err = repair_set_aside(&r, n->damage);
+    n->history->damages += err == 0;
+    if (err == 0 && (err = open_folders(n)) == TV_ECORRUPT)
+        return node__refuse("what is new is damaged too", n->damage);
+    return err;
+}
