@@ -31,6 +31,7 @@ enum core_question_about {
     QUESTION_LEASE_RENEW,   /* ttl */
     QUESTION_LEASE_LEFT,    /* ttl, granted_ttl */
     QUESTION_LEARNER_READY, /* err alone: may it be promoted? */
+    QUESTION_MEMBER_GONE,   /* err alone: is it silent, so that another may take its place? */
 };
 
 /* What only the leader can answer, between members and outside the log. */

@@ -170,9 +170,13 @@ void core__tend_agreement(struct core *c);
 /* --- core_member.c --- */
 
 void core__take_change(struct core *c, struct request *req);
-/* The leader's answer to whether the learner may be promoted. */
-void core__learner_is_ready(struct core *c, struct request *req, int err);
+/* What the leader must be asked about the change. */
+void core__change_question(const struct request *req, struct core_question *ret);
+/* Its answer came. */
+void core__change_answered(struct core *c, struct request *req, int err);
+/* The leader's answers. */
 int core__learner_readiness(const struct core *c, uint64_t id);
+int core__member_absence(const struct core *c, uint64_t id);
 void core__propose_changes(struct core *c);
 void core__apply_conf(struct core *c, const struct raft_entry *e);
 void core__tend_members(struct core *c);

@@ -8,7 +8,6 @@
 #include "server/member.h"
 
 enum {
-    STREAM_TRIED_MS = 1000,    /* one that is refused lives shorter */
     HEALTH_INTERVAL_MS = 5000, /* as etcd: a connection counts when it is that old */
     PROMOTE_RETRY_MS = 1000,
     PROPOSE_AGAIN_MS = 500,
@@ -76,14 +75,10 @@ static int may_remove(const struct core *c, const struct member_change *change)
     return healthy - 1 < 1 + (voters - 1) / 2 ? TV_UNHEALTHY : 0;
 }
 
-/* The others must have a majority without it. And it must be gone: whoever asks in the name of a
- * member that is connected to us is a second process with the same flags. */
+/* The others must have a majority without it. */
 static int may_replace(const struct core *c, uint64_t replaced_id)
 {
     uint32_t voters = 0, there = 0;
-    const struct core_link *l = link_to(c, replaced_id);
-    if (l != NULL && l->since_ms + STREAM_TRIED_MS <= c->now_ms)
-        return TV_UNHEALTHY;
     for (uint32_t i = 0; i < c->o.cluster->members_count; i++) {
         const struct cluster_member *m = &c->o.cluster->members[i];
         voters += !m->learner;
@@ -126,6 +121,21 @@ int core__learner_readiness(const struct core *c, uint64_t id)
     return TV_MEMBER_NOT_FOUND;
 }
 
+/* Whoever asks in the name of a member that the leader hears of is a second process with the same
+ * flags, and must not push it out. One that has lost its disk has been silent by the time that the
+ * leader next looks whether it hears of a majority. */
+int core__member_absence(const struct core *c, uint64_t id)
+{
+    struct raft_progress peers[RAFT_PEERS_MAX];
+    uint32_t count = raft_progress(c->raft, peers, RAFT_PEERS_MAX);
+    if (id == c->o.member_id)
+        return TV_UNHEALTHY;
+    for (uint32_t i = 0; i < count; i++)
+        if (peers[i].id == id && peers[i].active)
+            return TV_UNHEALTHY;
+    return 0;
+}
+
 /* --- the way onto the log --- */
 
 static int decode_payload(const struct request *req, struct member_change *ret)
@@ -156,13 +166,23 @@ void core__take_change(struct core *c, struct request *req)
     int err = decode_payload(req, &change);
     ASSERT(err == 0); /* the service encoded it */
     ASSERT(change.request_id == req->id && change.id == req->target);
-    if (change.kind == MEMBER_PROMOTE)
+    if (change.kind == MEMBER_PROMOTE || change.kind == MEMBER_REPLACE)
         core__take_question(c, req);
     else
         enqueue(c, req, &change);
 }
 
-void core__learner_is_ready(struct core *c, struct request *req, int err)
+void core__change_question(const struct request *req, struct core_question *ret)
+{
+    struct member_change change;
+    int err = decode_payload(req, &change);
+    ASSERT(err == 0);
+    bool replaces = change.kind == MEMBER_REPLACE;
+    ret->about = replaces ? QUESTION_MEMBER_GONE : QUESTION_LEARNER_READY;
+    ret->subject = replaces ? change.replaced_id : change.id;
+}
+
+void core__change_answered(struct core *c, struct request *req, int err)
 {
     struct member_change change;
     if (err != 0) {

@@ -18,7 +18,7 @@ enum {
 static void give_answer(struct core *c, struct request *req, int err)
 {
     if (req->kind == REQUEST_MEMBER_CHANGE) {
-        core__learner_is_ready(c, req, err);
+        core__change_answered(c, req, err);
         return;
     }
     if (err == 0 && req->want_keys)
@@ -53,12 +53,10 @@ static void take_question(struct core *c, uint64_t from, const struct core_quest
 static void ask(struct core *c, struct request *req)
 {
     struct core_question msg = {.token = req->id, .subject = (uint64_t)req->lease_id};
-    if (req->kind == REQUEST_MEMBER_CHANGE) {
-        msg.about = QUESTION_LEARNER_READY;
-        msg.subject = req->target;
-    } else {
+    if (req->kind == REQUEST_MEMBER_CHANGE)
+        core__change_question(req, &msg);
+    else
         msg.about = req->kind == REQUEST_LEASE_RENEW ? QUESTION_LEASE_RENEW : QUESTION_LEASE_LEFT;
-    }
     if (core__leading(c))
         take_question(c, c->o.member_id, &msg);
     else if (c->leader != 0 && c->leader != c->o.member_id)
@@ -76,8 +74,12 @@ static void answer_question(struct core *c, const struct question *q)
     else if (reply.about == QUESTION_LEASE_LEFT)
         reply.err = lessor_remaining(c->lessor, (int64_t)reply.subject, c->now_ms, &reply.ttl,
                                      &reply.granted_ttl);
-    else
+    else if (reply.about == QUESTION_LEARNER_READY)
         reply.err = core__learner_readiness(c, reply.subject);
+    else if (reply.about == QUESTION_MEMBER_GONE)
+        reply.err = core__member_absence(c, reply.subject);
+    else
+        reply.err = TV_ENOTSUP;
     reply_to(c, q->from, &reply);
 }
 
