@@ -18,8 +18,7 @@
  * so many have no such entry on theirs that no majority is left without them, it has not begun.
  *
  * What cannot be told: that a member lost its disk between its first vote and its first entry in
- * the log, about a second after its first start; that it lost it while another member had never
- * heard from the cluster, and all others were down; and that a majority lost its disks at once.
+ * the log, about a second after its first start; and that a majority lost its disks at once.
  *
  * Messages of /trivet.Peer/Join are fields in protobuf's form, see join_wire.c. */
 #ifndef SERVER_JOIN_H
@@ -34,12 +33,13 @@
 enum {
     JOIN_VERSION = 1,
     JOIN_PATIENCE_MS = 3000,      /* for those that do not answer, when a majority does */
+    JOIN_FRESH_MS = 30000,        /* after its first start one without a log is fresh so long */
     JOIN_EXISTING_WAIT_MS = 5000, /* for anybody, when the cluster is said to be running */
 };
 
 enum join_state {
     JOIN_SILENT,    /* no answer yet */
-    JOIN_FRESH,     /* has no log either */
+    JOIN_FRESH,     /* has no log either, and begins just now */
     JOIN_UNSETTLED, /* has one, and no leader now */
     JOIN_SETTLED,
 };

@@ -6,6 +6,7 @@
 #include "server/node.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -93,10 +94,12 @@ static void submit_replacement(struct asked *a, const struct join_ask *ask)
     core_submit(n->core, req);
 }
 
-/* One that joins has no log either, but the cluster is an old one. */
+/* One that joins has no log either, but the cluster is an old one; and so it may be when this
+ * member has heard nothing of the others for long since its first start. */
 static bool is_fresh(const struct node *n)
 {
-    return core_log_is_empty(n->core) && n->cluster.raft.voters.count > 0;
+    return core_log_is_empty(n->core) && n->first_started_ms != 0 &&
+           clock_mono_ns() / 1000000 < n->first_started_ms + JOIN_FRESH_MS;
 }
 
 static uint64_t leader_of(const struct node *n)

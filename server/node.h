@@ -76,6 +76,7 @@ struct node {
     struct node_thread *threads;  /* NULL with io_threads = 0: the worker is on `loop` */
     struct grpc_server *acceptor; /* hands sockets to the threads */
     uint32_t next_thread;
+    uint64_t first_started_ms; /* when this run was the very first start; 0 = it was not */
     bool publishing;
     bool ready;             /* our name is on the log: said so */
     bool serving;           /* listening for clients */

@@ -83,6 +83,7 @@ static int find_place(struct node *n)
         err = join_run(c, n->gl, &initial, repair_was_set_aside(c->data_dir), &n->member_id,
                        &n->cluster, err_text, sizeof(err_text));
     cluster_fini(&initial);
+    n->first_started_ms = err == 0 && n->cluster.raft.voters.count > 0 ? node__now_ms() : 0;
     return err == 0 ? 0 : node__refuse("failed to start etcd", err_text);
 }
 
