@@ -105,7 +105,8 @@ struct worker {
     uv_timer_t pause_timer; /* also the patience while connecting */
     uv_poll_t pace_poll;
     int pace_fd;
-    uint64_t begun; /* open loop: operations of this thread begun, so the next one's number */
+    uint64_t pace_at_ns; /* when pace_fd is to wake up; in the past: it is not */
+    uint64_t begun;      /* open loop: operations of this thread begun, so the next one's number */
     bool running;
     bool ended;
     struct key_source source;
