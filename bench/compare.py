@@ -53,8 +53,7 @@ def run_group(group, kind, options, round_number, results):
     if not todo:
         return
     figures = {k: {name: r["figures"] for name, r in done.items()} for k, done in results.items()}
-    with measure.new_cluster(kind) as cluster:
-        cluster.start()
+    with measure.fresh_cluster(kind) as cluster:
         group.prepare(scenarios.Run(cluster, options, figures))
         for scenario in todo:
             result = run_scenario(scenario, scenarios.Run(cluster, options, figures))
@@ -119,11 +118,12 @@ def bound(row, value):
         return ""
     if row["absolute"]:
         return number(value)
-    return "%gx" % value if value >= 0.3 else "1/%g" % round(1 / value)
+    parts = round(1 / value) if value < 1 else 0
+    return "1/%d" % parts if parts and abs(value * parts - 1) < 1e-9 else "%gx" % value
 
 
 def print_summary(rows):
-    line = "%-42s %-20s %24s %24s %8s %6s %6s  %s"
+    line = "%-46s %-20s %24s %24s %8s %6s %6s  %s"
     print(line % ("", "", "etcd", "trivet", "ratio", "floor", "goal", ""))
     last = None
     for row in rows:
@@ -181,12 +181,10 @@ def parse_args():
                         help="times the number of keys, watchers, leases: 0.01 tries that it works")
     parser.add_argument("--json", help="write everything measured to this file")
     options = parser.parse_args()
-    options.kinds = options.kinds.split(",")
+    options.kinds = measure.parse_kinds(parser, options.kinds)
     only = parse_names(parser, options.only) or list(scenarios.BY_NAME)
     skip = parse_names(parser, options.skip)
     options.scenarios = with_needed([n for n in only if n not in skip])
-    if any(kind not in KINDS for kind in options.kinds):
-        parser.error("--kinds is of etcd,trivet")
     if options.rounds < 1 or options.duration <= 0 or options.scale <= 0:
         parser.error("--rounds, --duration and --scale must be above 0")
     return options
@@ -202,11 +200,9 @@ def write_json(options, versions, rounds, rows):
 
 def main():
     options = parse_args()
-    measure.use_etcd_of_environment()
-    clusters.exit_on_signals()
-    measure.check_binaries(options.kinds)
+    measure.prepare(options.kinds)
     versions = {kind: measure.version_of(kind) for kind in options.kinds}
-    say("%s cores; %s" % (os.cpu_count(), "; ".join(versions.values())))
+    say("%s cores; %s" % (os.cpu_count(), ", ".join("%s: %s" % v for v in versions.items())))
     rounds = []
     try:
         for i in range(options.rounds):

@@ -1,6 +1,7 @@
 """What every comparison here does: start trivet-bench, beside others if need be, and look at what the
 servers' processes used meanwhile."""
 
+import contextlib
 import json
 import os
 import signal
@@ -41,10 +42,20 @@ def use_etcd_of_environment():
         clusters.binary = lambda kind: path if kind == "etcd" else usual(kind)
 
 
-def check_binaries(kinds):
+def prepare(kinds):
+    """At the beginning of a program: the binaries are there, and clusters go when it ends."""
+    use_etcd_of_environment()
+    clusters.exit_on_signals()
     for path in [clusters.binary(kind) for kind in kinds] + [bench_binary()]:
         if not os.access(path, os.X_OK):
             sys.exit("%s is not there" % path)
+
+
+def parse_kinds(parser, text):
+    kinds = text.split(",")
+    if any(kind not in KINDS for kind in kinds):
+        parser.error("--kinds is of " + ",".join(KINDS))
+    return kinds
 
 
 def version_of(kind):
@@ -56,8 +67,18 @@ def version_of(kind):
         return "?"
 
 
-def new_cluster(kind):
-    return clusters.Cluster(kind, flags=QUOTA_FLAGS)
+@contextlib.contextmanager
+def fresh_cluster(kind):
+    """Three nodes that serve. Their data stays for a look only when one ended by itself."""
+    cluster = clusters.Cluster(kind, flags=QUOTA_FLAGS)
+    try:
+        cluster.start()
+        yield cluster
+    except clusters.ClusterError:
+        cluster.keep()
+        raise
+    finally:
+        cluster.close()
 
 
 # --- loads ---
@@ -99,15 +120,17 @@ def run_load(cluster, *args):
 
 class Background:
     """A load that goes on while others are measured. Entering waits until it has begun, leaving ends
-    it; `result` is its report then.
+    it; `result` is its report then. One that is `greedy` is ended at once, whatever is under way; calls
+    of it may fail, and there is no report.
 
         with Background(cluster, "compact", "--every", 5) as compactions:
             ...
         compactions.result["done_in_all"]
     """
 
-    def __init__(self, cluster, *args):
+    def __init__(self, cluster, *args, greedy=False):
         self.cluster = cluster
+        self.greedy = greedy
         self.name = args[0]
         self.command = command_of(cluster.endpoints(), args + ("--duration", 100000))
         self.result = None
@@ -126,15 +149,17 @@ class Background:
         for line in self.process.stderr:
             self.last_words = [line]
 
-    def running(self):
-        return self.process.poll() is None
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
 
     def __exit__(self, kind, value, trace):
-        if kind is not None:
-            self.process.kill()
-            self.process.wait()
+        if kind is not None or self.greedy:
+            self.kill()
             return
-        if self.running():
+        if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         output = self.process.stdout.read()
         self.process.wait()
@@ -226,13 +251,15 @@ def settle(cluster, calm_seconds=10, patience_seconds=300):
     return new_rss, new_disk, calm_since - begin
 
 
-def leader_index(cluster):
-    """Which of the nodes leads."""
+def leader_status(cluster):
+    """(index of the node that leads, its revision)"""
     done = clusters.run([clusters.ETCDCTL, "--endpoints", cluster.endpoints(), "endpoint", "status",
                          "-w", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for status in json.loads(done.stdout or "[]"):
-        if status["Status"]["header"]["member_id"] == status["Status"]["leader"]:
-            return [n.endpoint() for n in cluster.nodes].index(status["Endpoint"])
+    for answer in json.loads(done.stdout or "[]"):
+        status = answer["Status"]
+        if status["header"]["member_id"] == status["leader"]:
+            index = [n.endpoint() for n in cluster.nodes].index(answer["Endpoint"])
+            return index, status["header"]["revision"]
     raise LoadFailed("no node leads: " + done.stderr)
 
 

@@ -186,8 +186,8 @@ def watch_delay(r):
 def watch_each(r):
     """10,000 of 100,000 keys are watched, each by one watcher, and all are put alike: every put is
     looked up among 10,000 watchers, and one in ten becomes an event. So what is shown is what it costs
-    to have the watchers, and not that an event costs something as well. The pairs follow each other in
-    one cluster; what receives the events runs in both of each pair's halves' machine, in one of them."""
+    to have the watchers more than what an event costs. The puts with and without them alternate in one
+    cluster."""
     keys = r.size(100000)
     put = ("put", *MANY, "--keys", keys, "--prefix", "/each/", *r.duration())
     watch = ("watch", "--watchers", r.size(10000), "--watch-keys", "one", "--writers", 0, "--keys",
@@ -236,7 +236,7 @@ def restart_seconds(r, indices):
 
 def restart(r):
     """kill -9, then started again at once: until it answers a linearizable read."""
-    follower = (measure.leader_index(r.cluster) + 1) % len(r.cluster.nodes)
+    follower = (measure.leader_status(r.cluster)[0] + 1) % len(r.cluster.nodes)
     return {"one_s": restart_seconds(r, [follower]),
             "all_s": restart_seconds(r, range(len(r.cluster.nodes)))}
 
@@ -261,8 +261,7 @@ def keep_alive(r):
 def overwrites(r):
     """Against a fresh cluster that was given the same keys once."""
     keys = r.size(100000)
-    with measure.new_cluster(r.kind) as fresh:
-        fresh.start()
+    with measure.fresh_cluster(r.kind) as fresh:
         fill(fresh, "/over/", keys)
         rss_fresh, disk_fresh, _ = measure.settle(fresh)
     with r.beside("compact", "--every", 60):

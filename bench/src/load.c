@@ -145,7 +145,7 @@ void slot_closed(struct slot *s, enum grpc_code code, struct slice text)
         code = GRPC_INTERNAL;
         text = SLICE_LITERAL("the answer is missing or malformed");
     }
-    if (code != GRPC_OK) {
+    if (code != GRPC_OK && !op_forgives(s, code)) {
         note_error(s->worker, code, text);
         pause_slot(s);
         return;

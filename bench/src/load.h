@@ -151,6 +151,8 @@ void op_choose(struct slot *s);
 const char *op_path(const struct slot *s);
 void op_send(struct slot *s, struct grpc_call *call);
 void op_answer(struct slot *s, struct slice msg);
+/* Whether the operation has done what it should although the call failed with this. */
+bool op_forgives(struct slot *s, enum grpc_code code);
 /* True when the operation needs another call (the next page of a list). */
 bool op_continues(const struct slot *s);
 

@@ -376,6 +376,14 @@ void op_answer(struct slot *s, struct slice msg)
     }
 }
 
+bool op_forgives(struct slot *s, enum grpc_code code)
+{
+    if (s->kind != OP_COMPACT || s->compact_to == 0 || code != GRPC_OUT_OF_RANGE)
+        return false;
+    s->worker->compacted = s->compact_to; /* somebody else has compacted as far */
+    return true;
+}
+
 bool op_continues(const struct slot *s)
 {
     if (s->kind == OP_COMPACT)
