@@ -36,29 +36,34 @@ def wanted(scenario, kind, options, round_number):
 
 def run_scenario(scenario, run):
     """{figures: {key: number}, failure: text or None, notes: [text]}"""
-    result = {"figures": {}, "failure": None}
+    result = {"figures": {}, "failure": None, "notes": run.notes}
     try:
         result["figures"] = scenario.run(run)
     except measure.LoadFailed as failed:
         result["failure"] = str(failed)
     except scenarios.LeftOut as why:
         run.notes.append("LEFT OUT: %s" % why)
-    result["notes"] = run.notes
     return result
 
 
 def run_group(group, kind, options, round_number, results):
-    """Fills results[kind] with the group's scenarios."""
+    """Fills results[kind] with the group's scenarios. When a node ends by itself, the rest fails."""
     todo = [s for s in group.scenarios if wanted(s, kind, options, round_number)]
     if not todo:
         return
     figures = {k: {name: r["figures"] for name, r in done.items()} for k, done in results.items()}
-    with measure.fresh_cluster(kind) as cluster:
-        group.prepare(scenarios.Run(cluster, options, figures))
+    try:
+        with measure.fresh_cluster(kind) as cluster:
+            group.prepare(scenarios.Run(cluster, options, figures))
+            while todo:
+                result = run_scenario(todo[0], scenarios.Run(cluster, options, figures))
+                say_result(kind, todo[0], result)
+                results[kind][todo.pop(0).name] = result
+    except (clusters.ClusterError, measure.LoadFailed) as error:
+        say("%s\n  %-7s %s: the rest of these failed" % (error, kind, group.name))
         for scenario in todo:
-            result = run_scenario(scenario, scenarios.Run(cluster, options, figures))
-            results[kind][scenario.name] = result
-            say_result(kind, scenario, result)
+            results[kind][scenario.name] = {"figures": {}, "notes": [],
+                                            "failure": str(error).splitlines()[0]}
 
 
 def run_round(round_number, options):
@@ -204,12 +209,9 @@ def main():
     versions = {kind: measure.version_of(kind) for kind in options.kinds}
     say("%s cores; %s" % (os.cpu_count(), ", ".join("%s: %s" % v for v in versions.items())))
     rounds = []
-    try:
-        for i in range(options.rounds):
-            say("round %d of %d" % (i + 1, options.rounds))
-            rounds.append(run_round(i, options))
-    except (clusters.ClusterError, measure.LoadFailed) as error:
-        sys.exit("compare: %s" % error)
+    for i in range(options.rounds):
+        say("round %d of %d" % (i + 1, options.rounds))
+        rounds.append(run_round(i, options))
     rows = summarize(rounds, options)
     print_summary(rows)
     failed = print_notes(rounds, options)

@@ -67,28 +67,41 @@ def measure_point(cluster, point, options):
             "rss_mb": measure.rss_bytes(cluster) / len(cluster.nodes) / 1e6}
 
 
+def measure_fresh(kind, point, options):
+    """Each point has a cluster of its own, so that none is in another's debt."""
+    try:
+        with measure.fresh_cluster(kind) as cluster:
+            return measure_point(cluster, point, options)
+    except (clusters.ClusterError, measure.LoadFailed) as error:
+        return {"failure": str(error)}
+
+
 def measure_curve(kind, name, options):
-    """[(point, figures)]; each point has a cluster of its own, so that none is in another's debt."""
+    """[(point, figures)]"""
     results = []
     for point in CURVES[name](options):
-        with measure.fresh_cluster(kind) as cluster:
-            figures = measure_point(cluster, point, options)
-        say("  %-7s %-20s %s/s" % (kind, point.name, number(figures["per_second"])))
+        figures = measure_fresh(kind, point, options)
+        say("  %-7s %-20s %s" % (kind, point.name, figures.get("failure") or
+                                 number(figures["per_second"]) + "/s"))
         results.append((point, figures))
     return results
 
 
 def print_curve(kind, name, results):
     print("%s, by %s" % (kind, name))
-    print("  %-20s %10s %20s %12s %12s" % ("", "puts/s", "p99 ms at half", "CPU us/put",
-                                           "MB resident"))
+    line = "  %-20s %10s %20s %12s %12s"
+    print(line % ("", "puts/s", "p99 ms at half", "CPU us/put", "MB resident"))
     for point, f in results:
-        print("  %-20s %10s %20s %12s %12s" % (
-            point.name, number(f["per_second"]), "%s (%d/s)" % (number(f["p99_ms"]), f["rate"]),
-            number(f["cpu_us"]), number(f["rss_mb"])))
-    flat = [(point, f["per_second"]) for point, f in results if point.flat]
-    print("  worst to best, %s .. %s: %.2f" % (
-        flat[0][0].name, flat[-1][0].name, min(v for _, v in flat) / max(v for _, v in flat)))
+        if "failure" in f:
+            print("  %-20s FAILED: %s" % (point.name, f["failure"].splitlines()[0]))
+            continue
+        print(line % (point.name, number(f["per_second"]),
+                      "%s (%d/s)" % (number(f["p99_ms"]), f["rate"]), number(f["cpu_us"]),
+                      number(f["rss_mb"])))
+    flat = [(point, f["per_second"]) for point, f in results if point.flat and "failure" not in f]
+    if len(flat) > 1:
+        print("  worst to best, %s .. %s: %.2f" % (
+            flat[0][0].name, flat[-1][0].name, min(v for _, v in flat) / max(v for _, v in flat)))
 
 
 def parse_args():
@@ -115,21 +128,21 @@ def main():
     options = parse_args()
     measure.prepare(options.kinds)
     measured = []
-    try:
-        for kind in options.kinds:
-            for name in options.only:
-                results = measure_curve(kind, name, options)
-                print_curve(kind, name, results)
-                measured += [dict(figures, kind=kind, curve=name, point=point.name)
-                             for point, figures in results]
-    except (clusters.ClusterError, measure.LoadFailed) as error:
-        sys.exit("growth: %s" % error)
+    for kind in options.kinds:
+        for name in options.only:
+            results = measure_curve(kind, name, options)
+            print_curve(kind, name, results)
+            measured += [dict(figures, kind=kind, curve=name, point=point.name)
+                         for point, figures in results]
     if options.scale != 1:
         print("SCALED BY %g: the numbers of keys are not what ran" % options.scale)
     if options.json:
         with open(options.json, "w") as out:
             json.dump(measured, out, indent=1)
             out.write("\n")
+    failed = sum("failure" in figures for figures in measured)
+    if failed:
+        sys.exit("growth: %d points failed" % failed)
 
 
 if __name__ == "__main__":

@@ -235,7 +235,7 @@ def disk_bytes(cluster):
     return total
 
 
-def settle(cluster, calm_seconds=10, patience_seconds=300):
+def settle(cluster, calm_seconds=30, patience_seconds=600):
     """Wait until memory and disk have not changed by 1 % for a while. (rss, disk, seconds until then)"""
     begin = calm_since = time.monotonic()
     rss, disk = rss_bytes(cluster), disk_bytes(cluster)
