@@ -361,6 +361,8 @@ static struct slice parse_direct(struct grpc_call *call, struct slice in)
             return slice_of(in.data + GRPC_PREFIX_BYTES + size, in.size - GRPC_PREFIX_BYTES - size);
         }
         call->recv_need = GRPC_PREFIX_BYTES + size;
+        /* All at once: to grow by doubling would copy a large message again. */
+        (void)buf_reserve(&call->recv, call->recv_need);
     }
     append_recv(call, in);
     return SLICE_EMPTY;

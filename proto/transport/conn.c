@@ -61,6 +61,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     call__attach(call, conn);
     (void)nghttp2_session_set_stream_user_data(session, call->stream_id, call);
     conn->hdr_call = call;
+    conn->cached_call = call;
+    conn->cached_stream_id = call->stream_id;
     return 0;
 }
 
@@ -188,7 +190,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
 static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error, void *user)
 {
     struct grpc_conn *conn = user;
-    struct grpc_call *call = nghttp2_session_get_stream_user_data(session, stream_id);
+    struct grpc_call *call = call_of(conn, stream_id);
     if (call != NULL)
         call__stream_closed(call, error);
     return conn->state == CONN_DEAD ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
@@ -203,11 +205,12 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     if (conn->server == NULL || frame->hd.type != NGHTTP2_HEADERS ||
         (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0)
         return 0;
-    struct grpc_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct grpc_call *call = call_of(conn, frame->hd.stream_id);
     if (call != NULL)
         call->status_sent = true;
     /* A client that still sends is told that nobody listens, as grpc-go does. */
-    if (nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
+    if ((call == NULL || !call->peer_closed) &&
+        nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
         (void)nghttp2_submit_rst_stream(session, 0, frame->hd.stream_id, NGHTTP2_NO_ERROR);
     return 0;
 }
