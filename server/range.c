@@ -57,8 +57,11 @@ int range_begin(struct range *r, struct mvcc *m, const struct wire_range_request
     return 0;
 }
 
+static size_t kv_size(const struct range *r, const struct mvcc_version *v);
+
 static void take(struct range *r, const struct mvcc_version *v)
 {
+    r->kvs_bytes += wire_kv_field_size(kv_size(r, v)); /* while it is in the cache */
     if (r->count == r->capacity) {
         r->capacity = r->capacity == 0 ? 4 : r->capacity * 2;
         r->kvs = mem_realloc(r->kvs, r->capacity * sizeof(*r->kvs));
@@ -131,13 +134,10 @@ static void finish(struct range *r)
 {
     if (r->sorted && r->count > 1)
         qsort_r(r->kvs, r->count, sizeof(*r->kvs), compare_versions, &r->req);
-    if (r->req.limit > 0 && r->count > (uint64_t)r->req.limit) {
-        r->count = (uint64_t)r->req.limit;
-        r->more = true;
-    }
-    r->body_size = wire_range_tail_size(r->more, r->total);
-    for (uint64_t i = 0; i < r->count; i++)
-        r->body_size += wire_kv_field_size(kv_size(r, r->kvs[i]));
+    r->more = r->req.limit > 0 && r->count > (uint64_t)r->req.limit;
+    while (r->more && r->count > (uint64_t)r->req.limit)
+        r->kvs_bytes -= wire_kv_field_size(kv_size(r, r->kvs[--r->count]));
+    r->body_size = r->kvs_bytes + wire_range_tail_size(r->more, r->total);
 }
 
 bool range_collect(struct range *r, uint64_t keys_max)
@@ -206,12 +206,25 @@ static uint8_t *field_put(const struct range *r, uint8_t *p, const struct mvcc_v
     return kv_put(r, wire_kv_field_put_head(p, kv_size(r, v)), v);
 }
 
+/* Have the CPU fetch what is copied soon: the beginning of a version, then the rest of one whose
+ * beginning has come. */
+static void fetch_ahead(const struct range *r, uint64_t i)
+{
+    enum { HEAD_AHEAD = 8, REST_AHEAD = 4, CACHE_LINE_BYTES = 64, REST_BYTES_MAX = 512 };
+    if (i + HEAD_AHEAD < r->count)
+        __builtin_prefetch(r->kvs[i + HEAD_AHEAD]);
+    if (i + REST_AHEAD >= r->count)
+        return;
+    struct slice kv = mvcc_version_kv(r->kvs[i + REST_AHEAD]);
+    size_t size = kv.size < REST_BYTES_MAX ? kv.size : REST_BYTES_MAX;
+    for (size_t at = CACHE_LINE_BYTES; at < size + CACHE_LINE_BYTES; at += CACHE_LINE_BYTES)
+        __builtin_prefetch(kv.data + at);
+}
+
 uint8_t *range_write(struct range *r, uint8_t *p)
 {
-    enum { PREFETCH_AHEAD = 8 };
     for (uint64_t i = 0; i < r->count; i++) {
-        if (i + PREFETCH_AHEAD < r->count)
-            __builtin_prefetch(r->kvs[i + PREFETCH_AHEAD]);
+        fetch_ahead(r, i);
         p = field_put(r, p, r->kvs[i]);
     }
     return wire_range_tail_put(p, r->more, r->total);
@@ -272,6 +285,7 @@ size_t range_read(struct range *r, uint8_t *dst, size_t size_max)
     }
     while (r->next_kv < r->count) {
         const struct mvcc_version *v = r->kvs[r->next_kv];
+        fetch_ahead(r, r->next_kv);
         if (r->piece_done_bytes == 0 && wire_kv_field_size(kv_size(r, v)) <= (size_t)(end - p))
             p = field_put(r, p, v);
         else if (!copy_kv_rest(r, v, &p, end))
