@@ -34,7 +34,7 @@ struct range {
     uint64_t count;
     uint64_t capacity;
     uint64_t kvs_bytes; /* of their fields */
-    int64_t total; /* keys in the range, whatever the limit and the filters say */
+    int64_t total;      /* keys in the range, whatever the limit and the filters say */
     bool more;
     uint64_t body_size; /* of fields kvs, more and count */
 

@@ -197,6 +197,12 @@ void call__reset(struct grpc_call *call, uint32_t http2_error)
     conn__mark_dirty(call->conn);
 }
 
+void call__malformed(struct grpc_call *call)
+{
+    call->recv_off = true;
+    call__reset(call, NGHTTP2_PROTOCOL_ERROR);
+}
+
 void call__abort(struct grpc_call *call, enum grpc_code code, struct slice text)
 {
     if (call->told || call->aborted)

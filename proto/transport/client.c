@@ -337,9 +337,8 @@ bool client__keepalive_without_calls(const struct grpc_conn *conn)
 
 static nghttp2_nv field(struct slice name, struct slice value)
 {
-    return (nghttp2_nv){
-        (uint8_t *)name.data, (uint8_t *)value.data, name.size, value.size,
-        NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
+    return (nghttp2_nv){(uint8_t *)name.data, (uint8_t *)value.data, name.size, value.size,
+                        NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
 }
 
 /* All that the fields point to lives as long as the call or the channel. */
@@ -465,24 +464,31 @@ static uint32_t parse_u32(struct slice text)
     return text.size == 0 ? UINT32_MAX : n;
 }
 
-void client__header(struct grpc_call *call, struct slice name, struct slice value)
+void client__header(struct grpc_call *call, enum field field, struct slice name, struct slice value)
 {
     if (call->aborted || call->told)
         return;
-    if (slice_equal(name, SLICE_LITERAL(":status"))) {
+    uint32_t code;
+    switch (field) {
+    case FIELD_STATUS:
         call->http_status = (uint16_t)parse_u32(value);
-    } else if (slice_equal(name, SLICE_LITERAL("content-type"))) {
+        break;
+    case FIELD_CONTENT_TYPE:
         call->content_type_ok = slice_starts_with(value, SLICE_LITERAL("application/grpc"));
         (void)metadata_add(&call->metadata, name, value);
-    } else if (slice_equal(name, SLICE_LITERAL("grpc-status"))) {
-        uint32_t code = parse_u32(value);
+        break;
+    case FIELD_GRPC_STATUS:
+        code = parse_u32(value);
         call->status_received = true;
         call->code = code <= GRPC_UNAUTHENTICATED ? (enum grpc_code)code : GRPC_UNKNOWN;
-    } else if (slice_equal(name, SLICE_LITERAL("grpc-message"))) {
+        break;
+    case FIELD_GRPC_MESSAGE:
         buf_clear(&call->text);
         message_decode(value, &call->text);
-    } else {
+        break;
+    default:
         (void)metadata_add(&call->metadata, name, value);
+        break;
     }
 }
 
@@ -523,6 +529,12 @@ void client__headers_done(struct grpc_call *call, bool end_stream)
         return;
     if (call->headers_too_large) {
         call__abort(call, GRPC_INTERNAL, SLICE_LITERAL("peer header list size exceeded limit"));
+        return;
+    }
+    bool well_formed = call->headers_seen ? field_block_is_trailers(&call->fields)
+                                          : field_block_is_response(&call->fields);
+    if (!well_formed) {
+        call__malformed(call);
         return;
     }
     if (!call->headers_seen && call->http_status >= 100 && call->http_status < 200)

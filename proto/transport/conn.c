@@ -51,6 +51,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
         if (conn->hdr_call != NULL) {
             buf_clear(&conn->hdr_call->metadata);
             conn->hdr_call->header_list_bytes = 0;
+            conn->hdr_call->fields = (struct field_block){0};
         }
         return 0;
     }
@@ -80,10 +81,14 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         call->headers_too_large = true;
         return 0;
     }
+    struct slice n = slice_of(name, name_size), v = slice_of(value, value_size);
+    enum field field = field_of(n);
+    if (!field_block_add(&call->fields, field, n, v))
+        return 0; /* answered when the block is complete */
     if (call->is_client)
-        client__header(call, slice_of(name, name_size), slice_of(value, value_size));
+        client__header(call, field, n, v);
     else
-        server__header(call, slice_of(name, name_size), slice_of(value, value_size));
+        server__header(call, field, n, v);
     return 0;
 }
 
@@ -96,8 +101,10 @@ static void on_headers_done(struct grpc_conn *conn, const nghttp2_frame *frame)
         client__headers_done(call, end_stream);
     else if (call != NULL)
         server__request(conn, call, end_stream);
-    else if (end_stream && (call = call_of(conn, frame->hd.stream_id)) != NULL)
+    else if ((call = call_of(conn, frame->hd.stream_id)) != NULL && end_stream)
         call__peer_closed(call); /* a client's trailers mean nothing to gRPC */
+    else if (call != NULL)
+        call__malformed(call);
 }
 
 static void goaway_final(struct grpc_conn *conn)
@@ -182,7 +189,9 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     conn->unconsumed_bytes += size;
     struct grpc_call *call = call_of(conn, stream_id);
-    if (call != NULL)
+    if (call != NULL && !call->headers_seen)
+        call__malformed(call);
+    else if (call != NULL)
         call__receive(call, slice_of(data, size), (flags & NGHTTP2_FLAG_END_STREAM) != 0);
     return conn->state == CONN_DEAD ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }

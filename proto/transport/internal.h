@@ -15,6 +15,7 @@
 
 #include "proto/grpc.h"
 
+#include "fields.h"
 #include "io.h"
 #include "timer.h"
 
@@ -235,7 +236,8 @@ struct grpc_call {
     uint32_t recv_need; /* bytes of the message in `recv`, prefix included; 0 = not known yet */
     size_t recv_accounted_bytes;
     uint32_t header_list_bytes;
-    size_t unconsumed_bytes; /* of the stream's window */
+    struct field_block fields; /* of the header block that came last */
+    size_t unconsumed_bytes;   /* of the stream's window */
     struct slice held;
     uint64_t timeout_ns;
 
@@ -278,6 +280,8 @@ void call__stream_closed(struct grpc_call *call, uint32_t http2_error);
 /* End it from the transport's side with this status. */
 void call__abort(struct grpc_call *call, enum grpc_code code, struct slice text);
 void call__reset(struct grpc_call *call, uint32_t http2_error);
+/* What the peer sent is no HTTP/2 message. */
+void call__malformed(struct grpc_call *call);
 void call__set_status(struct grpc_call *call, enum grpc_code code, struct slice text);
 
 void call__receive(struct grpc_call *call, struct slice in, bool last_frame);
@@ -309,7 +313,8 @@ static inline size_t out_copy_free(const struct out *o)
 
 /* Server: a request's header block is complete. */
 void server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream);
-void server__header(struct grpc_call *call, struct slice name, struct slice value);
+void server__header(struct grpc_call *call, enum field field, struct slice name,
+                    struct slice value);
 void server__conn_gone(struct grpc_conn *conn);
 void server__call_counted(struct grpc_conn *conn, int change);
 void server__message_counted(struct grpc_conn *conn, bool sent);
@@ -320,7 +325,8 @@ const struct grpc_server_options *server__options(const struct grpc_server *s);
 void server__answer_status(struct grpc_conn *conn, int32_t stream_id, const char *http_status,
                            enum grpc_code code, struct slice text);
 
-void client__header(struct grpc_call *call, struct slice name, struct slice value);
+void client__header(struct grpc_call *call, enum field field, struct slice name,
+                    struct slice value);
 void client__headers_done(struct grpc_call *call, bool end_stream);
 void client__conn_ready(struct grpc_conn *conn);
 void client__conn_goaway(struct grpc_conn *conn);

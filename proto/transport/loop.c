@@ -127,6 +127,7 @@ static void session_setup(struct grpc_loop *gl)
     ASSERT(nghttp2_option_new(&gl->option) == 0);
     nghttp2_option_set_no_auto_window_update(gl->option, 1);
     nghttp2_option_set_no_closed_streams(gl->option, 1);
+    nghttp2_option_set_no_http_messaging(gl->option, 1); /* see fields.h */
     nghttp2_option_set_stream_reset_rate_limit(gl->option, RESET_BURST, RESET_RATE);
     nghttp2_option_set_max_send_header_block_length(gl->option, 1 << 20);
     /* Until the peer's SETTINGS say otherwise, as every gRPC client has it. */

@@ -86,8 +86,8 @@ static void region_add(void)
     pool.regions_unused++;
 }
 
-/* Ask for all of the slab's memory in one call, which costs half of what a fault for each page does.
- * Kernels before 5.14 refuse, and it comes page by page. */
+/* Ask for all of the slab's memory in one call, which costs half of what a fault for each page
+ * does. Kernels before 5.14 refuse, and it comes page by page. */
 static void populate(struct slab *s)
 {
     if (s->populated)

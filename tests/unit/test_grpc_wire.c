@@ -413,6 +413,56 @@ START_TEST(test_deadline_is_the_servers_too)
 }
 END_TEST
 
+/* RFC 9113, 8.1 to 8.3: the stream is reset, and nobody hears of the call. */
+static void expect_malformed(uint8_t flags, const char *const *fields, const char *const *then)
+{
+    struct raw r;
+    struct frame f;
+    uint32_t opened = rig.opened;
+    raw_open(&r);
+    raw_hello(&r);
+    raw_headers(&r, 1, flags, fields);
+    if (then != NULL)
+        raw_headers(&r, 1, 0, then);
+    await_frame(&r, FRAME_RST, &f);
+    ck_assert_mem_eq(f.payload, "\0\0\0\1", 4);
+    if (then == NULL)
+        ck_assert_uint_eq(rig.opened, opened);
+    raw_close(&r);
+}
+
+#define EXPECT_MALFORMED(...) expect_malformed(0, (const char *const[]){__VA_ARGS__, NULL}, NULL)
+
+START_TEST(test_malformed_fields)
+{
+    rig_start();
+    EXPECT_MALFORMED(GOOD_FIELDS, "X-Upper", "1");
+    EXPECT_MALFORMED(GOOD_FIELDS, "x y", "1");
+    EXPECT_MALFORMED(GOOD_FIELDS, "", "1");
+    EXPECT_MALFORMED(GOOD_FIELDS, "x-line", "a\nb");
+    EXPECT_MALFORMED(GOOD_FIELDS, "x-blank", " a");
+    EXPECT_MALFORMED(GOOD_FIELDS, "x-blank", "a\t");
+    EXPECT_MALFORMED(GOOD_FIELDS, "connection", "close");
+    EXPECT_MALFORMED(GOOD_FIELDS, "transfer-encoding", "chunked");
+    EXPECT_MALFORMED(GOOD_FIELDS, "te", "gzip");
+    EXPECT_MALFORMED(GOOD_FIELDS, ":authority", "late");
+    EXPECT_MALFORMED(":method", "POST", ":method", "POST", ":scheme", "http", ":path",
+                     "/rig.Rig/Echo", "content-type", "application/grpc");
+    EXPECT_MALFORMED(":status", "200", GOOD_FIELDS);
+    EXPECT_MALFORMED(":method", "POST", ":path", "/rig.Rig/Echo", "content-type",
+                     "application/grpc");
+    EXPECT_MALFORMED(":method", "POST", ":scheme", "http", "content-type", "application/grpc");
+    EXPECT_MALFORMED(":method", "POST", ":scheme", "http", ":path", "", "content-type",
+                     "application/grpc");
+    EXPECT_MALFORMED(":method", "POST", ":scheme", "http", ":path", "/rig.Rig/Echo", ":protocol",
+                     "x", "content-type", "application/grpc");
+    /* More headers in the middle of a request. */
+    expect_malformed(0, good, (const char *const[]){"x-trailer", "1", NULL});
+    check_alive();
+    rig_stop();
+}
+END_TEST
+
 START_TEST(test_headers_too_large)
 {
     struct raw r;
@@ -987,8 +1037,9 @@ END_TEST
 
 UNIT_MAIN("grpc_wire", test_refusals, test_content_types_that_are_grpc,
           test_messages_that_are_refused, test_message_in_pieces, test_deadline_is_the_servers_too,
-          test_headers_too_large, test_more_streams_than_allowed, test_too_many_pings,
-          test_answers_forgive_pings, test_server_pings_and_gives_up, test_flood_without_reading,
-          test_reset_flood_ends_the_connection, test_http1, test_http1_refusals,
-          test_http1_answer_after_the_client_left, test_mutated_frames, test_mutated_answers,
-          test_client_pings_and_gives_up, test_conns_are_bounded, test_silent_conn_is_closed)
+          test_malformed_fields, test_headers_too_large, test_more_streams_than_allowed,
+          test_too_many_pings, test_answers_forgive_pings, test_server_pings_and_gives_up,
+          test_flood_without_reading, test_reset_flood_ends_the_connection, test_http1,
+          test_http1_refusals, test_http1_answer_after_the_client_left, test_mutated_frames,
+          test_mutated_answers, test_client_pings_and_gives_up, test_conns_are_bounded,
+          test_silent_conn_is_closed)
