@@ -92,6 +92,18 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     return 0;
 }
 
+/* A request's header block is complete; it may be an old acquaintance, or become one. */
+static void on_request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream)
+{
+    call__hold(call);
+    if (conn->scanned == SCAN_KNOWN)
+        header_cache_apply(conn->header_cache, call);
+    bool accepted = server__request(conn, call, end_stream);
+    if (conn->scanned == SCAN_FRESH && accepted && conn->header_cache != NULL)
+        header_cache_keep(conn->header_cache, call);
+    call__release(call);
+}
+
 static void on_headers_done(struct grpc_conn *conn, const nghttp2_frame *frame)
 {
     struct grpc_call *call = conn->hdr_call;
@@ -100,7 +112,7 @@ static void on_headers_done(struct grpc_conn *conn, const nghttp2_frame *frame)
     if (call != NULL && call->is_client)
         client__headers_done(call, end_stream);
     else if (call != NULL)
-        server__request(conn, call, end_stream);
+        on_request(conn, call, end_stream);
     else if ((call = call_of(conn, frame->hd.stream_id)) != NULL && end_stream)
         call__peer_closed(call); /* a client's trailers mean nothing to gRPC */
     else if (call != NULL)
@@ -295,6 +307,8 @@ void conn__begin_close(struct grpc_conn *conn)
 static void session_free(struct grpc_conn *conn)
 {
     nghttp2_session_del(conn->session);
+    header_cache_free(conn->header_cache);
+    conn->header_cache = NULL;
     conn->session = NULL;
 }
 
@@ -323,11 +337,36 @@ static void after_read(struct grpc_conn *conn)
     }
 }
 
+/* A HEADERS frame without its block, which is known. */
+static ssize_t recv_without_block(struct grpc_conn *conn, const uint8_t *frame)
+{
+    uint8_t head[FRAME_HEADER_BYTES];
+    PROBE(grpc_header_block_known);
+    memcpy(head, frame, sizeof(head));
+    head[0] = head[1] = head[2] = 0;
+    return nghttp2_session_mem_recv(conn->session, head, sizeof(head));
+}
+
+static ssize_t recv_scanned(struct grpc_conn *conn, const uint8_t *data, size_t size)
+{
+    ssize_t rv = 0;
+    while (size > 0 && rv >= 0 && conn->state != CONN_DEAD) {
+        size_t take;
+        conn->scanned = header_cache_scan(conn->header_cache, slice_of(data, size), &take);
+        rv = conn->scanned == SCAN_KNOWN ? recv_without_block(conn, data)
+                                         : nghttp2_session_mem_recv(conn->session, data, take);
+        data += take;
+        size -= take;
+    }
+    return rv;
+}
+
 static void read_http2(struct grpc_conn *conn, const uint8_t *data, size_t size)
 {
     conn->in_session++;
     conn->gl->in_session++;
-    ssize_t rv = nghttp2_session_mem_recv(conn->session, data, size);
+    ssize_t rv = conn->header_cache != NULL ? recv_scanned(conn, data, size)
+                                            : nghttp2_session_mem_recv(conn->session, data, size);
     conn->in_session--;
     conn->gl->in_session--;
     if (conn->state == CONN_DEAD) {
@@ -644,6 +683,8 @@ int conn__begin_http2(struct grpc_conn *conn)
         return TV_ENOMEM;
     }
     conn->state = CONN_HTTP2;
+    if (server)
+        conn->header_cache = header_cache_new();
     nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, conn->limits.stream_window_bytes},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, conn->limits.header_list_bytes_max},

@@ -16,6 +16,7 @@
 #include "proto/grpc.h"
 
 #include "fields.h"
+#include "header_cache.h"
 #include "io.h"
 #include "timer.h"
 
@@ -114,9 +115,11 @@ struct grpc_conn {
     struct conn_limits limits;
     struct list calls;
     uint32_t calls_count;
-    struct grpc_call *hdr_call; /* whose header block is being read */
-    struct grpc_call *held;     /* unary: its message lies in the read buffer */
-    int32_t cached_stream_id;   /* of cached_call */
+    struct grpc_call *hdr_call;        /* whose header block is being read */
+    struct grpc_call *held;            /* unary: its message lies in the read buffer */
+    struct header_cache *header_cache; /* a server's */
+    enum scan_kind scanned;            /* what nghttp2 reads now */
+    int32_t cached_stream_id;          /* of cached_call */
     struct grpc_call *cached_call;
     size_t unconsumed_bytes; /* received, connection window not given back yet */
     size_t recv_buffered_bytes;
@@ -311,8 +314,8 @@ static inline size_t out_copy_free(const struct out *o)
 
 /* --- the two sides --- */
 
-/* Server: a request's header block is complete. */
-void server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream);
+/* Server: a request's header block is complete. False when the call was refused. */
+bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream);
 void server__header(struct grpc_call *call, enum field field, struct slice name,
                     struct slice value);
 void server__conn_gone(struct grpc_conn *conn);

@@ -242,21 +242,21 @@ static bool is_refused(struct grpc_call *call)
     return false;
 }
 
-void server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream)
+bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream)
 {
     call->headers_seen = true;
     if (call->headers_too_large) {
         call->recv_off = true;
         call__reset(call, NGHTTP2_FRAME_SIZE_ERROR);
-        return;
+        return false;
     }
     if (!field_block_is_request(&call->fields)) {
         call__malformed(call);
-        return;
+        return false;
     }
     if (is_refused(call)) {
         call->recv_off = true;
-        return;
+        return false;
     }
     call__hold(call);
     call->ops = call->method->ops;
@@ -275,6 +275,7 @@ void server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_st
     if (end_stream)
         call__peer_closed(call);
     call__release(call);
+    return true;
 }
 
 /* --- connections --- */
