@@ -676,8 +676,10 @@ int conn__begin_http2(struct grpc_conn *conn)
 {
     struct grpc_loop *gl = conn->gl;
     bool server = conn->server != NULL;
-    int rv = server ? nghttp2_session_server_new2(&conn->session, gl->callbacks, conn, gl->option)
-                    : nghttp2_session_client_new2(&conn->session, gl->callbacks, conn, gl->option);
+    int rv = server ? nghttp2_session_server_new3(&conn->session, gl->callbacks, conn, gl->option,
+                                                  &gl->memory.mem)
+                    : nghttp2_session_client_new3(&conn->session, gl->callbacks, conn, gl->option,
+                                                  &gl->memory.mem);
     if (rv != 0) {
         conn->session = NULL;
         return TV_ENOMEM;

@@ -18,6 +18,7 @@
 #include "fields.h"
 #include "header_cache.h"
 #include "io.h"
+#include "pool.h"
 #include "timer.h"
 
 #include "base/buf.h"
@@ -71,6 +72,7 @@ struct grpc_loop {
     struct list graveyard; /* servers and channels freed by their owner in this turn */
     struct list pool;
     uint32_t pool_count;
+    struct pool memory; /* nghttp2's */
     uint64_t calls_made;
     bool in_turn;
     uint32_t in_session; /* nghttp2 is on the stack, for some connection */

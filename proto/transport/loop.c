@@ -142,6 +142,7 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
     list_init(&gl->work);
     list_init(&gl->graveyard);
     list_init(&gl->pool);
+    pool_init(&gl->memory);
     gl->io.read_buf = mem_alloc(READ_BUF_BYTES);
     gl->io.read_buf_bytes = READ_BUF_BYTES;
     gl->out.copy = mem_alloc(OUT_COPY_BYTES);
@@ -173,6 +174,7 @@ static void loop_fini(struct grpc_loop *gl)
     }
     nghttp2_session_callbacks_del(gl->callbacks);
     nghttp2_option_del(gl->option);
+    pool_fini(&gl->memory);
     mem_free(gl->io.read_buf);
     mem_free(gl->out.copy);
     mem_free(gl);
