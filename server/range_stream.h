@@ -13,7 +13,8 @@
  * rangeStream): 10 keys in the first one, then twice as many in each until about bytes_wanted are
  * reached. Header, more and count are in the last one alone. Two things are better here: the pin
  * keeps the revision when it is compacted meanwhile, where etcd's stream ends with an error; and no
- * message has more than RANGE_STREAM_KEYS_MAX keys, so that each is gathered in one turn.
+ * message has more than RANGE_STREAM_KEYS_MAX keys, so that nobody else waits for long while one is
+ * gathered, and a client that does not read costs 8 KiB.
  *
  * A sort target without an order, which etcd lets pass, sorts each message by itself, and the next
  * one begins behind the key that came last: keys may be missing then, or come twice. The same keys
@@ -26,7 +27,7 @@
 #include "server/range.h"
 
 enum {
-    RANGE_STREAM_KEYS_MAX = RANGE_COLLECT_PER_TURN - 1, /* and one more is looked at */
+    RANGE_STREAM_KEYS_MAX = 1023, /* and one more is looked at */
     RANGE_STREAM_HEAD_BYTES_MAX = 80,
 };
 

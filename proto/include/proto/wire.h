@@ -464,8 +464,8 @@ struct wire_event {
 };
 
 int wire_range_response_decode(struct slice msg, struct wire_range_response *ret);
-/* The RangeResponse in a RangeStreamResponse; empty when there is none. Errors: TV_EMALFORMED, also
- * when there are two: no server writes that. */
+/* The RangeResponse in a RangeStreamResponse; data is NULL when there is none. Errors:
+ * TV_EMALFORMED, also when there are two: no server writes that. */
 int wire_range_stream_response_decode(struct slice msg, struct slice *ret_range_response);
 int wire_put_response_decode(struct slice msg, struct wire_put_response *ret);
 int wire_delete_range_response_decode(struct slice msg, struct wire_delete_range_response *ret);
