@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -175,6 +177,7 @@ func compareLongStreams(tally *harness.Tally, right, tested *side) {
 		compareLong(ctx, tally, right, tested, r)
 	}
 	for _, s := range []*side{right, tested} {
+		leaveEarly(ctx, tally, s)
 		slowReader(ctx, tally, s, s == tested)
 	}
 }
@@ -203,6 +206,22 @@ func compareLong(ctx context.Context, tally *harness.Tally, right, tested *side,
 	if r.Limit >= 0 {
 		x, y := fmt.Sprint(sizes(want)), fmt.Sprint(sizes(got))
 		check(tally, x == y, "RangeStream %s: messages of %s keys, not %s", brief(r), y, x)
+	}
+}
+
+// leaveEarly begins streams and goes away in the middle of them, or lets their time run out. What
+// follows shows whether the server minds.
+func leaveEarly(ctx context.Context, tally *harness.Tally, s *side) {
+	for i := 0; i < 40; i++ {
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(1+i)*time.Millisecond)
+		stream, err := s.kv.RangeStream(ctx, &pb.RangeRequest{Key: []byte("a"), RangeEnd: []byte{0}})
+		for n := 0; err == nil && (i%2 == 0 || n < i/2); n++ {
+			_, err = stream.Recv()
+		}
+		cancel()
+		if err != nil && !errors.Is(err, io.EOF) && status.Code(err) != codes.DeadlineExceeded {
+			tally.Fail("%s: a stream that ends early: %v", s.name, err)
+		}
 	}
 }
 
