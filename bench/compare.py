@@ -44,6 +44,7 @@ LOADS = [
     ("mixed", "9 gets to 1 put, 100 x 10", ["mixed"] + MANY),
     ("watch", "100 watchers, 100 puts/s", ["watch", "--watchers", "100", "--rate", "100"]),
     ("list", "LIST of 100,000 keys of 256 B", ["list", "--prefix", "/list/"]),
+    ("list-stream", "the same by RangeStream", ["list", "--prefix", "/list/", "--stream"]),
 ]
 OTHERS = [
     ("rss", "with 1,000,000 keys of 256 B"),
@@ -134,9 +135,11 @@ def run_kind(kind, options):
             # The keys that are read exist.
             fill(cluster, "/bench/", 10000)
             bench(cluster, ["put", "--keys", "1", "--total", "1", "--warmup", "0"])
+            filled = False
             for name, _, args in loads:
-                if name == "list":
+                if args[0] == "list" and not filled:
                     fill(cluster, "/list/", LIST_KEYS)
+                    filled = True
                 results[name] = run_load(cluster, args, options)
                 say_one(kind, name, results[name])
     if wanted("rss", options):

@@ -29,6 +29,17 @@ static bool filter_takes(const struct wire_range_request *q, const struct mvcc_v
     return q->max_create_revision == 0 || create <= q->max_create_revision;
 }
 
+/* How many keys have to be gathered. */
+static uint64_t keys_wanted(const struct range *r)
+{
+    bool stops_at_limit = !r->sorted || (r->req.sort_order == WIRE_SORT_NONE && !r->filtered);
+    if (r->req.count_only)
+        return 0;
+    if (r->req.limit > 0 && stops_at_limit)
+        return (uint64_t)r->req.limit + 1; /* one more says whether there is more */
+    return UINT64_MAX;
+}
+
 int range_begin(struct range *r, struct mvcc *m, const struct wire_range_request *req, bool in_txn)
 {
     *r = (struct range){.mvcc = m, .req = *req, .generation = mvcc_generation(m)};
@@ -42,14 +53,9 @@ int range_begin(struct range *r, struct mvcc *m, const struct wire_range_request
 
     r->filtered = has_filter(req);
     /* A target without an order still sorts, ascending, but what the limit cut off before is gone.
-     */
-    r->sorted = req->sort_order != WIRE_SORT_NONE || req->sort_target != WIRE_SORT_KEY;
-    bool stops_at_limit = !r->sorted || (req->sort_order == WIRE_SORT_NONE && !r->filtered);
-    r->collect_max = UINT64_MAX;
-    if (req->count_only)
-        r->collect_max = 0;
-    else if (req->limit > 0 && stops_at_limit)
-        r->collect_max = (uint64_t)req->limit + 1; /* one more says whether there is more */
+     * Keys come in ascending order by themselves. */
+    r->sorted = req->sort_target != WIRE_SORT_KEY || req->sort_order == WIRE_SORT_DESCEND;
+    r->collect_max = keys_wanted(r);
     if (in_txn)
         mvcc_txn_iter_init(&r->it, m, req->key, req->range_end, r->rev);
     else if (r->collect_max > 0)
@@ -172,6 +178,14 @@ int range_suspend(struct range *r)
     return err;
 }
 
+static void seek(struct range *r)
+{
+    if (r->last == NULL)
+        mvcc_iter_init(&r->it, r->mvcc, r->req.key, r->req.range_end, r->rev);
+    else
+        mvcc_iter_init_after(&r->it, r->mvcc, mvcc_version_key(r->last), r->req.range_end, r->rev);
+}
+
 int range_resume(struct range *r)
 {
     ASSERT(r->pinned);
@@ -183,11 +197,45 @@ int range_resume(struct range *r)
             return err;
         r->generation = generation;
     }
-    if (r->last == NULL)
-        mvcc_iter_init(&r->it, r->mvcc, r->req.key, r->req.range_end, r->rev);
-    else
-        mvcc_iter_init_after(&r->it, r->mvcc, mvcc_version_key(r->last), r->req.range_end, r->rev);
+    seek(r);
     return 0;
+}
+
+/* --- on to the next message --- */
+
+void range_set_tail(struct range *r, bool more, int64_t total)
+{
+    r->body_size -= wire_range_tail_size(r->more, r->total);
+    r->more = more;
+    r->total = total;
+    r->body_size += wire_range_tail_size(more, total);
+}
+
+int64_t range_count_rest(const struct range *r)
+{
+    ASSERT(r->count > 0);
+    struct slice last = mvcc_version_key(r->kvs[r->count - 1]);
+    uint8_t *first = mem_alloc(last.size + 1);
+    memcpy(first, last.data, last.size);
+    first[last.size] = 0;
+    struct slice key = slice_of(first, last.size + 1);
+    int64_t rest = mvcc_count(r->mvcc, key, r->req.range_end, r->rev);
+    mem_free(first);
+    return rest;
+}
+
+void range_next(struct range *r, int64_t limit)
+{
+    ASSERT(r->count > 0);
+    r->last = r->kvs[r->count - 1]; /* of the answer: the walk may have seen one more */
+    r->req.limit = limit;
+    r->collect_max = keys_wanted(r);
+    r->count = 0;
+    r->total = 0;
+    r->more = false;
+    r->next_kv = 0;
+    r->piece_done_bytes = 0;
+    seek(r);
 }
 
 void range_fini(struct range *r)

@@ -44,7 +44,8 @@ def loads(tally, nodes):
 def lists(tally, nodes):
     load(tally, nodes, "fill", ["fill", "--keys", "1234", "--prefix", "/fill/"])
     for name, args in [("list", []), ("list in pages", ["--limit", "100"]),
-                       ("serializable list", ["--serializable"])]:
+                       ("serializable list", ["--serializable"]), ("streamed list", ["--stream"]),
+                       ("streamed list in pages", ["--stream", "--limit", "100"])]:
         # A member that answers by itself may lag, but not behind what it has just listed.
         result = load(tally, nodes, name,
                       ["list", "--prefix", "/fill/", "--total", "3"] + args)
@@ -72,7 +73,7 @@ def refusals(tally):
     for args in [[], ["dance"], ["put", "--keys", "0"], ["put", "--dance"], ["put", "more"],
                  ["put", "--conns"], ["put", "--json=1"],
                  ["put", "--key-size", "8"], ["put", "--endpoints", "localhost"],
-                 ["put", "--threads", "2"], ["put", "--key-dist", "normal"]]:
+                 ["put", "--threads", "2"], ["put", "--key-dist", "normal"], ["put", "--stream"]]:
         done = bench(args)
         tally.check(done.returncode == 2 and done.stderr.startswith("trivet-bench"),
                     "refused: " + " ".join(args), done.stderr)

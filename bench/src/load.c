@@ -125,7 +125,6 @@ static void pause_slot(struct slot *s)
 static void call_message(struct grpc_call *call, struct slice msg)
 {
     struct slot *s = grpc_call_user(call);
-    s->answered = true;
     op_answer(s, msg);
 }
 
@@ -134,7 +133,7 @@ static void call_closed(struct grpc_call *call, enum grpc_code code, struct slic
     struct slot *s = grpc_call_user(call);
     if (!s->worker->running)
         return;
-    if (code == GRPC_OK && !s->answered) {
+    if (code == GRPC_OK && (!s->answered || s->malformed)) {
         code = GRPC_INTERNAL;
         text = SLICE_LITERAL("the answer is missing or malformed");
     }
@@ -163,6 +162,8 @@ static void slot_begin(struct slot *s)
         .user = s,
     };
     s->answered = false;
+    s->malformed = false;
+    s->page_keys = 0;
     struct grpc_call *call = grpc_start(s->channel, &start);
     op_send(s, call);
     grpc_half_close(call);

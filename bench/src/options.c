@@ -49,6 +49,7 @@ static const char help[] =
     "  --read-percent N     mixed (90)\n"
     "  --batch N            fill (64; etcd allows 128 operations in a txn)\n"
     "  --limit N            list: read in pages of N keys; 0: all in one answer (0)\n"
+    "  --stream             list: by RangeStream; a list ends with its last message\n"
     "  --watchers N         watch (100)\n"
     "  --seed N             of the random choices (1)\n"
     "\n"
@@ -75,6 +76,7 @@ enum option_id {
     OPT_READ_PERCENT,
     OPT_BATCH,
     OPT_LIMIT,
+    OPT_STREAM,
     OPT_WATCHERS,
     OPT_SEED,
     OPT_JSON,
@@ -101,6 +103,7 @@ static const struct option long_options[] = {
     {"read-percent", required_argument, NULL, OPT_READ_PERCENT},
     {"batch", required_argument, NULL, OPT_BATCH},
     {"limit", required_argument, NULL, OPT_LIMIT},
+    {"stream", no_argument, NULL, OPT_STREAM},
     {"watchers", required_argument, NULL, OPT_WATCHERS},
     {"seed", required_argument, NULL, OPT_SEED},
     {"json", no_argument, NULL, OPT_JSON},
@@ -264,6 +267,9 @@ static void parse_option(int id, int index, struct bench_options *o)
     case OPT_SERIALIZABLE:
         o->serializable = true;
         break;
+    case OPT_STREAM:
+        o->stream = true;
+        break;
     case OPT_JSON:
         o->json = true;
         break;
@@ -314,6 +320,8 @@ static void check(struct bench_options *o)
         usage_error("more --threads than --conns: a connection belongs to one thread", "");
     if (o->command == BENCH_TXN && o->keys < o->threads)
         usage_error("txn needs a key for each of --threads at least", "");
+    if (o->stream && o->command != BENCH_LIST)
+        usage_error("--stream is of list alone", "");
     if (o->command == BENCH_WATCH && o->rate == 0)
         usage_error("watch needs a --rate above 0", "");
     if (o->command == BENCH_WATCH && o->value_size < 8)

@@ -62,6 +62,24 @@ int wire_range_response_decode(struct slice msg, struct wire_range_response *ret
     return rv;
 }
 
+int wire_range_stream_response_decode(struct slice msg, struct slice *ret_range_response)
+{
+    struct wire_reader r = wire_reader_of(msg);
+    struct wire_field f;
+    bool found = false;
+    int rv;
+    *ret_range_response = SLICE_EMPTY;
+    while ((rv = wire_next_field(&r, &f)) == 1) {
+        if (wire__key(&f) != WIRE_KEY(WIRE_RANGE_STREAM_RESPONSE, WIRE_BYTES))
+            continue;
+        if (found)
+            return TV_EMALFORMED;
+        found = true;
+        *ret_range_response = f.bytes;
+    }
+    return rv;
+}
+
 int wire_put_response_decode(struct slice msg, struct wire_put_response *ret)
 {
     struct wire_reader r = wire_reader_of(msg);
