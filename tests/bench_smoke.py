@@ -37,6 +37,15 @@ def loads(tally, nodes):
             ("txn", ["txn", "--prefix", "/txn/", "--keys", "100"] + short)]:
         result = load(tally, nodes, name, args)
         tally.check(result.get("operations", 0) > 0, name + ": did something", str(result))
+    result = load(tally, nodes, "to the leader", ["put", "--to", "leader", "--total", "50"])
+    tally.check(result.get("cpu_seconds", 0) > 0, "own CPU is told", str(result))
+    result = load(tally, nodes, "large values", ["put", "--value-size", "100000", "--total", "10",
+                                                 "--keys", "10", "--key-dist", "seq",
+                                                 "--warmup", "0", "--prefix", "/large/"])
+    result = load(tally, nodes, "list of large values", ["list", "--prefix", "/large/",
+                                                         "--total", "1"])
+    tally.check(result.get("listed_keys") == 10 and result["listed_bytes"] > 1000000,
+                "large values are whole", str(result))
     result = load(tally, nodes, "total", ["put", "--total", "123", "--streams", "5"])
     tally.check(result.get("operations") == 123, "total is kept to", str(result))
 
@@ -69,11 +78,79 @@ def watches(tally, nodes):
                 "watch: an event for each put and watcher", str(result))
 
 
+def watched_keys(tally, nodes):
+    """Which puts have an event, and for how many watchers."""
+    watch = ["watch", "--watchers", "20", "--conns", "2", "--streams", "3", "--warmup", "0", "--keys",
+             "100", "--key-dist", "seq", "--writers", "5", "--rate", "0", "--total", "200"]
+    for keys, each in [("all", 20), ("slice", 1), ("one", 0.2)]:
+        result = load(tally, nodes, "watch-keys " + keys, watch + [
+            "--watch-keys", keys, "--prefix", "/watch-%s/" % keys])
+        tally.check(result.get("events_in_all") == 200 * each and not result["events_missing"],
+                    "watch-keys %s: as many events as there should be" % keys, str(result))
+    result = load(tally, nodes, "watchers that only receive", [
+        "watch", "--writers", "0", "--duration", "0.3", "--warmup", "0"])
+    tally.check(result.get("events_in_all") == 0, "nobody wrote", str(result))
+
+
+def leases(tally, nodes):
+    count = ["--leases", "250", "--conns", "2", "--streams", "5"]
+    result = load(tally, nodes, "grant", ["grant", "--ttl", "60"] + count)
+    tally.check(result.get("operations") == 250, "grant: each", str(result))
+    listed = etcdctl(nodes, "lease", "list").stdout.splitlines()
+    tally.check(len(listed) == 1 + 250, "grant: the servers have them", "%d lines" % len(listed))
+    keep = ["keepalive", "--every", "0.5", "--duration", "1", "--warmup", "0"]
+    result = load(tally, nodes, "keepalive", keep + count)
+    tally.check(result.get("operations") == 500, "keepalive: each lease twice", str(result))
+    lost = json.loads(bench(keep + ["--leases", "10", "--seed", "2", "--json", "--quiet",
+                                    "--endpoints", nodes.endpoints()]).stdout)
+    tally.check(lost["errors"] > 0 and lost["operations"] == 0,
+                "keepalive: leases that were never granted are lost", str(lost))
+
+
+def compactions(tally, nodes):
+    load(tally, nodes, "put before", ["put", "--total", "100"])
+    result = load(tally, nodes, "compact", ["compact", "--every", "0.1", "--total", "2"])
+    tally.check(result.get("operations") == 2, "compact: twice", str(result))
+    old = etcdctl(nodes, "get", "x", "--rev", "2")
+    tally.check("has been compacted" in old.stderr, "compact: the history is gone", old.stderr)
+    load(tally, nodes, "compact again", ["compact", "--every", "0.1", "--total", "2"])
+
+
+def snapshots(tally, nodes):
+    done = bench(["snapshot", "--total", "1", "--json", "--quiet", "--endpoints", nodes.endpoints()])
+    result = json.loads(done.stdout)
+    tally.check(result["listed_bytes"] > 0 or result["errors_by_code"] == {"12": 1},
+                "snapshot: it is read, or the server has none", str(result))
+
+
+def etcdctl(nodes, *args):
+    return cluster.run([cluster.ETCDCTL, "--endpoints", nodes.endpoints()] + list(args),
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def drivers(tally):
+    """The programs that compare: they run through, and a figure comes out."""
+    for name, args in [
+            ("compare.py", ["--rounds", "1", "--scale", "0.001", "--duration", "0.2", "--kinds",
+                            "trivet", "--only", "put-1,watch-each,list-memory,restart,keepalive"]),
+            ("growth.py", ["--scale", "0.001", "--duration", "0.2", "--only", "connections"]),
+            ("fairness.py", ["--kinds", "trivet", "--duration", "0.5", "--scale", "0.01", "--only",
+                             "reader"])]:
+        done = cluster.run([sys.executable, os.path.join(cluster.ROOT, "bench", name)] + args,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300)
+        tally.check(done.returncode == 0 and "FAILED" not in done.stdout, name,
+                    done.stdout + done.stderr)
+
+
 def refusals(tally):
     for args in [[], ["dance"], ["put", "--keys", "0"], ["put", "--dance"], ["put", "more"],
                  ["put", "--conns"], ["put", "--json=1"],
                  ["put", "--key-size", "8"], ["put", "--endpoints", "localhost"],
-                 ["put", "--threads", "2"], ["put", "--key-dist", "normal"], ["put", "--stream"]]:
+                 ["put", "--threads", "2"], ["put", "--key-dist", "normal"],
+                 ["put", "--to", "nobody"], ["put", "--rate", "5", "--every", "1"],
+                 ["watch", "--watch-keys", "some"], ["watch", "--watch-keys", "one", "--keys", "9"],
+                 ["keepalive", "--rate", "5"], ["fill", "--total", "5"],
+                 ["compact", "--conns", "2"], ["put", "--stream"]]:
         done = bench(args)
         tally.check(done.returncode == 2 and done.stderr.startswith("trivet-bench"),
                     "refused: " + " ".join(args), done.stderr)
@@ -90,7 +167,12 @@ def main():
         loads(tally, nodes)
         lists(tally, nodes)
         watches(tally, nodes)
+        watched_keys(tally, nodes)
+        leases(tally, nodes)
+        compactions(tally, nodes)
+        snapshots(tally, nodes)
         nodes.check_running()
+    drivers(tally)
     return tally.finish()
 
 

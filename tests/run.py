@@ -272,6 +272,8 @@ def bad_input(suite, full):
 
 def bench(suite, full):
     need()
+    if not os.access(cluster.ETCDCTL, os.X_OK):
+        raise Skip("there is no etcdctl")
     return program(suite, [sys.executable, "tests/bench_smoke.py"])
 
 

@@ -29,15 +29,22 @@ static uint64_t bucket_upper(uint32_t bucket)
 
 void hist_add(struct hist *h, uint64_t value)
 {
+    hist_add_many(h, value, 1);
+}
+
+void hist_add_many(struct hist *h, uint64_t value, uint64_t count)
+{
+    if (count == 0)
+        return;
     if (value > INT64_MAX)
         value = INT64_MAX;
-    h->count++;
-    h->sum += value;
+    h->count += count;
+    h->sum += value * count;
     if (value < h->min)
         h->min = value;
     if (value > h->max)
         h->max = value;
-    h->buckets[bucket_of(value)]++;
+    h->buckets[bucket_of(value)] += count;
 }
 
 void hist_merge(struct hist *into, const struct hist *from)

@@ -6,19 +6,19 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 enum {
     CONNECT_PATIENCE_MS = 10000,
     PAUSE_MS = 10,
-    WRITER_STREAMS = 64, /* watch: puts under way in a thread */
     EVENTS_PATIENCE_MS = 5000,
+    PACE_NS_MIN = 200000,
     STREAM_WINDOW_BYTES = 16 << 20, /* as far as grpc-go lets it grow */
 };
 
 static void slot_begin(struct slot *s);
-static void worker_pump(struct worker *w);
 
 /* --- the end --- */
 
@@ -46,7 +46,7 @@ static void worker_end(struct worker *w)
     w->ended = true;
     if (!is_over(w))
         return;
-    if (w->watches_count == 0 || watchers_have_all(w) || clock_mono_ns() > w->drain_end_ns) {
+    if (w->watches_count == 0 || watchers_have_all(w->run) || clock_mono_ns() > w->drain_end_ns) {
         worker_stop(w);
         return;
     }
@@ -75,7 +75,7 @@ static bool claim(struct slot *s, uint64_t due_ns)
     if (run->o->total == 0 || !s->measured)
         return true;
     uint64_t number = atomic_fetch_add_explicit(&run->claimed, 1, memory_order_relaxed);
-    s->key = number; /* FILL: the batch; the others choose their key anew */
+    s->key = number; /* FILL, GRANT; the others choose their key anew */
     return number < run->o->total;
 }
 
@@ -84,8 +84,9 @@ static void slot_record(struct slot *s)
     struct worker *w = s->worker;
     uint64_t now = clock_mono_ns();
     atomic_fetch_add_explicit(&w->counters.done, 1, memory_order_relaxed);
-    if (s->kind == OP_PUT)
-        atomic_fetch_add_explicit(&w->run->puts_done, 1, memory_order_relaxed);
+    if (w->run->o->command == BENCH_WATCH)
+        atomic_fetch_add_explicit(&w->run->events_due, watchers_of(w->run->o, s->key),
+                                  memory_order_relaxed);
     if (!s->measured)
         return;
     hist_add(&w->latency[s->kind], now - s->due_ns);
@@ -94,12 +95,19 @@ static void slot_record(struct slot *s)
     w->listed_bytes += s->listed_bytes;
 }
 
+/* Whether something else than an answer says when the next operation begins: the clock, or, for
+ * puts that follow their events, the watchers. */
+static bool is_paced(const struct worker *w)
+{
+    return w->run->o->rate > 0 || w->run->o->command == BENCH_WATCH;
+}
+
 /* The slot is free again. */
 static void slot_next(struct slot *s)
 {
     struct worker *w = s->worker;
     w->busy_count--;
-    if (w->run->o->rate > 0) {
+    if (is_paced(w)) {
         list_push_back(&w->idle, &s->link);
         worker_pump(w);
         return;
@@ -128,16 +136,15 @@ static void call_message(struct grpc_call *call, struct slice msg)
     op_answer(s, msg);
 }
 
-static void call_closed(struct grpc_call *call, enum grpc_code code, struct slice text)
+void slot_closed(struct slot *s, enum grpc_code code, struct slice text)
 {
-    struct slot *s = grpc_call_user(call);
     if (!s->worker->running)
         return;
     if (code == GRPC_OK && (!s->answered || s->malformed)) {
         code = GRPC_INTERNAL;
         text = SLICE_LITERAL("the answer is missing or malformed");
     }
-    if (code != GRPC_OK) {
+    if (code != GRPC_OK && !op_forgives(s, code)) {
         note_error(s->worker, code, text);
         pause_slot(s);
         return;
@@ -150,10 +157,22 @@ static void call_closed(struct grpc_call *call, enum grpc_code code, struct slic
     slot_next(s);
 }
 
+static void call_closed(struct grpc_call *call, enum grpc_code code, struct slice text)
+{
+    slot_closed(grpc_call_user(call), code, text);
+}
+
 static const struct grpc_call_ops call_ops = {.message = call_message, .closed = call_closed};
 
 static void slot_begin(struct slot *s)
 {
+    s->answered = false;
+    s->malformed = false;
+    s->page_keys = 0;
+    if (s->kind == OP_KEEPALIVE) {
+        lease_send(s);
+        return;
+    }
     struct grpc_start_options start = {
         .path = op_path(s),
         .deadline_ns = clock_mono_ns() + s->worker->run->o->timeout_ms * 1000000,
@@ -161,9 +180,6 @@ static void slot_begin(struct slot *s)
         .ops = &call_ops,
         .user = s,
     };
-    s->answered = false;
-    s->malformed = false;
-    s->page_keys = 0;
     struct grpc_call *call = grpc_start(s->channel, &start);
     op_send(s, call);
     grpc_half_close(call);
@@ -188,6 +204,8 @@ static void on_pause_timer(uv_timer_t *timer)
     }
     if (w->ended)
         worker_end(w);
+    else if (is_paced(w))
+        worker_pump(w);
 }
 
 /* --- open loop --- */
@@ -195,13 +213,19 @@ static void on_pause_timer(uv_timer_t *timer)
 static uint64_t due_of(const struct worker *w, uint64_t number)
 {
     const struct run *run = w->run;
-    double every_ns = 1e9 / (double)run->o->rate;
+    double every_ns = 1e9 / run->o->rate;
     double position = (double)(number * run->o->threads + w->part);
     return run->start_ns + (uint64_t)(position * every_ns);
 }
 
-static void pace_arm(struct worker *w, uint64_t at_ns)
+/* Waking up for each of very many operations would cost more than they do: those that become due
+ * within a moment are begun together, a little late, and their latencies show it. */
+static void pace_arm(struct worker *w, uint64_t due_ns, uint64_t now)
 {
+    uint64_t at_ns = due_ns > now + PACE_NS_MIN ? due_ns : now + PACE_NS_MIN;
+    if (w->pace_at_ns > now && w->pace_at_ns <= at_ns)
+        return;
+    w->pace_at_ns = at_ns;
     struct itimerspec spec = {
         .it_value = {.tv_sec = (time_t)(at_ns / 1000000000), .tv_nsec = (long)(at_ns % 1000000000)},
     };
@@ -225,18 +249,29 @@ static uint64_t due_before_end(const struct worker *w)
     return count;
 }
 
-/* Begin what is due, as far as slots are free; wake up for the next. */
-static void worker_pump(struct worker *w)
+/* When the next operation is due. UINT64_MAX: when an event says so. */
+static uint64_t next_due(const struct worker *w, uint64_t now)
+{
+    if (w->run->o->rate > 0)
+        return due_of(w, w->begun);
+    return now < w->run->end_ns && watchers_are_behind(w->run) ? UINT64_MAX : now;
+}
+
+void worker_pump(struct worker *w)
 {
     uint64_t now = clock_mono_ns();
-    if (!w->ended && is_hopeless(w, now)) {
+    if (w->slots_count == 0 && now >= w->run->end_ns)
+        w->ended = true;
+    if (!w->ended && w->run->o->rate > 0 && is_hopeless(w, now)) {
         w->never_begun = due_before_end(w);
         w->ended = true;
     }
     while (!w->ended && !list_is_empty(&w->idle)) {
-        uint64_t due = due_of(w, w->begun);
+        uint64_t due = next_due(w, now);
+        if (due == UINT64_MAX)
+            return;
         if (due > now) {
-            pace_arm(w, due);
+            pace_arm(w, due, now);
             return;
         }
         struct slot *s = CONTAINER_OF(w->idle.next, struct slot, link);
@@ -311,19 +346,17 @@ static struct grpc_channel *channel_open(struct worker *w, uint32_t number)
     return ch;
 }
 
-/* This thread's share of `whole`. */
-static uint32_t share(const struct worker *w, uint32_t whole)
+uint32_t worker_share(const struct worker *w, uint32_t whole)
 {
     uint32_t threads = w->run->o->threads;
     return whole / threads + (w->part < whole % threads);
 }
 
+/* `watch` puts over a connection of its own, the last one: the others carry events alone. */
 static void open_channels(struct worker *w)
 {
     const struct bench_options *o = w->run->o;
-    bool writes_apart = o->command == BENCH_WATCH; /* the watched connections carry events alone */
-    uint32_t conns = share(w, o->conns);
-    w->channels_count = conns + writes_apart;
+    w->channels_count = worker_share(w, o->conns) + (w->writers_count > 0);
     w->channels = mem_alloc_zero(w->channels_count * sizeof(*w->channels));
     for (uint32_t i = 0; i < w->channels_count; i++)
         w->channels[i] = channel_open(w, w->part + i * o->threads);
@@ -332,11 +365,15 @@ static void open_channels(struct worker *w)
 static void make_slots(struct worker *w)
 {
     const struct bench_options *o = w->run->o;
-    bool writes_apart = o->command == BENCH_WATCH;
-    uint32_t channels = writes_apart ? 1 : w->channels_count;
-    uint32_t streams = writes_apart ? WRITER_STREAMS : o->streams;
-    w->slots_count = channels * streams;
-    w->slots = mem_alloc_zero(w->slots_count * sizeof(*w->slots));
+    uint32_t channels = w->channels_count;
+    w->slots_count = channels * o->streams;
+    if (o->command == BENCH_KEEPALIVE)
+        w->slots_count = worker_share(w, (uint32_t)o->leases);
+    if (o->command == BENCH_WATCH) {
+        channels = 1;
+        w->slots_count = w->writers_count;
+    }
+    w->slots = mem_alloc_zero(w->slots_count * sizeof(*w->slots) + 1);
     for (uint32_t i = 0; i < w->slots_count; i++) {
         struct slot *s = &w->slots[i];
         list_init(&s->link);
@@ -369,12 +406,16 @@ static void worker_open(struct worker *w)
     key_source_init(&w->source, &w->run->keys, w->part, o->threads);
     if (o->command == BENCH_TXN)
         w->mod_revisions = mem_alloc_zero((o->keys / o->threads + 1) * sizeof(int64_t));
+    if (o->command == BENCH_WATCH) {
+        w->watchers_count = worker_share(w, o->watchers);
+        w->writers_count = worker_share(w, o->writers);
+    }
     open_channels(w);
     make_slots(w);
-    if (o->command == BENCH_WATCH) {
-        w->watchers_count = share(w, o->watchers);
+    if (o->command == BENCH_WATCH)
         watchers_open(w);
-    }
+    if (o->command == BENCH_KEEPALIVE)
+        leases_open(w);
 }
 
 static void on_patience_over(uv_timer_t *timer)
@@ -388,20 +429,19 @@ static void on_patience_over(uv_timer_t *timer)
 
 static void begin(struct worker *w)
 {
-    const struct bench_options *o = w->run->o;
     w->error_text[0] = 0;
     w->running = true;
     uv_timer_start(&w->pause_timer, on_pause_timer, PAUSE_MS, PAUSE_MS);
     uv_poll_start(&w->pace_poll, UV_READABLE, on_pace);
     for (uint32_t i = 0; i < w->slots_count; i++) {
-        if (o->rate > 0) {
+        if (is_paced(w)) {
             list_push_back(&w->idle, &w->slots[i].link);
         } else {
             w->busy_count++;
             slot_next(&w->slots[i]);
         }
     }
-    if (o->rate > 0)
+    if (is_paced(w))
         worker_pump(w);
 }
 
@@ -484,9 +524,18 @@ static void *progress_main(void *arg)
     return NULL;
 }
 
+double cpu_seconds(void)
+{
+    struct rusage u;
+    (void)getrusage(RUSAGE_SELF, &u); /* cannot fail */
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
 static void set_times(struct run *run)
 {
     const struct bench_options *o = run->o;
+    run->cpu_seconds_before = cpu_seconds();
     run->start_ns = clock_mono_ns();
     run->warm_ns = run->start_ns + (uint64_t)(o->warmup_s * 1e9);
     run->end_ns = o->total > 0 ? UINT64_MAX : run->warm_ns + (uint64_t)(o->duration_s * 1e9);
@@ -531,6 +580,7 @@ void load_free(struct run *run, struct worker *workers)
         mem_free(w->channels);
         mem_free(w->mod_revisions);
         mem_free(w->watches);
+        leases_close(w);
         buf_fini(&w->scratch);
         buf_fini(&w->chunk);
     }

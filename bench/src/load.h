@@ -1,5 +1,5 @@
 /* The engine: threads, each with its own loop, connections and slots. A slot has one operation
- * under way at a time.
+ * under way at a time. A slot of `keepalive` is a lease.
  *
  * Closed loop: a slot begins its next operation when the last one is answered. Open loop (--rate):
  * operation k of a thread is due at a moment fixed beforehand; it is begun by a free slot then, or
@@ -27,26 +27,40 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum op_kind { OP_PUT, OP_GET, OP_TXN, OP_LIST, OP_FILL, OP_KINDS_COUNT };
+enum op_kind {
+    OP_PUT,
+    OP_GET,
+    OP_TXN,
+    OP_LIST,
+    OP_FILL,
+    OP_GRANT,
+    OP_KEEPALIVE,
+    OP_COMPACT,
+    OP_SNAPSHOT,
+    OP_KINDS_COUNT
+};
 
 enum { GRPC_CODES_COUNT = 17, ERROR_TEXT_BYTES = 128 };
 
 struct worker;
+struct lease_stream;
 struct watch_stream;
 
 /* Set up by main before the threads start, unless atomic. */
 struct run {
     const struct bench_options *o;
     struct keys keys;
-    uint8_t *value; /* o->value_size random bytes */
+    struct bref *value; /* o->value_size random bytes */
     pthread_barrier_t ready;
     pthread_barrier_t go;
     /* Written by main between the two barriers. */
     uint64_t start_ns;
     uint64_t warm_ns;
-    _Atomic uint64_t end_ns;    /* UINT64_MAX with --total; SIGINT makes it now */
-    _Atomic uint64_t claimed;   /* measured operations begun, of o->total */
-    _Atomic uint64_t puts_done; /* acknowledged, for the watchers to wait for */
+    double cpu_seconds_before;
+    _Atomic uint64_t end_ns;     /* UINT64_MAX with --total; SIGINT makes it now */
+    _Atomic uint64_t claimed;    /* measured operations begun, of o->total */
+    _Atomic uint64_t events_due; /* WATCH: of the puts that were acknowledged */
+    _Atomic uint64_t events_seen;
     _Atomic bool failed;
 };
 
@@ -55,7 +69,7 @@ struct slot {
     struct worker *worker;
     struct grpc_channel *channel;
     enum op_kind kind;
-    uint64_t key;    /* FILL: the batch */
+    uint64_t key;    /* FILL: the batch; GRANT, KEEPALIVE: the lease's number */
     uint64_t due_ns; /* closed loop: when it was begun */
     bool measured;
     bool answered;  /* the call has its answer: of a stream, the last message */
@@ -64,7 +78,9 @@ struct slot {
     struct buf page_key;
     uint64_t page_keys; /* in this call's messages */
     uint64_t listed_keys;
-    uint64_t listed_bytes;
+    uint64_t listed_bytes; /* SNAPSHOT: its size */
+    int64_t compact_to;    /* COMPACT: 0 while the revision is asked for */
+    struct lease_stream *stream;
 };
 
 /* Counted by the worker's thread, read by main: relaxed while it runs, for the progress line. */
@@ -91,7 +107,8 @@ struct worker {
     uv_timer_t pause_timer; /* also the patience while connecting */
     uv_poll_t pace_poll;
     int pace_fd;
-    uint64_t begun; /* open loop: operations of this thread begun, so the next one's number */
+    uint64_t pace_at_ns; /* when pace_fd is to wake up; in the past: it is not */
+    uint64_t begun;      /* open loop: operations of this thread begun, so the next one's number */
     bool running;
     bool ended;
     struct key_source source;
@@ -102,10 +119,17 @@ struct worker {
     uint32_t watches_count;
     uint32_t watchers_created;
     uint32_t watchers_count;
+    uint32_t writers_count;
     uint64_t drain_end_ns;
+    struct lease_stream *leases;
+    uint32_t lease_streams_count;
+    int64_t revision_before; /* COMPACT: as it was the time before */
+    int64_t compacted;
     /* Results. */
     struct hist latency[OP_KINDS_COUNT];
     struct hist event_latency;
+    uint64_t events_measured; /* received in [warm_ns, end_ns) */
+    uint64_t last_event_ns;
     struct counters counters;
     uint64_t errors[GRPC_CODES_COUNT];
     char error_text[ERROR_TEXT_BYTES]; /* the first one */
@@ -129,14 +153,34 @@ void op_choose(struct slot *s);
 const char *op_path(const struct slot *s);
 void op_send(struct slot *s, struct grpc_call *call);
 void op_answer(struct slot *s, struct slice msg);
+/* Whether the operation has done what it should although the call failed with this. */
+bool op_forgives(struct slot *s, enum grpc_code code);
 /* True when the operation needs another call (the next page of a list). */
 bool op_continues(const struct slot *s);
 
 /* watchers.c */
 void watchers_open(struct worker *w);
-bool watchers_have_all(const struct worker *w);
+/* An event for every put that was acknowledged. */
+bool watchers_have_all(const struct run *run);
+/* Closed loop: so many events are still under way that no further put is begun. */
+bool watchers_are_behind(const struct run *run);
+/* How many watchers a put of this key has. */
+uint32_t watchers_of(const struct bench_options *o, uint64_t key);
+
+/* leases.c: LeaseKeepAlive streams, on which slots wait for their answers in turn. */
+void leases_open(struct worker *w);
+void leases_close(struct worker *w);
+int64_t lease_id(const struct bench_options *o, uint64_t number);
+void lease_send(struct slot *s);
 
 /* load.c */
 void worker_check_ready(struct worker *w);
+/* This thread's share of `whole`. */
+uint32_t worker_share(const struct worker *w, uint32_t whole);
+/* Begin what is due, as far as slots are free; wake up for the next. */
+void worker_pump(struct worker *w);
+/* The slot's operation, or this call of it, has come to its end. */
+void slot_closed(struct slot *s, enum grpc_code code, struct slice text);
+double cpu_seconds(void);
 
 #endif

@@ -1,4 +1,5 @@
 /* trivet-bench: read the command line, run the load, say what came of it. Read next: load.h. */
+#include "leader.h"
 #include "load.h"
 #include "report.h"
 
@@ -31,19 +32,21 @@ int main(int argc, char **argv)
     struct rng rng;
     bench_options_parse(argc, argv, &o);
     (void)signal(SIGPIPE, SIG_IGN);
+    if (o.to_leader && !leader_choose(&o))
+        return EXIT_FAILURE;
     interruptible = &run;
     (void)signal(SIGINT, on_interrupt);
     keys_init(&run.keys, &o);
-    run.value = mem_alloc(o.value_size + 1);
+    run.value = bref_new(o.value_size);
     rng_init(&rng, o.seed);
     for (uint32_t i = 0; i < o.value_size; i++)
-        run.value[i] = (uint8_t)rng_next(&rng); /* does not compress */
+        run.value->data[i] = (uint8_t)rng_next(&rng); /* does not compress */
     struct worker *workers = mem_alloc_zero(o.threads * sizeof(*workers));
     bool began = load_run(&run, workers);
     if (began)
         report(&run, workers);
     load_free(&run, workers);
     mem_free(workers);
-    mem_free(run.value);
+    bref_unref(run.value);
     return began ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -5,25 +5,34 @@
 #include "base/mem.h"
 #include "proto/wire.h"
 
-enum { KEY_SIZE_MAX = (1 << 16) + 1 };
+enum {
+    KEY_SIZE_MAX = (1 << 16) + 1,
+    VALUE_SHARED_BYTES_MIN = 16 << 10, /* values from here on are not copied for each put */
+    WIRE_PUT_KEY = 1,                  /* fields of PutRequest */
+    WIRE_PUT_VALUE = 2,
+};
 
 void op_choose(struct slot *s)
 {
     static const enum op_kind kinds[] = {
-        [BENCH_PUT] = OP_PUT,   [BENCH_GET] = OP_GET,   [BENCH_TXN] = OP_TXN,
-        [BENCH_LIST] = OP_LIST, [BENCH_FILL] = OP_FILL, [BENCH_WATCH] = OP_PUT,
+        [BENCH_PUT] = OP_PUT,         [BENCH_GET] = OP_GET,
+        [BENCH_TXN] = OP_TXN,         [BENCH_LIST] = OP_LIST,
+        [BENCH_FILL] = OP_FILL,       [BENCH_WATCH] = OP_PUT,
+        [BENCH_GRANT] = OP_GRANT,     [BENCH_KEEPALIVE] = OP_KEEPALIVE,
+        [BENCH_COMPACT] = OP_COMPACT, [BENCH_SNAPSHOT] = OP_SNAPSHOT,
     };
     struct worker *w = s->worker;
     const struct bench_options *o = w->run->o;
     s->listed_keys = 0;
     s->listed_bytes = 0;
+    s->compact_to = 0;
     buf_clear(&s->page_key);
     if (o->command == BENCH_MIXED)
         s->kind = rng_below(&w->source.rng, 100) < o->read_percent ? OP_GET : OP_PUT;
     else
         s->kind = kinds[o->command];
-    if (s->kind == OP_FILL)
-        return; /* the batch was claimed */
+    if (s->kind == OP_FILL || s->kind == OP_GRANT || s->kind == OP_KEEPALIVE)
+        return; /* which one is said already */
     s->key = key_next(&w->source);
     if (s->kind == OP_TXN) {
         /* Keys are dealt out to the threads: what a thread saw last is what is there. */
@@ -45,6 +54,12 @@ const char *op_path(const struct slot *s)
         return "/etcdserverpb.KV/Range";
     case OP_GET:
         return "/etcdserverpb.KV/Range";
+    case OP_COMPACT:
+        return s->compact_to == 0 ? "/etcdserverpb.KV/Range" : "/etcdserverpb.KV/Compact";
+    case OP_GRANT:
+        return "/etcdserverpb.Lease/LeaseGrant";
+    case OP_SNAPSHOT:
+        return "/etcdserverpb.Maintenance/Snapshot";
     default:
         return "/etcdserverpb.KV/Txn";
     }
@@ -74,8 +89,20 @@ static struct wire_put_request put_of(struct slot *s, uint64_t key, uint8_t *key
     key_write(run->o, key, key_bytes);
     return (struct wire_put_request){
         .key = slice_of(key_bytes, run->o->key_size),
-        .value = slice_of(run->value, run->o->value_size),
+        .value = slice_of(run->value->data, run->o->value_size),
     };
+}
+
+/* Everything before the value's bytes, which come last. */
+static void send_put_shared(struct slot *s, struct grpc_call *call,
+                            const struct wire_put_request *put)
+{
+    struct worker *w = s->worker;
+    size_t size = wire_item_size(WIRE_PUT_KEY, put->key.size) +
+                  wire_item_size(WIRE_PUT_VALUE, put->value.size) - put->value.size;
+    uint8_t *at = wire_item_put(scratch_reserve(w, size), WIRE_PUT_KEY, put->key);
+    (void)wire_item_put_head(at, WIRE_PUT_VALUE, put->value.size);
+    (void)grpc_send_shared(call, buf_slice(&w->scratch), w->run->value, put->value);
 }
 
 static void send_put(struct slot *s, struct grpc_call *call)
@@ -89,6 +116,9 @@ static void send_put(struct slot *s, struct grpc_call *call)
         (void)buf_append(&w->chunk, put.value.data, put.value.size);
         memcpy(w->chunk.data, &s->due_ns, sizeof(s->due_ns));
         put.value = buf_slice(&w->chunk);
+    } else if (put.value.size >= VALUE_SHARED_BYTES_MIN) {
+        send_put_shared(s, call, &put);
+        return;
     }
     (void)wire_put_request_put(scratch_reserve(w, wire_put_request_size(&put)), &put);
     send_scratch(w, call);
@@ -172,6 +202,35 @@ static void send_fill(struct slot *s, struct grpc_call *call)
     send_scratch(s->worker, call);
 }
 
+static void send_grant(struct slot *s, struct grpc_call *call)
+{
+    const struct bench_options *o = s->worker->run->o;
+    struct wire_lease_grant_request grant = {.ttl = o->ttl_s, .id = lease_id(o, s->key)};
+    (void)wire_lease_grant_request_put(
+        scratch_reserve(s->worker, wire_lease_grant_request_size(&grant)), &grant);
+    send_scratch(s->worker, call);
+}
+
+/* First a read, whose answer tells the revision, then the compaction. */
+static void send_compact(struct slot *s, struct grpc_call *call)
+{
+    struct worker *w = s->worker;
+    struct wire_range_request range = {.key = slice_of("", 1), .count_only = true};
+    struct wire_compaction_request compact = {.revision = s->compact_to};
+    if (s->compact_to == 0)
+        (void)wire_range_request_put(scratch_reserve(w, wire_range_request_size(&range)), &range);
+    else
+        (void)wire_compaction_request_put(
+            scratch_reserve(w, wire_compaction_request_size(&compact)), &compact);
+    send_scratch(w, call);
+}
+
+static void send_snapshot(struct slot *s, struct grpc_call *call)
+{
+    buf_clear(&s->worker->scratch); /* the request has no fields */
+    send_scratch(s->worker, call);
+}
+
 void op_send(struct slot *s, struct grpc_call *call)
 {
     switch (s->kind) {
@@ -186,6 +245,15 @@ void op_send(struct slot *s, struct grpc_call *call)
         break;
     case OP_LIST:
         send_list(s, call);
+        break;
+    case OP_GRANT:
+        send_grant(s, call);
+        break;
+    case OP_COMPACT:
+        send_compact(s, call);
+        break;
+    case OP_SNAPSHOT:
+        send_snapshot(s, call);
         break;
     default:
         send_fill(s, call);
@@ -272,6 +340,33 @@ static void answer_txn(struct slot *s, struct slice msg)
         *mod_revision_of(s) = kv.mod_revision;
 }
 
+static void answer_grant(struct slot *s, struct slice msg)
+{
+    struct wire_lease_response grant;
+    if (wire_lease_response_decode(msg, &grant) != 0 ||
+        grant.id != lease_id(s->worker->run->o, s->key))
+        malformed(s);
+}
+
+/* As Kubernetes does: what is forgotten is what was there an interval ago, so that nobody who is a
+ * little behind loses the history he needs. */
+static void answer_compact(struct slot *s, struct slice msg)
+{
+    struct worker *w = s->worker;
+    struct wire_range_response range;
+    if (s->compact_to > 0) {
+        w->compacted = s->compact_to;
+        return;
+    }
+    if (wire_range_response_decode(msg, &range) != 0) {
+        malformed(s);
+        return;
+    }
+    if (w->revision_before > w->compacted)
+        s->compact_to = w->revision_before;
+    w->revision_before = range.header.revision;
+}
+
 void op_answer(struct slot *s, struct slice msg)
 {
     struct wire_put_response put;
@@ -287,13 +382,32 @@ void op_answer(struct slot *s, struct slice msg)
     case OP_LIST:
         answer_list(s, msg);
         break;
+    case OP_GRANT:
+        answer_grant(s, msg);
+        break;
+    case OP_COMPACT:
+        answer_compact(s, msg);
+        break;
+    case OP_SNAPSHOT:
+        s->listed_bytes += msg.size;
+        break;
     default:
         answer_txn(s, msg);
         break;
     }
 }
 
+bool op_forgives(struct slot *s, enum grpc_code code)
+{
+    if (s->kind != OP_COMPACT || s->compact_to == 0 || code != GRPC_OUT_OF_RANGE)
+        return false;
+    s->worker->compacted = s->compact_to; /* somebody else has compacted as far */
+    return true;
+}
+
 bool op_continues(const struct slot *s)
 {
+    if (s->kind == OP_COMPACT)
+        return s->compact_to > s->worker->compacted;
     return s->kind == OP_LIST && s->page_key.size > 0;
 }

@@ -20,23 +20,36 @@ static const char help[] =
     "  mixed   --read-percent of gets, the rest puts\n"
     "  list    read all keys under --prefix\n"
     "  fill    write each of --keys keys once, --batch of them in a txn\n"
-    "  watch   --watchers watch all keys under --prefix while puts go on at --rate; measures the "
-    "time\n"
-    "          from each put's start to each watcher's event\n"
+    "  watch   --watchers watch keys under --prefix while puts go on at --rate; measures the time "
+    "from\n"
+    "          each put's start to each watcher's event. With --rate 0 puts follow the events: as "
+    "many\n"
+    "          are begun as the watchers keep up with\n"
+    "  grant   grant each of --leases leases, of --ttl\n"
+    "  keepalive\n"
+    "          keep each of these alive once in --every, spread evenly, over --conns x --streams "
+    "streams\n"
+    "  compact forget the history up to where it had been the time before\n"
+    "  snapshot\n"
+    "          read the whole store as a snapshot, and drop it\n"
     "\n"
     "where to, and how much at once:\n"
     "  --endpoints LIST     host:port,... (127.0.0.1:2379); connections are dealt out in turn\n"
+    "  --to WHOM            all of these, or only the leader among them (all)\n"
     "  --conns N            connections (1)\n"
     "  --streams N          calls under way on each connection (1)\n"
     "  --threads N          threads that share the connections (1)\n"
     "  --rate N             begin N operations a second whatever the answers do, and measure each "
     "from\n"
     "                       the moment it was due; 0: each call follows an answer (0; watch: 100)\n"
+    "  --every SECONDS      instead of --rate: one operation in so many seconds; keepalive: one of "
+    "each\n"
+    "                       lease (10)\n"
     "\n"
     "for how long:\n"
     "  --duration SECONDS   measured time (10); SIGINT ends it early, with a report\n"
     "  --total N            end after N measured operations instead\n"
-    "  --warmup SECONDS     before that, not measured (1; list, fill: 0)\n"
+    "  --warmup SECONDS     before that, not measured (1; list, compact, snapshot: 0)\n"
     "  --timeout SECONDS    deadline of one call (30)\n"
     "\n"
     "what:\n"
@@ -51,6 +64,12 @@ static const char help[] =
     "  --limit N            list: read in pages of N keys; 0: all in one answer (0)\n"
     "  --stream             list: by RangeStream; a list ends with its last message\n"
     "  --watchers N         watch (100)\n"
+    "  --watch-keys K       what each watches: all keys, a slice of its own (each put has one "
+    "event), or\n"
+    "                       one key of its own (one put in keys / watchers has an event) (all)\n"
+    "  --writers N          watch: puts under way at most; 0: only receive what others write (64)\n"
+    "  --leases N           grant, keepalive (1000)\n"
+    "  --ttl SECONDS        grant (60)\n"
     "  --seed N             of the random choices (1)\n"
     "\n"
     "  --json               print the result as JSON\n"
@@ -59,10 +78,12 @@ static const char help[] =
 
 enum option_id {
     OPT_ENDPOINTS = 256,
+    OPT_TO,
     OPT_CONNS,
     OPT_STREAMS,
     OPT_THREADS,
     OPT_RATE,
+    OPT_EVERY,
     OPT_DURATION,
     OPT_TOTAL,
     OPT_WARMUP,
@@ -78,6 +99,10 @@ enum option_id {
     OPT_LIMIT,
     OPT_STREAM,
     OPT_WATCHERS,
+    OPT_WATCH_KEYS,
+    OPT_WRITERS,
+    OPT_LEASES,
+    OPT_TTL,
     OPT_SEED,
     OPT_JSON,
     OPT_QUIET,
@@ -86,10 +111,12 @@ enum option_id {
 
 static const struct option long_options[] = {
     {"endpoints", required_argument, NULL, OPT_ENDPOINTS},
+    {"to", required_argument, NULL, OPT_TO},
     {"conns", required_argument, NULL, OPT_CONNS},
     {"streams", required_argument, NULL, OPT_STREAMS},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"rate", required_argument, NULL, OPT_RATE},
+    {"every", required_argument, NULL, OPT_EVERY},
     {"duration", required_argument, NULL, OPT_DURATION},
     {"total", required_argument, NULL, OPT_TOTAL},
     {"warmup", required_argument, NULL, OPT_WARMUP},
@@ -105,6 +132,10 @@ static const struct option long_options[] = {
     {"limit", required_argument, NULL, OPT_LIMIT},
     {"stream", no_argument, NULL, OPT_STREAM},
     {"watchers", required_argument, NULL, OPT_WATCHERS},
+    {"watch-keys", required_argument, NULL, OPT_WATCH_KEYS},
+    {"writers", required_argument, NULL, OPT_WRITERS},
+    {"leases", required_argument, NULL, OPT_LEASES},
+    {"ttl", required_argument, NULL, OPT_TTL},
     {"seed", required_argument, NULL, OPT_SEED},
     {"json", no_argument, NULL, OPT_JSON},
     {"quiet", no_argument, NULL, OPT_QUIET},
@@ -113,8 +144,10 @@ static const struct option long_options[] = {
 };
 
 static const char *const commands[] = {
-    [BENCH_PUT] = "put",   [BENCH_GET] = "get",   [BENCH_TXN] = "txn",     [BENCH_MIXED] = "mixed",
-    [BENCH_LIST] = "list", [BENCH_FILL] = "fill", [BENCH_WATCH] = "watch",
+    [BENCH_PUT] = "put",         [BENCH_GET] = "get",           [BENCH_TXN] = "txn",
+    [BENCH_MIXED] = "mixed",     [BENCH_LIST] = "list",         [BENCH_FILL] = "fill",
+    [BENCH_WATCH] = "watch",     [BENCH_GRANT] = "grant",       [BENCH_KEEPALIVE] = "keepalive",
+    [BENCH_COMPACT] = "compact", [BENCH_SNAPSHOT] = "snapshot",
 };
 
 _Noreturn static void usage_error(const char *what, const char *value)
@@ -185,6 +218,24 @@ static enum bench_dist parse_dist(const char *text)
     usage_error("--key-dist is uniform, zipf or seq, not", text);
 }
 
+static enum bench_watched parse_watched(const char *text)
+{
+    if (strcmp(text, "all") == 0)
+        return BENCH_WATCH_ALL;
+    if (strcmp(text, "slice") == 0)
+        return BENCH_WATCH_SLICE;
+    if (strcmp(text, "one") == 0)
+        return BENCH_WATCH_ONE;
+    usage_error("--watch-keys is all, slice or one, not", text);
+}
+
+static bool parse_to(const char *text)
+{
+    if (strcmp(text, "leader") != 0 && strcmp(text, "all") != 0)
+        usage_error("--to is leader or all, not", text);
+    return strcmp(text, "leader") == 0;
+}
+
 static void parse_load(int id, const char *flag, const char *arg, struct bench_options *o)
 {
     switch (id) {
@@ -198,7 +249,10 @@ static void parse_load(int id, const char *flag, const char *arg, struct bench_o
         o->threads = (uint32_t)parse_number(flag, arg, 1, BENCH_THREADS_MAX);
         break;
     case OPT_RATE:
-        o->rate = parse_number(flag, arg, 0, 100000000);
+        o->rate = (double)parse_number(flag, arg, 0, 100000000);
+        break;
+    case OPT_EVERY:
+        o->every_s = parse_seconds(flag, arg);
         break;
     case OPT_DURATION:
         o->duration_s = parse_seconds(flag, arg);
@@ -244,11 +298,31 @@ static void parse_data(int id, const char *flag, const char *arg, struct bench_o
     case OPT_LIMIT:
         o->limit = parse_number(flag, arg, 0, INT64_MAX);
         break;
+    case OPT_SEED:
+        o->seed = parse_number(flag, arg, 0, UINT64_MAX);
+        break;
+    default:
+        break;
+    }
+}
+
+static void parse_watch_or_lease(int id, const char *flag, const char *arg, struct bench_options *o)
+{
+    switch (id) {
     case OPT_WATCHERS:
         o->watchers = (uint32_t)parse_number(flag, arg, 1, 1000000);
         break;
-    case OPT_SEED:
-        o->seed = parse_number(flag, arg, 0, UINT64_MAX);
+    case OPT_WATCH_KEYS:
+        o->watched = parse_watched(arg);
+        break;
+    case OPT_WRITERS:
+        o->writers = (uint32_t)parse_number(flag, arg, 0, 10000);
+        break;
+    case OPT_LEASES:
+        o->leases = parse_number(flag, arg, 1, 10000000);
+        break;
+    case OPT_TTL:
+        o->ttl_s = (int64_t)parse_number(flag, arg, 1, 9000000000);
         break;
     default:
         break;
@@ -263,6 +337,9 @@ static void parse_option(int id, int index, struct bench_options *o)
         exit(0);
     case OPT_ENDPOINTS:
         parse_endpoints(optarg, o);
+        break;
+    case OPT_TO:
+        o->to_leader = parse_to(optarg);
         break;
     case OPT_SERIALIZABLE:
         o->serializable = true;
@@ -279,6 +356,7 @@ static void parse_option(int id, int index, struct bench_options *o)
     default:
         parse_load(id, long_options[index].name, optarg, o);
         parse_data(id, long_options[index].name, optarg, o);
+        parse_watch_or_lease(id, long_options[index].name, optarg, o);
         break;
     }
 }
@@ -308,6 +386,64 @@ static uint32_t key_digits(uint64_t keys)
     return digits;
 }
 
+static bool has_warmup(enum bench_command c)
+{
+    return c == BENCH_PUT || c == BENCH_GET || c == BENCH_TXN || c == BENCH_MIXED ||
+           c == BENCH_WATCH || c == BENCH_KEEPALIVE;
+}
+
+/* These do each thing once, and are over when all are done. */
+static void check_once(struct bench_options *o, uint64_t operations)
+{
+    if (o->rate > 0 || o->every_s > 0 || o->total > 0 || o->warmup_s > 0)
+        usage_error("no --rate, --every, --total or --warmup goes with", o->command_name);
+    o->total = operations;
+}
+
+static void check_keepalive(struct bench_options *o)
+{
+    if (o->rate > 0 || o->total > 0)
+        usage_error("keepalive takes --every and --duration, not --rate or --total", "");
+    if (o->leases < o->threads)
+        usage_error("keepalive needs a lease for each of --threads at least", "");
+    o->rate = (double)o->leases / (o->every_s > 0 ? o->every_s : 10);
+}
+
+static void check_pace(struct bench_options *o)
+{
+    if (o->every_s > 0 && o->rate > 0)
+        usage_error("--every and --rate say the same thing: give one", "");
+    if (o->command == BENCH_FILL)
+        check_once(o, (o->keys + o->batch - 1) / o->batch);
+    if (o->command == BENCH_GRANT)
+        check_once(o, o->leases);
+    if (o->command == BENCH_KEEPALIVE)
+        check_keepalive(o);
+    else if (o->every_s > 0)
+        o->rate = 1 / o->every_s;
+    else if (o->rate < 0)
+        o->rate = o->command == BENCH_WATCH ? 100 : 0;
+    if (o->warmup_s < 0)
+        o->warmup_s = has_warmup(o->command) ? 1 : 0;
+    if (o->duration_s <= 0 && o->total == 0)
+        usage_error("--duration must be above 0", "");
+    if (o->timeout_ms == 0)
+        usage_error("--timeout must be above 0", "");
+}
+
+static void check_watch(const struct bench_options *o)
+{
+    if (o->value_size < 8)
+        usage_error("watch needs a --value-size of 8 at least: the value tells when it was due",
+                    "");
+    if (o->watched != BENCH_WATCH_ALL && o->watchers > o->keys)
+        usage_error("more --watchers than --keys: each has keys of its own", "");
+    if (o->threads > o->watchers)
+        usage_error("more --threads than --watchers", "");
+    if (o->writers > 0 && o->writers < o->threads)
+        usage_error("fewer --writers than --threads", "");
+}
+
 static void check(struct bench_options *o)
 {
     size_t needed = strlen(o->prefix) + key_digits(o->keys);
@@ -322,19 +458,11 @@ static void check(struct bench_options *o)
         usage_error("txn needs a key for each of --threads at least", "");
     if (o->stream && o->command != BENCH_LIST)
         usage_error("--stream is of list alone", "");
-    if (o->command == BENCH_WATCH && o->rate == 0)
-        usage_error("watch needs a --rate above 0", "");
-    if (o->command == BENCH_WATCH && o->value_size < 8)
-        usage_error("watch needs a --value-size of 8 at least: the value tells when it was due",
-                    "");
-    if (o->duration_s <= 0 && o->total == 0)
-        usage_error("--duration must be above 0", "");
-    if (o->timeout_ms == 0)
-        usage_error("--timeout must be above 0", "");
-    if (o->command == BENCH_FILL) {
-        o->total = (o->keys + o->batch - 1) / o->batch;
-        o->rate = 0;
-    }
+    if (o->command == BENCH_COMPACT && o->conns * o->streams > 1)
+        usage_error("compact is done by one, on one connection", "");
+    if (o->command == BENCH_WATCH)
+        check_watch(o);
+    check_pace(o);
 }
 
 void bench_options_parse(int argc, char **argv, struct bench_options *ret)
@@ -347,7 +475,7 @@ void bench_options_parse(int argc, char **argv, struct bench_options *ret)
         .conns = 1,
         .streams = 1,
         .duration_s = 10,
-        .warmup_s = 1,
+        .warmup_s = -1,
         .key_size = 32,
         .value_size = 256,
         .keys = 10000,
@@ -355,16 +483,16 @@ void bench_options_parse(int argc, char **argv, struct bench_options *ret)
         .read_percent = 90,
         .batch = 64,
         .watchers = 100,
+        .writers = 64,
+        .leases = 1000,
+        .ttl_s = 60,
+        .rate = -1, /* not said; the warm-up likewise */
         .timeout_ms = 30000,
         .seed = 1,
     };
     if (argc < 2)
         usage_error("no command", "");
     parse_command(argv[1], &o);
-    if (o.command == BENCH_WATCH)
-        o.rate = 100;
-    if (o.command == BENCH_LIST || o.command == BENCH_FILL)
-        o.warmup_s = 0;
     optind = 2;
     opterr = 0;
     int id;

@@ -13,9 +13,18 @@ enum bench_command {
     BENCH_LIST,
     BENCH_FILL,
     BENCH_WATCH,
+    BENCH_GRANT,
+    BENCH_KEEPALIVE,
+    BENCH_COMPACT,
+    BENCH_SNAPSHOT,
 };
 
 enum bench_dist { BENCH_UNIFORM, BENCH_ZIPF, BENCH_SEQ };
+
+/* What each watcher watches. With SLICE the keys are cut into as many neighbourhoods as there are
+ * watchers, so that every put has one event; with ONE a watcher watches the first key of its slice
+ * alone, so that only one put in keys / watchers has an event. */
+enum bench_watched { BENCH_WATCH_ALL, BENCH_WATCH_SLICE, BENCH_WATCH_ONE };
 
 enum { BENCH_ENDPOINTS_MAX = 64, BENCH_THREADS_MAX = 64 };
 
@@ -24,10 +33,12 @@ struct bench_options {
     const char *command_name;
     const char *endpoints[BENCH_ENDPOINTS_MAX]; /* "host:port" */
     uint32_t endpoints_count;
+    bool to_leader; /* of the endpoints only the one that leads */
     uint32_t threads;
     uint32_t conns;
     uint32_t streams; /* calls under way on each connection */
-    uint64_t rate;    /* operations a second in all; 0 = closed loop */
+    double rate;      /* operations a second in all; 0 = closed loop */
+    double every_s;   /* the same, said in another way; 0 = not said */
     double duration_s;
     double warmup_s;
     uint64_t total; /* operations measured; 0 = until the time is over */
@@ -42,6 +53,10 @@ struct bench_options {
     uint64_t limit;        /* list: keys in one page; 0 = all at once */
     bool stream;           /* list: by RangeStream */
     uint32_t watchers;
+    enum bench_watched watched;
+    uint32_t writers; /* watch: puts under way; 0 = another process writes */
+    uint64_t leases;
+    int64_t ttl_s;
     uint64_t timeout_ms;
     uint64_t seed;
     bool json;

@@ -5,7 +5,15 @@
 #include <stdio.h>
 
 static const char *const kind_names[OP_KINDS_COUNT] = {
-    [OP_PUT] = "put", [OP_GET] = "get", [OP_TXN] = "txn", [OP_LIST] = "list", [OP_FILL] = "fill",
+    [OP_PUT] = "put",
+    [OP_GET] = "get",
+    [OP_TXN] = "txn",
+    [OP_LIST] = "list",
+    [OP_FILL] = "fill",
+    [OP_GRANT] = "grant",
+    [OP_KEEPALIVE] = "keepalive",
+    [OP_COMPACT] = "compact",
+    [OP_SNAPSHOT] = "snapshot",
 };
 
 struct total {
@@ -22,8 +30,29 @@ struct total {
     uint64_t listed_bytes;
     uint64_t done_in_all; /* the warm-up's too: what the servers worked for */
     uint64_t events_in_all;
+    uint64_t events_missing; /* of puts that were acknowledged */
+    double events_per_second;
+    double cpu_seconds; /* of this program, the warm-up included */
     double seconds;
 };
+
+/* Events are counted when they come: the measured time is the same for those of every put. */
+static void add_events(struct total *t, const struct run *run, const struct worker *workers)
+{
+    uint64_t last_ns = run->warm_ns;
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < run->o->threads; i++) {
+        count += workers[i].events_measured;
+        t->events_in_all += atomic_load(&workers[i].counters.events);
+        if (workers[i].last_event_ns > last_ns)
+            last_ns = workers[i].last_event_ns;
+    }
+    if (last_ns > run->warm_ns)
+        t->events_per_second = (double)count / ((double)(last_ns - run->warm_ns) / 1e9);
+    uint64_t due = atomic_load(&run->events_due);
+    if (run->o->command == BENCH_WATCH && due > t->events_in_all)
+        t->events_missing = due - t->events_in_all;
+}
 
 static struct total *total_new(const struct run *run, const struct worker *workers)
 {
@@ -48,7 +77,6 @@ static struct total *total_new(const struct run *run, const struct worker *worke
         if (t->error_text[0] == 0)
             t->error_text = w->error_text;
         t->done_in_all += atomic_load(&w->counters.done);
-        t->events_in_all += atomic_load(&w->counters.events);
         t->conflicts += w->conflicts;
         t->never_begun += w->never_begun;
         t->empty += w->empty;
@@ -58,6 +86,8 @@ static struct total *total_new(const struct run *run, const struct worker *worke
             last_ns = w->last_done_ns;
     }
     t->seconds = (double)(last_ns - run->warm_ns) / 1e9;
+    t->cpu_seconds = cpu_seconds() - run->cpu_seconds_before;
+    add_events(t, run, workers);
     return t;
 }
 
@@ -69,6 +99,13 @@ static double per_second(const struct total *t, uint64_t count)
 static double ms(uint64_t ns)
 {
     return (double)ns / 1e6;
+}
+
+/* What this program itself needed: when it needs much, the servers are not what is measured. */
+static double own_cpu_us(const struct total *t)
+{
+    uint64_t done = t->done_in_all + t->events_in_all;
+    return done > 0 ? t->cpu_seconds * 1e6 / (double)done : 0;
 }
 
 /* --- text --- */
@@ -90,6 +127,9 @@ static void print_text(const struct run *run, const struct total *t)
     for (int kind = 0; kind < OP_KINDS_COUNT; kind++)
         print_latency(kind_names[kind], &t->latency[kind], t->seconds);
     print_latency("event", &t->events, t->seconds);
+    if (o->command == BENCH_WATCH)
+        printf("%llu events received, %.0f/s\n", (unsigned long long)t->events_in_all,
+               t->events_per_second);
     if (o->command == BENCH_FILL)
         printf("%llu keys in %.2f s, %.0f/s\n", (unsigned long long)o->keys, t->seconds,
                per_second(t, o->keys));
@@ -97,6 +137,13 @@ static void print_text(const struct run *run, const struct total *t)
         printf("%llu keys, %.1f MB in each list\n",
                (unsigned long long)(t->listed_keys / t->all.count),
                (double)t->listed_bytes / (double)t->all.count / 1e6);
+    if (o->command == BENCH_SNAPSHOT && t->all.count > 0)
+        printf("%.1f MB in each snapshot\n", (double)t->listed_bytes / (double)t->all.count / 1e6);
+    printf("%.2f us of CPU for each %s here, besides the servers'\n", own_cpu_us(t),
+           o->command == BENCH_WATCH ? "event and put" : "operation");
+    if (t->events_missing > 0)
+        printf("%llu events of acknowledged puts never came\n",
+               (unsigned long long)t->events_missing);
     if (t->conflicts > 0)
         printf("%llu txns did not find the revision they expected\n",
                (unsigned long long)t->conflicts);
@@ -139,12 +186,12 @@ static void json_latency(const char *name, const struct hist *h, double seconds)
 static void print_json(const struct run *run, const struct total *t)
 {
     const struct bench_options *o = run->o;
-    printf("{\"command\":\"%s\",\"conns\":%u,\"streams\":%u,\"threads\":%u,\"rate\":%llu,"
+    printf("{\"command\":\"%s\",\"conns\":%u,\"streams\":%u,\"threads\":%u,\"rate\":%g,"
            "\"key_size\":%u,\"value_size\":%u,\"keys\":%llu,\"seconds\":%.4f,\"operations\":%llu,"
            "\"per_second\":%.1f,\"latency\":{",
-           o->command_name, o->conns, o->streams, o->threads, (unsigned long long)o->rate,
-           o->key_size, o->value_size, (unsigned long long)o->keys, t->seconds,
-           (unsigned long long)t->all.count, per_second(t, t->all.count));
+           o->command_name, o->conns, o->streams, o->threads, o->rate, o->key_size, o->value_size,
+           (unsigned long long)o->keys, t->seconds, (unsigned long long)t->all.count,
+           per_second(t, t->all.count));
     const char *comma = "";
     for (int kind = 0; kind < OP_KINDS_COUNT; kind++) {
         if (t->latency[kind].count == 0)
@@ -157,7 +204,11 @@ static void print_json(const struct run *run, const struct total *t)
         fputs(comma, stdout);
         json_latency("event", &t->events, t->seconds);
     }
-    printf("},\"done_in_all\":%llu,\"events_in_all\":%llu,\"listed_keys\":%llu,\"listed_bytes\":%"
+    printf("},\"cpu_seconds\":%.3f,\"own_cpu_us\":%.3f,\"events_per_second\":%.1f,"
+           "\"events_missing\":%llu",
+           t->cpu_seconds, own_cpu_us(t), t->events_per_second,
+           (unsigned long long)t->events_missing);
+    printf(",\"done_in_all\":%llu,\"events_in_all\":%llu,\"listed_keys\":%llu,\"listed_bytes\":%"
            "llu,\"conflicts\":%llu,\"never_begun\":%llu,"
            "\"empty\":%llu,"
            "\"errors\":%llu,\"errors_by_code\":{",

@@ -2,7 +2,7 @@
  *
  * A command encodes its request, makes one call and prints the answer; main() picks it from the
  * table at the end. */
-#include "unary.h"
+#include "client/unary.h"
 
 #include "base/mem.h"
 #include "etcdserverpb.pb-c.h"

@@ -1,4 +1,4 @@
-#include "unary.h"
+#include "client/unary.h"
 
 #include "base/assert.h"
 #include "base/clock.h"

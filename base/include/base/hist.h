@@ -17,6 +17,8 @@ struct hist {
 
 void hist_init(struct hist *h);
 void hist_add(struct hist *h, uint64_t value);
+/* The same value `count` times. */
+void hist_add_many(struct hist *h, uint64_t value, uint64_t count);
 void hist_merge(struct hist *into, const struct hist *from);
 /* `quantile` in 0..1; 0 when empty. */
 uint64_t hist_quantile(const struct hist *h, double quantile);

@@ -1,8 +1,8 @@
 /* One unary call at a time, made to look like a function: for command lines, not for servers.
  *
  * Owner: the thread that made it, which has no other business while a call is under way. */
-#ifndef CLIENT_SRC_UNARY_H
-#define CLIENT_SRC_UNARY_H
+#ifndef CLIENT_UNARY_H
+#define CLIENT_UNARY_H
 
 #include "base/buf.h"
 #include "base/err.h"
