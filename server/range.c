@@ -231,6 +231,7 @@ void range_next(struct range *r, int64_t limit)
     r->req.limit = limit;
     r->collect_max = keys_wanted(r);
     r->count = 0;
+    r->kvs_bytes = 0;
     r->total = 0;
     r->more = false;
     r->next_kv = 0;
