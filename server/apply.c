@@ -176,11 +176,9 @@ struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32
     return encode_payload(WIRE_RAFT_LEASE_REVOKE, slice_of(body, body_size), request_id, ret_size);
 }
 
-bool applier_was_own_revoke(const struct applier *a, struct slice payload)
+bool applier_was_own_revoke(const struct applier *a, const struct wire_raft_request *entry)
 {
-    struct wire_raft_request entry;
-    return wire_raft_request_decode(payload, &entry) == 0 && entry.kind == WIRE_RAFT_LEASE_REVOKE &&
-           entry.id >> 48 == (a->member_id & 0xffff);
+    return entry->kind == WIRE_RAFT_LEASE_REVOKE && entry->id >> 48 == (a->member_id & 0xffff);
 }
 
 struct id_list {
@@ -379,10 +377,37 @@ void applier_member_change(struct applier *a, struct request *req,
 
 /* --- one entry --- */
 
-uint64_t applier_request_id(struct slice payload)
+void applier_decode(struct slice payload, struct wire_raft_request *ret)
 {
-    struct wire_raft_request entry;
-    return wire_raft_request_decode(payload, &entry) == 0 ? entry.id : 0;
+    must_decode(wire_raft_request_decode(payload, ret));
+}
+
+/* The key that the entry is about, as far as one look tells. */
+static struct slice key_of(const struct wire_raft_request *entry)
+{
+    struct wire_txn txn;
+    struct wire_txn_it it;
+    struct wire_compare compare;
+    struct wire_reader r = wire_reader_of(entry->body);
+    struct wire_field f;
+    if (entry->kind == WIRE_RAFT_PUT && wire_next_field(&r, &f) == 1 && f.type == WIRE_BYTES)
+        return f.bytes;
+    if (entry->kind != WIRE_RAFT_TXN || wire_txn_decode(entry->body, &txn) != 0)
+        return SLICE_EMPTY;
+    wire_txn_compares(&txn, &it);
+    return wire_next_compare(&it, &compare) ? compare.key : SLICE_EMPTY;
+}
+
+void applier_warm(const struct applier *a, const struct wire_raft_request *entries, uint32_t count)
+{
+    struct slice keys[APPLY_WARM_MAX];
+    uint32_t keys_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice key = key_of(&entries[i]);
+        if (key.size > 0)
+            keys[keys_count++] = key;
+    }
+    mvcc_txn_warm(a->mvcc, keys, keys_count);
 }
 
 /* --- agreement --- */
@@ -446,20 +471,18 @@ static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
     tv_fatal("a committed log entry has kind %u, which this version does not know", entry->kind);
 }
 
-void applier_apply(struct applier *a, struct slice payload, struct request *req)
+void applier_apply(struct applier *a, const struct wire_raft_request *entry, struct request *req)
 {
-    struct wire_raft_request entry;
-    must_decode(wire_raft_request_decode(payload, &entry));
     uint64_t added = mvcc_content_added(a->mvcc);
-    int err = apply_entry(a, &entry, req);
+    int err = apply_entry(a, entry, req);
     if (req != NULL)
         req->err = err;
-    a->last_kind = entry.kind;
-    struct agree_entry step = {.kind = entry.kind,
+    a->last_kind = entry->kind;
+    struct agree_entry step = {.kind = entry->kind,
                                .err = err,
                                .revision = mvcc_txn_revision(a->mvcc),
                                .added = mvcc_content_added(a->mvcc) - added,
-                               .body = is_kv(entry.kind) ? SLICE_EMPTY : entry.body};
+                               .body = is_kv(entry->kind) ? SLICE_EMPTY : entry->body};
     a->chain = agree_step(a->chain, &step);
 }
 

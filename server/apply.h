@@ -45,11 +45,15 @@ void applier_init(struct applier *a, struct mvcc *m, struct lessor *l, struct cl
                   uint64_t member_id);
 void applier_fini(struct applier *a);
 
-/* Apply one committed entry's payload. `req` is the local request that waits for it, or NULL; its
- * answer (err or reply) is filled in. */
-void applier_apply(struct applier *a, struct slice payload, struct request *req);
-/* The id of the proposal that `payload` came from, 0 when there is none. */
-uint64_t applier_request_id(struct slice payload);
+/* What a committed entry's payload says; the slices point into it. */
+void applier_decode(struct slice payload, struct wire_raft_request *ret);
+/* Bring what applying these entries will look at into the CPU's caches, all at once rather than one
+ * after the other. At most APPLY_WARM_MAX; a hint, nothing more. */
+enum { APPLY_WARM_MAX = MVCC_WARM_MAX };
+void applier_warm(const struct applier *a, const struct wire_raft_request *entries, uint32_t count);
+/* Apply one committed entry. `req` is the local request that waits for it, or NULL; its answer (err
+ * or reply) is filled in. */
+void applier_apply(struct applier *a, const struct wire_raft_request *entry, struct request *req);
 /* Everything applied since the last call, for the persist thread; the store is published up to
  * there. */
 struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint64_t term);
@@ -62,8 +66,8 @@ struct bref *applier_encode_verdict(const struct agree_report *v, uint64_t reque
                                     uint32_t *ret_size);
 /* The payload that ends a lease. */
 struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32_t *ret_size);
-/* Is this such a payload, from this member's own leader? */
-bool applier_was_own_revoke(const struct applier *a, struct slice payload);
+/* Is this such an entry, from this member's own leader? */
+bool applier_was_own_revoke(const struct applier *a, const struct wire_raft_request *entry);
 
 /* Whole answers of LeaseLeases and MemberList, and the keys of LeaseTimeToLive as its items. */
 void applier_lease_list(struct applier *a, struct request *req);

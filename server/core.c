@@ -312,25 +312,15 @@ static void propose_waiting(struct core *c)
 
 /* --- apply --- */
 
-static void apply_one(struct core *c, const struct raft_entry *e)
+/* An entry that is no change of the membership and not empty. */
+static void apply_request(struct core *c, const struct wire_raft_request *entry)
 {
-    ASSERT(e->log_index == c->applied_index + 1);
-    c->applied_index = e->log_index;
-    c->applied_term = e->term;
-    if (e->type == RAFT_ENTRY_CONF) {
-        core__apply_conf(c, e);
-        return;
-    }
-    if (e->data.size == 0)
-        return;
-
-    uint64_t id = applier_request_id(e->data);
-    struct request *req = id != 0 ? u64map_remove(&c->proposal_by_id, id) : NULL;
-    applier_apply(c->applier, e->data, req);
+    struct request *req = entry->id != 0 ? u64map_remove(&c->proposal_by_id, entry->id) : NULL;
+    applier_apply(c->applier, entry, req);
     core__agree_applied(c);
     c->changed = true;
     if (req == NULL) {
-        if (c->revokes_pending > 0 && applier_was_own_revoke(c->applier, e->data))
+        if (c->revokes_pending > 0 && applier_was_own_revoke(c->applier, entry))
             c->revokes_pending--;
         return;
     }
@@ -341,6 +331,32 @@ static void apply_one(struct core *c, const struct raft_entry *e)
         return;
     }
     core__answer(c, req, req->err);
+}
+
+static bool is_request(const struct raft_entry *e)
+{
+    return e->type != RAFT_ENTRY_CONF && e->data.size > 0;
+}
+
+static void apply_few(struct core *c, const struct raft_entry *entries, uint32_t count)
+{
+    struct wire_raft_request decoded[APPLY_WARM_MAX];
+    for (uint32_t i = 0; i < count; i++) {
+        decoded[i] = (struct wire_raft_request){0};
+        if (is_request(&entries[i]))
+            applier_decode(entries[i].data, &decoded[i]);
+    }
+    applier_warm(c->applier, decoded, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct raft_entry *e = &entries[i];
+        ASSERT(e->log_index == c->applied_index + 1);
+        c->applied_index = e->log_index;
+        c->applied_term = e->term;
+        if (e->type == RAFT_ENTRY_CONF)
+            core__apply_conf(c, e);
+        else if (is_request(e))
+            apply_request(c, &decoded[i]);
+    }
 }
 
 static void queue_persist(struct core *c)
@@ -372,8 +388,8 @@ static void apply_committed(struct core *c, const struct raft_entry *entries, ui
         return;
     c->applier->term = raft_term(c->raft);
     c->applier->now_ms = c->now_ms;
-    for (uint32_t i = 0; i < count; i++)
-        apply_one(c, &entries[i]);
+    for (uint32_t done = 0; done < count; done += APPLY_WARM_MAX)
+        apply_few(c, entries + done, count - done < APPLY_WARM_MAX ? count - done : APPLY_WARM_MAX);
     mvcc_publish(c->mvcc);
     raft_applied(c->raft, c->applied_index);
     queue_persist(c);

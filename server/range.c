@@ -29,6 +29,17 @@ static bool filter_takes(const struct wire_range_request *q, const struct mvcc_v
     return q->max_create_revision == 0 || create <= q->max_create_revision;
 }
 
+/* How many keys have to be gathered. */
+static uint64_t keys_wanted(const struct range *r)
+{
+    bool stops_at_limit = !r->sorted || (r->req.sort_order == WIRE_SORT_NONE && !r->filtered);
+    if (r->req.count_only)
+        return 0;
+    if (r->req.limit > 0 && stops_at_limit)
+        return (uint64_t)r->req.limit + 1; /* one more says whether there is more */
+    return UINT64_MAX;
+}
+
 int range_begin(struct range *r, struct mvcc *m, const struct wire_range_request *req, bool in_txn)
 {
     *r = (struct range){.mvcc = m, .req = *req, .generation = mvcc_generation(m)};
@@ -42,14 +53,9 @@ int range_begin(struct range *r, struct mvcc *m, const struct wire_range_request
 
     r->filtered = has_filter(req);
     /* A target without an order still sorts, ascending, but what the limit cut off before is gone.
-     */
-    r->sorted = req->sort_order != WIRE_SORT_NONE || req->sort_target != WIRE_SORT_KEY;
-    bool stops_at_limit = !r->sorted || (req->sort_order == WIRE_SORT_NONE && !r->filtered);
-    r->collect_max = UINT64_MAX;
-    if (req->count_only)
-        r->collect_max = 0;
-    else if (req->limit > 0 && stops_at_limit)
-        r->collect_max = (uint64_t)req->limit + 1; /* one more says whether there is more */
+     * Keys come in ascending order by themselves. */
+    r->sorted = req->sort_target != WIRE_SORT_KEY || req->sort_order == WIRE_SORT_DESCEND;
+    r->collect_max = keys_wanted(r);
     if (in_txn)
         mvcc_txn_iter_init(&r->it, m, req->key, req->range_end, r->rev);
     else if (r->collect_max > 0)
@@ -57,8 +63,11 @@ int range_begin(struct range *r, struct mvcc *m, const struct wire_range_request
     return 0;
 }
 
+static size_t kv_size(const struct range *r, const struct mvcc_version *v);
+
 static void take(struct range *r, const struct mvcc_version *v)
 {
+    r->kvs_bytes += wire_kv_field_size(kv_size(r, v)); /* while it is in the cache */
     if (r->count == r->capacity) {
         r->capacity = r->capacity == 0 ? 4 : r->capacity * 2;
         r->kvs = mem_realloc(r->kvs, r->capacity * sizeof(*r->kvs));
@@ -131,13 +140,10 @@ static void finish(struct range *r)
 {
     if (r->sorted && r->count > 1)
         qsort_r(r->kvs, r->count, sizeof(*r->kvs), compare_versions, &r->req);
-    if (r->req.limit > 0 && r->count > (uint64_t)r->req.limit) {
-        r->count = (uint64_t)r->req.limit;
-        r->more = true;
-    }
-    r->body_size = wire_range_tail_size(r->more, r->total);
-    for (uint64_t i = 0; i < r->count; i++)
-        r->body_size += wire_kv_field_size(kv_size(r, r->kvs[i]));
+    r->more = r->req.limit > 0 && r->count > (uint64_t)r->req.limit;
+    while (r->more && r->count > (uint64_t)r->req.limit)
+        r->kvs_bytes -= wire_kv_field_size(kv_size(r, r->kvs[--r->count]));
+    r->body_size = r->kvs_bytes + wire_range_tail_size(r->more, r->total);
 }
 
 bool range_collect(struct range *r, uint64_t keys_max)
@@ -172,6 +178,14 @@ int range_suspend(struct range *r)
     return err;
 }
 
+static void seek(struct range *r)
+{
+    if (r->last == NULL)
+        mvcc_iter_init(&r->it, r->mvcc, r->req.key, r->req.range_end, r->rev);
+    else
+        mvcc_iter_init_after(&r->it, r->mvcc, mvcc_version_key(r->last), r->req.range_end, r->rev);
+}
+
 int range_resume(struct range *r)
 {
     ASSERT(r->pinned);
@@ -183,11 +197,46 @@ int range_resume(struct range *r)
             return err;
         r->generation = generation;
     }
-    if (r->last == NULL)
-        mvcc_iter_init(&r->it, r->mvcc, r->req.key, r->req.range_end, r->rev);
-    else
-        mvcc_iter_init_after(&r->it, r->mvcc, mvcc_version_key(r->last), r->req.range_end, r->rev);
+    seek(r);
     return 0;
+}
+
+/* --- on to the next message --- */
+
+void range_set_tail(struct range *r, bool more, int64_t total)
+{
+    r->body_size -= wire_range_tail_size(r->more, r->total);
+    r->more = more;
+    r->total = total;
+    r->body_size += wire_range_tail_size(more, total);
+}
+
+int64_t range_count_rest(const struct range *r)
+{
+    ASSERT(r->count > 0);
+    struct slice last = mvcc_version_key(r->kvs[r->count - 1]);
+    uint8_t *first = mem_alloc(last.size + 1);
+    memcpy(first, last.data, last.size);
+    first[last.size] = 0;
+    struct slice key = slice_of(first, last.size + 1);
+    int64_t rest = mvcc_count(r->mvcc, key, r->req.range_end, r->rev);
+    mem_free(first);
+    return rest;
+}
+
+void range_next(struct range *r, int64_t limit)
+{
+    ASSERT(r->count > 0);
+    r->last = r->kvs[r->count - 1]; /* of the answer: the walk may have seen one more */
+    r->req.limit = limit;
+    r->collect_max = keys_wanted(r);
+    r->count = 0;
+    r->kvs_bytes = 0;
+    r->total = 0;
+    r->more = false;
+    r->next_kv = 0;
+    r->piece_done_bytes = 0;
+    seek(r);
 }
 
 void range_fini(struct range *r)
@@ -206,12 +255,25 @@ static uint8_t *field_put(const struct range *r, uint8_t *p, const struct mvcc_v
     return kv_put(r, wire_kv_field_put_head(p, kv_size(r, v)), v);
 }
 
+/* Have the CPU fetch what is copied soon: the beginning of a version, then the rest of one whose
+ * beginning has come. */
+static void fetch_ahead(const struct range *r, uint64_t i)
+{
+    enum { HEAD_AHEAD = 8, REST_AHEAD = 4, CACHE_LINE_BYTES = 64, REST_BYTES_MAX = 512 };
+    if (i + HEAD_AHEAD < r->count)
+        __builtin_prefetch(r->kvs[i + HEAD_AHEAD]);
+    if (i + REST_AHEAD >= r->count)
+        return;
+    struct slice kv = mvcc_version_kv(r->kvs[i + REST_AHEAD]);
+    size_t size = kv.size < REST_BYTES_MAX ? kv.size : REST_BYTES_MAX;
+    for (size_t at = CACHE_LINE_BYTES; at < size + CACHE_LINE_BYTES; at += CACHE_LINE_BYTES)
+        __builtin_prefetch(kv.data + at);
+}
+
 uint8_t *range_write(struct range *r, uint8_t *p)
 {
-    enum { PREFETCH_AHEAD = 8 };
     for (uint64_t i = 0; i < r->count; i++) {
-        if (i + PREFETCH_AHEAD < r->count)
-            __builtin_prefetch(r->kvs[i + PREFETCH_AHEAD]);
+        fetch_ahead(r, i);
         p = field_put(r, p, r->kvs[i]);
     }
     return wire_range_tail_put(p, r->more, r->total);
@@ -272,6 +334,7 @@ size_t range_read(struct range *r, uint8_t *dst, size_t size_max)
     }
     while (r->next_kv < r->count) {
         const struct mvcc_version *v = r->kvs[r->next_kv];
+        fetch_ahead(r, r->next_kv);
         if (r->piece_done_bytes == 0 && wire_kv_field_size(kv_size(r, v)) <= (size_t)(end - p))
             p = field_put(r, p, v);
         else if (!copy_kv_rest(r, v, &p, end))

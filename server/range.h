@@ -14,7 +14,7 @@
 #include "proto/wire.h"
 #include "storage/mvcc.h"
 
-enum { RANGE_COLLECT_PER_TURN = 4096 };
+enum { RANGE_COLLECT_PER_TURN = 4096 }; /* keys */
 
 struct range {
     struct mvcc *mvcc;
@@ -33,7 +33,8 @@ struct range {
     const struct mvcc_version **kvs;
     uint64_t count;
     uint64_t capacity;
-    int64_t total; /* keys in the range, whatever the limit and the filters say */
+    uint64_t kvs_bytes; /* of their fields */
+    int64_t total;      /* keys in the range, whatever the limit and the filters say */
     bool more;
     uint64_t body_size; /* of fields kvs, more and count */
 
@@ -56,6 +57,14 @@ int range_suspend(struct range *r);
 /* In a new section.
  * Errors: TV_COMPACTED: another member's snapshot took the store's place, without that revision. */
 int range_resume(struct range *r);
+
+/* All is gathered, and the answer was for a RangeStream's message (range_stream.h): what is said
+ * behind its keys; how many keys follow the last one; and, when the message has been made, on with
+ * the next one: up to `limit` keys behind the last one (<= 0: all), at the same revision. `total`
+ * is not counted for it. All in a section, for range_next() after range_resume(). */
+void range_set_tail(struct range *r, bool more, int64_t total);
+int64_t range_count_rest(const struct range *r);
+void range_next(struct range *r, int64_t limit);
 
 /* All is gathered: write body_size bytes; what follows the header in a RangeResponse. */
 uint8_t *range_write(struct range *r, uint8_t *p);

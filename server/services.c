@@ -171,6 +171,10 @@ static void on_watch_open(struct grpc_call *call, void *arg)
 
 static const struct grpc_method table[] = {
     UNARY("/etcdserverpb.KV/Range", kv_range_ops),
+    {.path = "/etcdserverpb.KV/RangeStream",
+     .ops = &kv_range_stream_ops,
+     .open = kv_range_stream_open,
+     .server_streaming = true},
     UNARY("/etcdserverpb.KV/Put", kv_put_ops),
     UNARY("/etcdserverpb.KV/DeleteRange", kv_delete_range_ops),
     UNARY("/etcdserverpb.KV/Txn", kv_txn_ops),

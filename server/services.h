@@ -42,8 +42,9 @@ bool service_lacks_leader(struct grpc_call *call);
  * it is the quota that is exceeded, the alarm is put on the log first. */
 bool service_lacks_space(struct grpc_call *call, uint64_t cost_bytes);
 
-extern const struct grpc_call_ops kv_range_ops, kv_put_ops, kv_delete_range_ops, kv_txn_ops,
-    kv_compact_ops;
+extern const struct grpc_call_ops kv_range_ops, kv_range_stream_ops, kv_put_ops,
+    kv_delete_range_ops, kv_txn_ops, kv_compact_ops;
+void kv_range_stream_open(struct grpc_call *call, void *arg);
 extern const struct grpc_call_ops lease_grant_ops, lease_revoke_ops, lease_keep_alive_ops,
     lease_time_to_live_ops, lease_leases_ops;
 void lease_keep_alive_open(struct grpc_call *call, void *arg);

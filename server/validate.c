@@ -16,6 +16,20 @@ int validate_range(const struct wire_range_request *req)
     return 0;
 }
 
+int validate_range_stream(const struct wire_range_request *req)
+{
+    int err = validate_range(req);
+    if (err != 0)
+        return err;
+    bool by_key = req->sort_target == WIRE_SORT_KEY && req->sort_order == WIRE_SORT_ASCEND;
+    if (req->sort_order != WIRE_SORT_NONE && !by_key)
+        return TV_RANGE_STREAM_SORT;
+    if (req->min_mod_revision != 0 || req->max_mod_revision != 0 || req->min_create_revision != 0 ||
+        req->max_create_revision != 0)
+        return TV_RANGE_STREAM_FILTER;
+    return 0;
+}
+
 int validate_put(const struct wire_put_request *req)
 {
     if (req->key.size == 0)

@@ -10,6 +10,9 @@
 
 /* Errors: TV_EMPTY_KEY, TV_INVALID_SORT_OPTION. */
 int validate_range(const struct wire_range_request *req);
+/* Errors: those, TV_RANGE_STREAM_SORT, TV_RANGE_STREAM_FILTER. A sort target without an order is no
+ * sort here: it passes, as in etcd. */
+int validate_range_stream(const struct wire_range_request *req);
 /* Errors: TV_EMPTY_KEY, TV_VALUE_PROVIDED, TV_LEASE_PROVIDED. */
 int validate_put(const struct wire_put_request *req);
 /* Errors: TV_EMPTY_KEY. */

@@ -396,6 +396,11 @@ void watch_hub_advance(struct watch_hub *h)
     int64_t rev_max = mvcc_revision(h->o.mvcc);
     if (rev_max <= h->synced_rev)
         return;
+    if (list_is_empty(&h->streams)) { /* nobody to tell */
+        h->synced_rev = rev_max;
+        mvcc_pin_move(&h->pin, rev_max);
+        return;
+    }
     epoch_enter(mvcc_epoch(h->o.mvcc), h->o.reader);
     int64_t first_rev = h->synced_rev + 1;
     int64_t rev = h->synced_rev;

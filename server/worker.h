@@ -6,7 +6,8 @@
  * it asks the core for, with a struct request.
  *
  * Limits: requests that wait for an answer are bounded by the streams the transport admits, and by
- * the core (too many requests). A range that is being gathered holds 8 bytes a key.
+ * the core (too many requests). A range that is being gathered holds 8 bytes a key, a stream those
+ * of one message.
  *
  * Owner: the worker's thread, except worker_answer(). */
 #ifndef SERVER_WORKER_H

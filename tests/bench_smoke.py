@@ -53,7 +53,8 @@ def loads(tally, nodes):
 def lists(tally, nodes):
     load(tally, nodes, "fill", ["fill", "--keys", "1234", "--prefix", "/fill/"])
     for name, args in [("list", []), ("list in pages", ["--limit", "100"]),
-                       ("serializable list", ["--serializable"])]:
+                       ("serializable list", ["--serializable"]), ("streamed list", ["--stream"]),
+                       ("streamed list in pages", ["--stream", "--limit", "100"])]:
         # A member that answers by itself may lag, but not behind what it has just listed.
         result = load(tally, nodes, name,
                       ["list", "--prefix", "/fill/", "--total", "3"] + args)
@@ -149,7 +150,7 @@ def refusals(tally):
                  ["put", "--to", "nobody"], ["put", "--rate", "5", "--every", "1"],
                  ["watch", "--watch-keys", "some"], ["watch", "--watch-keys", "one", "--keys", "9"],
                  ["keepalive", "--rate", "5"], ["fill", "--total", "5"],
-                 ["compact", "--conns", "2"]]:
+                 ["compact", "--conns", "2"], ["put", "--stream"]]:
         done = bench(args)
         tally.check(done.returncode == 2 and done.stderr.startswith("trivet-bench"),
                     "refused: " + " ".join(args), done.stderr)

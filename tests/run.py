@@ -295,6 +295,9 @@ def sanitized(options, env):
         try:
             need_etcd()
             runs.append(["tests/clients/etcdctl_diff.py"])
+            if os.access(os.path.join(cluster.TOOLS, "grpcdiff"), os.X_OK):
+                runs.append(["tests/clients/grpc_diff.py", "--requests",
+                             "20000" if full else "1500"])
         except Skip as why:
             print("  SKIPPED IN %s: ETCDCTL: %s" % (suite.name.upper(), str(why).upper()))
         for args in runs:

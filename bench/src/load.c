@@ -133,7 +133,6 @@ static void pause_slot(struct slot *s)
 static void call_message(struct grpc_call *call, struct slice msg)
 {
     struct slot *s = grpc_call_user(call);
-    s->answered = true;
     op_answer(s, msg);
 }
 
@@ -141,7 +140,7 @@ void slot_closed(struct slot *s, enum grpc_code code, struct slice text)
 {
     if (!s->worker->running)
         return;
-    if (code == GRPC_OK && !s->answered) {
+    if (code == GRPC_OK && (!s->answered || s->malformed)) {
         code = GRPC_INTERNAL;
         text = SLICE_LITERAL("the answer is missing or malformed");
     }
@@ -168,6 +167,8 @@ static const struct grpc_call_ops call_ops = {.message = call_message, .closed =
 static void slot_begin(struct slot *s)
 {
     s->answered = false;
+    s->malformed = false;
+    s->page_keys = 0;
     if (s->kind == OP_KEEPALIVE) {
         lease_send(s);
         return;

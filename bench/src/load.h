@@ -72,9 +72,11 @@ struct slot {
     uint64_t key;    /* FILL: the batch; GRANT, KEEPALIVE: the lease's number */
     uint64_t due_ns; /* closed loop: when it was begun */
     bool measured;
-    bool answered;
+    bool answered;  /* the call has its answer: of a stream, the last message */
+    bool malformed; /* or it is not what it should be */
     /* LIST: where the next page begins; empty = at the first key, or the list is complete. */
     struct buf page_key;
+    uint64_t page_keys; /* in this call's messages */
     uint64_t listed_keys;
     uint64_t listed_bytes; /* SNAPSHOT: its size */
     int64_t compact_to;    /* COMPACT: 0 while the revision is asked for */

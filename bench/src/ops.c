@@ -48,8 +48,11 @@ const char *op_path(const struct slot *s)
     switch (s->kind) {
     case OP_PUT:
         return "/etcdserverpb.KV/Put";
-    case OP_GET:
     case OP_LIST:
+        if (s->worker->run->o->stream)
+            return "/etcdserverpb.KV/RangeStream";
+        return "/etcdserverpb.KV/Range";
+    case OP_GET:
         return "/etcdserverpb.KV/Range";
     case OP_COMPACT:
         return s->compact_to == 0 ? "/etcdserverpb.KV/Range" : "/etcdserverpb.KV/Compact";
@@ -263,23 +266,38 @@ void op_send(struct slot *s, struct grpc_call *call)
 /* The engine counts it as a failed call. */
 static void malformed(struct slot *s)
 {
-    s->answered = false;
+    s->malformed = true;
 }
 
-static void answer_range(struct slot *s, struct slice msg)
+static void answer_get(struct slot *s, struct slice msg)
 {
     struct wire_range_response range;
-    if (wire_range_response_decode(msg, &range) != 0) {
+    if (wire_range_response_decode(msg, &range) != 0)
+        malformed(s);
+    else
+        s->worker->empty += range.kvs_count == 0;
+}
+
+/* A whole answer, or a message of a stream: then only the last one has a header, more and count. */
+static void answer_list(struct slot *s, struct slice msg)
+{
+    struct wire_range_response range;
+    bool stream = s->worker->run->o->stream;
+    if ((stream && wire_range_stream_response_decode(msg, &msg) != 0) ||
+        wire_range_response_decode(msg, &range) != 0 || s->answered) {
         malformed(s);
         return;
     }
-    if (s->kind == OP_GET) {
-        s->worker->empty += range.kvs_count == 0;
-        return;
-    }
+    s->page_keys += range.kvs_count;
     s->listed_keys += range.kvs_count;
     s->listed_bytes += msg.size;
     buf_clear(&s->page_key);
+    s->answered = !stream || range.header.revision != 0;
+    if (!s->answered)
+        return;
+    uint64_t count = (uint64_t)range.count;
+    if (range.more ? count <= s->page_keys : count != s->page_keys)
+        malformed(s); /* keys are missing, or came twice */
     if (!range.more)
         return;
     /* The next page begins right after the last key of this one. */
@@ -352,14 +370,17 @@ static void answer_compact(struct slot *s, struct slice msg)
 void op_answer(struct slot *s, struct slice msg)
 {
     struct wire_put_response put;
+    s->answered |= s->kind != OP_LIST; /* that may come in several messages */
     switch (s->kind) {
     case OP_PUT:
         if (wire_put_response_decode(msg, &put) != 0)
             malformed(s);
         break;
     case OP_GET:
+        answer_get(s, msg);
+        break;
     case OP_LIST:
-        answer_range(s, msg);
+        answer_list(s, msg);
         break;
     case OP_GRANT:
         answer_grant(s, msg);

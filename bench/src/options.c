@@ -62,6 +62,7 @@ static const char help[] =
     "  --read-percent N     mixed (90)\n"
     "  --batch N            fill (64; etcd allows 128 operations in a txn)\n"
     "  --limit N            list: read in pages of N keys; 0: all in one answer (0)\n"
+    "  --stream             list: by RangeStream; a list ends with its last message\n"
     "  --watchers N         watch (100)\n"
     "  --watch-keys K       what each watches: all keys, a slice of its own (each put has one "
     "event), or\n"
@@ -96,6 +97,7 @@ enum option_id {
     OPT_READ_PERCENT,
     OPT_BATCH,
     OPT_LIMIT,
+    OPT_STREAM,
     OPT_WATCHERS,
     OPT_WATCH_KEYS,
     OPT_WRITERS,
@@ -128,6 +130,7 @@ static const struct option long_options[] = {
     {"read-percent", required_argument, NULL, OPT_READ_PERCENT},
     {"batch", required_argument, NULL, OPT_BATCH},
     {"limit", required_argument, NULL, OPT_LIMIT},
+    {"stream", no_argument, NULL, OPT_STREAM},
     {"watchers", required_argument, NULL, OPT_WATCHERS},
     {"watch-keys", required_argument, NULL, OPT_WATCH_KEYS},
     {"writers", required_argument, NULL, OPT_WRITERS},
@@ -341,6 +344,9 @@ static void parse_option(int id, int index, struct bench_options *o)
     case OPT_SERIALIZABLE:
         o->serializable = true;
         break;
+    case OPT_STREAM:
+        o->stream = true;
+        break;
     case OPT_JSON:
         o->json = true;
         break;
@@ -450,6 +456,8 @@ static void check(struct bench_options *o)
         usage_error("more --threads than --conns: a connection belongs to one thread", "");
     if (o->command == BENCH_TXN && o->keys < o->threads)
         usage_error("txn needs a key for each of --threads at least", "");
+    if (o->stream && o->command != BENCH_LIST)
+        usage_error("--stream is of list alone", "");
     if (o->command == BENCH_COMPACT && o->conns * o->streams > 1)
         usage_error("compact is done by one, on one connection", "");
     if (o->command == BENCH_WATCH)

@@ -51,6 +51,7 @@ struct bench_options {
     uint32_t read_percent; /* mixed */
     uint32_t batch;        /* fill: puts in one txn */
     uint64_t limit;        /* list: keys in one page; 0 = all at once */
+    bool stream;           /* list: by RangeStream */
     uint32_t watchers;
     enum bench_watched watched;
     uint32_t writers; /* watch: puts under way; 0 = another process writes */

@@ -197,6 +197,12 @@ void call__reset(struct grpc_call *call, uint32_t http2_error)
     conn__mark_dirty(call->conn);
 }
 
+void call__malformed(struct grpc_call *call)
+{
+    call->recv_off = true;
+    call__reset(call, NGHTTP2_PROTOCOL_ERROR);
+}
+
 void call__abort(struct grpc_call *call, enum grpc_code code, struct slice text)
 {
     if (call->told || call->aborted)
@@ -361,6 +367,8 @@ static struct slice parse_direct(struct grpc_call *call, struct slice in)
             return slice_of(in.data + GRPC_PREFIX_BYTES + size, in.size - GRPC_PREFIX_BYTES - size);
         }
         call->recv_need = GRPC_PREFIX_BYTES + size;
+        /* All at once: to grow by doubling would copy a large message again. */
+        (void)buf_reserve(&call->recv, call->recv_need);
     }
     append_recv(call, in);
     return SLICE_EMPTY;

@@ -335,11 +335,10 @@ bool client__keepalive_without_calls(const struct grpc_conn *conn)
 
 /* --- calls --- */
 
-static nghttp2_nv field(struct slice name, struct slice value, uint8_t flags)
+static nghttp2_nv field(struct slice name, struct slice value)
 {
-    return (nghttp2_nv){
-        (uint8_t *)name.data, (uint8_t *)value.data, name.size, value.size,
-        (uint8_t)(flags | NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)};
+    return (nghttp2_nv){(uint8_t *)name.data, (uint8_t *)value.data, name.size, value.size,
+                        NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
 }
 
 /* All that the fields point to lives as long as the call or the channel. */
@@ -349,26 +348,24 @@ static size_t request_fields(struct grpc_call *call, nghttp2_nv *nva)
     const char *authority =
         ch->o.authority != NULL ? ch->o.authority : ch->addresses[ch->address_at];
     size_t count = 0;
-    nva[count++] = field(SLICE_LITERAL(":method"), SLICE_LITERAL("POST"), 0);
-    nva[count++] = field(SLICE_LITERAL(":scheme"), SLICE_LITERAL("http"), 0);
-    nva[count++] = field(SLICE_LITERAL(":path"), slice_of_string(call->path), 0);
-    nva[count++] = field(SLICE_LITERAL(":authority"), slice_of_string(authority), 0);
-    nva[count++] = field(SLICE_LITERAL("content-type"), SLICE_LITERAL("application/grpc"), 0);
-    nva[count++] = field(SLICE_LITERAL("user-agent"), slice_of_string(ch->o.user_agent), 0);
-    nva[count++] = field(SLICE_LITERAL("te"), SLICE_LITERAL("trailers"), 0);
+    nva[count++] = field(SLICE_LITERAL(":method"), SLICE_LITERAL("POST"));
+    nva[count++] = field(SLICE_LITERAL(":scheme"), SLICE_LITERAL("http"));
+    nva[count++] = field(SLICE_LITERAL(":path"), slice_of_string(call->path));
+    nva[count++] = field(SLICE_LITERAL(":authority"), slice_of_string(authority));
+    nva[count++] = field(SLICE_LITERAL("content-type"), SLICE_LITERAL("application/grpc"));
+    nva[count++] = field(SLICE_LITERAL("user-agent"), slice_of_string(ch->o.user_agent));
+    nva[count++] = field(SLICE_LITERAL("te"), SLICE_LITERAL("trailers"));
     if (call->deadline_ns != UINT64_MAX) {
         uint64_t now_ns = timer_now_ns(&ch->gl->timers);
         uint64_t left_ns = call->deadline_ns > now_ns ? call->deadline_ns - now_ns : 1;
         size_t size = timeout_format(left_ns, call->timeout_text);
-        /* It differs from call to call: not worth a place in the table. */
-        nva[count++] = field(SLICE_LITERAL("grpc-timeout"), slice_of(call->timeout_text, size),
-                             NGHTTP2_NV_FLAG_NO_INDEX);
+        nva[count++] = field(SLICE_LITERAL("grpc-timeout"), slice_of(call->timeout_text, size));
     }
     size_t cursor = 0;
     struct slice name;
     struct slice value;
     while (count < REQUEST_FIELDS_MAX && metadata_next(&call->metadata, &cursor, &name, &value))
-        nva[count++] = field(name, value, 0);
+        nva[count++] = field(name, value);
     return count;
 }
 
@@ -467,24 +464,31 @@ static uint32_t parse_u32(struct slice text)
     return text.size == 0 ? UINT32_MAX : n;
 }
 
-void client__header(struct grpc_call *call, struct slice name, struct slice value)
+void client__header(struct grpc_call *call, enum field field, struct slice name, struct slice value)
 {
     if (call->aborted || call->told)
         return;
-    if (slice_equal(name, SLICE_LITERAL(":status"))) {
+    uint32_t code;
+    switch (field) {
+    case FIELD_STATUS:
         call->http_status = (uint16_t)parse_u32(value);
-    } else if (slice_equal(name, SLICE_LITERAL("content-type"))) {
+        break;
+    case FIELD_CONTENT_TYPE:
         call->content_type_ok = slice_starts_with(value, SLICE_LITERAL("application/grpc"));
         (void)metadata_add(&call->metadata, name, value);
-    } else if (slice_equal(name, SLICE_LITERAL("grpc-status"))) {
-        uint32_t code = parse_u32(value);
+        break;
+    case FIELD_GRPC_STATUS:
+        code = parse_u32(value);
         call->status_received = true;
         call->code = code <= GRPC_UNAUTHENTICATED ? (enum grpc_code)code : GRPC_UNKNOWN;
-    } else if (slice_equal(name, SLICE_LITERAL("grpc-message"))) {
+        break;
+    case FIELD_GRPC_MESSAGE:
         buf_clear(&call->text);
         message_decode(value, &call->text);
-    } else {
+        break;
+    default:
         (void)metadata_add(&call->metadata, name, value);
+        break;
     }
 }
 
@@ -525,6 +529,12 @@ void client__headers_done(struct grpc_call *call, bool end_stream)
         return;
     if (call->headers_too_large) {
         call__abort(call, GRPC_INTERNAL, SLICE_LITERAL("peer header list size exceeded limit"));
+        return;
+    }
+    bool well_formed = call->headers_seen ? field_block_is_trailers(&call->fields)
+                                          : field_block_is_response(&call->fields);
+    if (!well_formed) {
+        call__malformed(call);
         return;
     }
     if (!call->headers_seen && call->http_status >= 100 && call->http_status < 200)

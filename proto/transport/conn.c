@@ -51,6 +51,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
         if (conn->hdr_call != NULL) {
             buf_clear(&conn->hdr_call->metadata);
             conn->hdr_call->header_list_bytes = 0;
+            conn->hdr_call->fields = (struct field_block){0};
         }
         return 0;
     }
@@ -61,6 +62,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     call__attach(call, conn);
     (void)nghttp2_session_set_stream_user_data(session, call->stream_id, call);
     conn->hdr_call = call;
+    conn->cached_call = call;
+    conn->cached_stream_id = call->stream_id;
     return 0;
 }
 
@@ -78,11 +81,27 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         call->headers_too_large = true;
         return 0;
     }
+    struct slice n = slice_of(name, name_size), v = slice_of(value, value_size);
+    enum field field = field_of(n);
+    if (!field_block_add(&call->fields, field, n, v))
+        return 0; /* answered when the block is complete */
     if (call->is_client)
-        client__header(call, slice_of(name, name_size), slice_of(value, value_size));
+        client__header(call, field, n, v);
     else
-        server__header(call, slice_of(name, name_size), slice_of(value, value_size));
+        server__header(call, field, n, v);
     return 0;
+}
+
+/* A request's header block is complete; it may be an old acquaintance, or become one. */
+static void on_request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream)
+{
+    call__hold(call);
+    if (conn->scanned == SCAN_KNOWN)
+        header_cache_apply(conn->header_cache, call);
+    bool accepted = server__request(conn, call, end_stream);
+    if (conn->scanned == SCAN_FRESH && accepted && conn->header_cache != NULL)
+        header_cache_keep(conn->header_cache, call);
+    call__release(call);
 }
 
 static void on_headers_done(struct grpc_conn *conn, const nghttp2_frame *frame)
@@ -93,9 +112,11 @@ static void on_headers_done(struct grpc_conn *conn, const nghttp2_frame *frame)
     if (call != NULL && call->is_client)
         client__headers_done(call, end_stream);
     else if (call != NULL)
-        server__request(conn, call, end_stream);
-    else if (end_stream && (call = call_of(conn, frame->hd.stream_id)) != NULL)
+        on_request(conn, call, end_stream);
+    else if ((call = call_of(conn, frame->hd.stream_id)) != NULL && end_stream)
         call__peer_closed(call); /* a client's trailers mean nothing to gRPC */
+    else if (call != NULL)
+        call__malformed(call);
 }
 
 static void goaway_final(struct grpc_conn *conn)
@@ -180,7 +201,9 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     conn->unconsumed_bytes += size;
     struct grpc_call *call = call_of(conn, stream_id);
-    if (call != NULL)
+    if (call != NULL && !call->headers_seen)
+        call__malformed(call);
+    else if (call != NULL)
         call__receive(call, slice_of(data, size), (flags & NGHTTP2_FLAG_END_STREAM) != 0);
     return conn->state == CONN_DEAD ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
@@ -188,7 +211,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
 static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error, void *user)
 {
     struct grpc_conn *conn = user;
-    struct grpc_call *call = nghttp2_session_get_stream_user_data(session, stream_id);
+    struct grpc_call *call = call_of(conn, stream_id);
     if (call != NULL)
         call__stream_closed(call, error);
     return conn->state == CONN_DEAD ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
@@ -203,11 +226,12 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     if (conn->server == NULL || frame->hd.type != NGHTTP2_HEADERS ||
         (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0)
         return 0;
-    struct grpc_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct grpc_call *call = call_of(conn, frame->hd.stream_id);
     if (call != NULL)
         call->status_sent = true;
     /* A client that still sends is told that nobody listens, as grpc-go does. */
-    if (nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
+    if ((call == NULL || !call->peer_closed) &&
+        nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
         (void)nghttp2_submit_rst_stream(session, 0, frame->hd.stream_id, NGHTTP2_NO_ERROR);
     return 0;
 }
@@ -283,6 +307,8 @@ void conn__begin_close(struct grpc_conn *conn)
 static void session_free(struct grpc_conn *conn)
 {
     nghttp2_session_del(conn->session);
+    header_cache_free(conn->header_cache);
+    conn->header_cache = NULL;
     conn->session = NULL;
 }
 
@@ -311,11 +337,36 @@ static void after_read(struct grpc_conn *conn)
     }
 }
 
+/* A HEADERS frame without its block, which is known. */
+static ssize_t recv_without_block(struct grpc_conn *conn, const uint8_t *frame)
+{
+    uint8_t head[FRAME_HEADER_BYTES];
+    PROBE(grpc_header_block_known);
+    memcpy(head, frame, sizeof(head));
+    head[0] = head[1] = head[2] = 0;
+    return nghttp2_session_mem_recv(conn->session, head, sizeof(head));
+}
+
+static ssize_t recv_scanned(struct grpc_conn *conn, const uint8_t *data, size_t size)
+{
+    ssize_t rv = 0;
+    while (size > 0 && rv >= 0 && conn->state != CONN_DEAD) {
+        size_t take;
+        conn->scanned = header_cache_scan(conn->header_cache, slice_of(data, size), &take);
+        rv = conn->scanned == SCAN_KNOWN ? recv_without_block(conn, data)
+                                         : nghttp2_session_mem_recv(conn->session, data, take);
+        data += take;
+        size -= take;
+    }
+    return rv;
+}
+
 static void read_http2(struct grpc_conn *conn, const uint8_t *data, size_t size)
 {
     conn->in_session++;
     conn->gl->in_session++;
-    ssize_t rv = nghttp2_session_mem_recv(conn->session, data, size);
+    ssize_t rv = conn->header_cache != NULL ? recv_scanned(conn, data, size)
+                                            : nghttp2_session_mem_recv(conn->session, data, size);
     conn->in_session--;
     conn->gl->in_session--;
     if (conn->state == CONN_DEAD) {
@@ -625,13 +676,17 @@ int conn__begin_http2(struct grpc_conn *conn)
 {
     struct grpc_loop *gl = conn->gl;
     bool server = conn->server != NULL;
-    int rv = server ? nghttp2_session_server_new2(&conn->session, gl->callbacks, conn, gl->option)
-                    : nghttp2_session_client_new2(&conn->session, gl->callbacks, conn, gl->option);
+    int rv = server ? nghttp2_session_server_new3(&conn->session, gl->callbacks, conn, gl->option,
+                                                  &gl->memory.mem)
+                    : nghttp2_session_client_new3(&conn->session, gl->callbacks, conn, gl->option,
+                                                  &gl->memory.mem);
     if (rv != 0) {
         conn->session = NULL;
         return TV_ENOMEM;
     }
     conn->state = CONN_HTTP2;
+    if (server)
+        conn->header_cache = header_cache_new();
     nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, conn->limits.stream_window_bytes},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, conn->limits.header_list_bytes_max},

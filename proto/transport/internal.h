@@ -15,7 +15,10 @@
 
 #include "proto/grpc.h"
 
+#include "fields.h"
+#include "header_cache.h"
 #include "io.h"
+#include "pool.h"
 #include "timer.h"
 
 #include "base/buf.h"
@@ -69,6 +72,7 @@ struct grpc_loop {
     struct list graveyard; /* servers and channels freed by their owner in this turn */
     struct list pool;
     uint32_t pool_count;
+    struct pool memory; /* nghttp2's */
     uint64_t calls_made;
     bool in_turn;
     uint32_t in_session; /* nghttp2 is on the stack, for some connection */
@@ -113,9 +117,11 @@ struct grpc_conn {
     struct conn_limits limits;
     struct list calls;
     uint32_t calls_count;
-    struct grpc_call *hdr_call; /* whose header block is being read */
-    struct grpc_call *held;     /* unary: its message lies in the read buffer */
-    int32_t cached_stream_id;   /* of cached_call */
+    struct grpc_call *hdr_call;        /* whose header block is being read */
+    struct grpc_call *held;            /* unary: its message lies in the read buffer */
+    struct header_cache *header_cache; /* a server's */
+    enum scan_kind scanned;            /* what nghttp2 reads now */
+    int32_t cached_stream_id;          /* of cached_call */
     struct grpc_call *cached_call;
     size_t unconsumed_bytes; /* received, connection window not given back yet */
     size_t recv_buffered_bytes;
@@ -235,7 +241,8 @@ struct grpc_call {
     uint32_t recv_need; /* bytes of the message in `recv`, prefix included; 0 = not known yet */
     size_t recv_accounted_bytes;
     uint32_t header_list_bytes;
-    size_t unconsumed_bytes; /* of the stream's window */
+    struct field_block fields; /* of the header block that came last */
+    size_t unconsumed_bytes;   /* of the stream's window */
     struct slice held;
     uint64_t timeout_ns;
 
@@ -278,6 +285,8 @@ void call__stream_closed(struct grpc_call *call, uint32_t http2_error);
 /* End it from the transport's side with this status. */
 void call__abort(struct grpc_call *call, enum grpc_code code, struct slice text);
 void call__reset(struct grpc_call *call, uint32_t http2_error);
+/* What the peer sent is no HTTP/2 message. */
+void call__malformed(struct grpc_call *call);
 void call__set_status(struct grpc_call *call, enum grpc_code code, struct slice text);
 
 void call__receive(struct grpc_call *call, struct slice in, bool last_frame);
@@ -307,9 +316,10 @@ static inline size_t out_copy_free(const struct out *o)
 
 /* --- the two sides --- */
 
-/* Server: a request's header block is complete. */
-void server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream);
-void server__header(struct grpc_call *call, struct slice name, struct slice value);
+/* Server: a request's header block is complete. False when the call was refused. */
+bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream);
+void server__header(struct grpc_call *call, enum field field, struct slice name,
+                    struct slice value);
 void server__conn_gone(struct grpc_conn *conn);
 void server__call_counted(struct grpc_conn *conn, int change);
 void server__message_counted(struct grpc_conn *conn, bool sent);
@@ -320,7 +330,8 @@ const struct grpc_server_options *server__options(const struct grpc_server *s);
 void server__answer_status(struct grpc_conn *conn, int32_t stream_id, const char *http_status,
                            enum grpc_code code, struct slice text);
 
-void client__header(struct grpc_call *call, struct slice name, struct slice value);
+void client__header(struct grpc_call *call, enum field field, struct slice name,
+                    struct slice value);
 void client__headers_done(struct grpc_call *call, bool end_stream);
 void client__conn_ready(struct grpc_conn *conn);
 void client__conn_goaway(struct grpc_conn *conn);

@@ -127,6 +127,7 @@ static void session_setup(struct grpc_loop *gl)
     ASSERT(nghttp2_option_new(&gl->option) == 0);
     nghttp2_option_set_no_auto_window_update(gl->option, 1);
     nghttp2_option_set_no_closed_streams(gl->option, 1);
+    nghttp2_option_set_no_http_messaging(gl->option, 1); /* see fields.h */
     nghttp2_option_set_stream_reset_rate_limit(gl->option, RESET_BURST, RESET_RATE);
     nghttp2_option_set_max_send_header_block_length(gl->option, 1 << 20);
     /* Until the peer's SETTINGS say otherwise, as every gRPC client has it. */
@@ -141,6 +142,7 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
     list_init(&gl->work);
     list_init(&gl->graveyard);
     list_init(&gl->pool);
+    pool_init(&gl->memory);
     gl->io.read_buf = mem_alloc(READ_BUF_BYTES);
     gl->io.read_buf_bytes = READ_BUF_BYTES;
     gl->out.copy = mem_alloc(OUT_COPY_BYTES);
@@ -172,6 +174,7 @@ static void loop_fini(struct grpc_loop *gl)
     }
     nghttp2_session_callbacks_del(gl->callbacks);
     nghttp2_option_del(gl->option);
+    pool_fini(&gl->memory);
     mem_free(gl->io.read_buf);
     mem_free(gl->out.copy);
     mem_free(gl);

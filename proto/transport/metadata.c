@@ -3,6 +3,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+enum {
+    TIMEOUT_NUMBER_MAX = 99999999, /* gRPC allows eight digits */
+    TIMEOUT_ROUNDED_MAX = 9999,
+};
+
 /* --- packed fields --- */
 
 struct field_head {
@@ -113,12 +118,12 @@ size_t timeout_format(uint64_t ns, char ret_text[16])
     static const uint64_t steps[] = {1, 1000, 1000, 1000, 60, 60};
     uint64_t n = ns;
     size_t at = 0;
-    while (n > 99999999 && at + 1 < sizeof(steps) / sizeof(steps[0])) {
+    while (n > TIMEOUT_ROUNDED_MAX && at + 1 < sizeof(steps) / sizeof(steps[0])) {
         at++;
         n = (n + steps[at] - 1) / steps[at];
     }
-    if (n > 99999999)
-        n = 99999999;
+    if (n > TIMEOUT_NUMBER_MAX)
+        n = TIMEOUT_NUMBER_MAX;
     return (size_t)snprintf(ret_text, 16, "%u%c", (unsigned)n, units[at]);
 }
 

@@ -16,7 +16,9 @@ bool metadata_next(const struct buf *b, size_t *cursor, struct slice *ret_name,
 
 /* grpc-timeout (gRPC over HTTP/2, "Timeout"). TV_EMALFORMED with a text for the peer in `why`. */
 int timeout_parse(struct slice text, uint64_t *ret_ns, struct buf *why);
-/* At most 8 digits and a unit, rounded up; returns the size. */
+/* Rounded up to at most four digits and a unit, so that calls with the same patience look alike and
+ * HPACK sends them as one byte: the peer gives up a little later than the caller, who keeps his own
+ * time. Returns the size. */
 size_t timeout_format(uint64_t ns, char ret_text[16]);
 
 /* grpc-message: bytes outside ' '..'~', and '%', as %XX. */

@@ -123,39 +123,54 @@ static void on_content_type(struct grpc_call *call, struct slice value)
     (void)metadata_add(&call->metadata, SLICE_LITERAL("content-type"), value);
 }
 
-static void on_pseudo(struct grpc_call *call, struct slice name, struct slice value)
+static void on_path(struct grpc_call *call, struct slice value)
 {
-    if (slice_equal(name, SLICE_LITERAL(":path"))) {
-        call->method = find_method(call->conn->server, value);
-        if (call->method == NULL)
-            (void)metadata_add(&call->metadata, name, value);
-    } else if (slice_equal(name, SLICE_LITERAL(":method"))) {
-        if (slice_equal(value, SLICE_LITERAL("POST")))
-            return;
-        call->bad_method = true;
-        (void)metadata_add(&call->metadata, name, value);
-    } else if (slice_equal(name, SLICE_LITERAL(":authority"))) {
-        (void)metadata_add(&call->metadata, name, value);
-    }
+    call->method = find_method(call->conn->server, value);
+    if (call->method == NULL)
+        (void)metadata_add(&call->metadata, SLICE_LITERAL(":path"), value);
 }
 
-void server__header(struct grpc_call *call, struct slice name, struct slice value)
+static void on_method(struct grpc_call *call, struct slice value)
 {
-    if (name.size > 0 && name.data[0] == ':') {
-        on_pseudo(call, name, value);
-    } else if (slice_equal(name, SLICE_LITERAL("content-type"))) {
+    if (slice_equal(value, SLICE_LITERAL("POST")))
+        return;
+    call->bad_method = true;
+    (void)metadata_add(&call->metadata, SLICE_LITERAL(":method"), value);
+}
+
+static void on_encoding(struct grpc_call *call, struct slice value)
+{
+    if (value.size > 0 && !slice_equal(value, SLICE_LITERAL("identity")))
+        call->encoded = true;
+    (void)metadata_add(&call->metadata, SLICE_LITERAL("grpc-encoding"), value);
+}
+
+void server__header(struct grpc_call *call, enum field field, struct slice name, struct slice value)
+{
+    switch (field) {
+    case FIELD_PATH:
+        on_path(call, value);
+        break;
+    case FIELD_METHOD:
+        on_method(call, value);
+        break;
+    case FIELD_CONTENT_TYPE:
         on_content_type(call, value);
-    } else if (slice_equal(name, SLICE_LITERAL("te"))) {
-        ; /* always "trailers" */
-    } else if (slice_equal(name, SLICE_LITERAL("grpc-timeout"))) {
+        break;
+    case FIELD_TIMEOUT:
         call->deadline_set = true;
         if (timeout_parse(value, &call->timeout_ns, &call->text) != 0)
             call->bad_timeout = true;
-    } else {
-        if (slice_equal(name, SLICE_LITERAL("grpc-encoding")) &&
-            !slice_equal(value, SLICE_LITERAL("identity")) && value.size > 0)
-            call->encoded = true;
+        break;
+    case FIELD_ENCODING:
+        on_encoding(call, value);
+        break;
+    case FIELD_SCHEME:
+    case FIELD_TE:
+        break;
+    default:
         (void)metadata_add(&call->metadata, name, value);
+        break;
     }
 }
 
@@ -227,17 +242,21 @@ static bool is_refused(struct grpc_call *call)
     return false;
 }
 
-void server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream)
+bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream)
 {
     call->headers_seen = true;
     if (call->headers_too_large) {
         call->recv_off = true;
         call__reset(call, NGHTTP2_FRAME_SIZE_ERROR);
-        return;
+        return false;
+    }
+    if (!field_block_is_request(&call->fields)) {
+        call__malformed(call);
+        return false;
     }
     if (is_refused(call)) {
         call->recv_off = true;
-        return;
+        return false;
     }
     call__hold(call);
     call->ops = call->method->ops;
@@ -256,6 +275,7 @@ void server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_st
     if (end_stream)
         call__peer_closed(call);
     call__release(call);
+    return true;
 }
 
 /* --- connections --- */

@@ -17,6 +17,7 @@ void raft_options_init(struct raft_options *o)
         .inflight_bytes_max = 64u << 20,
         .msg_bytes_max = 1u << 20,
         .log_window_bytes = 32u << 20,
+        .log_tail_bytes = 1u << 20,
         .uncommitted_bytes_max = 256u << 20,
     };
 }

@@ -95,6 +95,22 @@ bool raft_ready(struct raft *r, struct raft_ready *ret)
     return any;
 }
 
+/* What is applied, durable here and beyond the window is left to the reader. The window is small
+ * for what every follower has: hardly anybody asks for it again, and the memory that new entries
+ * come into is then still in the CPU's caches. */
+static void trim_log(struct raft *r)
+{
+    uint64_t trim_max = r->applied < r->persisted_index ? r->applied : r->persisted_index;
+    uint64_t everywhere = trim_max;
+    for (uint32_t i = 0; r->role == RAFT_LEADER && i < r->peers_count; i++)
+        if (r->peers[i].match_index < everywhere)
+            everywhere = r->peers[i].match_index;
+    size_t window = r->o.log_window_bytes, tail = r->o.log_tail_bytes;
+    if (everywhere > r->log.base_index)
+        raft__log_trim(&r->log, everywhere, tail < window ? tail : window);
+    raft__log_trim(&r->log, trim_max, window);
+}
+
 void raft_ready_done(struct raft *r)
 {
     ASSERT(r->in_ready);
@@ -110,9 +126,7 @@ void raft_ready_done(struct raft *r)
         bref_unref(r->fetched[i].owner);
     r->fetched_count = 0;
 
-    /* What is applied, durable here and beyond the window is left to the reader. */
-    uint64_t trim_max = r->applied < r->persisted_index ? r->applied : r->persisted_index;
-    raft__log_trim(&r->log, trim_max, r->o.log_window_bytes);
+    trim_log(r);
     if (r->settle_due)
         raft__settle(r);
     if (r->campaign_after_conf && !raft__conf_waits(r)) {

@@ -16,7 +16,11 @@
  * Owner: the writer. The search functions are for all. */
 #include "mvcc_internal.h"
 
-enum { LEAF_MERGE_BELOW = LEAF_SLOTS_MAX / 4, LEAF_MERGED_MAX = LEAF_SLOTS_MAX * 3 / 4 };
+enum {
+    LEAF_MERGE_BELOW = LEAF_SLOTS_MAX / 4,
+    LEAF_MERGED_MAX = LEAF_SLOTS_MAX * 3 / 4,
+    CACHE_LINE_BYTES = 64,
+};
 
 /* --- keys --- */
 
@@ -246,6 +250,37 @@ struct mvcc_version *mvcc__path_find(const struct mvcc *m, struct path *p, struc
     p->node[0] = n;
     p->at[0] = mvcc__leaf_search(mvcc__leaf(n), key, &p->equal);
     return p->equal ? mvcc__slot(mvcc__leaf(n), p->at[0]) : NULL;
+}
+
+/* Three rounds, each over what the one before it asked for: the leaves, where the keys are in them,
+ * the versions there. By comparing fragments alone it may miss, which costs nothing but time. */
+void mvcc_txn_warm(const struct mvcc *m, const struct slice *keys, uint32_t count)
+{
+    const struct mvcc_leaf *leaf[MVCC_WARM_MAX];
+    uint32_t at[MVCC_WARM_MAX];
+    ASSERT(count <= MVCC_WARM_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct mvcc_node *n = m->root;
+        while (n->level > 0)
+            n = mvcc__inner(n)->child[mvcc__inner_search(mvcc__inner(n), keys[i])];
+        leaf[i] = mvcc__leaf(n);
+        for (size_t b = 0; b < offsetof(struct mvcc_leaf, slot); b += CACHE_LINE_BYTES)
+            __builtin_prefetch((const uint8_t *)n + b);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct mvcc_node *n = &leaf[i]->node;
+        at[i] = n->count == 0 ? 0
+                              : fragment_search(leaf[i]->fragment, n->count,
+                                                fragment_of(keys[i], n->prefix_bytes));
+        __builtin_prefetch((const void *)&leaf[i]->slot[at[i]]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (at[i] >= leaf[i]->node.count)
+            continue;
+        const uint8_t *version = (const uint8_t *)mvcc__slot(leaf[i], at[i]);
+        __builtin_prefetch(version);
+        __builtin_prefetch(version + CACHE_LINE_BYTES);
+    }
 }
 
 /* Hang `n` where the path has a node of its level: below its parent, or as the root. */

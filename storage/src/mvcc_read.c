@@ -81,6 +81,16 @@ static void prefetch_slot(const struct mvcc_leaf *l, uint32_t i)
     __builtin_prefetch(v + 64);
 }
 
+/* What a walk reads of a leaf: its head and its slots. */
+static void prefetch_node(const struct mvcc_node *n)
+{
+    enum { CACHE_LINE_BYTES = 64 };
+    __builtin_prefetch(n);
+    for (size_t at = offsetof(struct mvcc_leaf, slot); at < sizeof(struct mvcc_leaf);
+         at += CACHE_LINE_BYTES)
+        __builtin_prefetch((const uint8_t *)n + at);
+}
+
 static void enter_leaf(struct mvcc_iter *it, const struct mvcc_leaf *l, uint32_t at)
 {
     it->path[it->height - 1] = &l->node;
@@ -116,7 +126,7 @@ static bool next_leaf(struct mvcc_iter *it)
         if (it->at[top] + 1u < n->node.count) {
             it->at[top]++;
             if (it->at[top] + 1u < n->node.count)
-                __builtin_prefetch(n->child[it->at[top] + 1]);
+                prefetch_node(n->child[it->at[top] + 1]);
             descend_left(it, n->child[it->at[top]]);
             return true;
         }

@@ -98,6 +98,11 @@ def some_range(rng):
     return "/etcdserverpb.KV/Range", body + field(5, rng.randrange(3)) + field(6, rng.randrange(5))
 
 
+def some_range_stream(rng):
+    body = field(1, b"\x00") + field(2, b"\x00") if rng.random() < 0.5 else some_range(rng)[1]
+    return "/etcdserverpb.KV/RangeStream", body
+
+
 def some_delete(rng):
     return "/etcdserverpb.KV/DeleteRange", field(1, some_key(rng)) + field(3, 1)
 
@@ -136,8 +141,8 @@ def some_other(rng):
     return "/etcdserverpb." + path, b"" if path == "KV/Compact" else field(7, 1)
 
 
-VALID = [some_put, some_put, some_range, some_range, some_txn, some_txn, some_delete, some_watch,
-         some_lease, some_other]
+VALID = [some_put, some_put, some_range, some_range, some_range_stream, some_txn, some_txn,
+         some_delete, some_watch, some_lease, some_other]
 
 
 def valid(rng):
@@ -511,11 +516,12 @@ class Slow(threading.Thread):
             out += frame(WINDOW, 0, 0, struct.pack(">I", 0x7fff0000))
             every = field(1, b"\x00") + field(2, b"\x00")
             for stream in range(1, 41, 2):
-                path, body = self.rng.choice([
-                    ("/etcdserverpb.KV/Range", every),
-                    ("/etcdserverpb.Watch/Watch", field(1, every + field(3, 1) + field(6, 1)))])
+                path, body, end = self.rng.choice([
+                    ("/etcdserverpb.KV/Range", every, END_STREAM),
+                    ("/etcdserverpb.KV/RangeStream", every, END_STREAM),
+                    ("/etcdserverpb.Watch/Watch", field(1, every + field(3, 1) + field(6, 1)), 0)])
                 out += frame(HEADERS, END_HEADERS, stream, headers(path))
-                out += frame(DATA, 0, stream, message(body))
+                out += frame(DATA, end, stream, message(body))
             sock.sendall(out)
             return sock, b""
         return sock, good_start(self.rng) + whole_request(self.rng)

@@ -432,8 +432,10 @@ void sim_limits(const struct sim *s, struct raft_options *o)
 {
     const struct sim_shape *h = &s->shape;
     o->lease_reads = h->lease_reads;
-    if (h->log_window_bytes != 0)
+    if (h->log_window_bytes != 0) {
         o->log_window_bytes = h->log_window_bytes;
+        o->log_tail_bytes = h->log_window_bytes / 2;
+    }
     if (h->msg_bytes_max != 0)
         o->msg_bytes_max = h->msg_bytes_max;
     if (h->uncommitted_bytes_max != 0)

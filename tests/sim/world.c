@@ -74,8 +74,10 @@ void __real_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entr
                        const struct wal_hard_state *hs);
 void __wrap_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entries, uint32_t count,
                        const struct wal_hard_state *hs);
-void __real_applier_apply(struct applier *a, struct slice payload, struct request *req);
-void __wrap_applier_apply(struct applier *a, struct slice payload, struct request *req);
+void __real_applier_apply(struct applier *a, const struct wire_raft_request *entry,
+                          struct request *req);
+void __wrap_applier_apply(struct applier *a, const struct wire_raft_request *entry,
+                          struct request *req);
 
 int __real_raft_install_snapshot(struct raft *r, uint64_t log_index, uint64_t term,
                                  const struct raft_membership *membership);
@@ -149,15 +151,21 @@ void __wrap_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entr
     __real_wal_append(w, seq, entries, count, hs);
 }
 
-void __wrap_applier_apply(struct applier *a, struct slice payload, struct request *req)
+void __wrap_applier_apply(struct applier *a, const struct wire_raft_request *entry,
+                          struct request *req)
 {
     struct member *m = sim_now->current;
     if (m->dying) {
-        __real_applier_apply(a, payload, req);
+        __real_applier_apply(a, entry, req);
         return;
     }
-    uint64_t index = judge_apply(m, payload);
-    __real_applier_apply(a, payload, req);
+    /* Encoded again it is what is on the log, whoever proposed it. */
+    size_t size = wire_raft_request_size(entry->kind, entry->id, entry->body);
+    uint8_t *payload = mem_alloc(size);
+    (void)wire_raft_request_put(payload, entry->kind, entry->id, entry->body);
+    uint64_t index = judge_apply(m, slice_of(payload, size));
+    mem_free(payload);
+    __real_applier_apply(a, entry, req);
     const struct model_outcome *o = &sim_now->model.outcomes[index];
     if (!judge_chain(m, index, a->chain))
         sim_fail("member %u: another chain after entry %llu", m->number, (unsigned long long)index);

@@ -198,7 +198,9 @@ static int apply(struct rig *r, uint32_t kind, struct slice body)
     size_t size = wire_raft_request_size(kind, ++r->next_id, body);
     struct bref *payload = bref_new(size);
     wire_raft_request_put(payload->data, kind, r->next_id, body);
-    applier_apply(&r->applier, slice_of(payload->data, size), &req);
+    struct wire_raft_request entry;
+    applier_decode(slice_of(payload->data, size), &entry);
+    applier_apply(&r->applier, &entry, &req);
     mvcc_publish(r->mvcc);
     bref_unref(req.reply);
     bref_unref(payload);

@@ -413,6 +413,136 @@ START_TEST(test_deadline_is_the_servers_too)
 }
 END_TEST
 
+/* RFC 9113, 8.1 to 8.3: the stream is reset, and nobody hears of the call. */
+static void expect_malformed(uint8_t flags, const char *const *fields, const char *const *then)
+{
+    struct raw r;
+    struct frame f;
+    uint32_t opened = rig.opened;
+    raw_open(&r);
+    raw_hello(&r);
+    raw_headers(&r, 1, flags, fields);
+    if (then != NULL)
+        raw_headers(&r, 1, 0, then);
+    await_frame(&r, FRAME_RST, &f);
+    ck_assert_mem_eq(f.payload, "\0\0\0\1", 4);
+    if (then == NULL)
+        ck_assert_uint_eq(rig.opened, opened);
+    raw_close(&r);
+}
+
+#define EXPECT_MALFORMED(...) expect_malformed(0, (const char *const[]){__VA_ARGS__, NULL}, NULL)
+
+START_TEST(test_malformed_fields)
+{
+    rig_start();
+    EXPECT_MALFORMED(GOOD_FIELDS, "X-Upper", "1");
+    EXPECT_MALFORMED(GOOD_FIELDS, "x y", "1");
+    EXPECT_MALFORMED(GOOD_FIELDS, "", "1");
+    EXPECT_MALFORMED(GOOD_FIELDS, "x-line", "a\nb");
+    EXPECT_MALFORMED(GOOD_FIELDS, "x-blank", " a");
+    EXPECT_MALFORMED(GOOD_FIELDS, "x-blank", "a\t");
+    EXPECT_MALFORMED(GOOD_FIELDS, "connection", "close");
+    EXPECT_MALFORMED(GOOD_FIELDS, "transfer-encoding", "chunked");
+    EXPECT_MALFORMED(GOOD_FIELDS, "te", "gzip");
+    EXPECT_MALFORMED(GOOD_FIELDS, ":authority", "late");
+    EXPECT_MALFORMED(":method", "POST", ":method", "POST", ":scheme", "http", ":path",
+                     "/rig.Rig/Echo", "content-type", "application/grpc");
+    EXPECT_MALFORMED(":status", "200", GOOD_FIELDS);
+    EXPECT_MALFORMED(":method", "POST", ":path", "/rig.Rig/Echo", "content-type",
+                     "application/grpc");
+    EXPECT_MALFORMED(":method", "POST", ":scheme", "http", "content-type", "application/grpc");
+    EXPECT_MALFORMED(":method", "POST", ":scheme", "http", ":path", "", "content-type",
+                     "application/grpc");
+    EXPECT_MALFORMED(":method", "POST", ":scheme", "http", ":path", "/rig.Rig/Echo", ":protocol",
+                     "x", "content-type", "application/grpc");
+    /* More headers in the middle of a request. */
+    expect_malformed(0, good, (const char *const[]){"x-trailer", "1", NULL});
+    check_alive();
+    rig_stop();
+}
+END_TEST
+
+/* The index of the newest field in HPACK's dynamic table, as an indexed field. */
+enum { NEWEST = 0x80 | 62 };
+
+static size_t put_path(uint8_t *p, uint8_t first, const char *path)
+{
+    static const uint8_t begin[] = {0x83, 0x86}; /* :method POST, :scheme http */
+    static const char *const rest[] = {"content-type", "application/grpc", NULL};
+    uint8_t *start = p;
+    memcpy(p, begin, sizeof(begin));
+    p += sizeof(begin);
+    *p++ = first;
+    if (path != NULL) {
+        *p++ = (uint8_t)strlen(path);
+        memcpy(p, path, strlen(path));
+        p += strlen(path);
+    }
+    return (size_t)(p + put_fields(p, rest) - start);
+}
+
+/* Ask with this block; whether the answer is Echo's, which has the request in it. */
+static bool is_echoed(struct raw *r, uint32_t stream_id, const uint8_t *block, size_t size)
+{
+    struct frame f;
+    static const uint8_t msg[] = {0, 0, 0, 0, 2, 'o', 'k'};
+    (void)raw_frame(r, FRAME_HEADERS, END_HEADERS, stream_id, block, size);
+    (void)raw_frame(r, FRAME_DATA, END_STREAM, stream_id, msg, sizeof(msg));
+    await_frame(r, FRAME_HEADERS, &f);
+    if ((f.flags & END_STREAM) != 0)
+        return false;
+    await_frame(r, FRAME_HEADERS, &f); /* the trailers */
+    return true;
+}
+
+static uint64_t received_bytes(void)
+{
+    struct grpc_server_stats stats;
+    grpc_server_stats(rig.server, &stats);
+    return stats.bytes_received;
+}
+
+/* The same bytes mean another method once the table has changed. */
+START_TEST(test_repeated_headers)
+{
+    enum { LITERAL_ADDED_PATH = 0x44, SECOND = NEWEST + 1 };
+    struct raw r;
+    uint8_t echo[256], fail[256], newest[256], second[256];
+    size_t echo_size = put_path(echo, LITERAL_ADDED_PATH, "/rig.Rig/Echo");
+    size_t fail_size = put_path(fail, LITERAL_ADDED_PATH, "/rig.Rig/Fail");
+    size_t newest_size = put_path(newest, NEWEST, NULL);
+    size_t second_size = put_path(second, SECOND, NULL);
+    rig_start();
+    raw_open(&r);
+    raw_hello(&r);
+    ck_assert(is_echoed(&r, 1, echo, echo_size));
+    for (uint32_t i = 0; i < 3; i++)
+        ck_assert(is_echoed(&r, 3 + 2 * i, newest, newest_size));
+    ck_assert(!is_echoed(&r, 9, fail, fail_size));
+    for (uint32_t i = 0; i < 3; i++) {
+        ck_assert(!is_echoed(&r, 11 + 4 * i, newest, newest_size));
+        ck_assert(is_echoed(&r, 13 + 4 * i, second, second_size));
+    }
+    /* One that comes in two pieces, the cut anywhere. */
+    for (size_t cut = 1; cut < 9 + newest_size; cut++) {
+        uint8_t frame[300];
+        uint32_t id = 23 + 4 * (uint32_t)cut;
+        size_t size =
+            put_frame(frame, FRAME_HEADERS, END_HEADERS | END_STREAM, id, newest, newest_size);
+        uint64_t before = received_bytes();
+        ck_assert(raw_write(&r, (const char *)frame, cut));
+        RAW_UNTIL(&r, received_bytes() >= before + cut);
+        ck_assert(raw_write(&r, (const char *)frame + cut, size - cut));
+        struct frame f;
+        await_frame(&r, FRAME_HEADERS, &f);
+        ck_assert(is_echoed(&r, id + 2, second, second_size));
+    }
+    raw_close(&r);
+    rig_stop();
+}
+END_TEST
+
 START_TEST(test_headers_too_large)
 {
     struct raw r;
@@ -987,8 +1117,9 @@ END_TEST
 
 UNIT_MAIN("grpc_wire", test_refusals, test_content_types_that_are_grpc,
           test_messages_that_are_refused, test_message_in_pieces, test_deadline_is_the_servers_too,
-          test_headers_too_large, test_more_streams_than_allowed, test_too_many_pings,
-          test_answers_forgive_pings, test_server_pings_and_gives_up, test_flood_without_reading,
+          test_malformed_fields, test_repeated_headers, test_headers_too_large,
+          test_more_streams_than_allowed, test_too_many_pings, test_answers_forgive_pings,
+          test_server_pings_and_gives_up, test_flood_without_reading,
           test_reset_flood_ends_the_connection, test_http1, test_http1_refusals,
           test_http1_answer_after_the_client_left, test_mutated_frames, test_mutated_answers,
           test_client_pings_and_gives_up, test_conns_are_bounded, test_silent_conn_is_closed)

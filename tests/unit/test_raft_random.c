@@ -757,6 +757,7 @@ static struct cluster *cluster_new(uint64_t seed)
     o->msg_bytes_max = 1 + rng_below(&c->rng, 2000);
     o->inflight_bytes_max = 1 + rng_below(&c->rng, 20000);
     o->log_window_bytes = chance(c, 500) ? 1u << 20 : rng_below(&c->rng, 2000);
+    o->log_tail_bytes = rng_below(&c->rng, 2000);
     o->uncommitted_bytes_max = 1 + rng_below(&c->rng, 100000);
     o->lease_reads = o->check_quorum && chance(c, 300);
     c->switch_off = !o->check_quorum || chance(c, 500);

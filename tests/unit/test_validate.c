@@ -122,6 +122,30 @@ START_TEST(test_range)
 }
 END_TEST
 
+START_TEST(test_range_stream)
+{
+    static const struct {
+        struct wire_range_request req;
+        int err;
+    } cases[] = {
+        {{.key = SLICE_LITERAL("a"), .keys_only = true, .count_only = true, .limit = -1}, 0},
+        {{.sort_order = 2, .min_mod_revision = 1}, TV_EMPTY_KEY},
+        {{.key = SLICE_LITERAL("a"), .sort_order = 3}, TV_INVALID_SORT_OPTION},
+        {{.key = SLICE_LITERAL("a"), .sort_order = 1}, 0},
+        {{.key = SLICE_LITERAL("a"), .sort_target = 4}, 0},
+        {{.key = SLICE_LITERAL("a"), .sort_order = 2}, TV_RANGE_STREAM_SORT},
+        {{.key = SLICE_LITERAL("a"), .sort_order = 1, .sort_target = 1, .min_mod_revision = 1},
+         TV_RANGE_STREAM_SORT},
+        {{.key = SLICE_LITERAL("a"), .min_mod_revision = 1}, TV_RANGE_STREAM_FILTER},
+        {{.key = SLICE_LITERAL("a"), .max_mod_revision = -1}, TV_RANGE_STREAM_FILTER},
+        {{.key = SLICE_LITERAL("a"), .min_create_revision = 1}, TV_RANGE_STREAM_FILTER},
+        {{.key = SLICE_LITERAL("a"), .max_create_revision = 1}, TV_RANGE_STREAM_FILTER},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        ck_assert_int_eq(validate_range_stream(&cases[i].req), cases[i].err);
+}
+END_TEST
+
 START_TEST(test_put_and_delete)
 {
     static const struct {
@@ -435,5 +459,5 @@ START_TEST(test_txn_large)
 }
 END_TEST
 
-UNIT_MAIN("validate", test_range, test_put_and_delete, test_txn, test_ops_max, test_compares,
-          test_txn_random, test_txn_large)
+UNIT_MAIN("validate", test_range, test_range_stream, test_put_and_delete, test_txn, test_ops_max,
+          test_compares, test_txn_random, test_txn_large)

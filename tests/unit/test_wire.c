@@ -36,6 +36,7 @@ static const ProtobufCMessageDescriptor *const descriptors[WIRE_AGAIN_COUNT] = {
     &membershippb__cluster_member_attr_set_request__descriptor,
     &mvccpb__key_value__descriptor,
     &etcdserverpb__range_response__descriptor,
+    &etcdserverpb__range_stream_response__descriptor,
     &etcdserverpb__put_response__descriptor,
     &etcdserverpb__delete_range_response__descriptor,
     &etcdserverpb__lease_keep_alive_response__descriptor,

@@ -171,6 +171,18 @@ static inline int again_range_response(struct slice msg, struct buf *out)
     return 0;
 }
 
+static inline int again_range_stream_response(struct slice msg, struct buf *out)
+{
+    struct slice range;
+    int rv = wire_range_stream_response_decode(msg, &range);
+    if (rv != 0 || range.data == NULL)
+        return rv;
+    size_t item = wire_nest_begin(out, WIRE_RANGE_STREAM_RESPONSE, range.size);
+    rv = again_range_response(range, out);
+    wire_nest_end(out, item);
+    return rv;
+}
+
 static inline int again_delete_range_response(struct slice msg, struct buf *out)
 {
     struct wire_delete_range_response m;
@@ -282,6 +294,7 @@ static const struct wire_again wire_again[] = {
     {"membershippb.ClusterMemberAttrSetRequest", again_member_attr},
     {"mvccpb.KeyValue", again_kv},
     {"etcdserverpb.RangeResponse", again_range_response},
+    {"etcdserverpb.RangeStreamResponse", again_range_stream_response},
     {"etcdserverpb.PutResponse", again_put_response},
     {"etcdserverpb.DeleteRangeResponse", again_delete_range_response},
     {"etcdserverpb.LeaseKeepAliveResponse", again_lease_response},

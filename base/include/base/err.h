@@ -94,6 +94,8 @@ enum grpc_code {
     X(BAD_LEADER_TRANSFEREE, 156, FAILED_PRECONDITION, "etcdserver: bad leader transferee")        \
     X(NOT_SUPPORTED_FOR_LEARNER, 157, FAILED_PRECONDITION,                                         \
       "etcdserver: rpc not supported for learner")                                                 \
+    X(RANGE_STREAM_SORT, 158, UNIMPLEMENTED, "RangeStream does not support custom sort orders")    \
+    X(RANGE_STREAM_FILTER, 159, UNIMPLEMENTED, "RangeStream does not support revision filters")    \
     /* Texts of the gRPC library that etcd is built with. */                                       \
     X(CANCELED, 201, CANCELLED, "context canceled")                                                \
     X(DEADLINE_EXCEEDED, 202, DEADLINE_EXCEEDED, "context deadline exceeded")

@@ -347,6 +347,9 @@ size_t wire_range_response_size(const struct wire_header *h, size_t kvs_bytes, b
 size_t wire_range_tail_size(bool more, int64_t count);
 uint8_t *wire_range_tail_put(uint8_t *dst, bool more, int64_t count);
 
+/* RangeStreamResponse: one item with this number, a RangeResponse. */
+enum { WIRE_RANGE_STREAM_RESPONSE = 1 };
+
 /* `prev_kv`: an encoded KeyValue; empty = none. */
 size_t wire_put_response_size(const struct wire_header *h, struct slice prev_kv);
 uint8_t *wire_put_response_put(uint8_t *dst, const struct wire_header *h, struct slice prev_kv);
@@ -461,6 +464,9 @@ struct wire_event {
 };
 
 int wire_range_response_decode(struct slice msg, struct wire_range_response *ret);
+/* The RangeResponse in a RangeStreamResponse; data is NULL when there is none. Errors:
+ * TV_EMALFORMED, also when there are two: no server writes that. */
+int wire_range_stream_response_decode(struct slice msg, struct slice *ret_range_response);
 int wire_put_response_decode(struct slice msg, struct wire_put_response *ret);
 int wire_delete_range_response_decode(struct slice msg, struct wire_delete_range_response *ret);
 int wire_txn_response_decode(struct slice msg, struct wire_txn_response *ret);

@@ -175,6 +175,7 @@ struct raft_options {
     size_t inflight_bytes_max;    /* 64 MiB of them */
     size_t msg_bytes_max;         /* 1 MiB of entries in one message, but at least one entry */
     size_t log_window_bytes;      /* 32 MiB of applied entries kept in memory for followers */
+    size_t log_tail_bytes;        /* 1 MiB of them when every follower has them already */
     size_t uncommitted_bytes_max; /* 256 MiB at the leader; then proposals are dropped */
 
     struct raft_log_reader reader; /* optional: without one, what left the window is compacted */

@@ -241,6 +241,9 @@ func (g *generator) next() call {
 			return s.kv.Put(ctx, r)
 		})
 	case n < 55:
+		if g.chance(40) {
+			return g.streamCall()
+		}
 		return unary("Range", g.rangeRequest(), func(ctx context.Context, s *side, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 			return s.kv.Range(ctx, r)
 		})

@@ -1,6 +1,8 @@
 // Grpcdiff sends the same random requests to two servers, one after the other, and compares every
 // answer: messages field by field, error codes and texts, watch events.
 //
+// Of a RangeStream each message is compared. After the random requests come long ones (streams.go).
+//
 // Left out of the comparison: cluster and member ids, the raft term, and what a clock decides (the rest
 // of a lease's time). Leases are granted with ids of ours. Both clusters are new, so that revisions
 // are equal from the first write on; when they part, the run ends, for nothing is comparable any more.
@@ -84,6 +86,9 @@ func main() {
 		}
 	}
 	fmt.Printf("%d revisions\n", g.revision)
+	if tally.Failed() == 0 {
+		compareLongStreams(&tally, right, tested)
+	}
 	tally.Finish()
 }
 
