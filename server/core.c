@@ -533,11 +533,22 @@ static void tick_by_clock(struct core *c)
         c->ticked_ms = c->now_ms;
 }
 
+/* It may have been found out while raft was handing out messages, by sending one. */
+static void tell_lost(struct core *c)
+{
+    for (uint32_t i = 0; i < c->lost_count; i++) {
+        raft_peer_unreachable(c->raft, c->lost[i]);
+        raft_leader_lost(c->raft, c->lost[i]);
+    }
+    c->lost_count = 0;
+}
+
 void core_turn(struct core *c, uint64_t now_ms)
 {
     c->now_ms = now_ms;
     if (c->o.lease_reads)
         tick_by_clock(c);
+    tell_lost(c);
     take_incoming(c);
     core__propose_fostered(c);
     propose_waiting(c);
@@ -585,8 +596,12 @@ void core_receive(struct core *c, const struct raft_msg *msg)
 
 void core_peer_lost(struct core *c, uint64_t id)
 {
-    raft_peer_unreachable(c->raft, id);
-    raft_leader_lost(c->raft, id);
+    for (uint32_t i = 0; i < c->lost_count; i++)
+        if (c->lost[i] == id)
+            return;
+    if (c->lost_count < RAFT_PEERS_MAX)
+        c->lost[c->lost_count++] = id;
+    c->o.env.wake(c->o.env.ctx);
 }
 
 void core_log_written(struct core *c, uint64_t seq)

@@ -75,6 +75,8 @@ struct core {
 
     struct core_link links[RAFT_PEERS_MAX]; /* to the other members */
     uint32_t links_count;
+    uint64_t lost[RAFT_PEERS_MAX]; /* lost since raft was last told */
+    uint32_t lost_count;
     uint64_t promoted_ms; /* when we last proposed to promote a replacement */
 
     _Atomic uint64_t request_counter;
