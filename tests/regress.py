@@ -60,7 +60,7 @@ def records(tally):
         tally.check(len(regress_base.differences(other, "c")) == 1, "not with another " + name)
     missing = "0123456789" * 4
     try:
-        regress_base.Base("made up", missing, dict(record, commit=missing, method="m")).figures(print)
+        regress_base.Base("made up", missing, dict(record, commit=missing, method="m")).figures(lambda text: None)
         said = ""
     except regress_base.BaseError as error:
         said = str(error)
