@@ -65,7 +65,7 @@ def cells(row, figure):
 
 def print_table(rows):
     texts = {load.name: load.text for load in LOADS}
-    say("%-18s %-34s %-9s %-31s %-31s" % ("", "", "", "instructions: base, now, change",
+    say("%-18s %-37s %-9s %-31s %-31s" % ("", "", "", "instructions: base, now, change",
                                           "cycles: base, now, change"))
     last = None
     for row in rows:
@@ -75,7 +75,7 @@ def print_table(rows):
             verdict = "  NOT MEASURED"
         elif not row["ok"]:
             verdict = "  GREW BY MORE THAN %g %%" % row["allowed"]
-        say("%-18s %-34s %-9s %s %s%s" % (name, texts.get(name, ""), row["role"],
+        say("%-18s %-37s %-9s %s %s%s" % (name, texts.get(name, ""), row["role"],
                                           cells(row, "instructions"), cells(row, "cycles"), verdict))
         last = row["load"]
 

@@ -25,7 +25,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..
 import cluster as clusters  # noqa: E402
 
 ROUNDS = 3
-KEYS = 10000
+KEYS, LEASES = 10000, 100
 HEARTBEAT_MS, ELECTION_MS = 1000, 5000
 DUMP_PATIENCE_S = 30
 LOAD_TRIES = 3
@@ -43,6 +43,8 @@ FIGURES = ("instructions", "cycles")
 LEADER, FOLLOWER = "leader", "follower"
 BOTH = (LEADER, FOLLOWER)
 MANY = ["--conns", "10", "--streams", "10"]
+
+KEEP_ALIVES = ["keepalive", "--leases", str(LEASES), "--every", "0.001", "--duration", "0.02"] + MANY
 
 # `asked`: whom the clients ask; `per`: the count of trivet-bench's result that the cost is divided by;
 # `roles`: whose cost is looked at. {round} keeps the keys of rounds apart.
@@ -66,6 +68,10 @@ LOADS = [
          MANY, LEADER, "done_in_all", (LEADER,)),
     Load("list", "LIST of 10,000 keys, a key", ["list", "--total", "10"], LEADER, "listed_keys",
          (LEADER,)),
+    # All are due at once, twenty times: the next is begun when one is answered.
+    Load("keepalive", "keep-alive of a lease, 10 x 10", KEEP_ALIVES, LEADER, "done_in_all", (LEADER,)),
+    Load("keepalive-follower", "keep-alive through a follower, 10 x 10", KEEP_ALIVES, FOLLOWER,
+         "done_in_all", (FOLLOWER,)),
     # So many puts at once that each turn has as many as there can be, and a watcher hears of them together.
     Load("watch", "event to one of 50 watchers",
          ["watch", "--watchers", "50", "--conns", "5", "--rate", "100000", "--total", "256",
@@ -79,7 +85,7 @@ class MeasureError(Exception):
 
 def method():
     """Everything that figures must have in common to be comparable, but for the environment."""
-    return [FLAGS, CALLGRIND, HEARTBEAT_MS, KEYS, ROUNDS, LOADS]
+    return [FLAGS, CALLGRIND, HEARTBEAT_MS, KEYS, LEASES, ROUNDS, LOADS]
 
 
 def bench(cluster, load_args, endpoint):
@@ -232,6 +238,7 @@ def measure(trivetd, only=None, profiles=None, say=lambda text: None):
         cluster.start(timeout=180)
         filled = cluster.nodes[counted.leader()].endpoint()
         bench(cluster, ["fill", "--keys", str(KEYS)], filled)
+        bench(cluster, ["grant", "--leases", str(LEASES), "--ttl", "3600"], filled)
         counted.order(["instrumentation", "on"])
         idle = measure_idle(counted)
         for number in range(ROUNDS):
