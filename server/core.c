@@ -103,6 +103,7 @@ struct core *core_new(const struct core_options *o)
     list_init(&c->read_batches);
     list_init(&c->scrub_waiters);
     list_init(&c->askers);
+    list_init(&c->renewals);
     list_init(&c->movers);
     list_init(&c->changes);
     list_init(&c->persist_waiting);
@@ -173,6 +174,7 @@ void core_free(struct core *c)
     core__answer_all(c, &c->reads_new, TV_STOPPED);
     core__answer_all(c, &c->scrub_waiters, TV_STOPPED);
     core__answer_all(c, &c->askers, TV_STOPPED);
+    core__answer_all(c, &c->renewals, TV_STOPPED);
     core__answer_all(c, &c->movers, TV_STOPPED);
     core__answer_all(c, &c->changes, TV_STOPPED);
     core__drop_reads(c);
@@ -256,6 +258,9 @@ static void take_incoming(struct core *c)
             list_push_back(&c->reads_new, &req->link);
             break;
         case REQUEST_LEASE_RENEW:
+            list_remove(&req->link);
+            list_push_back(&c->renewals, &req->link);
+            break;
         case REQUEST_LEASE_TTL:
             core__take_question(c, req);
             break;
@@ -550,6 +555,7 @@ void core_turn(struct core *c, uint64_t now_ms)
         tick_by_clock(c);
     tell_lost(c);
     take_incoming(c);
+    core__ask_renewals(c);
     core__propose_fostered(c);
     propose_waiting(c);
     core__propose_changes(c);

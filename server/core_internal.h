@@ -70,6 +70,8 @@ struct core {
     struct list scrub_waiters;     /* physical compactions */
     struct u64map questions_asked; /* token -> request, asked of the leader */
     struct list askers;            /* the same requests, oldest deadline first */
+    struct list renewals;          /* of leases, gathered until the leader is asked */
+    uint64_t renewals_asked_ms;    /* the last time */
     struct list movers;            /* want another leader; oldest deadline first */
     struct list changes;           /* of the membership, until they are applied; likewise */
 
@@ -145,6 +147,7 @@ bool core__leading(const struct core *c);
 
 /* Ask the leader what the request wants to know of it. */
 void core__take_question(struct core *c, struct request *req);
+void core__ask_renewals(struct core *c);
 /* There is another leader: what the old one was asked may be lost. */
 void core__ask_again(struct core *c);
 void core__ask_read_index(struct core *c);
