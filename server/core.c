@@ -546,6 +546,11 @@ static void tell_lost(struct core *c)
         raft_leader_lost(c->raft, c->lost[i]);
     }
     c->lost_count = 0;
+    /* After a start there is no reason to wait until a leader that nobody knows has been silent for
+     * an election timeout. */
+    if (c->may_stand && raft_leader(c->raft) == 0)
+        raft_leader_lost(c->raft, 0);
+    c->may_stand = false;
 }
 
 void core_turn(struct core *c, uint64_t now_ms)
