@@ -18,6 +18,7 @@ enum {
     PROPOSALS_PENDING_MAX = 100000,
     PROPOSE_BATCH_MAX = 1024,
     SCRUB_SLICE_VERSIONS = 512,
+    PACK_SLICE_VERSIONS = 256,
     LEASE_REVOKES_PENDING_MAX = 256,
 };
 
@@ -500,18 +501,21 @@ void core_status(const struct core *c, struct core_status *ret)
     ret->leader_changes = atomic_load_explicit(&c->leader_changes, memory_order_relaxed);
 }
 
-/* A slice of garbage a turn, so that no put waits behind a compaction. */
+/* A slice of garbage a turn, so that no put waits behind a compaction; then, in slices too, memory
+ * that it left goes back. */
 static void scrub(struct core *c)
 {
     if (c->applier->compacted) {
         c->applier->compacted = false;
         c->scrubbing = true;
     }
-    if (!c->scrubbing)
-        return;
-    if (mvcc_scrub(c->mvcc, SCRUB_SLICE_VERSIONS)) {
+    if (c->scrubbing && mvcc_scrub(c->mvcc, SCRUB_SLICE_VERSIONS)) {
         c->o.env.wake(c->o.env.ctx);
-    } else if (mvcc_scrub_is_done(c->mvcc)) {
+        return;
+    }
+    if (mvcc_pack(c->mvcc, PACK_SLICE_VERSIONS))
+        c->o.env.wake(c->o.env.ctx);
+    if (c->scrubbing && mvcc_scrub_is_done(c->mvcc)) {
         c->scrubbing = false;
         core__answer_all(c, &c->scrub_waiters, 0);
         queue_persist(c); /* RocksDB may drop it too once it knows the sum of the rest */
