@@ -200,6 +200,8 @@ void core__cut_log(struct core *c)
                 limit = needed;
         }
         uint64_t end = wal_oldest_end(c->o.wal);
+        if (end == UINT64_MAX && wal_size_bytes(c->o.wal) <= c->o.log_keep_bytes)
+            wal_drop_spare(c->o.wal); /* a whole segment has not been written for some time */
         if (end > limit)
             return;
         wal_cut(c->o.wal, end);
