@@ -18,6 +18,8 @@ enum {
     PROPOSALS_PENDING_MAX = 100000,
     PROPOSE_BATCH_MAX = 1024,
     SCRUB_SLICE_VERSIONS = 512,
+    PACK_SLICE_VERSIONS = 256,
+    FLUSH_INTERVAL_MS = 10000, /* of those after a compaction */
     LEASE_REVOKES_PENDING_MAX = 256,
 };
 
@@ -505,22 +507,36 @@ void core_status(const struct core *c, struct core_status *ret)
     ret->leader_changes = atomic_load_explicit(&c->leader_changes, memory_order_relaxed);
 }
 
-/* A slice of garbage a turn, so that no put waits behind a compaction. */
+/* A slice of garbage a turn, so that no put waits behind a compaction; then, in slices too, memory
+ * that it left goes back. */
 static void scrub(struct core *c)
 {
     if (c->applier->compacted) {
         c->applier->compacted = false;
         c->scrubbing = true;
     }
-    if (!c->scrubbing)
-        return;
-    if (mvcc_scrub(c->mvcc, SCRUB_SLICE_VERSIONS)) {
+    if (c->scrubbing && mvcc_scrub(c->mvcc, SCRUB_SLICE_VERSIONS)) {
         c->o.env.wake(c->o.env.ctx);
-    } else if (mvcc_scrub_is_done(c->mvcc)) {
+        return;
+    }
+    if (mvcc_pack(c->mvcc, PACK_SLICE_VERSIONS))
+        c->o.env.wake(c->o.env.ctx);
+    if (c->scrubbing && mvcc_scrub_is_done(c->mvcc)) {
         c->scrubbing = false;
         core__answer_all(c, &c->scrub_waiters, 0);
         queue_persist(c); /* RocksDB may drop it too once it knows the sum of the rest */
+        c->flush_due = true;
     } /* else readers or the persist thread hold the rest back: a later turn goes on */
+}
+
+/* So that what a compaction gave up leaves the disk soon, also when little is written after it. */
+static void flush_after_scrub(struct core *c)
+{
+    if (!c->flush_due || c->now_ms < c->flush_next_ms || !list_is_empty(&c->persist_waiting))
+        return;
+    c->flush_due = false;
+    c->flush_next_ms = c->now_ms + FLUSH_INTERVAL_MS;
+    persist_request_flush(c->o.persist);
 }
 
 /* A lease runs by the clock, whatever kept this thread from being called: the ticks that are due
@@ -730,6 +746,7 @@ void core_tick(struct core *c, uint64_t now_ms)
     revoke_expired(c);
     core__watch_log_writes(c);
     core__tend_disk_space(c);
+    flush_after_scrub(c);
     core__cut_log(c);
     core__tend_agreement(c);
     core__tend_members(c);

@@ -5,7 +5,8 @@ enum {
     LOG_CUTS_PER_TICK = 4,     /* segments */
     LOG_KEEP_FACTOR_MAX = 4,   /* of what is kept, for a member that is there and lags */
     NEWCOMER_STALL_MS = 30000, /* without progress: the log is not kept for it any longer */
-    DISK_RETRY_MS = 1000,      /* a segment that found no room, and the alarm about it */
+    LOG_MARK_MS = 10000,
+    DISK_RETRY_MS = 1000, /* a segment that found no room, and the alarm about it */
 };
 
 /* A leader whose disk does not answer holds up everybody: its own followers could go on without it.
@@ -153,29 +154,54 @@ static uint64_t needed_by_newcomers(struct core *c)
     return needed;
 }
 
-/* Entries that RocksDB holds are kept for members that were away, until the log takes more than its
- * share of the disk: then its oldest segments go, but the newest snapshot_count entries stay. What
- * a snapshot under way or a member that just took one needs next is kept too, within limits, or
- * under load it would need a snapshot again and again. */
+/* The last entry that is older than LOG_MARK_MS; or one that is not twice as old. */
+static uint64_t log_aged(struct core *c)
+{
+    if (c->now_ms >= c->log_mark_ms + LOG_MARK_MS) {
+        c->log_mark_before = c->log_mark;
+        c->log_mark = raft_last_index(c->raft);
+        c->log_mark_ms = c->now_ms;
+    }
+    return c->log_mark_before;
+}
+
+/* The entry up to which the log may go; 0 when nothing may. Two reasons: it takes more than its
+ * share of the disk; or it is longer than the store itself. Then a snapshot is the shorter way for
+ * a member that was away, unless it was away for a moment only. */
+static uint64_t log_cut_limit(struct core *c, uint64_t aged)
+{
+    uint64_t bytes = wal_size_bytes(c->o.wal), flushed = persist_flushed_index(c->o.persist);
+    if (bytes > c->o.log_keep_bytes)
+        return flushed > c->o.snapshot_count ? flushed - c->o.snapshot_count : 0;
+    struct mvcc_stats store;
+    mvcc_stats(c->mvcc, &store);
+    if (bytes <= store.version_bytes || flushed == 0)
+        return 0;
+    return aged < flushed ? aged : flushed - 1;
+}
+
+/* Entries that RocksDB holds are kept for members that were away, within the limits above; the
+ * oldest segments go first. What a snapshot under way or a member that just took one needs next is
+ * kept too, or under load it would need a snapshot again and again. */
 void core__cut_log(struct core *c)
 {
-    uint64_t flushed = persist_flushed_index(c->o.persist);
-    uint64_t needed_by_new = needed_by_newcomers(c);
+    uint64_t needed_by_new = needed_by_newcomers(c), aged = log_aged(c);
     for (uint32_t i = 0; i < LOG_CUTS_PER_TICK; i++) {
-        uint64_t bytes = wal_size_bytes(c->o.wal);
-        if (bytes <= c->o.log_keep_bytes || flushed <= c->o.snapshot_count)
+        uint64_t limit = log_cut_limit(c, aged);
+        if (limit == 0)
             return;
-        uint64_t limit = flushed - c->o.snapshot_count;
         if (c->log_held < limit)
             limit = c->log_held;
         if (needed_by_new < limit)
             limit = needed_by_new;
-        if (bytes <= LOG_KEEP_FACTOR_MAX * c->o.log_keep_bytes) {
+        if (wal_size_bytes(c->o.wal) <= LOG_KEEP_FACTOR_MAX * c->o.log_keep_bytes) {
             uint64_t needed = needed_by_followers(c);
             if (needed < limit)
                 limit = needed;
         }
         uint64_t end = wal_oldest_end(c->o.wal);
+        if (end == UINT64_MAX && wal_size_bytes(c->o.wal) <= c->o.log_keep_bytes)
+            wal_drop_spare(c->o.wal); /* a whole segment has not been written for some time */
         if (end > limit)
             return;
         wal_cut(c->o.wal, end);

@@ -118,6 +118,13 @@ struct core {
     uint64_t fence_own;
 
     bool scrubbing;
+    bool flush_due; /* a scrub is through: RocksDB shall know soon */
+    uint64_t flush_next_ms;
+
+    /* The log's last entry at two moments, the younger one at `log_mark_ms`. */
+    uint64_t log_mark;
+    uint64_t log_mark_before;
+    uint64_t log_mark_ms;
 
     _Atomic uint32_t status_standing;
     _Atomic uint64_t status_leader;

@@ -7,6 +7,11 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+/* Read by jemalloc: what a large load leaves goes back to the kernel in a thread of its own, also
+ * when nothing is allocated any more by whom it was. */
+extern const char *malloc_conf;
+const char *malloc_conf = "background_thread:true";
+
 /* Sockets are what this program is made of: take what the system allows. */
 static void raise_open_files_limit(void)
 {

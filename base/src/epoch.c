@@ -3,7 +3,10 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-enum { RETIRED_CAPACITY_MIN = 1024 };
+enum {
+    RETIRED_CAPACITY_MIN = 1024,
+    RETIRED_CAPACITY_KEPT = 16384, /* a larger ring goes when it is empty */
+};
 
 void epoch_init(struct epoch *e)
 {
@@ -99,4 +102,9 @@ void epoch_collect(struct epoch *e)
     }
     while (e->count > 0 && retired_at(e, 0)->epoch < oldest_inside)
         free_oldest(e);
+    if (e->count == 0 && e->retired_capacity > RETIRED_CAPACITY_KEPT) {
+        mem_free(e->retired);
+        e->retired = NULL;
+        e->retired_capacity = e->first = 0;
+    }
 }

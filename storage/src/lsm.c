@@ -54,6 +54,8 @@ void lsm_options_init(struct lsm_options *o)
                               .compress = true,
                               .garbage_percent = 50,
                               .garbage_versions_min = 100000,
+                              .small_store_bytes = 256 << 20,
+                              .small_store_garbage_percent = 10,
                               .small_files_max = 16};
 }
 
@@ -296,6 +298,7 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
     else
         lsm_options_init(&l->o);
     ASSERT(l->o.garbage_percent >= 1 && l->o.garbage_percent <= 99);
+    ASSERT(l->o.small_store_garbage_percent >= 1 && l->o.small_store_garbage_percent <= 99);
     ASSERT(l->o.small_files_max >= 2);
     l->dir = mem_strdup(dir);
     pthread_mutex_init(&l->lock, NULL);

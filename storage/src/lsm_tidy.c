@@ -145,15 +145,23 @@ static void rewrite(struct lsm *l, struct mvcc *m, int64_t compacted, int64_t fi
 
 static bool has_garbage(struct lsm *l, struct mvcc *m, const struct lsm_file *files, size_t count)
 {
-    uint64_t versions = 0;
-    for (size_t i = 0; i < count; i++)
+    enum { SMALL_STORE_MIN_DIVISOR = 100 };
+    uint64_t versions = 0, bytes = 0;
+    for (size_t i = 0; i < count; i++) {
         versions += files[i].versions;
+        bytes += files[i].bytes;
+    }
     struct mvcc_stats in_memory;
     mvcc_stats(m, &in_memory);
     if (versions <= in_memory.versions)
         return false;
     uint64_t garbage = versions - in_memory.versions;
-    return garbage >= l->o.garbage_versions_min && garbage >= versions / 100 * l->o.garbage_percent;
+    uint64_t min = l->o.garbage_versions_min, percent = l->o.garbage_percent;
+    if (bytes < l->o.small_store_bytes) {
+        min /= SMALL_STORE_MIN_DIVISOR;
+        percent = l->o.small_store_garbage_percent;
+    }
+    return garbage >= min && garbage * 100 >= versions * percent;
 }
 
 /* What a rewrite may take of the disk. */

@@ -10,6 +10,8 @@
 
 #include "base/mem.h"
 
+enum { LIST_CAPACITY_KEPT = 16384 }; /* of what grows with one large change and goes after it */
+
 /* --- memory that readers may still see --- */
 
 void mvcc__retire(struct mvcc *m, void *p, enum retired_kind kind)
@@ -42,6 +44,11 @@ static void retire_pending(struct mvcc *m)
         epoch_retire(&m->epoch, (void *)(p & ~(uintptr_t)3), free_fn[p & 3]);
     }
     m->pending_count = 0;
+    if (m->pending_capacity > LIST_CAPACITY_KEPT) {
+        mem_free(m->pending);
+        m->pending = NULL;
+        m->pending_capacity = 0;
+    }
 }
 
 void mvcc__version_added(struct mvcc *m, const struct mvcc_version *v)
@@ -118,6 +125,7 @@ void mvcc_free(struct mvcc *m)
     ASSERT(rv == 0);
     mem_free(m->pending);
     mem_free(m->scratch);
+    mem_free(m->pack.key);
     mem_free(m);
 }
 
@@ -252,6 +260,11 @@ int64_t mvcc_txn_delete_range(struct mvcc *m, struct slice key, struct slice ran
         delete_one(m, m->scratch[i]);
         if (cb != NULL)
             cb(ctx, m->scratch[i]);
+    }
+    if (m->scratch_capacity > LIST_CAPACITY_KEPT) {
+        mem_free(m->scratch);
+        m->scratch = NULL;
+        m->scratch_capacity = 0;
     }
     return (int64_t)count;
 }

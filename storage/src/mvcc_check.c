@@ -99,6 +99,24 @@ static void check_history(const struct mvcc *m)
     ASSERT(m->scrub_done < m->scrub_rev || count == mvcc__history_count(&m->history));
 }
 
+/* What is in a grave is out of reach. */
+static void check_graves(const struct mvcc *m)
+{
+    uint64_t moved_bytes = 0;
+    LIST_EACH (it, &m->graves) {
+        const struct grave *g = CONTAINER_OF(it, struct grave, link);
+        moved_bytes += g->moved_bytes;
+        for (size_t i = 0; g->moved_bytes > 0 && i < g->retired_count; i++) {
+            if ((g->retired[i] & 3) != RETIRED_VERSION)
+                continue;
+            const struct mvcc_version *v = (void *)(g->retired[i] & ~(uintptr_t)3);
+            ASSERT(mvcc__older(v) == NULL && v->main < m->scrub_done);
+            ASSERT(mvcc__index_find(m->root, mvcc_version_key(v)) != v);
+        }
+    }
+    ASSERT(moved_bytes == m->pack.held_bytes);
+}
+
 void mvcc_check(const struct mvcc *m)
 {
     ASSERT(!m->in_txn);
@@ -110,4 +128,7 @@ void mvcc_check(const struct mvcc *m)
     ASSERT(m->scrub_done <= m->scrub_rev && m->scrub_rev <= m->compacted);
     ASSERT(m->compacted <= m->revision);
     check_history(m);
+    check_graves(m);
+    if (MVCC_SLABS)
+        slab_check();
 }

@@ -147,7 +147,7 @@ uint64_t mvcc__index_live(const struct mvcc_node *root)
 
 /* --- nodes --- */
 
-static size_t node_bytes(const struct mvcc_node *n)
+size_t mvcc__node_bytes(const struct mvcc_node *n)
 {
     return n->level > 0 ? sizeof(struct mvcc_inner) : sizeof(struct mvcc_leaf);
 }
@@ -155,7 +155,7 @@ static size_t node_bytes(const struct mvcc_node *n)
 static void node_init(struct mvcc *m, struct mvcc_node *n, uint32_t level)
 {
     *n = (struct mvcc_node){.level = (uint8_t)level, .batch = m->batch};
-    m->index_bytes += node_bytes(n);
+    m->index_bytes += mvcc__node_bytes(n);
 }
 
 struct mvcc_leaf *mvcc__leaf_new(struct mvcc *m)
@@ -175,12 +175,12 @@ struct mvcc_inner *mvcc__inner_new(struct mvcc *m, uint32_t level)
 
 void mvcc__node_free(struct mvcc_node *n)
 {
-    mvcc__mem_free(n, node_bytes(n));
+    mvcc__mem_free(n, mvcc__node_bytes(n));
 }
 
 static void node_retire(struct mvcc *m, struct mvcc_node *n)
 {
-    m->index_bytes -= node_bytes(n);
+    m->index_bytes -= mvcc__node_bytes(n);
     mvcc__retire(m, n, RETIRED_NODE);
 }
 
@@ -296,21 +296,31 @@ static void path_set(struct mvcc *m, struct path *p, uint32_t level, struct mvcc
     parent->child[p->at[level + 1]] = n;
 }
 
-/* Copy what readers can see of the path, from the root down to `level_min`. */
-static void path_own(struct mvcc *m, struct path *p, uint32_t level_min)
+static void path_copy(struct mvcc *m, struct path *p, uint32_t level_min, bool dense)
 {
     for (uint32_t level = m->root->level + 1u; level-- > level_min;) {
         struct mvcc_node *n = p->node[level];
         if (n->batch == m->batch)
             continue;
-        size_t size = node_bytes(n);
-        struct mvcc_node *copy = mvcc__mem_alloc(size);
+        size_t size = mvcc__node_bytes(n);
+        struct mvcc_node *copy = dense ? mvcc__mem_alloc_dense(size) : mvcc__mem_alloc(size);
         memcpy(copy, n, size);
         copy->batch = m->batch;
         m->index_bytes += size;
         path_set(m, p, level, copy);
         node_retire(m, n);
     }
+}
+
+/* Copy what readers can see of the path, from the root down to `level_min`. */
+static void path_own(struct mvcc *m, struct path *p, uint32_t level_min)
+{
+    path_copy(m, p, level_min, false);
+}
+
+void mvcc__path_move(struct mvcc *m, struct path *p, uint32_t level_min)
+{
+    path_copy(m, p, level_min, true);
 }
 
 static void path_add_live(struct mvcc *m, struct path *p, int live_change)

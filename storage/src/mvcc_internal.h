@@ -6,6 +6,8 @@
  *   mvcc_read.c     readers: get, walk, count
  *   mvcc_history.c  the log of changes in revision order
  *   mvcc_scrub.c    compaction, pins, garbage
+ *   mvcc_pack.c     moving versions and nodes together, so that memory can be given back
+ *   mvcc_grave.c    what was replaced or moved, kept for who holds a pin
  *   mvcc_load.c     filling the store from disk
  *   mvcc_sort.c     sorting versions by key or by revision
  *   mvcc_hash.c     etcd's HashKV
@@ -98,6 +100,7 @@ uint32_t mvcc__leaf_search(const struct mvcc_leaf *l, struct slice key, bool *re
 /* The child that `key` belongs to. */
 uint32_t mvcc__inner_search(const struct mvcc_inner *n, struct slice key);
 
+size_t mvcc__node_bytes(const struct mvcc_node *n);
 void mvcc__node_free(struct mvcc_node *n);
 struct mvcc_leaf *mvcc__leaf_new(struct mvcc *m);
 struct mvcc_inner *mvcc__inner_new(struct mvcc *m, uint32_t level);
@@ -119,6 +122,9 @@ struct mvcc_version *mvcc__path_find(const struct mvcc *m, struct path *p, struc
 /* Make `v` the newest of its key, to which `p` leads; v->older is what mvcc__path_find() returned.
  * `live_change` is what this does to the number of keys that exist: -1, 0 or 1. */
 void mvcc__index_put(struct mvcc *m, struct path *p, struct mvcc_version *v, int live_change);
+/* Put copies in the place of the path's nodes from the root down to `level_min`, but for those that
+ * no reader has seen. */
+void mvcc__path_move(struct mvcc *m, struct path *p, uint32_t level_min);
 /* Take the key, whose newest version is a tombstone, out of the index. */
 void mvcc__index_remove(struct mvcc *m, struct slice key);
 uint64_t mvcc__index_live(const struct mvcc_node *root);
@@ -177,6 +183,16 @@ struct snapshot {
     int64_t compacted;
 };
 
+/* The walk over the index that moves what lies in sparse memory. */
+struct pack {
+    bool due; /* a scrub came to its end since the last walk began */
+    bool walking;
+    uint8_t *key; /* where it goes on; no slot left of it is still to be looked at */
+    size_t key_size;
+    size_t key_capacity;
+    uint64_t held_bytes; /* old copies in graves */
+};
+
 struct mvcc {
     struct mvcc_options o;
     struct epoch epoch;
@@ -198,7 +214,7 @@ struct mvcc {
     pthread_mutex_t pins_lock; /* protects pins and pins_count */
     struct list pins;
     uint32_t pins_count;
-    uint64_t pins_order;
+    _Atomic uint64_t pins_order;
     _Atomic uint64_t generation; /* written by the writer, read by all */
 
     /* The writer's own. */
@@ -232,6 +248,7 @@ struct mvcc {
     int64_t content_compacted;
 
     struct list graves;
+    struct pack pack;
 
     struct mvcc_version **load;
     size_t load_count;
@@ -242,20 +259,20 @@ struct mvcc {
     uint64_t load_content_dropped; /* of them, what a compaction to that drops */
 };
 
-/* Contents that were replaced, kept for those who pinned them: freed when all readers that were
- * inside have left, and the pins that were taken until then are released. */
+/* What was replaced or moved, kept for those who pinned it: freed when all readers that were inside
+ * have left, and the pins that were taken until then are released. */
 struct grave {
     struct list link;
     struct mvcc *m;
     uintptr_t *retired;
     size_t retired_count;
-    size_t retired_capacity;
+    uint64_t moved_bytes;
     bool readers_left;
     uint64_t order; /* with readers_left: of the newest pin that may hold something in here */
 };
-/* Take what is pending, which is all of the old contents. */
-void mvcc__grave_dig(struct mvcc *m);
-/* Readers that enter from now on do not find what the newest grave holds. */
+/* Take what is pending, which is all of the old contents, or old copies of `moved_bytes`. */
+void mvcc__grave_dig(struct mvcc *m, uint64_t moved_bytes);
+/* Readers that enter from now on do not find what the newest grave holds: it was published. */
 void mvcc__grave_close(struct mvcc *m);
 /* Give up the graves that nobody holds; all of them when `all`. */
 void mvcc__graves_tend(struct mvcc *m, bool all);
@@ -280,6 +297,17 @@ void mvcc__retire(struct mvcc *m, void *p, enum retired_kind kind);
 static inline void *mvcc__mem_alloc(size_t size)
 {
     return MVCC_SLABS ? slab_alloc(size) : mem_alloc(size);
+}
+
+/* For what moves: not in memory that is to be given back. */
+static inline void *mvcc__mem_alloc_dense(size_t size)
+{
+    return MVCC_SLABS ? slab_alloc_dense(size) : mem_alloc(size);
+}
+
+static inline bool mvcc__mem_is_sparse(const void *p, size_t size)
+{
+    return MVCC_SLABS && slab_is_sparse(p, size);
 }
 
 static inline void mvcc__mem_free(void *p, size_t size)

@@ -289,7 +289,7 @@ uint64_t mvcc_load_end_summed(struct mvcc *m, int64_t revision, int64_t compacte
     load_content(m, compacted);
     uint64_t sum = m->load_sum - m->load_content_dropped;
     load_clear(m);
-    mvcc__grave_dig(m);
+    mvcc__grave_dig(m, 0);
     m->unpublished = true;
     mvcc_publish(m);
     mvcc__grave_close(m);

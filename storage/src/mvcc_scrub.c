@@ -32,7 +32,8 @@ int mvcc_pin_take(struct mvcc *m, struct mvcc_pin *pin, int64_t rev)
         err = TV_EBUSY;
     } else {
         list_push_back(&m->pins, &pin->link);
-        pin->order = ++m->pins_order;
+        /* Pairs with readers_left(), through the end of this section. */
+        pin->order = atomic_fetch_add_explicit(&m->pins_order, 1, memory_order_relaxed) + 1;
         m->pins_count++;
     }
     pthread_mutex_unlock(&m->pins_lock);
@@ -83,64 +84,6 @@ static int64_t pins_min(struct mvcc *m, int64_t rev)
     }
     pthread_mutex_unlock(&m->pins_lock);
     return rev;
-}
-
-/* --- what was replaced --- */
-
-/* Readers that were inside when the contents were replaced may have pinned the old ones until now.
- */
-static void readers_left(void *p)
-{
-    struct grave *g = p;
-    pthread_mutex_lock(&g->m->pins_lock);
-    g->order = g->m->pins_order;
-    pthread_mutex_unlock(&g->m->pins_lock);
-    g->readers_left = true;
-}
-
-void mvcc__grave_dig(struct mvcc *m)
-{
-    struct grave *g = mem_alloc_zero(sizeof(*g));
-    g->m = m;
-    g->retired = m->pending;
-    g->retired_count = m->pending_count;
-    g->retired_capacity = m->pending_capacity;
-    m->pending = NULL;
-    m->pending_count = m->pending_capacity = 0;
-    list_push_back(&m->graves, &g->link);
-}
-
-static bool grave_is_held(struct mvcc *m, const struct grave *g)
-{
-    if (!g->readers_left)
-        return true;
-    bool held = false;
-    pthread_mutex_lock(&m->pins_lock);
-    LIST_EACH (it, &m->pins)
-        held = held || CONTAINER_OF(it, struct mvcc_pin, link)->order <= g->order;
-    pthread_mutex_unlock(&m->pins_lock);
-    return held;
-}
-
-void mvcc__graves_tend(struct mvcc *m, bool all)
-{
-    LIST_EACH_SAFE (it, after, &m->graves) {
-        struct grave *g = CONTAINER_OF(it, struct grave, link);
-        if (!all && grave_is_held(m, g))
-            continue;
-        for (size_t i = 0; i < g->retired_count; i++)
-            mvcc__retire(m, (void *)(g->retired[i] & ~(uintptr_t)3),
-                         (enum retired_kind)(g->retired[i] & 3));
-        list_remove(&g->link);
-        mem_free(g->retired);
-        mem_free(g);
-    }
-}
-
-void mvcc__grave_close(struct mvcc *m)
-{
-    struct grave *g = CONTAINER_OF(m->graves.prev, struct grave, link);
-    epoch_retire(&m->epoch, g, readers_left);
 }
 
 void mvcc_set_persisted_revision(struct mvcc *m, int64_t rev)
@@ -255,6 +198,13 @@ static uint32_t scrub_step(struct mvcc *m)
     return v == NULL ? 0 : 1 + cut_chain(m, v);
 }
 
+/* All that was dropped until now is freed: only now it shows where memory is sparsely used. */
+static void all_is_freed(void *p)
+{
+    struct mvcc *m = p;
+    m->pack.due = true;
+}
+
 bool mvcc_scrub(struct mvcc *m, uint32_t versions_max)
 {
     ASSERT(!m->in_txn && !m->loading);
@@ -275,5 +225,8 @@ bool mvcc_scrub(struct mvcc *m, uint32_t versions_max)
         done += step;
     }
     mvcc_publish(m);
-    return m->scrub_done < m->scrub_rev;
+    if (m->scrub_done < m->scrub_rev)
+        return true;
+    epoch_retire(&m->epoch, m, all_is_freed);
+    return false;
 }

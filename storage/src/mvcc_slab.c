@@ -1,12 +1,20 @@
 /* Slabs for versions and nodes; see the header.
  *
- * A slab is SLAB_BYTES, aligned to its size, so that an object finds it by its address. It serves
- * one class of sizes; objects come from its free list, or from the part that was never used.
+ * A region is SLAB_REGION_BYTES from the kernel, aligned to its size; at its start it describes its
+ * slabs, so that an object finds its slab by its address, and an empty slab needs no memory. A slab
+ * is SLAB_BYTES and serves one class of sizes; objects come from its free list, or from the part
+ * that was never used.
+ *
+ *     bare --take--> in use <--take-- empty      bare: the kernel has not given it memory, or has
+ *       ^               '-----give back--^       it back
+ *       '-----------------trim-----------'
  *
  * Invariants:
- * 1. A slab with room is in its class's list; a full one is in none; an empty one is the region's
- *    again and in the list of empty slabs.
- * 2. At most one region without any slab in use is kept. */
+ * 1. A slab with room is in a list of its class, by the quarter that is in use; a full one is in
+ *    none. The slab that a class took last counts as full to three quarters until it was full: so
+ *    there is one to move to, and no class has two of these with room.
+ * 2. A slab without objects is in `empty` or in `bare`. After slab_trim() is through, no more than
+ *    SLABS_EMPTY_KEPT are in `empty`, and no more than one region has no slab in use. */
 #include "mvcc_slab.h"
 
 #include "base/assert.h"
@@ -14,40 +22,48 @@
 #include "base/mem.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 
 enum {
-    SLAB_HEADER_BYTES = 64,
     SLABS_PER_REGION = SLAB_REGION_BYTES / SLAB_BYTES,
+    REGION_HEAD_BYTES = 4096, /* of the first slab; whole pages, so that the rest can go */
     CLASSES = 80,
-};
-
-struct region {
-    uint8_t *base;
-    uint32_t slabs_in_use;
+    QUARTERS = 4,
+    DENSE = QUARTERS - 1,
+    TRIM_SLABS = 8, /* in one call */
+    WASTE_PERCENT = 15,
+    WASTE_BYTES_MIN = 1 << 20, /* every class has a slab that is not full */
 };
 
 struct slab {
     struct list link;
-    struct region *region;
     void *freed;           /* objects that came back, linked through their first word */
-    uint32_t object_bytes; /* 0 = empty */
+    uint32_t object_bytes; /* 0 = none in use */
     uint32_t in_use;
     uint32_t carved; /* objects that were ever used */
     uint32_t capacity;
+    uint8_t quarter;
+    bool filling;   /* taken, and not full since */
     bool populated; /* the kernel has given it memory */
 };
-_Static_assert(sizeof(struct slab) <= SLAB_HEADER_BYTES, "objects begin behind the header");
+
+struct region {
+    struct list unused_link; /* while no slab is in use */
+    uint32_t slabs_in_use;
+    struct slab slab[SLABS_PER_REGION];
+};
+_Static_assert(sizeof(struct region) <= REGION_HEAD_BYTES, "objects begin behind the head");
 
 /* Protected by `lock`. */
 static struct {
-    struct list with_room[CLASSES];
-    struct list empty;
-    uint32_t regions_unused;
+    struct list with_room[CLASSES][QUARTERS];
+    struct list empty; /* the last one used first */
+    struct list bare;
+    struct list unused; /* regions */
+    uint32_t unused_count;
     struct slab_stats stats;
-    int ready;
+    bool ready;
 } pool;
 static pthread_mutex_t lock = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 
@@ -65,87 +81,180 @@ static uint32_t class_of(size_t size, uint32_t *ret_object_bytes)
     return first + steps - 1;
 }
 
+/* --- where things are --- */
+
+static struct region *region_of(const void *p)
+{
+    return (struct region *)((uintptr_t)p & ~(uintptr_t)(SLAB_REGION_BYTES - 1));
+}
+
+static struct slab *slab_of(const void *p)
+{
+    return &region_of(p)->slab[(uintptr_t)p % SLAB_REGION_BYTES / SLAB_BYTES];
+}
+
+/* Of the slab's objects. */
+static uint8_t *slab_begin(struct slab *s)
+{
+    struct region *r = region_of(s);
+    size_t i = (size_t)(s - r->slab);
+    return (uint8_t *)r + i * SLAB_BYTES + (i == 0 ? REGION_HEAD_BYTES : 0);
+}
+
+static uint32_t slab_size(struct slab *s)
+{
+    return s == region_of(s)->slab ? SLAB_BYTES - REGION_HEAD_BYTES : SLAB_BYTES;
+}
+
+/* --- regions --- */
+
 static void pool_init(void)
 {
     for (int i = 0; i < CLASSES; i++)
-        list_init(&pool.with_room[i]);
+        for (int q = 0; q < QUARTERS; q++)
+            list_init(&pool.with_room[i][q]);
     list_init(&pool.empty);
-    pool.ready = 1;
+    list_init(&pool.bare);
+    list_init(&pool.unused);
+    pool.ready = true;
+}
+
+/* Twice as much, to cut an aligned piece out of it. Huge pages are not wanted, also where the
+ * system makes them by itself: the thread would wait for each to be made, and slabs that were given
+ * back would be filled up again. */
+static struct region *region_map(void)
+{
+    uint8_t *p = mmap(NULL, (size_t)2 * SLAB_REGION_BYTES, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        tv_fatal("out of memory: %d bytes", SLAB_REGION_BYTES);
+    size_t before = -(uintptr_t)p % SLAB_REGION_BYTES;
+    uint8_t *base = p + before;
+    if (before > 0)
+        (void)munmap(p, before); /* a failure costs addresses, no memory */
+    (void)munmap(base + SLAB_REGION_BYTES, SLAB_REGION_BYTES - before);
+    (void)madvise(base, SLAB_REGION_BYTES, MADV_NOHUGEPAGE);
+    return (struct region *)base;
 }
 
 static void region_add(void)
 {
-    struct region *r = mem_alloc_zero(sizeof(*r));
-    r->base = mem_alloc_aligned(SLAB_BYTES, SLAB_REGION_BYTES);
-    for (uint32_t i = 0; i < SLABS_PER_REGION; i++) {
-        struct slab *s = (struct slab *)(r->base + i * SLAB_BYTES);
-        *s = (struct slab){.region = r};
-        list_push_back(&pool.empty, &s->link);
-    }
+    struct region *r = region_map();
+    for (uint32_t i = 0; i < SLABS_PER_REGION; i++)
+        list_push_back(&pool.bare, &r->slab[i].link);
+    list_push_back(&pool.unused, &r->unused_link);
+    pool.unused_count++;
     pool.stats.regions++;
-    pool.regions_unused++;
 }
+
+static void region_remove(struct region *r)
+{
+    for (uint32_t i = 0; i < SLABS_PER_REGION; i++) {
+        list_remove(&r->slab[i].link);
+        pool.stats.slabs_empty -= r->slab[i].populated;
+    }
+    list_remove(&r->unused_link);
+    pool.unused_count--;
+    pool.stats.regions--;
+    if (munmap(r, SLAB_REGION_BYTES) != 0) /* the number of mappings: keep the addresses alone */
+        (void)madvise(r, SLAB_REGION_BYTES, MADV_DONTNEED);
+}
+
+/* --- slabs --- */
 
 /* Ask for all of the slab's memory in one call, which costs half of what a fault for each page
  * does. Kernels before 5.14 refuse, and it comes page by page. */
 static void populate(struct slab *s)
 {
-    if (s->populated)
+    if (s->populated) {
+        pool.stats.slabs_empty--;
         return;
+    }
     s->populated = true;
 #ifdef MADV_POPULATE_WRITE
-    (void)madvise(s, SLAB_BYTES, MADV_POPULATE_WRITE);
+    (void)madvise(slab_begin(s), slab_size(s), MADV_POPULATE_WRITE);
 #endif
 }
 
 static struct slab *slab_take(uint32_t object_class, uint32_t object_bytes)
 {
-    if (list_is_empty(&pool.empty))
+    if (list_is_empty(&pool.empty) && list_is_empty(&pool.bare))
         region_add();
-    struct slab *s = CONTAINER_OF(pool.empty.next, struct slab, link);
+    struct list *from = list_is_empty(&pool.empty) ? &pool.bare : &pool.empty;
+    struct slab *s = CONTAINER_OF(from->next, struct slab, link);
+    struct region *r = region_of(s);
     list_remove(&s->link);
-    if (s->region->slabs_in_use++ == 0)
-        pool.regions_unused--;
+    if (r->slabs_in_use++ == 0) {
+        list_remove(&r->unused_link);
+        pool.unused_count--;
+    }
     s->object_bytes = object_bytes;
-    s->capacity = (SLAB_BYTES - SLAB_HEADER_BYTES) / object_bytes;
+    s->capacity = slab_size(s) / object_bytes;
     s->in_use = s->carved = 0;
     s->freed = NULL;
+    s->filling = true;
+    s->quarter = DENSE;
     populate(s);
-    list_push_back(&pool.with_room[object_class], &s->link);
+    list_push_back(&pool.with_room[object_class][DENSE], &s->link);
     pool.stats.slabs_in_use++;
     return s;
 }
 
 static void slab_give_back(struct slab *s)
 {
-    struct region *r = s->region;
+    struct region *r = region_of(s);
     list_remove(&s->link);
     s->object_bytes = 0;
     list_push_front(&pool.empty, &s->link);
     pool.stats.slabs_in_use--;
-    if (--r->slabs_in_use > 0 || ++pool.regions_unused == 1)
+    pool.stats.slabs_empty++;
+    if (--r->slabs_in_use > 0)
         return;
-    for (uint32_t i = 0; i < SLABS_PER_REGION; i++)
-        list_remove(&((struct slab *)(r->base + i * SLAB_BYTES))->link);
-    pool.regions_unused--;
-    pool.stats.regions--;
-    mem_free(r->base);
-    mem_free(r);
+    list_push_back(&pool.unused, &r->unused_link);
+    pool.unused_count++;
 }
 
-static void *take_object(struct slab *s)
+static uint8_t quarter_of(const struct slab *s)
+{
+    if (s->filling || s->in_use * 4 >= s->capacity * 3)
+        return DENSE;
+    return s->in_use * 2 >= s->capacity ? 2 : s->in_use * 4 >= s->capacity;
+}
+
+/* Its number of objects has changed: the slab goes to where it belongs now. */
+static void slab_place(struct slab *s, uint32_t object_class, bool was_full)
+{
+    uint8_t quarter = quarter_of(s);
+    if (quarter == s->quarter && !was_full)
+        return;
+    if (!was_full)
+        list_remove(&s->link);
+    s->quarter = quarter;
+    list_push_front(&pool.with_room[object_class][quarter], &s->link);
+}
+
+/* --- objects --- */
+
+static void *take_object(struct slab *s, uint32_t object_class)
 {
     void *p = s->freed;
     if (p != NULL)
         memcpy(&s->freed, p, sizeof(void *));
     else
-        p = (uint8_t *)s + SLAB_HEADER_BYTES + (size_t)s->carved++ * s->object_bytes;
-    if (++s->in_use == s->capacity)
+        p = slab_begin(s) + (size_t)s->carved++ * s->object_bytes;
+    pool.stats.objects++;
+    pool.stats.object_bytes += s->object_bytes;
+    if (++s->in_use == s->capacity) {
         list_remove(&s->link);
+        s->filling = false;
+    } else {
+        slab_place(s, object_class, false);
+    }
     return p;
 }
 
-void *slab_alloc(size_t size)
+/* From the fullest slab; `quarter_min` says from which one on. */
+static void *alloc(size_t size, int quarter_min)
 {
     if (size > SLAB_OBJECT_BYTES_MAX)
         return mem_alloc(size);
@@ -153,13 +262,26 @@ void *slab_alloc(size_t size)
     pthread_mutex_lock(&lock);
     if (!pool.ready)
         pool_init();
-    struct list *with_room = &pool.with_room[object_class];
-    struct slab *s = list_is_empty(with_room) ? slab_take(object_class, object_bytes)
-                                              : CONTAINER_OF(with_room->next, struct slab, link);
-    void *p = take_object(s);
-    pool.stats.objects++;
+    int quarter = DENSE;
+    while (quarter >= quarter_min && list_is_empty(&pool.with_room[object_class][quarter]))
+        quarter--;
+    struct slab *s =
+        quarter < quarter_min
+            ? slab_take(object_class, object_bytes)
+            : CONTAINER_OF(pool.with_room[object_class][quarter].next, struct slab, link);
+    void *p = take_object(s, object_class);
     pthread_mutex_unlock(&lock);
     return p;
+}
+
+void *slab_alloc(size_t size)
+{
+    return alloc(size, 0);
+}
+
+void *slab_alloc_dense(size_t size)
+{
+    return alloc(size, DENSE);
 }
 
 void slab_free(void *p, size_t size)
@@ -168,23 +290,114 @@ void slab_free(void *p, size_t size)
         mem_free(p);
         return;
     }
-    struct slab *s = (struct slab *)((uintptr_t)p & ~(uintptr_t)(SLAB_BYTES - 1));
+    struct slab *s = slab_of(p);
     uint32_t object_bytes, object_class = class_of(size, &object_bytes);
     pthread_mutex_lock(&lock);
     ASSERT(s->object_bytes == object_bytes && s->in_use > 0);
     memcpy(p, &s->freed, sizeof(void *));
     s->freed = p;
     pool.stats.objects--;
-    if (s->in_use-- == s->capacity)
-        list_push_back(&pool.with_room[object_class], &s->link);
+    pool.stats.object_bytes -= object_bytes;
+    bool was_full = s->in_use == s->capacity;
+    s->in_use--;
+    slab_place(s, object_class, was_full);
     if (s->in_use == 0)
         slab_give_back(s);
     pthread_mutex_unlock(&lock);
+}
+
+/* --- moving and giving back --- */
+
+bool slab_is_wasteful(void)
+{
+    pthread_mutex_lock(&lock);
+    uint64_t bytes = pool.stats.slabs_in_use * SLAB_BYTES;
+    uint64_t waste = bytes - pool.stats.object_bytes;
+    pthread_mutex_unlock(&lock);
+    return waste >= WASTE_BYTES_MIN && waste * 100 >= bytes * WASTE_PERCENT;
+}
+
+bool slab_is_sparse(const void *p, size_t size)
+{
+    if (size > SLAB_OBJECT_BYTES_MAX)
+        return false;
+    pthread_mutex_lock(&lock);
+    const struct slab *s = slab_of(p);
+    bool sparse = s->in_use < s->capacity && s->quarter < DENSE;
+    pthread_mutex_unlock(&lock);
+    return sparse;
+}
+
+static void trim_slab(struct slab *s)
+{
+    list_remove(&s->link);
+    list_push_front(&pool.bare, &s->link);
+    s->populated = false;
+    pool.stats.slabs_empty--;
+    int rv = madvise(slab_begin(s), slab_size(s), MADV_DONTNEED);
+    ASSERT(rv == 0);
+}
+
+bool slab_trim(void)
+{
+    pthread_mutex_lock(&lock);
+    if (!pool.ready)
+        pool_init();
+    if (pool.unused_count > 1)
+        region_remove(CONTAINER_OF(pool.unused.next, struct region, unused_link));
+    else
+        for (int i = 0; i < TRIM_SLABS && pool.stats.slabs_empty > SLABS_EMPTY_KEPT; i++)
+            trim_slab(CONTAINER_OF(pool.empty.prev, struct slab, link));
+    bool more = pool.unused_count > 1 || pool.stats.slabs_empty > SLABS_EMPTY_KEPT;
+    pthread_mutex_unlock(&lock);
+    return more;
 }
 
 void slab_stats(struct slab_stats *ret)
 {
     pthread_mutex_lock(&lock);
     *ret = pool.stats;
+    pthread_mutex_unlock(&lock);
+}
+
+/* --- for tests --- */
+
+static void check_class(uint32_t object_class, struct slab_stats *t)
+{
+    uint32_t filling = 0;
+    for (int quarter = 0; quarter < QUARTERS; quarter++) {
+        LIST_EACH (it, &pool.with_room[object_class][quarter]) {
+            struct slab *s = CONTAINER_OF(it, struct slab, link);
+            uint32_t object_bytes;
+            ASSERT(class_of(s->object_bytes, &object_bytes) == object_class);
+            ASSERT(object_bytes == s->object_bytes);
+            ASSERT(s->in_use > 0 && s->in_use < s->capacity && s->in_use <= s->carved);
+            ASSERT(s->quarter == quarter && quarter_of(s) == quarter);
+            filling += s->filling;
+            t->objects += s->in_use;
+            t->slabs_in_use++;
+        }
+    }
+    ASSERT(filling <= 1);
+}
+
+void slab_check(void)
+{
+    struct slab_stats t = {0};
+    pthread_mutex_lock(&lock);
+    if (!pool.ready)
+        pool_init();
+    for (uint32_t i = 0; i < CLASSES; i++)
+        check_class(i, &t);
+    ASSERT(t.objects <= pool.stats.objects && t.slabs_in_use <= pool.stats.slabs_in_use);
+    uint64_t empty = 0, bare = 0, unused = 0;
+    LIST_EACH (it, &pool.empty)
+        empty += CONTAINER_OF(it, struct slab, link)->populated;
+    LIST_EACH (it, &pool.bare)
+        bare += !CONTAINER_OF(it, struct slab, link)->populated;
+    LIST_EACH (it, &pool.unused)
+        unused += CONTAINER_OF(it, struct region, unused_link)->slabs_in_use == 0;
+    ASSERT(empty == pool.stats.slabs_empty && unused == pool.unused_count);
+    ASSERT(empty + bare + pool.stats.slabs_in_use == pool.stats.regions * SLABS_PER_REGION);
     pthread_mutex_unlock(&lock);
 }

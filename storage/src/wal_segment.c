@@ -227,6 +227,15 @@ static uint64_t last_kept_in(const struct wal *w, const struct wal_segment *s)
     return last;
 }
 
+static void remove_segment(struct wal *w, struct wal_segment *s)
+{
+    char name[DISK_NAME_MAX];
+    wal__segment_name(name, s->seq);
+    w->size_bytes -= s->size_bytes;
+    wal__segment_free(w, s); /* closed first: then the disk frees the blocks in the chore */
+    wal__remove_file(w, name);
+}
+
 static void give_up(struct wal *w, struct wal_segment *s)
 {
     if (w->window.segment_seq == s->seq)
@@ -236,11 +245,18 @@ static void give_up(struct wal *w, struct wal_segment *s)
         reuse(w, s);
         return;
     }
-    char name[DISK_NAME_MAX];
-    wal__segment_name(name, s->seq);
-    w->size_bytes -= s->size_bytes;
-    wal__segment_free(w, s); /* closed first: then the disk frees the blocks in the chore */
-    wal__remove_file(w, name);
+    remove_segment(w, s);
+}
+
+/* The highest one, and its number is given out again: invariant 5. */
+void wal_drop_spare(struct wal *w)
+{
+    if (spares_count(w) < 2 || w->spares_coming > 0)
+        return;
+    struct wal_segment *s = CONTAINER_OF(w->spares.prev, struct wal_segment, link);
+    ASSERT(w->lacking == NULL && s->seq + 1 == w->next_seq);
+    w->next_seq--;
+    remove_segment(w, s);
 }
 
 uint64_t wal_oldest_end(const struct wal *w)

@@ -313,7 +313,10 @@ static void open_store(struct member *m)
     if (!n->place.exists(n->place.ctx, INSTALL_STORE))
         sim_fail("member %u has no store any more", m->number);
     load_members(m);
-    n->mvcc = mvcc_new(NULL);
+    struct mvcc_options mo;
+    mvcc_options_init(&mo);
+    mo.move_all = true;
+    n->mvcc = mvcc_new(&mo);
     n->lessor = lessor_new(config_lease_ttl_min_s(&m->sim->config));
     store_load(&m->store, n->mvcc, n->lessor, member_clock_ms(m));
     restore_lease_keys(n->lessor, n->mvcc);

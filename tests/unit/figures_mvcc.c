@@ -105,6 +105,14 @@ static void puts_figures(uint64_t before)
     report("put, new keys, one by one", t, updates / 4);
 }
 
+static void overwrite(uint32_t count)
+{
+    struct rng rng;
+    rng_init(&rng, 3);
+    for (uint32_t i = 0; i < count; i++)
+        put_one((uint32_t)rng_below(&rng, keys), 1);
+}
+
 static void reads_figures(void)
 {
     struct rng rng;
@@ -157,6 +165,23 @@ static void reads_figures(void)
     ASSERT(bytes > 0 && n > 0);
 }
 
+/* Until nothing is left to be done, as in the core's turns. */
+static void pack_figures(uint64_t before)
+{
+    uint64_t t = cpu_ns(), worst = 0, slices = 0;
+    for (int idle = 0; idle < 10; slices++) {
+        uint64_t s = cpu_ns();
+        bool more = mvcc_pack(m, 256);
+        s = cpu_ns() - s;
+        worst = s > worst ? s : worst;
+        idle = more ? 0 : idle + 1;
+        epoch_collect(mvcc_epoch(m));
+    }
+    report("pack, slice of 256", t, slices);
+    printf("longest slice %.1f us\n", (double)worst / 1e3);
+    memory("after packing", before);
+}
+
 static void compact_figures(uint64_t before)
 {
     memory("before compaction", before);
@@ -174,6 +199,7 @@ static void compact_figures(uint64_t before)
     printf("longest slice %.1f us\n", (double)worst / 1e3);
     epoch_collect(mvcc_epoch(m));
     memory("after compaction", before);
+    pack_figures(before);
     struct mvcc_hash h;
     t = cpu_ns();
     (void)mvcc_hash(m, 0, &h);
@@ -232,6 +258,8 @@ int main(int argc, char **argv)
     uint64_t before = rss_bytes();
     puts_figures(before);
     reads_figures();
+    compact_figures(before);
+    overwrite(keys * 10);
     compact_figures(before);
     reads_figures();
     load_figures();

@@ -2,6 +2,7 @@
 #include "storage/mvcc.h"
 
 #include "base/err.h"
+#include "base/mem.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -12,7 +13,10 @@ static struct epoch_reader *reader;
 
 static void setup(void)
 {
-    m = mvcc_new(NULL);
+    struct mvcc_options o;
+    mvcc_options_init(&o);
+    o.move_all = true;
+    m = mvcc_new(&o);
     reader = epoch_register(mvcc_epoch(m));
 }
 
@@ -430,6 +434,93 @@ START_TEST(test_hash)
 }
 END_TEST
 
+static void turns(int count)
+{
+    while (count-- > 0) {
+        (void)mvcc_pack(m, 10);
+        epoch_collect(mvcc_epoch(m));
+    }
+}
+
+/* An equal copy takes a version's place, and who has a pin keeps the old one. */
+START_TEST(test_versions_move)
+{
+    put("a", "1");
+    put("b", "1");
+    int64_t rev = put("b", "2");
+    ck_assert_int_eq(mvcc_compact(m, rev), 0);
+    const struct mvcc_version *a = mvcc_get(m, str("a"), 0), *b = mvcc_get(m, str("b"), 0);
+    turns(10);
+    ck_assert_ptr_eq(mvcc_get(m, str("a"), 0), a); /* before the scrub nothing moves */
+    scrub_all();
+    epoch_collect(mvcc_epoch(m));
+
+    struct mvcc_pin pin, loose;
+    epoch_enter(mvcc_epoch(m), reader);
+    ck_assert_ptr_eq(mvcc_get(m, str("a"), 0), a);
+    ck_assert_int_eq(mvcc_pin_take(m, &loose, rev), 0);
+    mvcc_pin_loosen(m, &loose);
+    turns(10);
+    const struct mvcc_version *copy = mvcc_get(m, str("a"), 0);
+    ck_assert_ptr_ne(copy, a);
+    ck_assert_ptr_eq(mvcc_get(m, str("b"), 0), b); /* in the history */
+    ck_assert_int_eq(mvcc_pin_take(m, &pin, rev), 0);
+    epoch_leave(reader);
+    turns(10);
+    ck_assert_int_eq(mvcc_version_mod_revision(a), mvcc_version_mod_revision(copy));
+    check_value(a, "1");
+    check_value(copy, "1");
+    mvcc_check(m);
+    mvcc_pin_release(m, &pin);
+    turns(10); /* now it is freed, which is for the sanitizer to see */
+    ck_assert_ptr_eq(mvcc_get(m, str("a"), 0), copy); /* once for each scrub */
+    mvcc_check(m);
+    mvcc_pin_release(m, &loose);
+}
+END_TEST
+
+/* What readers keep of old copies is bounded: moving waits for them. */
+START_TEST(test_moving_waits)
+{
+    enum { KEYS = 200, VALUE_BYTES = 100000 };
+    char *value = mem_alloc(VALUE_BYTES + 1);
+    memset(value, 'v', VALUE_BYTES);
+    value[VALUE_BYTES] = 0;
+    char key[16];
+    const struct mvcc_version *before[KEYS];
+    for (int i = 0; i < KEYS; i++) {
+        (void)snprintf(key, sizeof(key), "k%03d", i);
+        put(key, value);
+    }
+    ck_assert_int_eq(mvcc_compact(m, put("last", "")), 0);
+    scrub_all();
+    epoch_collect(mvcc_epoch(m));
+    for (int i = 0; i < KEYS; i++) {
+        (void)snprintf(key, sizeof(key), "k%03d", i);
+        before[i] = mvcc_get(m, str(key), 0);
+    }
+    epoch_enter(mvcc_epoch(m), reader); /* all that is freed from here on waits for it */
+    turns(KEYS);
+    ck_assert(!mvcc_pack(m, 10));
+    int moved = 0;
+    for (int i = 0; i < KEYS; i++) {
+        (void)snprintf(key, sizeof(key), "k%03d", i);
+        moved += mvcc_get(m, str(key), 0) != before[i];
+        check_value(before[i], value);
+    }
+    ck_assert_int_gt(moved, 10);
+    ck_assert_int_lt(moved, KEYS / 2);
+    epoch_leave(reader);
+    turns(3 * KEYS);
+    for (int i = 0; i < KEYS; i++) {
+        (void)snprintf(key, sizeof(key), "k%03d", i);
+        ck_assert_ptr_ne(mvcc_get(m, str(key), 0), before[i]);
+    }
+    mvcc_check(m);
+    mem_free(value);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("mvcc");
@@ -444,6 +535,8 @@ static Suite *suite(void)
     tcase_add_test(tc, test_delete_range);
     tcase_add_test(tc, test_compact);
     tcase_add_test(tc, test_scrub_waits);
+    tcase_add_test(tc, test_versions_move);
+    tcase_add_test(tc, test_moving_waits);
     tcase_add_test(tc, test_load);
     tcase_add_test(tc, test_damaged_kv);
     tcase_add_test(tc, test_hash);

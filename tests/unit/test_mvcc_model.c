@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { KEY_BYTES_MAX = 32, STEPS = 2500, KEYS_MAX = 4000, SEEDS = 8 };
+enum { KEY_BYTES_MAX = 32, STEPS = 2500, KEYS_MAX = 4000, SEEDS = 8, HELD_MAX = 50 };
 
 static uint64_t first_seed = 1, seeds_count = SEEDS;
 
@@ -36,9 +36,14 @@ struct model {
     size_t count, capacity;
     int64_t revision, compacted;
     uint64_t seed;
+    bool move_all;
     struct mvcc_pin pin;
     bool pinned;
     int64_t pin_rev;
+    /* Read under the pin, and good until its release. */
+    const struct mvcc_version *held[HELD_MAX];
+    uint64_t held_hash[HELD_MAX];
+    size_t held_count;
 };
 
 static uint64_t below(struct model *o, uint64_t bound)
@@ -322,6 +327,12 @@ static void on_drop(void *ctx, const struct mvcc_version *v)
     ck_abort_msg("dropped what never was");
 }
 
+static struct mvcc *new_store(struct model *o)
+{
+    struct mvcc_options options = {.on_drop = on_drop, .ctx = o, .move_all = o->move_all};
+    return mvcc_new(&options);
+}
+
 static bool is_superseded(const struct model *o, size_t i)
 {
     const struct change *c = &o->change[i];
@@ -380,16 +391,56 @@ static void do_scrub(struct model *o)
         check_scrubbed(o);
 }
 
+/* Versions of the pinned revision, of the kind that is read on and on. */
+static void hold_some(struct model *o)
+{
+    struct mvcc_iter it;
+    mvcc_iter_init(&it, o->m, SLICE_EMPTY, slice_of("", 1), o->pin_rev);
+    uint64_t skip = below(o, o->keys_count);
+    const struct mvcc_version *v;
+    while ((v = mvcc_iter_next(&it)) != NULL && o->held_count < HELD_MAX) {
+        if (skip-- > 0)
+            continue;
+        skip = below(o, 10);
+        o->held[o->held_count] = v;
+        o->held_hash[o->held_count++] = mvcc_version_hash(v);
+    }
+}
+
+static void unpin(struct model *o)
+{
+    if (!o->pinned)
+        return;
+    for (size_t i = 0; i < o->held_count; i++)
+        ck_assert_uint_eq(mvcc_version_hash(o->held[i]), o->held_hash[i]);
+    o->held_count = 0;
+    mvcc_pin_release(o->m, &o->pin);
+    o->pinned = false;
+}
+
+static void do_pack(struct model *o)
+{
+    for (uint64_t i = below(o, 4); i > 0; i--)
+        (void)mvcc_pack(o->m, 1 + (uint32_t)below(o, 100));
+    epoch_collect(mvcc_epoch(o->m));
+}
+
 static void do_pin(struct model *o)
 {
     if (o->pinned) {
-        mvcc_pin_release(o->m, &o->pin);
-        o->pinned = false;
+        if (below(o, 2) == 0) {
+            unpin(o);
+            return;
+        }
+        epoch_enter(mvcc_epoch(o->m), o->reader);
+        hold_some(o);
+        epoch_leave(o->reader);
         return;
     }
     epoch_enter(mvcc_epoch(o->m), o->reader);
     o->pin_rev = readable_rev(o);
     ck_assert_int_eq(mvcc_check_revision(o->m, o->pin_rev, &o->pin_rev), 0);
+    hold_some(o);
     ck_assert_int_eq(mvcc_pin_take(o->m, &o->pin, o->pin_rev), 0);
     epoch_leave(o->reader);
     o->pinned = true;
@@ -428,8 +479,7 @@ static size_t encode(const struct change *c, uint8_t *kv)
 static void check_reload(struct model *o)
 {
     mvcc_publish(o->m);
-    struct mvcc_options options = {.on_drop = on_drop, .ctx = o};
-    struct mvcc *to = mvcc_new(&options);
+    struct mvcc *to = new_store(o);
     mvcc_load_begin(to);
     for (size_t i = 0; i < o->count; i++) {
         const struct change *c = &o->change[i];
@@ -448,9 +498,7 @@ static void check_reload(struct model *o)
     ck_assert_uint_eq(before.hash, after.hash);
     if (o->compacted > 0)
         check_scrubbed(o);
-    if (o->pinned)
-        mvcc_pin_release(o->m, &o->pin);
-    o->pinned = false;
+    unpin(o);
     epoch_unregister(o->reader);
     mvcc_free(o->m);
     o->m = to;
@@ -472,8 +520,10 @@ static void step(struct model *o)
         check_history(o);
     else if (what < 885)
         do_compact(o);
-    else if (what < 980)
+    else if (what < 940)
         do_scrub(o);
+    else if (what < 980)
+        do_pack(o);
     else if (what < 998)
         do_pin(o);
     else
@@ -488,17 +538,18 @@ static void run_seed(uint64_t seed)
     rng_init(&o.rng, seed);
     o.keys_count = 1u + (uint32_t)below(&o, below(&o, 3) == 0 ? 20 : KEYS_MAX);
     o.style = (int)below(&o, 3);
-    struct mvcc_options options = {.on_drop = on_drop, .ctx = &o};
-    o.m = mvcc_new(&options);
+    o.move_all = below(&o, 4) != 0;
+    o.m = new_store(&o);
     o.reader = epoch_register(mvcc_epoch(o.m));
     for (int i = 0; i < STEPS; i++)
         step(&o);
-    if (o.pinned)
-        mvcc_pin_release(o.m, &o.pin);
-    o.pinned = false;
+    unpin(&o);
     do_compact(&o);
     while (!mvcc_scrub_is_done(o.m))
         do_scrub(&o);
+    for (int i = 0; i < 100; i++)
+        do_pack(&o);
+    mvcc_check(o.m);
     check_range(&o);
     check_reload(&o);
     check_range(&o);
@@ -519,7 +570,8 @@ START_TEST(test_tall_tree)
     enum { KEYS = 60000 };
     struct rng rng;
     rng_init(&rng, first_seed);
-    struct mvcc *m = mvcc_new(NULL);
+    struct mvcc_options options = {.move_all = true};
+    struct mvcc *m = mvcc_new(&options);
     char name[KEY_BYTES_MAX];
     for (int round = 0; round < 8; round++) {
         for (uint32_t i = 0; i < KEYS; i++) {
@@ -539,6 +591,11 @@ START_TEST(test_tall_tree)
         (void)mvcc_compact(m, mvcc_revision(m));
         while (!mvcc_scrub_is_done(m))
             (void)mvcc_scrub(m, 512);
+        mvcc_check(m);
+        for (int i = 0; i < 3000; i++) {
+            (void)mvcc_pack(m, 512);
+            epoch_collect(mvcc_epoch(m));
+        }
         mvcc_check(m);
     }
     mvcc_txn_begin(m);

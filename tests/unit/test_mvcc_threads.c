@@ -85,6 +85,8 @@ static void write_all(uint64_t seed)
         }
         if (rng_below(&rng, 10) == 0)
             (void)mvcc_scrub(m, 64);
+        if (rng_below(&rng, 4) == 0)
+            (void)mvcc_pack(m, 64);
         epoch_collect(mvcc_epoch(m));
     }
     mvcc_publish(m);
@@ -92,9 +94,11 @@ static void write_all(uint64_t seed)
 
 /* --- readers --- */
 
-/* The sum of a list at one revision, in several sections, with a pin between them. */
+/* The sum of a list at one revision, in several sections, with a pin between them. What was read
+ * is looked at again at the end, outside of any section. */
 static void list_pinned(struct epoch_reader *r, struct rng *rng)
 {
+    const struct mvcc_version *held[ACCOUNTS];
     struct mvcc_pin pin;
     char after[24];
     struct slice after_key = SLICE_EMPTY;
@@ -109,7 +113,7 @@ static void list_pinned(struct epoch_reader *r, struct rng *rng)
     mvcc_iter_init(&it, m, SLICE_EMPTY, all_end, rev);
     while ((v = mvcc_iter_next(&it)) != NULL) {
         sum += amount_of(v);
-        count++;
+        held[count++] = v;
         if (--left > 0)
             continue;
         left = 1 + rng_below(rng, 300);
@@ -123,6 +127,11 @@ static void list_pinned(struct epoch_reader *r, struct rng *rng)
         mvcc_iter_init_after(&it, m, after_key, all_end, rev);
     }
     epoch_leave(r);
+    for (int64_t i = 0; i < count; i++)
+        sum -= amount_of(held[i]);
+    ck_assert_int_eq(sum, 0);
+    for (int64_t i = 0; i < count; i++)
+        sum += amount_of(held[i]);
     mvcc_pin_release(m, &pin);
     ck_assert_int_eq(sum, TOTAL);
     ck_assert_int_eq(count, expected);
@@ -213,7 +222,10 @@ START_TEST(test_readers_and_writer)
 {
     static int64_t table[ACCOUNTS];
     pthread_t reader[READERS], watcher;
-    m = mvcc_new(NULL);
+    struct mvcc_options options;
+    mvcc_options_init(&options);
+    options.move_all = true;
+    m = mvcc_new(&options);
     ck_assert_int_eq(pthread_create(&watcher, NULL, watch_all, table), 0);
     struct timespec pause = {.tv_nsec = 1000000};
     while (mvcc_pins_count(m) == 0) /* the watcher wants it all */

@@ -13,13 +13,14 @@ enum { KEYS = 700 };
 
 static struct mvcc *m;
 static struct epoch_reader *reader;
+static const struct mvcc_options moving = {.move_all = true};
 
 /* Keys with values, versions, leases and revisions all over the place. */
 static void fill(void)
 {
     struct rng r;
     rng_init(&r, 5);
-    m = mvcc_new(NULL);
+    m = mvcc_new(&moving);
     reader = epoch_register(mvcc_epoch(m));
     for (int i = 0; i < KEYS * 3; i++) {
         char key[32], value[400];
@@ -362,7 +363,7 @@ static void check_sizes(const struct wire_range_request *req, uint64_t bytes_wan
 static void put_many(uint32_t keys, size_t value_size)
 {
     uint8_t *value = mem_alloc_zero(value_size);
-    m = mvcc_new(NULL);
+    m = mvcc_new(&moving);
     reader = epoch_register(mvcc_epoch(m));
     mvcc_txn_begin(m);
     for (uint32_t i = 0; i < keys; i++) {
@@ -403,6 +404,10 @@ static void compact_all(void)
         mvcc_publish(m);
     while (mvcc_scrub(m, 1000))
         continue;
+    for (int i = 0; i < 10; i++) {
+        (void)mvcc_pack(m, 1000);
+        epoch_collect(mvcc_epoch(m));
+    }
 }
 
 static void overwrite(void)
@@ -443,7 +448,7 @@ START_TEST(test_stream_sorted_message_by_message)
 {
     struct wire_range_request req = all_keys();
     struct stream_answer a;
-    m = mvcc_new(NULL);
+    m = mvcc_new(&moving);
     reader = epoch_register(mvcc_epoch(m));
     for (int i = 29; i >= 0; i--) {
         char key[32];

@@ -486,6 +486,8 @@ START_TEST(test_room_comes_and_goes)
                 disk_mem_set_completion_percent(d, (uint32_t)rng_below(&rng, 101));
             else if (dice == 3)
                 wal_retry_room(w);
+            else if (dice == 4)
+                wal_drop_spare(w);
             else if (wal_pending_bytes(w) < 200000) {
                 seq++;
                 model_append(&model, w, seq, seq, 1, (uint32_t)rng_below(&rng, 6000),
@@ -508,6 +510,44 @@ START_TEST(test_room_comes_and_goes)
         wal_close(model_reopen(&o, &model));
         disk_close(d);
     }
+}
+END_TEST
+
+/* Of a log that is cut down to one segment and a spare, two files are left, and it goes on. */
+START_TEST(test_drop_spares)
+{
+    struct disk *d = disk_mem_new(1);
+    struct wal_options o = small_options(d);
+    memset(&model, 0, sizeof(model));
+    struct wal *w = model_reopen(&o, &model);
+    uint64_t seq = 0;
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 150; i++) {
+            seq++;
+            model_append(&model, w, seq, seq, 1, 4000, (uint32_t)seq);
+            wal_submit(w);
+            wal_flush(w);
+        }
+        wal_cut(w, seq);
+        wal_flush(w);
+        ck_assert_uint_eq(wal_oldest_end(w), UINT64_MAX);
+        ck_assert_uint_gt(wal_size_bytes(w), 2 * o.segment_size_bytes);
+        for (int i = 0; i < 100; i++) { /* one that is being made ready is left alone */
+            wal_drop_spare(w);
+            wal_poll(w);
+        }
+        ck_assert_uint_eq(wal_size_bytes(w), 2 * o.segment_size_bytes);
+        model.before_first = wal_first_index(w) - 1;
+        model.before_term = 1;
+        if (round == 1) {
+            wal_close(w);
+            w = model_reopen(&o, &model);
+        }
+    }
+    model_read_back(w, &model, wal_first_index(w), 64, 1 << 20);
+    wal_close(w);
+    wal_close(model_reopen(&o, &model));
+    disk_close(d);
 }
 END_TEST
 
@@ -548,6 +588,7 @@ int main(void)
         test_other_segment_size,
         test_no_room_for_spare,
         test_room_comes_and_goes,
+        test_drop_spares,
         test_open_without_room,
     };
     Suite *suite = suite_create("wal");

@@ -449,6 +449,8 @@ static void run_seed(uint64_t seed)
                 r.commit += rng_below(&r.rng, wal_durable_index(r.w) - r.commit + 1);
             if (rng_below(&r.rng, 10) == 0 && r.commit > 5)
                 wal_cut(r.w, r.commit - 5);
+            if (rng_below(&r.rng, 10) == 0)
+                wal_drop_spare(r.w);
         }
         if (rng_below(&r.rng, 4) == 0) {
             wal_close(r.w);

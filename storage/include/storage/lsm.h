@@ -80,6 +80,10 @@ struct lsm_options {
      * they are collected (default 50, 1..99), but at least this many (default 100,000). */
     uint32_t garbage_percent;
     uint64_t garbage_versions_min;
+    /* While all files together are below `small_store_bytes` (default 256 MiB: some seconds of
+     * writing), another share (default 10, 1..99) and a hundredth of the least number count. */
+    uint64_t small_store_bytes;
+    uint32_t small_store_garbage_percent;
     /* The newest table files are merged when so many of them are below 8 MiB (default 16, >= 2). */
     uint32_t small_files_max;
     /* A commit found damage, in words; the process ends when this returns. On the thread that

@@ -11,11 +11,15 @@
  * Invariants:
  * 1. A reader inside an epoch section whose revision was valid there (mvcc_check_revision) or is
  *    pinned sees exactly the state of that revision until it leaves, whatever the writer does.
- * 2. A pointer to a version is good until the end of the section; for the writer until its next
- *    mvcc_scrub() or epoch_collect().
+ * 2. A pointer to a version is good until the end of the section, and beyond it until the release
+ *    of a pin that was taken in this section or before; for the writer until its next mvcc_scrub()
+ *    or epoch_collect().
  * 3. Revisions start at 1 (empty). A transaction that changes something makes one revision; its
  *    changes are numbered by `sub` from 0.
- * 4. After mvcc_compact(c), of each key the newest version <= c is kept, unless it is a tombstone
+ * 4. A version may move: mvcc_pack() puts an equal copy in its place. Who looks for it again may
+ * find the copy, and the old one is kept for those of 2. So versions are told apart by revision and
+ *    sub, never by their address.
+ * 5. After mvcc_compact(c), of each key the newest version <= c is kept, unless it is a tombstone
  *    below c; every version above c is kept.
  *
  * Threads: "writer" is the core thread. "reader" is any thread inside a section of mvcc_epoch(m);
@@ -141,6 +145,8 @@ struct mvcc_options {
      * what is on disk of it may go too. On the writer's thread; may be NULL. */
     void (*on_drop)(void *ctx, const struct mvcc_version *v);
     void *ctx;
+    /* mvcc_pack() moves all that may be moved, wherever it lies: for tests. Default: false. */
+    bool move_all;
 };
 
 void mvcc_options_init(struct mvcc_options *o);
@@ -247,8 +253,9 @@ struct mvcc_pin {
     uint64_t order; /* among all pins ever taken; UINT64_MAX: its owner holds no versions */
 };
 
-/* Keep everything that is visible at `rev`, and the history from `rev` on, until the release. A
- * compaction goes ahead, but what is pinned stays in memory.
+/* Keep everything that is visible at `rev`, and the history from `rev` on, until the release, and
+ * pointers to versions that were read under the pin. A compaction goes ahead, but what is pinned
+ * stays in memory.
  * Thread: reader, inside the section in which it checked `rev`.
  * Errors: TV_EBUSY: MVCC_PINS_MAX are taken. */
 int mvcc_pin_take(struct mvcc *m, struct mvcc_pin *pin, int64_t rev);
@@ -292,6 +299,12 @@ int mvcc_compact(struct mvcc *m, int64_t rev);
 bool mvcc_scrub(struct mvcc *m, uint32_t versions_max);
 /* Everything up to the last compaction is freed. */
 bool mvcc_scrub_is_done(const struct mvcc *m);
+/* Give back memory that a finished scrub has left unused: move what lies in sparsely used memory
+ * together, a bounded piece of it, or hand memory to the kernel, in less than 100 us. It looks at
+ * about `versions_max` keys. True while there is more that can be done now; false also while
+ * readers or pins keep what was moved: to be called every now and then. Not inside a transaction;
+ * it may publish. */
+bool mvcc_pack(struct mvcc *m, uint32_t versions_max);
 /* Thread: any. What is above `rev` is still needed by the persist thread. Without a first call
  * nothing is held back. */
 void mvcc_set_persisted_revision(struct mvcc *m, int64_t rev);

@@ -142,6 +142,9 @@ void wal_cut(struct wal *w, uint64_t log_index);
 /* The entry up to which wal_cut() must go for the oldest segment to be given up; UINT64_MAX when it
  * is the one that is written. */
 uint64_t wal_oldest_end(const struct wal *w);
+/* Remove a spare segment that is kept beyond the next one, if there is one: for a log that is no
+ * longer written as fast. */
+void wal_drop_spare(struct wal *w);
 /* Bytes of all files, spare ones as well. */
 uint64_t wal_size_bytes(const struct wal *w);
 
