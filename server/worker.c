@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "proto/grpc.h"
 
 enum {
     REQUESTS_FREE_MAX = 4096,
@@ -34,6 +35,7 @@ struct request *worker_request(struct worker *w, enum request_kind kind, struct 
     req->answered = answered;
     req->call = call;
     req->user = NULL;
+    req->charge = (struct grpc_charge){0};
     return req;
 }
 
@@ -41,6 +43,7 @@ void worker_request_free(struct worker *w, struct request *req)
 {
     bref_unref(req->payload);
     bref_unref(req->reply);
+    grpc_charge_return(&req->charge);
     if (w->requests_free_count >= REQUESTS_FREE_MAX) {
         mem_free(req);
         return;
@@ -58,6 +61,12 @@ bool worker_payload(struct worker *w, struct request *req, uint32_t raft_kind, s
     req->payload = bref_new(size);
     req->payload_size = (uint32_t)size;
     wire_raft_request_put(req->payload->data, raft_kind, req->id, body);
+    if (req->call != NULL) {
+        grpc_charge_take(&req->charge, req->call, size);
+        /* Connections of different workers have different numbers. */
+        req->flow = grpc_call_conn_id(req->call) * w->node->workers_count +
+                    (uint64_t)(w - w->node->workers);
+    }
     return true;
 }
 
