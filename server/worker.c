@@ -10,6 +10,7 @@
 
 enum {
     REQUESTS_FREE_MAX = 4096,
+    READS_PER_TURN_MAX = 2, /* of those that take several turns */
     /* How long a cluster may be without a leader before streams that asked for one are closed:
      * etcd's monitor waits three elections. */
     LEADER_LOST_ELECTIONS = 3,
@@ -224,11 +225,9 @@ void worker_read_again(struct read *r)
 static void on_idle(uv_idle_t *idle)
 {
     struct worker *w = idle->data;
-    struct list due;
-    list_init(&due);
-    list_splice_back(&due, &w->reads_slow);
-    while (!list_is_empty(&due)) {
-        struct read *r = CONTAINER_OF(due.next, struct read, link);
+    /* Those that are not through go to the end of the row. */
+    for (int i = 0; i < READS_PER_TURN_MAX && !list_is_empty(&w->reads_slow); i++) {
+        struct read *r = CONTAINER_OF(w->reads_slow.next, struct read, link);
         list_remove(&r->link);
         r->serve(r);
     }

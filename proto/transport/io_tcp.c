@@ -38,8 +38,8 @@ static struct io_tcp *tcp_of(const struct io *io)
 /* --- reading --- */
 
 enum {
-    TURN_READ_BYTES = 1 << 20,
-    READ_SHARE_MIN_BYTES = 16 << 10,
+    TURN_READ_BYTES = 512 << 10,
+    READ_SHARE_MIN_BYTES = 8 << 10,
 };
 
 void io_new_turn(struct io_shared *shared)
