@@ -385,17 +385,22 @@ void applier_decode(struct slice payload, struct wire_raft_request *ret)
 /* The key that the entry is about, as far as one look tells. */
 static struct slice key_of(const struct wire_raft_request *entry)
 {
-    struct wire_txn txn;
-    struct wire_txn_it it;
-    struct wire_compare compare;
+    enum { PUT_KEY = 1, COMPARE_KEY = 3 };
     struct wire_reader r = wire_reader_of(entry->body);
+    uint32_t field = PUT_KEY;
     struct wire_field f;
-    if (entry->kind == WIRE_RAFT_PUT && wire_next_field(&r, &f) == 1 && f.type == WIRE_BYTES)
-        return f.bytes;
-    if (entry->kind != WIRE_RAFT_TXN || wire_txn_decode(entry->body, &txn) != 0)
+    if (entry->kind == WIRE_RAFT_TXN) {
+        if (wire_next_field(&r, &f) != 1 || f.number != WIRE_TXN_COMPARE || f.type != WIRE_BYTES)
+            return SLICE_EMPTY;
+        r = wire_reader_of(f.bytes);
+        field = COMPARE_KEY;
+    } else if (entry->kind != WIRE_RAFT_PUT) {
         return SLICE_EMPTY;
-    wire_txn_compares(&txn, &it);
-    return wire_next_compare(&it, &compare) ? compare.key : SLICE_EMPTY;
+    }
+    while (wire_next_field(&r, &f) == 1)
+        if (f.number == field && f.type == WIRE_BYTES)
+            return f.bytes;
+    return SLICE_EMPTY;
 }
 
 void applier_warm(const struct applier *a, const struct wire_raft_request *entries, uint32_t count)

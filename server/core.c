@@ -100,6 +100,7 @@ struct core *core_new(const struct core_options *o)
     list_init(&c->read_batches);
     list_init(&c->scrub_waiters);
     list_init(&c->askers);
+    list_init(&c->renewals);
     list_init(&c->movers);
     list_init(&c->changes);
     list_init(&c->persist_waiting);
@@ -168,6 +169,7 @@ void core_free(struct core *c)
     core__answer_all(c, &c->reads_new, TV_STOPPED);
     core__answer_all(c, &c->scrub_waiters, TV_STOPPED);
     core__answer_all(c, &c->askers, TV_STOPPED);
+    core__answer_all(c, &c->renewals, TV_STOPPED);
     core__answer_all(c, &c->movers, TV_STOPPED);
     core__answer_all(c, &c->changes, TV_STOPPED);
     core__drop_reads(c);
@@ -250,6 +252,9 @@ static void take_incoming(struct core *c)
             list_push_back(&c->reads_new, &req->link);
             break;
         case REQUEST_LEASE_RENEW:
+            list_remove(&req->link);
+            list_push_back(&c->renewals, &req->link);
+            break;
         case REQUEST_LEASE_TTL:
             core__take_question(c, req);
             break;
@@ -496,12 +501,31 @@ static void tick_by_clock(struct core *c)
         c->ticked_ms = c->now_ms;
 }
 
+/* It may have been found out while raft was handing out messages, by sending one. */
+static void tell_lost(struct core *c)
+{
+    for (uint32_t i = 0; i < c->lost_count; i++) {
+        if (c->lost[i] == c->leader)
+            core__forget_window(c); /* what we forwarded to it may be lost */
+        raft_peer_unreachable(c->raft, c->lost[i]);
+        raft_leader_lost(c->raft, c->lost[i]);
+    }
+    c->lost_count = 0;
+    /* After a start there is no reason to wait until a leader that nobody knows has been silent for
+     * an election timeout. */
+    if (c->may_stand && raft_leader(c->raft) == 0)
+        raft_leader_lost(c->raft, 0);
+    c->may_stand = false;
+}
+
 void core_turn(struct core *c, uint64_t now_ms)
 {
     c->now_ms = now_ms;
     if (c->o.lease_reads)
         tick_by_clock(c);
+    tell_lost(c);
     take_incoming(c);
+    core__ask_renewals(c);
     core__propose_fostered(c);
     core__propose_waiting(c);
     core__propose_changes(c);
@@ -565,10 +589,12 @@ void core_receive(struct core *c, const struct raft_msg *msg)
 
 void core_peer_lost(struct core *c, uint64_t id)
 {
-    if (id == c->leader)
-        core__forget_window(c); /* what we forwarded to it may be lost */
-    raft_peer_unreachable(c->raft, id);
-    raft_leader_lost(c->raft, id);
+    for (uint32_t i = 0; i < c->lost_count; i++)
+        if (c->lost[i] == id)
+            return;
+    if (c->lost_count < RAFT_PEERS_MAX)
+        c->lost[c->lost_count++] = id;
+    c->o.env.wake(c->o.env.ctx);
 }
 
 void core_log_written(struct core *c, uint64_t seq)

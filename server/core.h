@@ -62,6 +62,8 @@ struct core_env {
     void (*published)(void *ctx);
     /* Ask for another core_turn() soon. */
     void (*wake)(void *ctx);
+    /* The same, in so many milliseconds. NULL: nothing is gathered. */
+    void (*wake_in)(void *ctx, uint64_t ms);
     /* What this member holds at a mark, for the leader; may drop it. NULL: nobody compares. */
     void (*send_report)(void *ctx, uint64_t to, const struct agree_report *r);
     /* This member differs from the majority and serves nobody any more: it is to end, and to begin

@@ -89,11 +89,16 @@ struct core {
     struct list scrub_waiters;     /* physical compactions */
     struct u64map questions_asked; /* token -> request, asked of the leader */
     struct list askers;            /* the same requests, oldest deadline first */
+    struct list renewals;          /* of leases, gathered until the leader is asked */
+    uint64_t renewals_asked_ms;    /* the last time */
     struct list movers;            /* want another leader; oldest deadline first */
     struct list changes;           /* of the membership, until they are applied; likewise */
 
     struct core_link links[RAFT_PEERS_MAX]; /* to the other members */
     uint32_t links_count;
+    uint64_t lost[RAFT_PEERS_MAX]; /* lost since raft was last told */
+    uint32_t lost_count;
+    bool may_stand;       /* as many are connected as elect a leader, and none is known */
     uint64_t promoted_ms; /* when we last proposed to promote a replacement */
 
     _Atomic uint64_t request_counter;
@@ -162,6 +167,7 @@ bool core__leading(const struct core *c);
 
 /* Ask the leader what the request wants to know of it. */
 void core__take_question(struct core *c, struct request *req);
+void core__ask_renewals(struct core *c);
 /* There is another leader: what the old one was asked may be lost. */
 void core__ask_again(struct core *c);
 void core__ask_read_index(struct core *c);

@@ -16,6 +16,23 @@ enum {
 
 /* --- who is connected --- */
 
+static const struct core_link *link_to(const struct core *c, uint64_t id)
+{
+    for (uint32_t i = 0; i < c->links_count; i++)
+        if (c->links[i].id == id)
+            return &c->links[i];
+    return NULL;
+}
+
+static bool quorum_is_linked(const struct core *c)
+{
+    const struct raft_ids *voters = &raft_membership(c->raft)->voters;
+    uint32_t linked = 0;
+    for (uint32_t i = 0; i < voters->count; i++)
+        linked += voters->ids[i] == c->o.member_id || link_to(c, voters->ids[i]) != NULL;
+    return linked > voters->count / 2;
+}
+
 void core_peer_connected(struct core *c, uint64_t id, bool connected)
 {
     for (uint32_t i = 0; i < c->links_count; i++)
@@ -23,14 +40,10 @@ void core_peer_connected(struct core *c, uint64_t id, bool connected)
             c->links[i] = c->links[--c->links_count];
     if (connected && c->links_count < RAFT_PEERS_MAX)
         c->links[c->links_count++] = (struct core_link){.id = id, .since_ms = c->now_ms};
-}
-
-static const struct core_link *link_to(const struct core *c, uint64_t id)
-{
-    for (uint32_t i = 0; i < c->links_count; i++)
-        if (c->links[i].id == id)
-            return &c->links[i];
-    return NULL;
+    if (connected && c->leader == 0 && c->o.pre_vote && quorum_is_linked(c)) {
+        c->may_stand = true;
+        c->o.env.wake(c->o.env.ctx);
+    }
 }
 
 /* Voters that we have been connected to for a while, this member among them; *ret_voters: all. */

@@ -4,6 +4,7 @@
 enum {
     QUESTIONS_MAX = 65536, /* at the leader; more are dropped, and who asked times out */
     READ_RETRY_MS = 500,   /* as etcd: a read index that is not confirmed is asked for again */
+    RENEWALS_APART_MS = 10,
 };
 
 /* --- questions: how long a lease still lives, and whether a learner is ready, only the leader
@@ -92,6 +93,23 @@ void core__take_question(struct core *c, struct request *req)
     list_push_back(&c->askers, &req->link);
     u64map_put(&c->questions_asked, req->id, req);
     ask(c, req);
+}
+
+/* To renew a lease costs a round among the members, and thousands of clients do it, each by itself
+ * and none in a hurry: lives are counted in seconds. So when they come thick they are asked for
+ * together. */
+void core__ask_renewals(struct core *c)
+{
+    if (list_is_empty(&c->renewals))
+        return;
+    uint64_t due_ms = c->renewals_asked_ms + RENEWALS_APART_MS;
+    if (c->o.env.wake_in != NULL && c->now_ms < due_ms) {
+        c->o.env.wake_in(c->o.env.ctx, due_ms - c->now_ms);
+        return;
+    }
+    c->renewals_asked_ms = c->now_ms;
+    LIST_EACH_SAFE (it, after, &c->renewals)
+        core__take_question(c, CONTAINER_OF(it, struct request, link));
 }
 
 void core__ask_again(struct core *c)

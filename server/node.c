@@ -54,6 +54,18 @@ void node__wake(void *ctx)
     uv_idle_start(&n->again, on_again);
 }
 
+static void on_wake_timer(uv_timer_t *timer)
+{
+    node__wake(timer->data);
+}
+
+static void env_wake_in(void *ctx, uint64_t ms)
+{
+    struct node *n = ctx;
+    if (!uv_is_active((uv_handle_t *)&n->wake_timer))
+        uv_timer_start(&n->wake_timer, on_wake_timer, ms, 0);
+}
+
 static void on_turn(uv_check_t *check)
 {
     struct node *n = check->data;
@@ -214,6 +226,7 @@ struct core_env node__env(struct node *n)
                              .answer = env_answer,
                              .published = env_published,
                              .wake = node__wake,
+                             .wake_in = env_wake_in,
                              .send_report = env_send_report,
                              .differs = env_differs,
                              .damaged = node__damaged};
@@ -362,6 +375,7 @@ static void start_loop(struct node *n)
     uv_timer_init(&n->loop, &n->tick);
     uv_timer_init(&n->loop, &n->stop_timer);
     uv_timer_init(&n->loop, &n->leave_timer);
+    uv_timer_init(&n->loop, &n->wake_timer);
     uv_check_init(&n->loop, &n->turn);
     uv_idle_init(&n->loop, &n->again);
     uv_async_init(&n->loop, &n->requests_in, on_requests_in);
@@ -372,6 +386,7 @@ static void start_loop(struct node *n)
     init_handle(&n->tick, n);
     init_handle(&n->stop_timer, n);
     init_handle(&n->leave_timer, n);
+    init_handle(&n->wake_timer, n);
     init_handle(&n->turn, n);
     init_handle(&n->requests_in, n);
     init_handle(&n->log_written, n);

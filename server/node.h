@@ -61,6 +61,7 @@ struct node {
     uv_timer_t tick;
     uv_timer_t stop_timer;
     uv_timer_t leave_timer;
+    uv_timer_t wake_timer;
     uv_signal_t signals[2];
     uv_check_t turn; /* core_turn() after the I/O of a round of the loop */
     uv_idle_t again; /* active while a turn is due */

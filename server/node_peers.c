@@ -31,9 +31,7 @@ static void on_peer_report(void *ctx, uint64_t from, const struct agree_report *
 
 static void on_peer_lost(void *ctx, uint64_t id)
 {
-    struct node *n = ctx;
-    core_peer_lost(n->core, id);
-    node__wake(n);
+    core_peer_lost(((struct node *)ctx)->core, id);
 }
 
 static void on_peer_connected(void *ctx, uint64_t id, bool connected)

@@ -266,6 +266,15 @@ static bool open_remote(struct peers *all, const struct peerwire_hello *h)
     return m.peer_urls_count > 0;
 }
 
+/* Who has reached us can be reached. */
+static void welcome(struct inbound *in, uint64_t from)
+{
+    in->from = from;
+    const struct peer *p = find(in->peers, from);
+    if (p != NULL && p->call == NULL)
+        grpc_channel_hurry(p->channel);
+}
+
 static void on_hello(struct grpc_call *call, struct inbound *in, struct slice frame)
 {
     struct peers *all = in->peers;
@@ -283,7 +292,7 @@ static void on_hello(struct grpc_call *call, struct inbound *in, struct slice fr
     else if (find(all, h.from) == NULL && !open_remote(all, &h))
         refuse(call, "the peer is not a member of the cluster");
     else
-        in->from = h.from;
+        welcome(in, h.from);
 }
 
 static void on_raft(struct grpc_call *call, struct inbound *in, struct slice frame)

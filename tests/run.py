@@ -277,6 +277,11 @@ def bench(suite, full):
     return program(suite, [sys.executable, "tests/bench_smoke.py"])
 
 
+def regress(suite, full):
+    need()
+    return program(suite, [sys.executable, "tests/regress.py"])
+
+
 def sanitized(options, env):
     """The unit tests, and trivetd under short runs of real clients and bad input."""
     def run(suite, full):
@@ -337,6 +342,7 @@ SUITES = [
           1800),
     Suite("badinput", "what no client should send", bad_input, 1800),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
+    Suite("regress", "what an operation costs, counted, against the previous release", regress, 3600),
     Suite("asan", "the same under ASan and UBSan",
           sanitized(["-Db_sanitize=address,undefined"], ASAN_ENV), 3600),
     Suite("tsan", "the same under TSan", sanitized(["-Db_sanitize=thread"], TSAN_ENV), 3600),

@@ -102,6 +102,7 @@ class Node:
         self.place = index  # in its network, if it has one
         self.flags = []  # for this node alone
         self.initial = None  # the nodes of its --initial-cluster; None: all of the cluster
+        self.program = [binary(cluster.kind)]  # and what runs it, if something does
         self.state = "new"
         self.more_environment = {}
 
@@ -114,13 +115,13 @@ class Node:
     def command(self):
         client = "http://" + self.endpoint()
         peer = self.peer_url()
-        args = [binary(self.cluster.kind), "--name", self.name, "--data-dir", self.data_dir,
+        args = ["--name", self.name, "--data-dir", self.data_dir,
                 "--listen-client-urls", client, "--advertise-client-urls", client,
                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
                 "--initial-cluster", self.cluster.initial_cluster(self.initial),
                 "--initial-cluster-token", "test-" + os.path.basename(self.cluster.dir),
                 "--initial-cluster-state", self.state]
-        return args + self.cluster.flags + self.flags
+        return self.program + args + self.cluster.flags + self.flags
 
     def start(self):
         assert self.process is None

@@ -151,6 +151,11 @@ static void env_wake(void *ctx)
     member_wake(ctx);
 }
 
+static void env_wake_in(void *ctx, uint64_t ms)
+{
+    push(ctx, EVENT_TURN, 1000 * ms);
+}
+
 static void on_log_durable(void *ctx, uint64_t seq)
 {
     struct member *m = ctx;
@@ -351,7 +356,8 @@ static void start_core(struct member *m, const struct restore *r)
                                      .published = env_published,
                                      .members_changed = env_members_changed,
                                      .damaged = env_damaged,
-                                     .wake = env_wake},
+                                     .wake = env_wake,
+                                     .wake_in = env_wake_in},
                              .heartbeat_ms = HEARTBEAT_MS,
                              .election_ms = ELECTION_MS,
                              .pre_vote = s->shape.pre_vote,

@@ -5,7 +5,7 @@
 #include "member.h"
 #include "proto/peerwire.h"
 
-enum { LATENCY_US_MIN = 30, LATENCY_US_MEAN = 150, BYTES_PER_US = 100 };
+enum { LATENCY_US_MIN = 30, LATENCY_US_MEAN = 150, BYTES_PER_US = 100, LOST_TOLD_ONE_IN = 16 };
 
 struct link {
     uint64_t cut_until_us;
@@ -70,7 +70,6 @@ void net_peer_lost(struct sim *s, struct member *m)
             continue;
         core_peer_lost(other->node.core, m->id);
         member_unlink(other, m);
-        member_wake(other);
     }
 }
 
@@ -129,6 +128,8 @@ static void send_frame(struct member *m, uint64_t to_id, struct bref *frame, boo
         carry(s, m, to, frame);
         if (!once && fault_falls(s, FAULT_DUPLICATE))
             carry(s, m, to, frame);
+    } else if (rng_below(&s->net->rng, LOST_TOLD_ONE_IN) == 0) {
+        core_peer_lost(m->node.core, to_id); /* found out by sending, as by a full queue */
     }
     bref_unref(frame);
 }

@@ -3,6 +3,7 @@
 #include "member.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -305,7 +305,7 @@ void raft_peer_unreachable(struct raft *r, uint64_t id);
 /* The connection to `id` broke. If it is the leader, do not wait for the election timeout: forget
  * it and stand soon, unless it is heard of again. A guess may be wrong: with pre_vote nothing
  * happens then. Nothing with lease_reads, which rely on the timeout. As etcd-io/raft's
- * ForgetLeader. */
+ * ForgetLeader. With id 0: no leader is known and there is none to wait for, as after a start. */
 void raft_leader_lost(struct raft *r, uint64_t id);
 
 /* --- membership ---
