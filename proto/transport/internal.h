@@ -1,5 +1,6 @@
 /* What the files of the transport share. Read in this order: timer, io, loop.c (one turn), conn.c
- * (one connection), call.c (receiving), send.c (sending), server.c, client.c, http1.c.
+ * (one connection), call.c (receiving), budget.c (how much), send.c (sending), server.c, client.c,
+ * http1.c.
  *
  * Owner of everything: the loop's thread.
  *
