@@ -8,6 +8,7 @@ Shown is by how much its p99 grows; trivet is to keep it below 3x.
 
   writer   10,000 puts of 1 MB under way at any time, over 100 connections; the keys are few, and their
            history is dropped each second
+  small    10,000 puts of 256 B under way
   reader   lists 100,000 keys of 256 B again and again, on 10 connections
 """
 
@@ -29,11 +30,16 @@ def writer(options):
             "--conns", options.conns, "--streams", options.streams)
 
 
+def small(options):
+    return ("put", "--value-size", 256, "--keys", 10000, "--prefix", "/greedy/",
+            "--conns", options.conns, "--streams", options.streams)
+
+
 def reader(_):
     return ("list", "--prefix", "/list/", "--conns", 10)
 
 
-GREEDY = {"writer": writer, "reader": reader}
+GREEDY = {"writer": writer, "small": small, "reader": reader}
 
 
 class MemoryGuard:
@@ -121,8 +127,8 @@ def parse_args():
     parser.add_argument("--only", default=",".join(GREEDY), help="of " + ", ".join(GREEDY))
     parser.add_argument("--kinds", default="trivet,etcd")
     parser.add_argument("--duration", type=float, default=20, help="seconds of the polite client")
-    parser.add_argument("--conns", type=int, default=100, help="of the writer")
-    parser.add_argument("--streams", type=int, default=100, help="of each connection of the writer")
+    parser.add_argument("--conns", type=int, default=100, help="of the writers")
+    parser.add_argument("--streams", type=int, default=100, help="of each connection of the writers")
     parser.add_argument("--scale", type=float, default=1,
                         help="times the number of listed keys: 0.01 tries that it works")
     options = parser.parse_args()

@@ -16,7 +16,6 @@ enum {
     /* Uncommitted proposals of this member that may wait for an answer; above it, clients are told
      * "too many requests". */
     PROPOSALS_PENDING_MAX = 100000,
-    PROPOSE_BATCH_MAX = 1024,
     SCRUB_SLICE_VERSIONS = 512,
     PACK_SLICE_VERSIONS = 256,
     FLUSH_INTERVAL_MS = 10000, /* of those after a compaction */
@@ -98,8 +97,6 @@ struct core *core_new(const struct core_options *o)
     c->lessor = o->applier->lessor;
     c->mvcc = o->mvcc;
     list_init(&c->incoming);
-    list_init(&c->unproposed);
-    list_init(&c->proposals);
     list_init(&c->reads_new);
     list_init(&c->questions_new);
     list_init(&c->read_batches);
@@ -109,7 +106,7 @@ struct core *core_new(const struct core_options *o)
     list_init(&c->movers);
     list_init(&c->changes);
     list_init(&c->persist_waiting);
-    u64map_init(&c->proposal_by_id);
+    core__proposals_init(c);
     u64map_init(&c->questions_asked);
     atomic_init(&c->request_counter, o->id_seed);
     /* etcd's request timeout: 5 s for the queue, and two elections. */
@@ -171,8 +168,6 @@ void core_free(struct core *c)
 {
     core__drop_fostered(c);
     core__answer_all(c, &c->incoming, TV_STOPPED);
-    core__answer_all(c, &c->unproposed, TV_STOPPED);
-    core__answer_all(c, &c->proposals, TV_STOPPED);
     core__answer_all(c, &c->reads_new, TV_STOPPED);
     core__answer_all(c, &c->scrub_waiters, TV_STOPPED);
     core__answer_all(c, &c->askers, TV_STOPPED);
@@ -181,7 +176,7 @@ void core_free(struct core *c)
     core__answer_all(c, &c->changes, TV_STOPPED);
     core__drop_reads(c);
     drop_persist_waiting(c);
-    u64map_fini(&c->proposal_by_id);
+    core__proposals_fini(c);
     u64map_fini(&c->questions_asked);
     raft_free(c->raft);
     mem_free(c);
@@ -251,8 +246,7 @@ static void take_incoming(struct core *c)
             c->proposals_count++;
             req->deadline_ms =
                 c->now_ms + (req->patience_ms != 0 ? req->patience_ms : c->request_timeout_ms);
-            list_remove(&req->link);
-            list_push_back(&c->unproposed, &req->link);
+            core__take_proposal(c, req);
             break;
         case REQUEST_READ_BARRIER:
             req->deadline_ms = c->now_ms + c->request_timeout_ms;
@@ -284,45 +278,12 @@ static void take_incoming(struct core *c)
     }
 }
 
-/* Give raft everything that waits, as one batch. What it will not take now (no leader yet) stays.
- */
-static void propose_waiting(struct core *c)
-{
-    struct raft_entry batch[PROPOSE_BATCH_MAX];
-    while (!list_is_empty(&c->unproposed)) {
-        uint32_t count = 0;
-        LIST_EACH (it, &c->unproposed) {
-            struct request *req = CONTAINER_OF(it, struct request, link);
-            batch[count++] = (struct raft_entry){
-                .type = RAFT_ENTRY_NORMAL,
-                .data = slice_of(req->payload->data, req->payload_size),
-                .owner = req->payload,
-            };
-            if (count == PROPOSE_BATCH_MAX)
-                break;
-        }
-        if (raft_propose(c->raft, batch, count) != 0)
-            return;
-        for (uint32_t i = 0; i < count; i++) {
-            struct request *req = CONTAINER_OF(c->unproposed.next, struct request, link);
-            list_remove(&req->link);
-            if (req->patience_ms != 0)
-                list_push_front(&c->proposals, &req->link); /* the others' time is longer */
-            else
-                list_push_back(&c->proposals, &req->link);
-            u64map_put(&c->proposal_by_id, req->id, req);
-            bref_unref(req->payload); /* raft holds its own */
-            req->payload = NULL;
-        }
-    }
-}
-
 /* --- apply --- */
 
 /* An entry that is no change of the membership and not empty. */
 static void apply_request(struct core *c, const struct wire_raft_request *entry)
 {
-    struct request *req = entry->id != 0 ? u64map_remove(&c->proposal_by_id, entry->id) : NULL;
+    struct request *req = core__proposal_applied(c, entry->id);
     applier_apply(c->applier, entry, req);
     core__agree_applied(c);
     c->changed = true;
@@ -447,6 +408,8 @@ static void note_role(struct core *c)
         lessor_demote(c->lessor);
         c->revokes_pending = 0;
     }
+    if (leader != c->leader)
+        core__forget_window(c);
     c->leader = leader;
     c->role = role;
     c->changed = true;
@@ -558,6 +521,8 @@ static void tick_by_clock(struct core *c)
 static void tell_lost(struct core *c)
 {
     for (uint32_t i = 0; i < c->lost_count; i++) {
+        if (c->lost[i] == c->leader)
+            core__forget_window(c); /* what we forwarded to it may be lost */
         raft_peer_unreachable(c->raft, c->lost[i]);
         raft_leader_lost(c->raft, c->lost[i]);
     }
@@ -578,7 +543,7 @@ void core_turn(struct core *c, uint64_t now_ms)
     take_incoming(c);
     core__ask_renewals(c);
     core__propose_fostered(c);
-    propose_waiting(c);
+    core__propose_waiting(c);
     core__propose_changes(c);
     core__ask_read_index(c);
     drain_raft(c);
@@ -586,6 +551,8 @@ void core_turn(struct core *c, uint64_t now_ms)
     submit_persist(c);
     core__serve_reads(c);
     scrub(c);
+    if (core__may_propose_more(c))
+        c->o.env.wake(c->o.env.ctx);
     publish_status(c);
     epoch_collect(mvcc_epoch(c->mvcc));
     if (c->changed) {
@@ -613,8 +580,23 @@ static void check_own_log(struct core *c, const struct raft_msg *msg)
     tv_fatal("%s", what);
 }
 
+static void receive_guests(struct core *c, const struct raft_msg *msg)
+{
+    struct raft_msg rest = *msg;
+    struct raft_entry *entries = mem_alloc(msg->entries_count * sizeof(*entries));
+    rest.entries_count = core__take_guests(c, msg, entries);
+    rest.entries = entries;
+    if (rest.entries_count > 0 && raft_step(c->raft, &rest) == TV_EDROPPED)
+        core__foster(c, &rest);
+    mem_free(entries);
+}
+
 void core_receive(struct core *c, const struct raft_msg *msg)
 {
+    if (core__has_guests(c, msg)) {
+        receive_guests(c, msg);
+        return;
+    }
     check_own_log(c, msg);
     int rv = raft_step(c->raft, msg); /* what raft refuses (an old term, a stranger) is dropped */
     if (rv == TV_EDROPPED && msg->type == RAFT_MSG_PROPOSE)
@@ -736,8 +718,7 @@ void core_tick(struct core *c, uint64_t now_ms)
         tick_by_clock(c);
     else
         raft_tick(c->raft);
-    core__expire(c, &c->unproposed, NULL, &c->proposals_count, TV_TIMEOUT);
-    core__expire(c, &c->proposals, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);
+    core__expire_proposals(c);
     core__expire(c, &c->askers, &c->questions_asked, NULL, TV_TIMEOUT);
     core__expire(c, &c->changes, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);
     core__expire(c, &c->scrub_waiters, NULL, NULL, TV_TIMEOUT);

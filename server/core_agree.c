@@ -65,7 +65,7 @@ void core__fence(struct core *c)
     c->fence_due = false;
     propose_alarm(c, c->o.member_id, ALARM_ACTIVATE);
     raft_set_standing(c->raft, false);
-    core__answer_all(c, &c->unproposed, TV_CORRUPT);
+    core__drop_unproposed(c, TV_CORRUPT);
     core__answer_all(c, &c->reads_new, TV_CORRUPT);
     core__drop_reads(c);
     char what[256];

@@ -1,6 +1,7 @@
 /* What the files of the core share; see core.h. core.c has the turn, the log and apply, core_read.c
  * linearizable reads and questions to the leader, core_disk.c the log's disk and its space,
- * core_member.c the membership, core_foster.c the proposals that outlive a leader. */
+ * core_member.c the membership, core_propose.c the order of proposals, core_foster.c those that
+ * outlive a leader. */
 #ifndef SERVER_CORE_INTERNAL_H
 #define SERVER_CORE_INTERNAL_H
 
@@ -47,6 +48,20 @@ struct core_newcomer {
     uint64_t progress_ms;
 };
 
+/* Proposals that wait for their turn, and what is under way of their kind; see core_propose.c. */
+enum { PROPOSAL_SMALL, PROPOSAL_LARGE, PROPOSAL_LANES };
+
+struct proposal_lane {
+    struct list fresh; /* flows that had nothing waiting */
+    struct list flows; /* the others, in turn */
+    struct u64map flow_by_id;
+    uint32_t connections; /* flows that are no member's */
+    uint32_t waiting;
+    uint32_t in_flight;
+    size_t in_flight_bytes;
+    bool fresh_turn;
+};
+
 struct core {
     struct core_options o;
     struct raft *raft;
@@ -54,11 +69,15 @@ struct core {
     struct applier *applier;
     struct mvcc *mvcc;
 
-    struct list incoming;   /* submitted since the last turn */
-    struct list unproposed; /* raft would not take them yet: no leader */
-    struct list proposals;  /* on the log, oldest deadline first */
-    struct u64map proposal_by_id;
-    size_t proposals_count;
+    struct list incoming; /* submitted since the last turn */
+    struct proposal_lane lanes[PROPOSAL_LANES];
+    struct list unproposed;       /* their turn has come; raft may not take them yet: no leader */
+    struct list proposals;        /* on the log */
+    struct u64map proposal_by_id; /* those, and all guests */
+    size_t proposals_count;       /* without guests */
+    size_t guests_bytes;          /* not proposed yet */
+    uint32_t window_epoch;
+    bool window_moved;                        /* something ended since what waits had its turn */
     struct raft_entry fostered[FOSTERED_MAX]; /* other members' proposals, for the next leader */
     uint32_t fostered_count;
     size_t fostered_bytes;
@@ -193,6 +212,25 @@ int core__member_absence(const struct core *c, uint64_t id);
 void core__propose_changes(struct core *c);
 void core__apply_conf(struct core *c, const struct raft_entry *e);
 void core__tend_members(struct core *c);
+
+/* --- core_propose.c --- */
+
+void core__proposals_init(struct core *c);
+void core__proposals_fini(struct core *c);
+void core__take_proposal(struct core *c, struct request *req);
+/* Does another member's message have proposals that are to wait for their turn here? */
+bool core__has_guests(const struct core *c, const struct raft_msg *msg);
+/* Take them; the rest, room for all of the message's, is to go on. How many those are. */
+uint32_t core__take_guests(struct core *c, const struct raft_msg *msg, struct raft_entry *ret_rest);
+void core__propose_waiting(struct core *c);
+/* Something waits, and its turn may have come since. */
+bool core__may_propose_more(const struct core *c);
+/* The request of ours that asked for an entry, in no list by id any more; NULL when it is none. */
+struct request *core__proposal_applied(struct core *c, uint64_t id);
+/* What is under way may be lost. */
+void core__forget_window(struct core *c);
+void core__drop_unproposed(struct core *c, int err);
+void core__expire_proposals(struct core *c);
 
 /* --- core_foster.c --- */
 

@@ -12,7 +12,13 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { WORKER_TICK_MS = 100 };
+enum {
+    WORKER_TICK_MS = 100,
+    CLIENT_WINDOW_BYTES = 64 << 10, /* as gRPC has it */
+    /* Of requests that are not answered; the second is a worker's. */
+    CLIENT_BYTES_MAX = 4 << 20,
+    CLIENTS_BYTES_MAX = 32 << 20,
+};
 
 void node__say_ready(struct node *n)
 {
@@ -29,6 +35,9 @@ static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop 
     grpc_server_options_init(&o);
     /* etcd's allowance for what surrounds a request. */
     o.recv_message_bytes_max = c->max_request_bytes + (512u << 10);
+    o.stream_window_bytes = CLIENT_WINDOW_BYTES;
+    o.conn_bytes_max = CLIENT_BYTES_MAX;
+    o.loop_bytes_max = CLIENTS_BYTES_MAX;
     o.concurrent_streams_max = c->max_concurrent_streams;
     o.keepalive_min_time_ms = c->keepalive_min_time_ms;
     o.keepalive_interval_ms = c->keepalive_interval_ms;

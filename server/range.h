@@ -14,7 +14,8 @@
 #include "proto/wire.h"
 #include "storage/mvcc.h"
 
-enum { RANGE_COLLECT_PER_TURN = 4096 }; /* keys */
+/* Keys. Many may begin in one turn; of those that go on only few have one each. */
+enum { RANGE_COLLECT_FIRST = 1024, RANGE_COLLECT_PER_TURN = 4096 };
 
 struct range {
     struct mvcc *mvcc;

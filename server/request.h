@@ -11,6 +11,8 @@
 #include "base/list.h"
 #include "base/mpsc.h"
 
+#include "proto/charge.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -48,6 +50,16 @@ struct request {
 
     struct bref *payload; /* the encoded InternalRaftRequest; one reference */
     uint32_t payload_size;
+    uint64_t flow; /* of a proposal: names the connection it came by; 0: none */
+
+    /* Core: a proposal on its way, see core_propose.c. */
+    const uint8_t *payload_at; /* of a guest */
+    uint64_t proposed_ms;
+    uint32_t window_epoch; /* in which it counts to what is under way; 0: it does not */
+    bool guest;            /* another member's: nobody here waits for it */
+    bool waits;            /* for its turn */
+    bool proposed;
+
     bool wait_scrub; /* a physical compaction: answered when the scrub is through */
 
     uint64_t target; /* a member */
@@ -66,6 +78,7 @@ struct request {
     struct call_tie tie;
     void (*answered)(struct worker *w, struct request *req);
     struct grpc_call *call; /* NULL: it ended meanwhile */
+    struct grpc_charge charge;
     void *user;
 };
 

@@ -79,6 +79,7 @@ static void send_flat(struct read *r, struct range_read *rr)
 
 static int range_step(struct read *r, struct range_read *rr, bool *ret_more)
 {
+    uint64_t keys_max = rr->begun ? RANGE_COLLECT_PER_TURN : RANGE_COLLECT_FIRST;
     if (rr->begun) {
         int err = range_resume(&rr->range);
         if (err != 0)
@@ -92,7 +93,7 @@ static int range_step(struct read *r, struct range_read *rr, bool *ret_more)
             return err;
         rr->begun = true;
     }
-    *ret_more = range_collect(&rr->range, RANGE_COLLECT_PER_TURN);
+    *ret_more = range_collect(&rr->range, keys_max);
     if (*ret_more || rr->range.body_size > ANSWER_FLAT_BYTES_MAX)
         return range_suspend(&rr->range);
     return 0;

@@ -6,9 +6,11 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "proto/grpc.h"
 
 enum {
     REQUESTS_FREE_MAX = 4096,
+    READS_PER_TURN_MAX = 2, /* of those that take several turns */
     /* How long a cluster may be without a leader before streams that asked for one are closed:
      * etcd's monitor waits three elections. */
     LEADER_LOST_ELECTIONS = 3,
@@ -34,6 +36,7 @@ struct request *worker_request(struct worker *w, enum request_kind kind, struct 
     req->answered = answered;
     req->call = call;
     req->user = NULL;
+    req->charge = (struct grpc_charge){0};
     return req;
 }
 
@@ -41,6 +44,7 @@ void worker_request_free(struct worker *w, struct request *req)
 {
     bref_unref(req->payload);
     bref_unref(req->reply);
+    grpc_charge_return(&req->charge);
     if (w->requests_free_count >= REQUESTS_FREE_MAX) {
         mem_free(req);
         return;
@@ -58,6 +62,12 @@ bool worker_payload(struct worker *w, struct request *req, uint32_t raft_kind, s
     req->payload = bref_new(size);
     req->payload_size = (uint32_t)size;
     wire_raft_request_put(req->payload->data, raft_kind, req->id, body);
+    if (req->call != NULL) {
+        grpc_charge_take(&req->charge, req->call, size);
+        /* Connections of different workers have different numbers. */
+        req->flow = grpc_call_conn_id(req->call) * w->node->workers_count +
+                    (uint64_t)(w - w->node->workers);
+    }
     return true;
 }
 
@@ -215,11 +225,9 @@ void worker_read_again(struct read *r)
 static void on_idle(uv_idle_t *idle)
 {
     struct worker *w = idle->data;
-    struct list due;
-    list_init(&due);
-    list_splice_back(&due, &w->reads_slow);
-    while (!list_is_empty(&due)) {
-        struct read *r = CONTAINER_OF(due.next, struct read, link);
+    /* Those that are not through go to the end of the row. */
+    for (int i = 0; i < READS_PER_TURN_MAX && !list_is_empty(&w->reads_slow); i++) {
+        struct read *r = CONTAINER_OF(w->reads_slow.next, struct read, link);
         list_remove(&r->link);
         r->serve(r);
     }

@@ -5,9 +5,9 @@
  * otherwise each has a thread and a loop of its own. It reads the store by itself; everything else
  * it asks the core for, with a struct request.
  *
- * Limits: requests that wait for an answer are bounded by the streams the transport admits, and by
- * the core (too many requests). A range that is being gathered holds 8 bytes a key, a stream those
- * of one message.
+ * Limits: requests that wait for an answer are bounded by the streams and the bytes that the
+ * transport admits (each has a charge), and by the core (too many requests). A range that is being
+ * gathered holds 8 bytes a key, a stream those of one message.
  *
  * Owner: the worker's thread, except worker_answer(). */
 #ifndef SERVER_WORKER_H

@@ -32,6 +32,7 @@ struct grpc_call *call__new(struct grpc_loop *gl)
     }
     list_init(&call->link);
     list_init(&call->work_link);
+    list_init(&call->starved_link);
     call->deadline.fn = on_deadline;
     call->gl = gl;
     call->id = ++gl->calls_made;
@@ -129,6 +130,7 @@ static void account_recv(struct grpc_call *call)
 static void detach(struct grpc_call *call)
 {
     struct grpc_conn *conn = call->conn;
+    budget__give_back(call);
     list_remove(&call->link);
     conn->calls_count--;
     conn->recv_buffered_bytes -= call->recv_accounted_bytes;
@@ -274,11 +276,30 @@ static bool is_unary_request(const struct grpc_call *call)
     return !call->is_client && !call->method->client_streaming;
 }
 
+/* Where there are bounds, an unfinished message is given more by grants alone. */
+static void give_window_within_bounds(struct grpc_call *call)
+{
+    size_t unfinished = call->recv_off ? 0 : call->recv.size;
+    if (is_unary_request(call) || call->unconsumed_bytes < unfinished)
+        return;
+    size_t bytes = call->unconsumed_bytes - unfinished;
+    if (bytes < call->limits->stream_window_bytes / 4)
+        return;
+    (void)nghttp2_submit_window_update(call->conn->session, 0, call->stream_id, (int32_t)bytes);
+    call->unconsumed_bytes -= bytes;
+    conn__mark_dirty(call->conn);
+}
+
 /* Give back the stream's window, in steps that are worth a frame. */
 static void give_window(struct grpc_call *call)
 {
-    if (call->stream_gone || call->peer_closed || (is_paused(call) && !call->recv_off) ||
-        call->unconsumed_bytes < call->limits->stream_window_bytes / 4)
+    if (call->stream_gone || call->peer_closed || (is_paused(call) && !call->recv_off))
+        return;
+    if (call->conn->account != NULL) {
+        give_window_within_bounds(call);
+        return;
+    }
+    if (call->unconsumed_bytes < call->limits->stream_window_bytes / 4)
         return;
     (void)nghttp2_session_consume_stream(call->conn->session, call->stream_id,
                                          call->unconsumed_bytes);
@@ -353,6 +374,7 @@ static void clear_recv(struct grpc_call *call)
     trim(&call->recv);
     account_recv(call);
     call->recv_need = 0;
+    budget__give_back(call);
 }
 
 /* Nothing is waiting in recv: take a message from `in`, or move its beginning to recv. */
@@ -368,7 +390,8 @@ static struct slice parse_direct(struct grpc_call *call, struct slice in)
         }
         call->recv_need = GRPC_PREFIX_BYTES + size;
         /* All at once: to grow by doubling would copy a large message again. */
-        (void)buf_reserve(&call->recv, call->recv_need);
+        if (call->conn == NULL || call->conn->account == NULL)
+            (void)buf_reserve(&call->recv, call->recv_need);
     }
     append_recv(call, in);
     return SLICE_EMPTY;
@@ -460,6 +483,8 @@ void call__receive(struct grpc_call *call, struct slice in, bool last_frame)
     else
         parse(call, in);
     give_window(call);
+    if (call->recv_need > 0)
+        budget__ask(call);
     call__release(call);
 }
 
@@ -544,6 +569,7 @@ static void deliver_kept(struct grpc_call *call)
     if (call->kept || call->told)
         return;
     give_window(call);
+    budget__ask(call);
     if (call->peer_closed)
         end_of_messages(call);
     if (call->is_client && (call->stream_gone || call->status_ready) && !call->told)
@@ -609,6 +635,11 @@ const struct grpc_method *grpc_call_method(const struct grpc_call *call)
 struct grpc_conn *grpc_call_conn(const struct grpc_call *call)
 {
     return call->conn;
+}
+
+uint64_t grpc_call_conn_id(const struct grpc_call *call)
+{
+    return call->conn != NULL ? call->conn->id : 0;
 }
 
 uint64_t grpc_call_id(const struct grpc_call *call)

@@ -177,6 +177,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
             goaway_final(conn);
         break;
     case NGHTTP2_SETTINGS:
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0 && --conn->settings_unacked == 0)
+            conn->narrowing = false;
         if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0 && !conn->settings_seen) {
             conn->settings_seen = true;
             if (conn->channel != NULL)
@@ -254,7 +256,7 @@ static ssize_t on_data_read(nghttp2_session *session, int32_t stream_id, uint8_t
     struct grpc_conn *conn = user;
     struct out *out = &conn->gl->out;
     if (out_copy_free(out) < OUT_COPY_RESERVE_BYTES + FRAME_HEADER_BYTES + DATA_FRAME_BYTES_MAX ||
-        out->vecs_count + FRAME_VECS_MAX > OUT_VECS_MAX) {
+        out->vecs_count + FRAME_VECS_MAX > OUT_VECS_MAX || out->bytes >= out->bytes_max) {
         conn->out_full = true;
         return NGHTTP2_ERR_PAUSE;
     }
@@ -294,6 +296,23 @@ nghttp2_data_provider conn__provider(struct grpc_call *call)
 
 /* --- reading --- */
 
+void conn__stop_reading(struct grpc_conn *conn, uint32_t why)
+{
+    if (conn->stopped == 0)
+        io_read_stop(conn->io);
+    conn->stopped |= why;
+}
+
+void conn__go_on_reading(struct grpc_conn *conn, uint32_t why)
+{
+    if ((conn->stopped & why) == 0)
+        return;
+    conn->stopped &= ~why;
+    conn->last_read_ns = timer_now_ns(&conn->gl->timers); /* its silence was our doing */
+    if (conn->stopped == 0)
+        (void)io_read_start(conn->io);
+}
+
 /* Read no more; close when what is queued is written, or when the peer does not take it. */
 void conn__begin_close(struct grpc_conn *conn)
 {
@@ -329,12 +348,13 @@ static void after_read(struct grpc_conn *conn)
         conn__begin_close(conn); /* nghttp2 has given up on the peer */
     if (nghttp2_session_want_write(conn->session))
         conn__mark_dirty(conn);
-    if (conn->reading && io_is_busy(conn->io) &&
+    if (conn->stopped == 0 && io_is_busy(conn->io) &&
         nghttp2_session_get_outbound_queue_size(conn->session) > OUTBOUND_FRAMES_MAX) {
         PROBE(grpc_reading_stopped);
-        conn->reading = false;
-        io_read_stop(conn->io);
+        conn__stop_reading(conn, CONN_STOP_OUTPUT);
     }
+    budget__narrow(conn);
+    budget__check_reading(conn);
 }
 
 /* A HEADERS frame without its block, which is known. */
@@ -470,7 +490,8 @@ static bool fill(struct grpc_conn *conn)
     conn->in_session++;
     conn->gl->in_session++;
     while (!conn->out_full && conn->state != CONN_DEAD) {
-        if (out_copy_free(out) < OUT_COPY_RESERVE_BYTES || out->vecs_count + 2 > OUT_VECS_MAX) {
+        if (out_copy_free(out) < OUT_COPY_RESERVE_BYTES || out->vecs_count + 2 > OUT_VECS_MAX ||
+            out->bytes >= out->bytes_max) {
             conn->out_full = true;
             break;
         }
@@ -488,11 +509,21 @@ static bool fill(struct grpc_conn *conn)
     return ok;
 }
 
+static void wait_for_next_turn(struct grpc_conn *conn)
+{
+    if (list_is_linked(&conn->dirty_link))
+        list_remove(&conn->dirty_link);
+    list_push_back(&conn->gl->dirty_next, &conn->dirty_link);
+    conn->gl->dirty_next_count++;
+}
+
 static void flush_http2(struct grpc_conn *conn)
 {
     enum { WRITES_PER_TURN_MAX = 4 };
     struct out *out = &conn->gl->out;
-    for (int i = 0; i < WRITES_PER_TURN_MAX && !io_is_busy(conn->io); i++) {
+    int writes_max = conn->account != NULL ? 1 : WRITES_PER_TURN_MAX;
+    out->bytes_max = conn->account != NULL ? conn->gl->write_share_bytes : SIZE_MAX;
+    for (int i = 0; i < writes_max && !io_is_busy(conn->io); i++) {
         bool ok = fill(conn);
         if (conn->state == CONN_DEAD) {
             out_clear(out);
@@ -511,7 +542,7 @@ static void flush_http2(struct grpc_conn *conn)
     if (io_is_busy(conn->io))
         return;
     if (conn->out_full)
-        conn__mark_dirty(conn);
+        wait_for_next_turn(conn);
     else if (session_is_over(conn))
         conn__linger(conn);
     else
@@ -537,10 +568,7 @@ static void conn_on_drained(void *ctx)
     struct grpc_conn *conn = ctx;
     if (conn->state == CONN_DEAD || conn->state == CONN_LINGER)
         return;
-    if (!conn->reading) {
-        conn->reading = true;
-        (void)io_read_start(conn->io);
-    }
+    conn__go_on_reading(conn, CONN_STOP_OUTPUT);
     conn__mark_dirty(conn);
 }
 
@@ -555,6 +583,12 @@ static void keepalive(struct grpc_conn *conn, uint64_t now_ns)
         server ? server__keepalive_timeout_ns(conn) : client__keepalive_timeout_ns(conn);
     if (interval_ns == 0)
         return;
+    if (conn->stopped != 0 && server) {
+        /* It cannot be heard while we do not listen; its requests are answered before long. */
+        conn->ping_sent_ns = 0;
+        timer_set(&conn->gl->timers, &conn->timer, now_ns + timeout_ns);
+        return;
+    }
     if (conn->ping_sent_ns != 0 && now_ns - conn->ping_sent_ns >= timeout_ns) {
         PROBE(grpc_keepalive_timeout);
         conn__kill(conn);
@@ -667,7 +701,9 @@ struct grpc_conn *conn__new(struct grpc_loop *gl, struct grpc_server *server,
             mem_free(conn);
         return NULL;
     }
-    conn->reading = true;
+    budget__open(conn);
+    if (conn->account != NULL)
+        io_tcp_share(conn->io);
     io_peer(conn->io, conn->peer, sizeof(conn->peer));
     return conn;
 }
@@ -702,6 +738,7 @@ int conn__begin_http2(struct grpc_conn *conn)
         settings[3].value = 1;
     }
     rv = nghttp2_submit_settings(conn->session, 0, settings, server ? 4 : 3);
+    conn->settings_unacked++;
     if (rv == 0)
         rv = nghttp2_session_set_local_window_size(conn->session, 0, 0,
                                                    (int32_t)conn->limits.conn_window_bytes);
@@ -758,6 +795,7 @@ void conn__kill(struct grpc_conn *conn)
     list_remove(&conn->dirty_link);
     timer_clear(&conn->gl->timers, &conn->timer);
     end_calls(conn);
+    budget__close(conn);
     if (conn->http1 != NULL) {
         http1__free(conn->http1);
         conn->http1 = NULL;

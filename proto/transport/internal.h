@@ -1,5 +1,6 @@
 /* What the files of the transport share. Read in this order: timer, io, loop.c (one turn), conn.c
- * (one connection), call.c (receiving), send.c (sending), server.c, client.c, http1.c.
+ * (one connection), call.c (receiving), budget.c (how much), send.c (sending), server.c, client.c,
+ * http1.c.
  *
  * Owner of everything: the loop's thread.
  *
@@ -13,6 +14,7 @@
 #ifndef PROTO_TRANSPORT_INTERNAL_H
 #define PROTO_TRANSPORT_INTERNAL_H
 
+#include "proto/charge.h"
 #include "proto/grpc.h"
 
 #include "fields.h"
@@ -36,6 +38,10 @@ enum {
     OUT_COPY_RESERVE_BYTES = 20 << 10, /* kept free for frames that nghttp2 builds itself */
     OUT_VECS_MAX = 256,
     OUT_SHARE_MIN_BYTES = 2048, /* shorter pieces are copied */
+    /* What connections with bounds write in one turn of the loop, all together, and one at least.
+     */
+    TURN_WRITE_BYTES = 1 << 20,
+    WRITE_SHARE_MIN_BYTES = 32 << 10,
     CALL_INLINE_BYTES = 256,
     POOL_CALLS_MAX = 4096,
     POOL_BUF_BYTES_MAX = 4096, /* a pooled call keeps buffers up to this */
@@ -57,6 +63,8 @@ struct out {
     size_t copy_size;
     struct io_vec vecs[OUT_VECS_MAX];
     size_t vecs_count;
+    size_t bytes;
+    size_t bytes_max; /* above it nothing is added */
 };
 
 struct grpc_loop {
@@ -67,13 +75,24 @@ struct grpc_loop {
     struct timer_wheel timers;
     struct io_shared io;
     struct out out;
-    struct list dirty;     /* connections with something to send */
+    struct list dirty;      /* connections with something to send */
+    struct list dirty_next; /* likewise, but they have had their share of this turn */
+    uint32_t dirty_next_count;
+    size_t write_share_bytes;
     struct list work;      /* calls whose owner is to be told something */
     struct list graveyard; /* servers and channels freed by their owner in this turn */
     struct list pool;
     uint32_t pool_count;
     struct pool memory; /* nghttp2's */
     uint64_t calls_made;
+    uint64_t conns_made;
+
+    /* budget.c */
+    struct list starved; /* connections with messages that wait for a grant */
+    struct list stopped; /* connections that are not read for what is charged to them */
+    size_t granted_bytes;
+    size_t charged_bytes;
+    bool budget_moved; /* somebody may get on */
     bool in_turn;
     uint32_t in_session; /* nghttp2 is on the stack, for some connection */
     nghttp2_session_callbacks *callbacks;
@@ -90,12 +109,20 @@ struct conn_limits {
     uint32_t header_list_bytes_max;
     uint32_t stream_window_bytes;
     uint32_t conn_window_bytes;
+    uint64_t conn_bytes_max; /* see budget.c; 0: no bounds, and windows are given back at once */
+    uint64_t loop_bytes_max;
     uint32_t send_queue_low_bytes;
     uint32_t send_queue_high_bytes;
     uint64_t send_queue_bytes_max;
 };
 
 struct http1;
+
+/* Why a connection is not read. */
+enum {
+    CONN_STOP_OUTPUT = 1 << 0,  /* it does not read what it makes necessary */
+    CONN_STOP_CHARGED = 1 << 1, /* much of it waits for an answer */
+};
 
 struct grpc_conn {
     struct list link;       /* of its server's or channel's connections */
@@ -108,9 +135,9 @@ struct grpc_conn {
     struct http1 *http1;
     enum conn_state state;
     uint32_t in_session; /* nghttp2 is on the stack */
-    bool reading;
-    bool draining;     /* refuse nothing yet, close when the last call ends */
-    bool goaway_final; /* the last stream id has been told */
+    uint32_t stopped;    /* CONN_STOP_*; 0: it is read */
+    bool draining;       /* refuse nothing yet, close when the last call ends */
+    bool goaway_final;   /* the last stream id has been told */
     bool settings_seen;
     bool closing;  /* nothing is read any more; close when all is written */
     bool out_full; /* more to write than one write takes */
@@ -125,6 +152,17 @@ struct grpc_conn {
     struct grpc_call *cached_call;
     size_t unconsumed_bytes; /* received, connection window not given back yet */
     size_t recv_buffered_bytes;
+
+    /* budget.c; account is NULL where there are no bounds. */
+    uint64_t id;
+    struct conn_account *account;
+    struct list starved; /* calls that wait for a grant, oldest first */
+    struct list starved_link;
+    struct list stopped_link;
+    size_t granted_bytes;
+    uint32_t settings_unacked;
+    bool narrow;    /* it has been told a smaller window for new streams */
+    bool narrowing; /* and may not know it yet */
 
     /* Keepalive, of either side; and ping strikes, of the server. */
     struct timer timer;
@@ -155,6 +193,8 @@ void conn__begin_close(struct grpc_conn *conn);
 void conn__linger(struct grpc_conn *conn);
 /* End every call and close. Idempotent. */
 void conn__kill(struct grpc_conn *conn);
+void conn__stop_reading(struct grpc_conn *conn, uint32_t why);
+void conn__go_on_reading(struct grpc_conn *conn, uint32_t why);
 void conn__start_timer(struct grpc_conn *conn);
 /* A call is gone: a connection that drains may be done. */
 void conn__maybe_done(struct grpc_conn *conn);
@@ -200,6 +240,7 @@ enum {
 struct grpc_call {
     struct list link;      /* of conn->calls, channel->waiting, gl->pool */
     struct list work_link; /* of gl->work */
+    struct list starved_link;
     struct timer deadline;
     struct grpc_loop *gl;
     struct grpc_conn *conn;
@@ -240,6 +281,7 @@ struct grpc_call {
     uint16_t http_status;
     uint32_t recv_need; /* bytes of the message in `recv`, prefix included; 0 = not known yet */
     size_t recv_accounted_bytes;
+    size_t granted_bytes; /* beyond the window, for the message in `recv` */
     uint32_t header_list_bytes;
     struct field_block fields; /* of the header block that came last */
     size_t unconsumed_bytes;   /* of the stream's window */
@@ -303,6 +345,20 @@ void call__data_put(struct grpc_call *call, const uint8_t *frame_header, size_t 
 /* True when a message was cut in the middle. */
 bool call__drop_queue(struct grpc_call *call);
 void call__send_status(struct grpc_call *call);
+
+/* --- what requests may take: budget.c --- */
+
+void budget__open(struct grpc_conn *conn);
+void budget__close(struct grpc_conn *conn);
+/* A message is being received: does it need more than its window? */
+void budget__ask(struct grpc_call *call);
+/* It is delivered, or will not be. */
+void budget__give_back(struct grpc_call *call);
+/* After each read. */
+void budget__narrow(struct grpc_conn *conn);
+void budget__check_reading(struct grpc_conn *conn);
+/* In each turn. */
+void budget__serve(struct grpc_loop *gl);
 
 /* --- output --- */
 

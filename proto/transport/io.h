@@ -93,10 +93,20 @@ struct io_shared {
     size_t read_buf_bytes;
     uint64_t bytes_received;
     uint64_t bytes_sent;
+
+    /* What one that reads its share may read in this turn of the loop. */
+    size_t read_share_bytes;
+    uint64_t turn;
+    uint32_t sharers_count; /* that have read in it */
 };
+
+/* A turn of the loop is over: the next one's share follows from how many there were in this. */
+void io_new_turn(struct io_shared *shared);
 
 /* Owns: `fd`, a connected socket, always. NULL when the loop cannot take it. */
 struct io *io_tcp_open(uv_loop_t *loop, struct io_shared *shared, int fd,
                        const struct io_events *events, void *ctx);
+/* It reads a share a turn from now on, not all there is. */
+void io_tcp_share(struct io *io);
 
 #endif

@@ -25,6 +25,9 @@ struct io_tcp {
     struct tcp_write *writing; /* busy */
     bool shutdown_wanted;
     bool closing;
+    bool shares;
+    uint64_t turn; /* in which it read last, and how much */
+    size_t turn_bytes;
 };
 
 static struct io_tcp *tcp_of(const struct io *io)
@@ -34,17 +37,45 @@ static struct io_tcp *tcp_of(const struct io *io)
 
 /* --- reading --- */
 
+enum {
+    TURN_READ_BYTES = 512 << 10,
+    READ_SHARE_MIN_BYTES = 8 << 10,
+};
+
+void io_new_turn(struct io_shared *shared)
+{
+    size_t share = TURN_READ_BYTES / (shared->sharers_count > 0 ? shared->sharers_count : 1);
+    if (share < READ_SHARE_MIN_BYTES)
+        share = READ_SHARE_MIN_BYTES;
+    shared->read_share_bytes = share < shared->read_buf_bytes ? share : shared->read_buf_bytes;
+    shared->sharers_count = 0;
+    shared->turn++;
+}
+
+/* What it may still read in this turn. */
+static size_t share_left(struct io_tcp *t)
+{
+    struct io_shared *s = t->shared;
+    if (t->turn != s->turn) {
+        t->turn = s->turn;
+        t->turn_bytes = 0;
+        s->sharers_count++;
+    }
+    return t->turn_bytes < s->read_share_bytes ? s->read_share_bytes - t->turn_bytes : 0;
+}
+
+/* No room: libuv says UV_ENOBUFS, and asks again in the loop's next turn. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
     struct io_tcp *t = handle->data;
     buf->base = (char *)t->shared->read_buf;
-    buf->len = t->shared->read_buf_bytes;
+    buf->len = t->shares ? share_left(t) : t->shared->read_buf_bytes;
 }
 
 static void on_uv_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
 {
     struct io_tcp *t = stream->data;
-    if (size == 0 || t->closing)
+    if (size == 0 || size == UV_ENOBUFS || t->closing)
         return;
     if (size < 0) {
         (void)uv_read_stop(stream);
@@ -52,6 +83,7 @@ static void on_uv_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
         return;
     }
     t->shared->bytes_received += (uint64_t)size;
+    t->turn_bytes += (size_t)size;
     t->io.events->on_read(t->io.ctx, (const uint8_t *)buf->base, size);
 }
 
@@ -239,6 +271,11 @@ static const struct io_ops tcp_ops = {
     .close = tcp_close,
     .peer = tcp_peer,
 };
+
+void io_tcp_share(struct io *io)
+{
+    tcp_of(io)->shares = true;
+}
 
 static void on_refused_close(uv_handle_t *handle)
 {

@@ -14,6 +14,7 @@ void out_copy(struct out *o, const void *data, size_t size)
     uint8_t *to = o->copy + o->copy_size;
     memcpy(to, data, size);
     o->copy_size += size;
+    o->bytes += size;
     struct io_vec *last = o->vecs_count > 0 ? &o->vecs[o->vecs_count - 1] : NULL;
     if (last != NULL && last->owner == NULL && last->data + last->size == to) {
         last->size += size;
@@ -27,6 +28,7 @@ void out_share(struct out *o, struct bref *owner, const uint8_t *data, size_t si
 {
     ASSERT(o->vecs_count < OUT_VECS_MAX);
     o->vecs[o->vecs_count++] = (struct io_vec){data, size, bref_ref(owner)};
+    o->bytes += size;
 }
 
 void out_clear(struct out *o)
@@ -35,6 +37,7 @@ void out_clear(struct out *o)
         bref_unref(o->vecs[i].owner);
     o->vecs_count = 0;
     o->copy_size = 0;
+    o->bytes = 0;
 }
 
 /* --- a turn --- */
@@ -80,6 +83,15 @@ static void flush_dirty(struct grpc_loop *gl)
     }
 }
 
+/* Those who had more to write than their share go on where they stopped. */
+static void begin_writing(struct grpc_loop *gl)
+{
+    size_t share = TURN_WRITE_BYTES / (gl->dirty_next_count > 0 ? gl->dirty_next_count : 1);
+    gl->write_share_bytes = share > WRITE_SHARE_MIN_BYTES ? share : WRITE_SHARE_MIN_BYTES;
+    gl->dirty_next_count = 0;
+    list_splice_back(&gl->dirty, &gl->dirty_next);
+}
+
 /* Writing may end calls, and ending calls may make others write: a few rounds, then the rest waits
  * for the next turn, which does not block. */
 static void turn(struct grpc_loop *gl)
@@ -88,6 +100,8 @@ static void turn(struct grpc_loop *gl)
     if (gl->in_turn || gl->in_session > 0)
         return; /* called from a callback: the turn comes by itself */
     gl->in_turn = true;
+    begin_writing(gl);
+    budget__serve(gl);
     for (int i = 0; i < ROUNDS_MAX; i++) {
         if (list_is_empty(&gl->dirty) && list_is_empty(&gl->work))
             break;
@@ -95,7 +109,8 @@ static void turn(struct grpc_loop *gl)
         flush_dirty(gl);
     }
     gl->in_turn = false;
-    bool left_over = !list_is_empty(&gl->dirty) || !list_is_empty(&gl->work);
+    bool left_over = !list_is_empty(&gl->dirty) || !list_is_empty(&gl->dirty_next) ||
+                     !list_is_empty(&gl->work) || gl->budget_moved;
     if (left_over != (uv_is_active((uv_handle_t *)&gl->idle) != 0)) {
         if (left_over)
             (void)uv_idle_start(&gl->idle, on_idle);
@@ -108,6 +123,7 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct grpc_loop *gl = prepare->data;
     turn(gl);
+    io_new_turn(&gl->io);
     /* Not before all calls of a closed channel are told their end. */
     if (list_is_empty(&gl->work))
         bury(gl);
@@ -139,12 +155,16 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
     struct grpc_loop *gl = mem_alloc_zero(sizeof(*gl));
     gl->uv = loop;
     list_init(&gl->dirty);
+    list_init(&gl->dirty_next);
     list_init(&gl->work);
+    list_init(&gl->starved);
+    list_init(&gl->stopped);
     list_init(&gl->graveyard);
     list_init(&gl->pool);
     pool_init(&gl->memory);
     gl->io.read_buf = mem_alloc(READ_BUF_BYTES);
     gl->io.read_buf_bytes = READ_BUF_BYTES;
+    io_new_turn(&gl->io);
     gl->out.copy = mem_alloc(OUT_COPY_BYTES);
     timer_wheel_init(&gl->timers, loop);
     (void)uv_prepare_init(loop, &gl->prepare);
@@ -164,6 +184,7 @@ static void loop_fini(struct grpc_loop *gl)
     bury(gl);
     ASSERT(list_is_empty(&gl->work));
     ASSERT(gl->timers.count == 0);
+    ASSERT(gl->granted_bytes == 0);
     while (!list_is_empty(&gl->pool)) {
         struct grpc_call *call = CONTAINER_OF(gl->pool.next, struct grpc_call, link);
         list_remove(&call->link);

@@ -321,6 +321,7 @@ static void put_staged(struct grpc_call *call, const uint8_t *frame_header, size
     out_copy(out, frame_header, FRAME_HEADER_BYTES);
     /* The bytes are there already: only count them in. */
     out->copy_size += size;
+    out->bytes += size;
     out->vecs[out->vecs_count - 1].size += size;
     call->staged_bytes = 0;
     c->begun = true;

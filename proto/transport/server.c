@@ -488,6 +488,8 @@ struct grpc_server *grpc_server_new(struct grpc_loop *gl, const struct grpc_serv
         .header_list_bytes_max = o->header_list_bytes_max,
         .stream_window_bytes = o->stream_window_bytes,
         .conn_window_bytes = o->conn_window_bytes,
+        .conn_bytes_max = o->conn_bytes_max,
+        .loop_bytes_max = o->loop_bytes_max,
         .send_queue_low_bytes = o->send_queue_low_bytes,
         .send_queue_high_bytes = o->send_queue_high_bytes,
         .send_queue_bytes_max = o->send_queue_bytes_max,

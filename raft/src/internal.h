@@ -11,9 +11,10 @@
 #include "base/rng.h"
 
 enum {
-    RAFT__FETCHED_MAX = 1024,     /* entries from the reader in one raft_ready() */
-    RAFT__FETCH_INFLIGHT_MAX = 4, /* appends from the reader on their way to one follower */
-    RAFT__READ_ROUNDS_MAX = 64,   /* read rounds on their way; later questions wait */
+    RAFT__FETCHED_MAX = 1024,         /* entries from the reader in one raft_ready() */
+    RAFT__LARGE_BYTES_MIN = 64 << 10, /* an entry that others do not wait for */
+    RAFT__FETCH_INFLIGHT_MAX = 4,     /* appends from the reader on their way to one follower */
+    RAFT__READ_ROUNDS_MAX = 64,       /* read rounds on their way; later questions wait */
 };
 
 /* Terms and indexes beyond this come from no correct member; the sums we make never overflow. */
@@ -218,6 +219,9 @@ void raft__read_refuse_all(struct raft *r);
  * is full and the message is dropped. */
 struct raft_msg *raft__send(struct raft *r, enum raft_msg_type type, uint64_t to);
 /* The same for raft_ready() itself, which is bounded by other means. Never NULL. */
+/* How many of these go in one message or write: at least one if there are any, no more than
+ * `bytes_max` of them, and small ones do not wait for the large one behind them. */
+uint32_t raft__together(const struct raft_entry *entries, uint32_t count, size_t bytes_max);
 struct raft_msg *raft__push(struct raft *r, enum raft_msg_type type, uint64_t to);
 
 #endif

@@ -23,6 +23,21 @@ struct raft_msg *raft__send(struct raft *r, enum raft_msg_type type, uint64_t to
     return raft__push(r, type, to);
 }
 
+uint32_t raft__together(const struct raft_entry *entries, uint32_t count, size_t bytes_max)
+{
+    size_t bytes = 0;
+    bool large_before = true;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t more = raft__entry_bytes(&entries[i]);
+        bool large = more >= RAFT__LARGE_BYTES_MIN;
+        if (i > 0 && (bytes + more > bytes_max || (large && !large_before)))
+            return i;
+        bytes += more;
+        large_before = large;
+    }
+    return count;
+}
+
 static void ready_write(struct raft *r, struct raft_ready *ret)
 {
     if (r->writes_count == RAFT_WRITES_MAX)
@@ -31,6 +46,7 @@ static void ready_write(struct raft *r, struct raft_ready *ret)
     const struct raft_entry *entries = NULL;
     if (r->written_index < r->log.last_index)
         entries = raft__log_span(&r->log, r->written_index + 1, r->log.last_index + 1, &count);
+    count = raft__together(entries, count, SIZE_MAX);
     bool vote_news = r->term != r->handed_out.term || r->vote != r->handed_out.vote;
     if (count == 0 && !vote_news)
         return;

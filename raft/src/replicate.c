@@ -217,15 +217,10 @@ static bool send_append(struct raft *r, struct raft_peer *p, bool with_entries)
         if (available == 0 && p->next_index <= r->log.last_index)
             return false;
     }
-    uint32_t count = 0;
+    uint32_t count = raft__together(entries, available, r->o.msg_bytes_max);
     size_t bytes = 0;
-    while (count < available) {
-        size_t more = raft__entry_bytes(&entries[count]);
-        if (count > 0 && bytes + more > r->o.msg_bytes_max)
-            break;
-        bytes += more;
-        count++;
-    }
+    for (uint32_t i = 0; i < count; i++)
+        bytes += raft__entry_bytes(&entries[i]);
 
     struct raft_msg *m = raft__push(r, RAFT_MSG_APPEND, p->id);
     m->log_index = prev;

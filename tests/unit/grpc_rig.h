@@ -257,7 +257,7 @@ static void rig_prepare(void)
     rig.server_options.conn_closed = rig_conn_closed;
 }
 
-static void rig_start(void)
+static inline void rig_start(void)
 {
     rig_prepare();
     rig_serve();

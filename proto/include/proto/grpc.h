@@ -82,6 +82,8 @@ void grpc_call_set_ops(struct grpc_call *call, const struct grpc_call_ops *ops);
 const struct grpc_method *grpc_call_method(const struct grpc_call *call);
 /* NULL for a client call that waits for a connection. */
 struct grpc_conn *grpc_call_conn(const struct grpc_call *call);
+/* Unique among the connections of this grpc_loop; 0 for a call that has none. */
+uint64_t grpc_call_conn_id(const struct grpc_call *call);
 /* Unique among the calls of this grpc_loop; never 0. */
 uint64_t grpc_call_id(const struct grpc_call *call);
 /* On the clock of clock_mono_ns(); UINT64_MAX = none. */
@@ -159,10 +161,16 @@ struct grpc_server_options {
     uint32_t header_list_bytes_max;  /* of one request; default 64 KiB; more: the stream is reset */
     uint32_t stream_window_bytes;    /* receive, per call; default 256 KiB */
     uint32_t conn_window_bytes;      /* receive, per connection; default 1 MiB */
-    uint32_t send_queue_low_bytes;   /* writable() at or below it; default 256 KiB */
-    uint32_t send_queue_high_bytes;  /* above it messages of the call wait; default 4 MiB */
-    uint64_t send_queue_bytes_max;   /* above it the call is reset; default 1 GiB */
-    uint64_t keepalive_min_time_ms;  /* clients that ping more often are sent away; default 5 s */
+    /* What requests may take, of one connection and of all: unfinished messages beyond their
+     * windows, and what is charged (grpc_charge). Above it clients wait: large messages for more
+     * window, and a connection to be read. Such connections also share a turn's reading and writing
+     * evenly. Default 0: no bounds, and windows are given back as bytes come. */
+    uint64_t conn_bytes_max;
+    uint64_t loop_bytes_max;
+    uint32_t send_queue_low_bytes;  /* writable() at or below it; default 256 KiB */
+    uint32_t send_queue_high_bytes; /* above it messages of the call wait; default 4 MiB */
+    uint64_t send_queue_bytes_max;  /* above it the call is reset; default 1 GiB */
+    uint64_t keepalive_min_time_ms; /* clients that ping more often are sent away; default 5 s */
     bool keepalive_permit_without_stream; /* default false */
     uint64_t keepalive_interval_ms; /* idle time before the server pings; default 2 h; 0 = never */
     uint64_t keepalive_timeout_ms;  /* default 20 s */

@@ -1,0 +1,437 @@
+/* Which proposals go to raft next, and how many at once.
+ *
+ * A log is a queue: whatever is on it goes before what comes. So a member puts only as much on it
+ * as keeps the disks and the network busy (a window of bytes and of entries that are proposed and
+ * not applied), and what waits for that waits here, where it can be chosen: the connections take
+ * turns, by bytes. A connection that had nothing waiting goes before those that have, every other
+ * time; so a client that asks now and then is in the next batch however much others have under way.
+ *
+ * Large requests have a lane and a window of their own, or a few of them would fill the window for
+ * the small ones. A member forwards large ones a few at a time; the leader does not put them on the
+ * log as they come but in its own lane, as a guest each, the members and its own connections taking
+ * turns: what of large requests is on the log is bounded for the whole cluster.
+ *
+ *     incoming -> (a lane's flows) -> unproposed -> proposals -> answered, when applied
+ *
+ * Usually no flow has anything, and a proposal costs two counters.
+ *
+ * What was proposed may be lost with a leader or a connection, and then never ends: a window counts
+ * nothing any more that was proposed before such a loss, or longer ago than an election takes. */
+#include "server/core_internal.h"
+
+enum {
+    PROPOSE_BATCH_MAX = 1024,
+    LARGE_BYTES_MIN = 16 << 10,
+    SMALL_WINDOW_BYTES = 1 << 20,
+    SMALL_WINDOW_COUNT = 512,
+    LARGE_WINDOW_LEADER_BYTES = 1 << 20,
+    LARGE_WINDOW_FORWARD_BYTES = 4 << 20, /* the leader has the next one when one is done */
+    GUESTS_BYTES_MAX = 64 << 20,          /* above it they are dropped, like lost messages */
+    /* Of a turn. What a request costs beside its bytes counts as some more of them. */
+    SMALL_TURN_BYTES = 1 << 10,
+    LARGE_TURN_BYTES = 256 << 10,
+    REQUEST_COST_BYTES = 512,
+};
+
+/* Those of one connection, or, at the leader, of one member. */
+struct proposal_flow {
+    struct list link; /* of its lane's fresh or flows */
+    struct list requests;
+    uint64_t id;
+    uint64_t credit_bytes;
+    bool fresh;
+    bool of_member;
+};
+
+void core__proposals_init(struct core *c)
+{
+    list_init(&c->unproposed);
+    list_init(&c->proposals);
+    u64map_init(&c->proposal_by_id);
+    c->window_epoch = 1;
+    for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
+        list_init(&c->lanes[i].fresh);
+        list_init(&c->lanes[i].flows);
+        u64map_init(&c->lanes[i].flow_by_id);
+    }
+}
+
+/* --- the window --- */
+
+static struct proposal_lane *lane_of(struct core *c, const struct request *req)
+{
+    return &c->lanes[req->payload_size < LARGE_BYTES_MIN ? PROPOSAL_SMALL : PROPOSAL_LARGE];
+}
+
+static bool fits(const struct core *c, const struct proposal_lane *l, const struct request *req)
+{
+    if (l->in_flight == 0)
+        return true;
+    size_t bytes = l->in_flight_bytes + req->payload_size;
+    if (l == &c->lanes[PROPOSAL_SMALL])
+        return l->in_flight < SMALL_WINDOW_COUNT && bytes <= SMALL_WINDOW_BYTES;
+    return bytes <= (core__leading(c) ? LARGE_WINDOW_LEADER_BYTES : LARGE_WINDOW_FORWARD_BYTES);
+}
+
+static void count_in(struct core *c, struct request *req)
+{
+    struct proposal_lane *l = lane_of(c, req);
+    l->in_flight++;
+    l->in_flight_bytes += req->payload_size;
+    req->window_epoch = c->window_epoch;
+}
+
+static void count_out(struct core *c, struct request *req)
+{
+    if (req->window_epoch != c->window_epoch)
+        return;
+    struct proposal_lane *l = lane_of(c, req);
+    ASSERT(l->in_flight > 0 && l->in_flight_bytes >= req->payload_size);
+    l->in_flight--;
+    l->in_flight_bytes -= req->payload_size;
+    req->window_epoch = 0;
+    c->window_moved = true;
+}
+
+void core__forget_window(struct core *c)
+{
+    c->window_epoch++;
+    c->window_moved = true;
+    for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
+        c->lanes[i].in_flight = 0;
+        c->lanes[i].in_flight_bytes = 0;
+    }
+    LIST_EACH (it, &c->unproposed)
+        count_in(c, CONTAINER_OF(it, struct request, link));
+}
+
+/* --- the lanes --- */
+
+static struct proposal_flow *flow_for(struct proposal_lane *l, const struct request *req)
+{
+    struct proposal_flow *f = u64map_get(&l->flow_by_id, req->flow);
+    if (f != NULL)
+        return f;
+    f = mem_alloc_zero(sizeof(*f));
+    f->id = req->flow;
+    f->fresh = true;
+    f->of_member = req->guest;
+    list_init(&f->requests);
+    list_push_back(&l->fresh, &f->link);
+    u64map_put(&l->flow_by_id, f->id, f);
+    l->connections += !f->of_member;
+    return f;
+}
+
+static void flow_free(struct proposal_lane *l, struct proposal_flow *f)
+{
+    list_remove(&f->link);
+    u64map_remove(&l->flow_by_id, f->id);
+    l->connections -= !f->of_member;
+    mem_free(f);
+}
+
+static void admit(struct core *c, struct request *req)
+{
+    list_remove(&req->link);
+    list_push_back(&c->unproposed, &req->link);
+    req->waits = false;
+    count_in(c, req);
+}
+
+void core__take_proposal(struct core *c, struct request *req)
+{
+    struct proposal_lane *l = lane_of(c, req);
+    if (req->flow == 0)
+        req->flow = c->o.member_id; /* the node's own */
+    if (l->waiting == 0 && fits(c, l, req)) {
+        admit(c, req);
+        return;
+    }
+    PROBE(core_proposal_waits);
+    list_remove(&req->link);
+    list_push_back(&flow_for(l, req)->requests, &req->link);
+    req->waits = true;
+    l->waiting++;
+}
+
+/* A member's turn is as long as those of all our connections together. */
+static uint64_t turn_bytes(const struct core *c, const struct proposal_lane *l,
+                           const struct proposal_flow *f)
+{
+    uint64_t bytes = l == &c->lanes[PROPOSAL_SMALL] ? SMALL_TURN_BYTES : LARGE_TURN_BYTES;
+    return f->of_member && l->connections > 1 ? bytes * l->connections : bytes;
+}
+
+/* The flow whose turn it is; there is one that has something. */
+static struct proposal_flow *choose(struct core *c, struct proposal_lane *l)
+{
+    if (!list_is_empty(&l->fresh) && (l->fresh_turn || list_is_empty(&l->flows)))
+        return CONTAINER_OF(l->fresh.next, struct proposal_flow, link);
+    for (;;) {
+        struct proposal_flow *f = CONTAINER_OF(l->flows.next, struct proposal_flow, link);
+        const struct request *req = CONTAINER_OF(f->requests.next, struct request, link);
+        if (f->credit_bytes >= req->payload_size + REQUEST_COST_BYTES)
+            return f;
+        f->credit_bytes += turn_bytes(c, l, f);
+        list_remove(&f->link);
+        list_push_back(&l->flows, &f->link);
+    }
+}
+
+static void took_from(struct proposal_lane *l, struct proposal_flow *f, const struct request *req)
+{
+    l->waiting--;
+    l->fresh_turn = !f->fresh;
+    if (!f->fresh)
+        f->credit_bytes -= req->payload_size + REQUEST_COST_BYTES;
+    if (list_is_empty(&f->requests)) {
+        flow_free(l, f);
+    } else if (f->fresh) {
+        f->fresh = false;
+        list_remove(&f->link);
+        list_push_back(&l->flows, &f->link);
+    }
+}
+
+static void admit_waiting(struct core *c, struct proposal_lane *l)
+{
+    while (l->waiting > 0) {
+        struct proposal_flow *f = choose(c, l);
+        struct request *req = CONTAINER_OF(f->requests.next, struct request, link);
+        if (!fits(c, l, req))
+            return;
+        admit(c, req);
+        took_from(l, f, req);
+    }
+}
+
+/* Take a waiting one out of the order. */
+static void withdraw(struct core *c, struct request *req)
+{
+    struct proposal_lane *l = lane_of(c, req);
+    struct proposal_flow *f = u64map_get(&l->flow_by_id, req->flow);
+    ASSERT(f != NULL && l->waiting > 0);
+    list_remove(&req->link);
+    req->waits = false;
+    l->waiting--;
+    if (list_is_empty(&f->requests))
+        flow_free(l, f);
+}
+
+/* --- guests --- */
+
+/* In no list any more. */
+static void guest_free(struct core *c, struct request *req)
+{
+    if (!req->proposed)
+        c->guests_bytes -= req->payload_size;
+    bref_unref(req->payload);
+    mem_free(req);
+}
+
+/* NULL when it cannot be one: then it goes on as it came. */
+static struct request *guest_new(struct core *c, uint64_t from, const struct raft_entry *e)
+{
+    struct wire_raft_request entry;
+    if (e->type != RAFT_ENTRY_NORMAL || e->data.size < LARGE_BYTES_MIN ||
+        wire_raft_request_decode(e->data, &entry) != 0 || entry.id == 0 ||
+        u64map_get(&c->proposal_by_id, entry.id) != NULL)
+        return NULL;
+    struct request *req = mem_alloc_zero(sizeof(*req));
+    list_init(&req->link);
+    req->kind = REQUEST_PROPOSE;
+    req->guest = true;
+    req->id = entry.id;
+    req->flow = from;
+    req->deadline_ms = c->now_ms + c->request_timeout_ms;
+    req->payload = bref_ref(e->owner);
+    req->payload_at = e->data.data;
+    req->payload_size = (uint32_t)e->data.size;
+    c->guests_bytes += e->data.size;
+    u64map_put(&c->proposal_by_id, req->id, req);
+    return req;
+}
+
+static bool has_large(const struct raft_msg *msg)
+{
+    for (uint32_t i = 0; i < msg->entries_count; i++)
+        if (msg->entries[i].data.size >= LARGE_BYTES_MIN)
+            return true;
+    return false;
+}
+
+uint32_t core__take_guests(struct core *c, const struct raft_msg *msg, struct raft_entry *ret_rest)
+{
+    uint32_t rest = 0;
+    for (uint32_t i = 0; i < msg->entries_count; i++) {
+        const struct raft_entry *e = &msg->entries[i];
+        if (e->data.size >= LARGE_BYTES_MIN && c->guests_bytes + e->data.size > GUESTS_BYTES_MAX) {
+            PROBE(core_guests_limit);
+            continue;
+        }
+        struct request *req = guest_new(c, msg->from, e);
+        if (req != NULL)
+            core__take_proposal(c, req);
+        else
+            ret_rest[rest++] = *e;
+    }
+    c->o.env.wake(c->o.env.ctx);
+    return rest;
+}
+
+bool core__has_guests(const struct core *c, const struct raft_msg *msg)
+{
+    return msg->type == RAFT_MSG_PROPOSE && core__leading(c) && has_large(msg) &&
+           raft_membership_has(raft_membership(c->raft), msg->from);
+}
+
+/* --- to raft --- */
+
+static void proposed(struct core *c, struct request *req)
+{
+    list_remove(&req->link);
+    list_push_back(&c->proposals, &req->link);
+    req->proposed = true;
+    req->proposed_ms = c->now_ms;
+    if (req->guest)
+        c->guests_bytes -= req->payload_size;
+    else
+        u64map_put(&c->proposal_by_id, req->id, req);
+    bref_unref(req->payload); /* raft holds its own */
+    req->payload = NULL;
+}
+
+/* Give raft everything that may go, as one batch. What it will not take now (no leader yet) stays.
+ */
+void core__propose_waiting(struct core *c)
+{
+    c->window_moved = false;
+    for (uint32_t i = 0; i < PROPOSAL_LANES; i++)
+        admit_waiting(c, &c->lanes[i]);
+    struct raft_entry batch[PROPOSE_BATCH_MAX];
+    while (!list_is_empty(&c->unproposed)) {
+        uint32_t count = 0;
+        LIST_EACH (it, &c->unproposed) {
+            struct request *req = CONTAINER_OF(it, struct request, link);
+            const uint8_t *data = req->guest ? req->payload_at : req->payload->data;
+            batch[count++] = (struct raft_entry){.type = RAFT_ENTRY_NORMAL,
+                                                 .data = slice_of(data, req->payload_size),
+                                                 .owner = req->payload};
+            if (count == PROPOSE_BATCH_MAX)
+                break;
+        }
+        if (raft_propose(c->raft, batch, count) != 0)
+            return;
+        for (uint32_t i = 0; i < count; i++)
+            proposed(c, CONTAINER_OF(c->unproposed.next, struct request, link));
+    }
+}
+
+bool core__may_propose_more(const struct core *c)
+{
+    return c->window_moved && (c->lanes[PROPOSAL_SMALL].waiting | c->lanes[PROPOSAL_LARGE].waiting);
+}
+
+/* --- the end --- */
+
+/* It lies in whatever list it lies in. */
+static void leave_list(struct core *c, struct request *req)
+{
+    if (req->waits)
+        withdraw(c, req);
+    else
+        list_remove(&req->link);
+}
+
+struct request *core__proposal_applied(struct core *c, uint64_t id)
+{
+    struct request *req = id != 0 ? u64map_remove(&c->proposal_by_id, id) : NULL;
+    if (req == NULL || req->kind != REQUEST_PROPOSE)
+        return req;
+    count_out(c, req);
+    if (!req->guest)
+        return req;
+    leave_list(c, req);
+    guest_free(c, req);
+    return NULL;
+}
+
+static void end(struct core *c, struct request *req, int err)
+{
+    count_out(c, req);
+    leave_list(c, req);
+    if (req->guest || req->proposed)
+        (void)u64map_remove(&c->proposal_by_id, req->id);
+    if (req->guest) {
+        guest_free(c, req);
+        return;
+    }
+    c->proposals_count--;
+    core__answer(c, req, err);
+}
+
+static void end_all(struct core *c, struct list *requests, int err)
+{
+    LIST_EACH_SAFE (it, after, requests)
+        end(c, CONTAINER_OF(it, struct request, link), err);
+}
+
+/* The flow goes with its last request. */
+static void end_flows(struct core *c, struct list *flows, uint64_t until_ms, int err)
+{
+    LIST_EACH_SAFE (at, next, flows) {
+        struct proposal_flow *f = CONTAINER_OF(at, struct proposal_flow, link);
+        bool last = false;
+        while (!last) {
+            struct request *req = CONTAINER_OF(f->requests.next, struct request, link);
+            if (req->deadline_ms > until_ms)
+                break;
+            last = req->link.next == &f->requests;
+            PROBE(core_waiting_timeout);
+            end(c, req, err);
+        }
+    }
+}
+
+void core__drop_unproposed(struct core *c, int err)
+{
+    for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
+        end_flows(c, &c->lanes[i].fresh, UINT64_MAX, err);
+        end_flows(c, &c->lanes[i].flows, UINT64_MAX, err);
+    }
+    end_all(c, &c->unproposed, err);
+}
+
+void core__proposals_fini(struct core *c)
+{
+    core__drop_unproposed(c, TV_STOPPED);
+    end_all(c, &c->proposals, TV_STOPPED);
+    u64map_fini(&c->proposal_by_id);
+    for (uint32_t i = 0; i < PROPOSAL_LANES; i++)
+        u64map_fini(&c->lanes[i].flow_by_id);
+}
+
+/* Those are not in the order of their deadlines: some waited for their turn longer than others. */
+static void expire_list(struct core *c, struct list *requests)
+{
+    LIST_EACH_SAFE (it, after, requests) {
+        struct request *req = CONTAINER_OF(it, struct request, link);
+        if (req->deadline_ms <= c->now_ms) {
+            PROBE(core_request_timeout);
+            end(c, req, TV_TIMEOUT);
+        } else if (req->proposed && req->proposed_ms + c->o.election_ms <= c->now_ms) {
+            count_out(c, req);
+        }
+    }
+}
+
+void core__expire_proposals(struct core *c)
+{
+    for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
+        end_flows(c, &c->lanes[i].fresh, c->now_ms, TV_TIMEOUT);
+        end_flows(c, &c->lanes[i].flows, c->now_ms, TV_TIMEOUT);
+    }
+    expire_list(c, &c->unproposed);
+    expire_list(c, &c->proposals);
+}
