@@ -257,11 +257,23 @@ static void damage(struct sim *s, enum fault f, struct fault_plan *p)
     }
 }
 
+/* The places that the flags of the first start name, members or not by now: with most of them empty
+ * at one time they would take it for a first start. */
+static bool founders_stay(const struct sim *s, const struct member *without)
+{
+    uint32_t with_data = 0;
+    for (uint32_t i = 0; i < s->founders_count; i++) {
+        const struct member *m = &s->members[i];
+        with_data += m != without && m->loss == LOSS_NONE && !m->empty;
+    }
+    return without->number >= s->founders_count || with_data > s->founders_count / 2;
+}
+
 /* Nobody could tell the disk of one that never said its name from that of one which never began. */
 static bool may_wipe(const struct sim *s, const struct member *m)
 {
     const struct cluster_member *self = cluster_find(&m->node.cluster, m->id);
-    return self != NULL && self->started && operator_spares(s, m);
+    return self != NULL && self->started && operator_spares(s, m) && founders_stay(s, m);
 }
 
 static void wipe(struct fault_plan *p, struct member *m)
