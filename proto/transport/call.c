@@ -279,8 +279,10 @@ static bool is_unary_request(const struct grpc_call *call)
 /* Where there are bounds, an unfinished message is given more by grants alone. */
 static void give_window_within_bounds(struct grpc_call *call)
 {
+    if (!call->recv_off && is_unary_request(call))
+        return;
     size_t unfinished = call->recv_off ? 0 : call->recv.size;
-    if (is_unary_request(call) || call->unconsumed_bytes < unfinished)
+    if (call->unconsumed_bytes < unfinished)
         return;
     size_t bytes = call->unconsumed_bytes - unfinished;
     if (bytes < call->limits->stream_window_bytes / 4)

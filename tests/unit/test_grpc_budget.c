@@ -151,6 +151,22 @@ START_TEST(test_stream_of_large_messages)
 }
 END_TEST
 
+/* What is sent to a call that was refused is dropped, and needs no grant. */
+START_TEST(test_refused_calls)
+{
+    begin(CONN_MAX);
+    for (int i = 0; i < CALLS; i++)
+        (void)ask(0, "/rig.Rig/Missing", LARGE);
+    RIG_UNTIL(done == CALLS);
+    ck_assert_uint_eq(failed, CALLS);
+    (void)ask(0, "/rig.Rig/Echo", LARGE);
+    RIG_UNTIL(done == CALLS + 1);
+    ck_assert_uint_eq(failed, CALLS);
+    ck_assert_uint_eq(rig.gl->granted_bytes, 0);
+    end();
+}
+END_TEST
+
 /* --- charges --- */
 
 static struct grpc_call *kept[2 * CALLS];
@@ -246,5 +262,5 @@ START_TEST(test_charge_outlives_connection)
 END_TEST
 
 UNIT_MAIN("grpc_budget", test_large_messages_wait_for_a_grant, test_oversized_grant,
-          test_ended_calls_leave_the_row, test_stream_of_large_messages,
+          test_ended_calls_leave_the_row, test_stream_of_large_messages, test_refused_calls,
           test_charged_connection_is_not_read, test_charge_outlives_connection)
