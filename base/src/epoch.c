@@ -5,6 +5,7 @@
 
 enum {
     RETIRED_CAPACITY_MIN = 1024,
+    PREFETCH_AHEAD = 8,
     RETIRED_CAPACITY_KEPT = 16384, /* a larger ring goes when it is empty */
 };
 
@@ -22,6 +23,8 @@ static struct epoch_retired *retired_at(struct epoch *e, size_t i)
 static void free_oldest(struct epoch *e)
 {
     struct epoch_retired *r = retired_at(e, 0);
+    if (e->count > PREFETCH_AHEAD)
+        __builtin_prefetch(retired_at(e, PREFETCH_AHEAD)->p);
     r->free_fn(r->p);
     e->first = (e->first + 1) & (e->retired_capacity - 1);
     e->count--;

@@ -1,9 +1,10 @@
 /* Slabs for versions and nodes; see the header.
  *
- * A region is SLAB_REGION_BYTES from the kernel, aligned to its size; at its start it describes its
- * slabs, so that an object finds its slab by its address, and an empty slab needs no memory. A slab
- * is SLAB_BYTES and serves one class of sizes; objects come from its free list, or from the part
- * that was never used.
+ * A region is SLAB_REGION_BYTES from the kernel, a slab SLAB_BYTES of it, both aligned to their
+ * sizes, so that an object finds its slab by its address. A slab serves one class of sizes; objects
+ * come from its free list, or from the part that was never used. What there is to say of a slab in
+ * use stands at its beginning, on the way to its objects; of one that is not, in its region's head,
+ * so that it needs no memory.
  *
  *     bare --take--> in use <--take-- empty      bare: the kernel has not given it memory, or has
  *       ^               '-----give back--^       it back
@@ -27,7 +28,9 @@
 
 enum {
     SLABS_PER_REGION = SLAB_REGION_BYTES / SLAB_BYTES,
-    REGION_HEAD_BYTES = 4096, /* of the first slab; whole pages, so that the rest can go */
+    SLAB_HEADER_BYTES = 64,
+    REGION_HEADER_BYTES = 1024, /* behind the first slab's header */
+    PAGE_BYTES = 4096,          /* of the first slab, which stay */
     CLASSES = 80,
     QUARTERS = 4,
     DENSE = QUARTERS - 1,
@@ -38,22 +41,29 @@ enum {
 
 struct slab {
     struct list link;
-    void *freed;           /* objects that came back, linked through their first word */
-    uint32_t object_bytes; /* 0 = none in use */
+    void *freed; /* objects that came back, linked through their first word */
+    uint32_t object_bytes;
     uint32_t in_use;
     uint32_t carved; /* objects that were ever used */
     uint32_t capacity;
     uint8_t quarter;
-    bool filling;   /* taken, and not full since */
-    bool populated; /* the kernel has given it memory */
+    bool filling; /* taken, and not full since */
+};
+_Static_assert(sizeof(struct slab) <= SLAB_HEADER_BYTES, "objects begin behind the header");
+
+/* What stays of a slab when it is empty. */
+struct place {
+    struct list link; /* of `empty` or `bare` */
+    bool populated;   /* the kernel has given it memory */
 };
 
 struct region {
     struct list unused_link; /* while no slab is in use */
     uint32_t slabs_in_use;
-    struct slab slab[SLABS_PER_REGION];
+    struct place place[SLABS_PER_REGION];
 };
-_Static_assert(sizeof(struct region) <= REGION_HEAD_BYTES, "objects begin behind the head");
+_Static_assert(sizeof(struct region) <= REGION_HEADER_BYTES, "objects begin behind the header");
+_Static_assert(SLAB_HEADER_BYTES + REGION_HEADER_BYTES <= PAGE_BYTES, "the header stays");
 
 /* Protected by `lock`. */
 static struct {
@@ -83,27 +93,47 @@ static uint32_t class_of(size_t size, uint32_t *ret_object_bytes)
 
 /* --- where things are --- */
 
+static uint8_t *region_begin(const void *p)
+{
+    return (uint8_t *)((uintptr_t)p & ~(uintptr_t)(SLAB_REGION_BYTES - 1));
+}
+
 static struct region *region_of(const void *p)
 {
-    return (struct region *)((uintptr_t)p & ~(uintptr_t)(SLAB_REGION_BYTES - 1));
+    return (struct region *)(region_begin(p) + SLAB_HEADER_BYTES);
 }
 
 static struct slab *slab_of(const void *p)
 {
-    return &region_of(p)->slab[(uintptr_t)p % SLAB_REGION_BYTES / SLAB_BYTES];
+    return (struct slab *)((uintptr_t)p & ~(uintptr_t)(SLAB_BYTES - 1));
 }
 
-/* Of the slab's objects. */
-static uint8_t *slab_begin(struct slab *s)
+static struct place *place_of(const struct slab *s)
 {
-    struct region *r = region_of(s);
-    size_t i = (size_t)(s - r->slab);
-    return (uint8_t *)r + i * SLAB_BYTES + (i == 0 ? REGION_HEAD_BYTES : 0);
+    return &region_of(s)->place[(uintptr_t)s % SLAB_REGION_BYTES / SLAB_BYTES];
 }
 
-static uint32_t slab_size(struct slab *s)
+static struct slab *slab_at(const struct place *p)
 {
-    return s == region_of(s)->slab ? SLAB_BYTES - REGION_HEAD_BYTES : SLAB_BYTES;
+    size_t i = (size_t)(p - region_of(p)->place);
+    return (struct slab *)(region_begin(p) + i * SLAB_BYTES);
+}
+
+static bool is_first(const struct slab *s)
+{
+    return (uint8_t *)s == region_begin(s);
+}
+
+static uint32_t header_bytes(const struct slab *s)
+{
+    return SLAB_HEADER_BYTES + (is_first(s) ? REGION_HEADER_BYTES : 0);
+}
+
+/* All of the slab that the kernel may have back. */
+static int advise(struct slab *s, int advice)
+{
+    size_t kept = is_first(s) ? PAGE_BYTES : 0;
+    return madvise((uint8_t *)s + kept, SLAB_BYTES - kept, advice);
 }
 
 /* --- regions --- */
@@ -134,14 +164,14 @@ static struct region *region_map(void)
         (void)munmap(p, before); /* a failure costs addresses, no memory */
     (void)munmap(base + SLAB_REGION_BYTES, SLAB_REGION_BYTES - before);
     (void)madvise(base, SLAB_REGION_BYTES, MADV_NOHUGEPAGE);
-    return (struct region *)base;
+    return region_of(base);
 }
 
 static void region_add(void)
 {
     struct region *r = region_map();
     for (uint32_t i = 0; i < SLABS_PER_REGION; i++)
-        list_push_back(&pool.bare, &r->slab[i].link);
+        list_push_back(&pool.bare, &r->place[i].link);
     list_push_back(&pool.unused, &r->unused_link);
     pool.unused_count++;
     pool.stats.regions++;
@@ -150,29 +180,30 @@ static void region_add(void)
 static void region_remove(struct region *r)
 {
     for (uint32_t i = 0; i < SLABS_PER_REGION; i++) {
-        list_remove(&r->slab[i].link);
-        pool.stats.slabs_empty -= r->slab[i].populated;
+        list_remove(&r->place[i].link);
+        pool.stats.slabs_empty -= r->place[i].populated;
     }
     list_remove(&r->unused_link);
     pool.unused_count--;
     pool.stats.regions--;
-    if (munmap(r, SLAB_REGION_BYTES) != 0) /* the number of mappings: keep the addresses alone */
-        (void)madvise(r, SLAB_REGION_BYTES, MADV_DONTNEED);
+    void *begin = region_begin(r);
+    if (munmap(begin, SLAB_REGION_BYTES) != 0) /* too many mappings: keep the addresses alone */
+        (void)madvise(begin, SLAB_REGION_BYTES, MADV_DONTNEED);
 }
 
 /* --- slabs --- */
 
 /* Ask for all of the slab's memory in one call, which costs half of what a fault for each page
  * does. Kernels before 5.14 refuse, and it comes page by page. */
-static void populate(struct slab *s)
+static void populate(struct place *p)
 {
-    if (s->populated) {
+    if (p->populated) {
         pool.stats.slabs_empty--;
         return;
     }
-    s->populated = true;
+    p->populated = true;
 #ifdef MADV_POPULATE_WRITE
-    (void)madvise(slab_begin(s), slab_size(s), MADV_POPULATE_WRITE);
+    (void)advise(slab_at(p), MADV_POPULATE_WRITE);
 #endif
 }
 
@@ -181,20 +212,19 @@ static struct slab *slab_take(uint32_t object_class, uint32_t object_bytes)
     if (list_is_empty(&pool.empty) && list_is_empty(&pool.bare))
         region_add();
     struct list *from = list_is_empty(&pool.empty) ? &pool.bare : &pool.empty;
-    struct slab *s = CONTAINER_OF(from->next, struct slab, link);
+    struct place *p = CONTAINER_OF(from->next, struct place, link);
+    struct slab *s = slab_at(p);
     struct region *r = region_of(s);
-    list_remove(&s->link);
+    list_remove(&p->link);
     if (r->slabs_in_use++ == 0) {
         list_remove(&r->unused_link);
         pool.unused_count--;
     }
-    s->object_bytes = object_bytes;
-    s->capacity = slab_size(s) / object_bytes;
-    s->in_use = s->carved = 0;
-    s->freed = NULL;
-    s->filling = true;
-    s->quarter = DENSE;
-    populate(s);
+    populate(p);
+    *s = (struct slab){.object_bytes = object_bytes,
+                       .capacity = (SLAB_BYTES - header_bytes(s)) / object_bytes,
+                       .quarter = DENSE,
+                       .filling = true};
     list_push_back(&pool.with_room[object_class][DENSE], &s->link);
     pool.stats.slabs_in_use++;
     return s;
@@ -205,7 +235,7 @@ static void slab_give_back(struct slab *s)
     struct region *r = region_of(s);
     list_remove(&s->link);
     s->object_bytes = 0;
-    list_push_front(&pool.empty, &s->link);
+    list_push_front(&pool.empty, &place_of(s)->link);
     pool.stats.slabs_in_use--;
     pool.stats.slabs_empty++;
     if (--r->slabs_in_use > 0)
@@ -241,7 +271,7 @@ static void *take_object(struct slab *s, uint32_t object_class)
     if (p != NULL)
         memcpy(&s->freed, p, sizeof(void *));
     else
-        p = slab_begin(s) + (size_t)s->carved++ * s->object_bytes;
+        p = (uint8_t *)s + header_bytes(s) + (size_t)s->carved++ * s->object_bytes;
     pool.stats.objects++;
     pool.stats.object_bytes += s->object_bytes;
     if (++s->in_use == s->capacity) {
@@ -328,13 +358,13 @@ bool slab_is_sparse(const void *p, size_t size)
     return sparse;
 }
 
-static void trim_slab(struct slab *s)
+static void trim_slab(struct place *p)
 {
-    list_remove(&s->link);
-    list_push_front(&pool.bare, &s->link);
-    s->populated = false;
+    list_remove(&p->link);
+    list_push_front(&pool.bare, &p->link);
+    p->populated = false;
     pool.stats.slabs_empty--;
-    int rv = madvise(slab_begin(s), slab_size(s), MADV_DONTNEED);
+    int rv = advise(slab_at(p), MADV_DONTNEED);
     ASSERT(rv == 0);
 }
 
@@ -347,7 +377,7 @@ bool slab_trim(void)
         region_remove(CONTAINER_OF(pool.unused.next, struct region, unused_link));
     else
         for (int i = 0; i < TRIM_SLABS && pool.stats.slabs_empty > SLABS_EMPTY_KEPT; i++)
-            trim_slab(CONTAINER_OF(pool.empty.prev, struct slab, link));
+            trim_slab(CONTAINER_OF(pool.empty.prev, struct place, link));
     bool more = pool.unused_count > 1 || pool.stats.slabs_empty > SLABS_EMPTY_KEPT;
     pthread_mutex_unlock(&lock);
     return more;
@@ -392,9 +422,9 @@ void slab_check(void)
     ASSERT(t.objects <= pool.stats.objects && t.slabs_in_use <= pool.stats.slabs_in_use);
     uint64_t empty = 0, bare = 0, unused = 0;
     LIST_EACH (it, &pool.empty)
-        empty += CONTAINER_OF(it, struct slab, link)->populated;
+        empty += CONTAINER_OF(it, struct place, link)->populated;
     LIST_EACH (it, &pool.bare)
-        bare += !CONTAINER_OF(it, struct slab, link)->populated;
+        bare += !CONTAINER_OF(it, struct place, link)->populated;
     LIST_EACH (it, &pool.unused)
         unused += CONTAINER_OF(it, struct region, unused_link)->slabs_in_use == 0;
     ASSERT(empty == pool.stats.slabs_empty && unused == pool.unused_count);
