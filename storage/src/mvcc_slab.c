@@ -72,6 +72,7 @@ static struct {
     struct list bare;
     struct list unused; /* regions */
     uint32_t unused_count;
+    uint8_t *next_hint; /* where a region would lie well */
     struct slab_stats stats;
     bool ready;
 } pool;
@@ -149,20 +150,31 @@ static void pool_init(void)
     pool.ready = true;
 }
 
-/* Twice as much, to cut an aligned piece out of it. Huge pages are not wanted, also where the
- * system makes them by itself: the thread would wait for each to be made, and slabs that were given
- * back would be filled up again. */
+static uint8_t *map(void *hint, size_t size)
+{
+    void *p = mmap(hint, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    if (p == MAP_FAILED)
+        tv_fatal("out of memory: %zu bytes", size);
+    return p;
+}
+
+/* Below the last one, if that is free; otherwise an aligned piece is cut out of twice as much. Huge
+ * pages are not wanted, also where the system makes them by itself: the thread would wait for each
+ * to be made, and slabs that were given back would be filled up again. */
 static struct region *region_map(void)
 {
-    uint8_t *p = mmap(NULL, (size_t)2 * SLAB_REGION_BYTES, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED)
-        tv_fatal("out of memory: %d bytes", SLAB_REGION_BYTES);
-    size_t before = -(uintptr_t)p % SLAB_REGION_BYTES;
-    uint8_t *base = p + before;
-    if (before > 0)
-        (void)munmap(p, before); /* a failure costs addresses, no memory */
-    (void)munmap(base + SLAB_REGION_BYTES, SLAB_REGION_BYTES - before);
+    uint8_t *base = map(pool.next_hint, SLAB_REGION_BYTES);
+    if ((uintptr_t)base % SLAB_REGION_BYTES != 0) {
+        (void)munmap(base, SLAB_REGION_BYTES);
+        uint8_t *p = map(NULL, (size_t)2 * SLAB_REGION_BYTES);
+        size_t before = -(uintptr_t)p % SLAB_REGION_BYTES;
+        base = p + before;
+        if (before > 0)
+            (void)munmap(p, before); /* a failure costs addresses, no memory */
+        (void)munmap(base + SLAB_REGION_BYTES, SLAB_REGION_BYTES - before);
+    }
+    pool.next_hint = base - SLAB_REGION_BYTES;
     (void)madvise(base, SLAB_REGION_BYTES, MADV_NOHUGEPAGE);
     return region_of(base);
 }

@@ -499,6 +499,43 @@ START_TEST(test_log_without_room)
 }
 END_TEST
 
+/* --- a log that is longer than the store --- */
+
+/* As if a compaction had been applied: what follows is each member's own. */
+static void compact_all(void)
+{
+    for (int i = 0; i < NODES; i++) {
+        ck_assert_int_eq(mvcc_compact(nodes[i].mvcc, mvcc_revision(nodes[i].mvcc)), 0);
+        nodes[i].applier.compacted = true;
+    }
+    settle();
+}
+
+/* After a compaction a snapshot is shorter than the log: that goes down to a segment and a spare,
+ * and what was compacted is told to RocksDB. But not before a member had the time to come back. */
+START_TEST(test_log_shrinks_with_the_store)
+{
+    enum { PUTS = 45, VALUE_BYTES = 50000, SEGMENT_BYTES = 256 << 10 };
+    start();
+    struct node *l = wait_for_leader();
+    for (int i = 0; i < PUTS; i++)
+        ck_assert_int_eq(put(l, VALUE_BYTES), 0);
+    compact_all();
+    round_of(5000 / HEARTBEAT_MS);
+    for (int i = 0; i < NODES; i++) {
+        struct core_status s;
+        core_status(nodes[i].core, &s);
+        ck_assert_uint_eq(persist_flushed_index(nodes[i].persist), s.applied_index);
+        ck_assert_uint_gt(wal_size_bytes(nodes[i].wal), PUTS * VALUE_BYTES);
+    }
+    round_of(25000 / HEARTBEAT_MS);
+    for (int i = 0; i < NODES; i++)
+        ck_assert_uint_eq(wal_size_bytes(nodes[i].wal), 2 * SEGMENT_BYTES);
+    ck_assert_int_eq(put(leader(), VALUE_BYTES), 0);
+    stop();
+}
+END_TEST
+
 /* --- moving the leader --- */
 
 START_TEST(test_move_leader)
@@ -787,7 +824,8 @@ END_TEST
 
 UNIT_MAIN("core", test_stalled_leader_hands_over, test_stall_ends,
           test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
-          test_low_disk_and_operator, test_log_without_room, test_move_leader,
-          test_put_outlives_its_leader, test_leases_end_at_once, test_large_take_turns,
-          test_small_take_turns, test_small_beside_large, test_forwarded_take_turns,
-          test_lost_with_connection, test_lost_silently, test_waiting_times_out)
+          test_low_disk_and_operator, test_log_without_room, test_log_shrinks_with_the_store,
+          test_move_leader, test_put_outlives_its_leader, test_leases_end_at_once,
+          test_large_take_turns, test_small_take_turns, test_small_beside_large,
+          test_forwarded_take_turns, test_lost_with_connection, test_lost_silently,
+          test_waiting_times_out)

@@ -586,14 +586,10 @@ static struct lsm_stats stats_of(struct lsm *l)
     return st;
 }
 
-START_TEST(test_garbage_is_collected)
+static void collect_garbage(const struct lsm_options *o)
 {
     make_dir();
-    struct lsm_options o;
-    lsm_options_init(&o);
-    o.garbage_versions_min = 1000;
-    o.garbage_percent = 30;
-    struct lsm *l = open_lsm(&o);
+    struct lsm *l = open_lsm(o);
     struct machine x;
     machine_init(&x, 5);
     struct persist *p = start(l, x.m, 500);
@@ -625,6 +621,19 @@ START_TEST(test_garbage_is_collected)
     unload(&got);
     machine_fini(&x);
     remove_dir();
+}
+
+START_TEST(test_garbage_is_collected)
+{
+    struct lsm_options o;
+    lsm_options_init(&o);
+    o.small_store_bytes = 0;
+    o.garbage_versions_min = 1000;
+    o.garbage_percent = 30;
+    collect_garbage(&o);
+    /* Of a small store less is kept. */
+    lsm_options_init(&o);
+    collect_garbage(&o);
 }
 END_TEST
 
