@@ -212,7 +212,9 @@ const struct mvcc_version *mvcc_txn_put(struct mvcc *m, struct slice key, struct
                          .version = 1,
                          .lease = lease};
     struct path p;
-    struct mvcc_version *newest = mvcc__path_find(m, &p, key);
+    struct mvcc_version *newest = mvcc__warm_find(m, &p, key);
+    if (newest == NULL)
+        newest = mvcc__path_find(m, &p, key);
     bool exists = newest != NULL && !mvcc_version_is_tombstone(newest);
     if (exists) {
         kv.create_revision = mvcc_version_create_revision(newest);
@@ -293,6 +295,7 @@ static void publish_stats(struct mvcc *m)
 void mvcc_publish(struct mvcc *m)
 {
     ASSERT(!m->in_txn);
+    m->warm_count = 0;
     if (!list_is_empty(&m->graves))
         mvcc__graves_tend(m, false);
     if (!m->unpublished)

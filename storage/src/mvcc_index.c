@@ -254,33 +254,73 @@ struct mvcc_version *mvcc__path_find(const struct mvcc *m, struct path *p, struc
 
 /* Three rounds, each over what the one before it asked for: the leaves, where the keys are in them,
  * the versions there. By comparing fragments alone it may miss, which costs nothing but time. */
-void mvcc_txn_warm(const struct mvcc *m, const struct slice *keys, uint32_t count)
+void mvcc_txn_warm(struct mvcc *m, const struct slice *keys, uint32_t count)
 {
-    const struct mvcc_leaf *leaf[MVCC_WARM_MAX];
-    uint32_t at[MVCC_WARM_MAX];
     ASSERT(count <= MVCC_WARM_MAX);
     for (uint32_t i = 0; i < count; i++) {
-        const struct mvcc_node *n = m->root;
+        struct mvcc_node *n = m->root;
         while (n->level > 0)
             n = mvcc__inner(n)->child[mvcc__inner_search(mvcc__inner(n), keys[i])];
-        leaf[i] = mvcc__leaf(n);
+        m->warm[i].leaf = (struct mvcc_leaf *)n;
         for (size_t b = 0; b < offsetof(struct mvcc_leaf, slot); b += CACHE_LINE_BYTES)
             __builtin_prefetch((const uint8_t *)n + b);
     }
     for (uint32_t i = 0; i < count; i++) {
-        const struct mvcc_node *n = &leaf[i]->node;
-        at[i] = n->count == 0 ? 0
-                              : fragment_search(leaf[i]->fragment, n->count,
+        struct warm_place *w = &m->warm[i];
+        const struct mvcc_node *n = &w->leaf->node;
+        w->at = n->count == 0 ? 0
+                              : fragment_search(w->leaf->fragment, n->count,
                                                 fragment_of(keys[i], n->prefix_bytes));
-        __builtin_prefetch((const void *)&leaf[i]->slot[at[i]]);
+        __builtin_prefetch((const void *)&w->leaf->slot[w->at]);
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (at[i] >= leaf[i]->node.count)
+        const struct warm_place *w = &m->warm[i];
+        if (w->at >= w->leaf->node.count)
             continue;
-        const uint8_t *version = (const uint8_t *)mvcc__slot(leaf[i], at[i]);
+        const uint8_t *version = (const uint8_t *)mvcc__slot(w->leaf, w->at);
         __builtin_prefetch(version);
         __builtin_prefetch(version + CACHE_LINE_BYTES);
     }
+    m->warm_next = 0;
+    m->warm_count = count;
+}
+
+static void warm_forget(struct mvcc *m)
+{
+    m->warm_count = 0;
+}
+
+/* The one that was found last, or the next one; m->warm_count when it is neither. */
+static uint32_t warm_place_of(const struct mvcc *m, struct slice key)
+{
+    for (uint32_t i = m->warm_next; i < m->warm_count && i < m->warm_next + 2; i++) {
+        const struct warm_place *w = &m->warm[i];
+        if (w->at < w->leaf->node.count && slice_equal(slot_key(w->leaf, w->at), key))
+            return i;
+    }
+    return m->warm_count;
+}
+
+struct mvcc_version *mvcc__warm_get(const struct mvcc *m, struct slice key)
+{
+    uint32_t i = warm_place_of(m, key);
+    return i == m->warm_count ? NULL : mvcc__slot(m->warm[i].leaf, m->warm[i].at);
+}
+
+struct mvcc_version *mvcc__warm_find(struct mvcc *m, struct path *p, struct slice key)
+{
+    uint32_t i = warm_place_of(m, key);
+    if (i == m->warm_count)
+        return NULL;
+    const struct warm_place *w = &m->warm[i];
+    struct mvcc_version *v = mvcc__slot(w->leaf, w->at);
+    if (mvcc_version_is_tombstone(v))
+        return NULL;
+    m->warm_next = i;
+    p->node[0] = &w->leaf->node;
+    p->at[0] = w->at;
+    p->equal = true;
+    return v;
 }
 
 /* Hang `n` where the path has a node of its level: below its parent, or as the root. */
@@ -298,6 +338,7 @@ static void path_set(struct mvcc *m, struct path *p, uint32_t level, struct mvcc
 
 static void path_copy(struct mvcc *m, struct path *p, uint32_t level_min, bool dense)
 {
+    warm_forget(m);
     for (uint32_t level = m->root->level + 1u; level-- > level_min;) {
         struct mvcc_node *n = p->node[level];
         if (n->batch == m->batch)

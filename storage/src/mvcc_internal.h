@@ -119,6 +119,11 @@ struct path {
 };
 /* As mvcc__index_find on m->root. */
 struct mvcc_version *mvcc__path_find(const struct mvcc *m, struct path *p, struct slice key);
+/* The same for a key that exists, from what mvcc_txn_warm() found: only the leaf of the path is set.
+ * NULL when it found nothing, or something else. */
+struct mvcc_version *mvcc__warm_find(struct mvcc *m, struct path *p, struct slice key);
+/* As mvcc__index_find on m->root, or NULL when mvcc_txn_warm() did not find that. */
+struct mvcc_version *mvcc__warm_get(const struct mvcc *m, struct slice key);
 /* Make `v` the newest of its key, to which `p` leads; v->older is what mvcc__path_find() returned.
  * `live_change` is what this does to the number of keys that exist: -1, 0 or 1. */
 void mvcc__index_put(struct mvcc *m, struct path *p, struct mvcc_version *v, int live_change);
@@ -219,6 +224,14 @@ struct mvcc {
 
     /* The writer's own. */
     struct mvcc_node *root;
+    /* Where the keys of mvcc_txn_warm() are, in the order of the changes to come; forgotten with
+     * any change of the index's structure. */
+    struct warm_place {
+        struct mvcc_leaf *leaf;
+        uint32_t at;
+    } warm[MVCC_WARM_MAX];
+    uint32_t warm_next;
+    uint32_t warm_count;
     uint64_t batch;
     int64_t revision; /* the newest, published or not */
     int64_t compacted;

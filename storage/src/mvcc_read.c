@@ -67,7 +67,10 @@ const struct mvcc_version *mvcc_get(const struct mvcc *m, struct slice key, int6
 
 const struct mvcc_version *mvcc_txn_get(const struct mvcc *m, struct slice key, int64_t rev)
 {
-    return mvcc__visible(mvcc__index_find(m->root, key), rev <= 0 ? mvcc_txn_revision(m) : rev);
+    const struct mvcc_version *newest = mvcc__warm_get(m, key);
+    if (newest == NULL)
+        newest = mvcc__index_find(m->root, key);
+    return mvcc__visible(newest, rev <= 0 ? mvcc_txn_revision(m) : rev);
 }
 
 /* --- walk --- */

@@ -37,6 +37,8 @@ struct model {
     int64_t revision, compacted;
     uint64_t seed;
     bool move_all;
+    uint32_t warm[MVCC_WARM_MAX];
+    uint32_t warm_next, warm_count;
     struct mvcc_pin pin;
     bool pinned;
     int64_t pin_rev;
@@ -149,9 +151,31 @@ static struct change *add_change(struct model *o, uint32_t key, int64_t rev, uin
     return c;
 }
 
+/* What is to be put next is said beforehand; sometimes it turns out otherwise. */
+static void do_warm(struct model *o)
+{
+    char name[MVCC_WARM_MAX][KEY_BYTES_MAX];
+    struct slice keys[MVCC_WARM_MAX];
+    o->warm_count = (uint32_t)below(o, MVCC_WARM_MAX + 1);
+    o->warm_next = 0;
+    for (uint32_t i = 0; i < o->warm_count; i++) {
+        o->warm[i] = (uint32_t)below(o, o->keys_count);
+        key_name(o, o->warm[i], name[i]);
+        keys[i] = slice_of_string(name[i]);
+    }
+    mvcc_txn_warm(o->m, keys, o->warm_count);
+}
+
+static uint32_t pick_key(struct model *o)
+{
+    if (o->warm_next < o->warm_count && below(o, 8) > 0)
+        return o->warm[o->warm_next++];
+    return (uint32_t)below(o, o->keys_count);
+}
+
 static void do_put(struct model *o, int64_t rev, uint32_t *sub)
 {
-    uint32_t key = (uint32_t)below(o, o->keys_count);
+    uint32_t key = pick_key(o);
     char name[KEY_BYTES_MAX];
     key_name(o, key, name);
     const struct change *was = newest_at(o, slice_of_string(name), rev);
@@ -239,6 +263,8 @@ static void do_delete(struct model *o, int64_t rev, uint32_t *sub)
 
 static void do_txn(struct model *o)
 {
+    if (below(o, 4) == 0)
+        do_warm(o);
     int64_t rev = mvcc_txn_begin(o->m);
     ck_assert_int_eq(rev, o->revision + 1);
     uint32_t sub = 0;

@@ -192,7 +192,7 @@ void mvcc_publish(struct mvcc *m);
 /* Have the CPU fetch what changes of these keys will look at: for each a few cache misses, here all
  * at once. At most MVCC_WARM_MAX keys. */
 enum { MVCC_WARM_MAX = 16 };
-void mvcc_txn_warm(const struct mvcc *m, const struct slice *keys, uint32_t count);
+void mvcc_txn_warm(struct mvcc *m, const struct slice *keys, uint32_t count);
 
 /* Reads that see this transaction's own changes. `rev` 0 = mvcc_txn_revision(). */
 const struct mvcc_version *mvcc_txn_get(const struct mvcc *m, struct slice key, int64_t rev);
