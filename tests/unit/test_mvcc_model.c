@@ -398,6 +398,8 @@ static void do_compact(struct model *o)
 {
     mvcc_publish(o->m);
     int64_t rev = 1 + (int64_t)below(o, (uint64_t)o->revision + 2);
+    if (o->move_all && below(o, 2) == 0) /* most of what there is can be moved */
+        rev = o->revision - (int64_t)below(o, 20);
     int rv = mvcc_compact(o->m, rev);
     if (rev <= o->compacted) {
         ck_assert_int_eq(rv, TV_COMPACTED);
@@ -412,7 +414,9 @@ static void do_compact(struct model *o)
 
 static void do_scrub(struct model *o)
 {
-    (void)mvcc_scrub(o->m, 1 + (uint32_t)below(o, 200));
+    uint64_t slices = 1 + (o->move_all ? below(o, 20) : 0);
+    while (slices-- > 0)
+        (void)mvcc_scrub(o->m, 1 + (uint32_t)below(o, 200));
     if (mvcc_scrub_is_done(o->m) && o->compacted > 0)
         check_scrubbed(o);
 }
@@ -422,7 +426,7 @@ static void hold_some(struct model *o)
 {
     struct mvcc_iter it;
     mvcc_iter_init(&it, o->m, SLICE_EMPTY, slice_of("", 1), o->pin_rev);
-    uint64_t skip = below(o, o->keys_count);
+    uint64_t skip = below(o, 20);
     const struct mvcc_version *v;
     while ((v = mvcc_iter_next(&it)) != NULL && o->held_count < HELD_MAX) {
         if (skip-- > 0)
@@ -544,7 +548,7 @@ static void step(struct model *o)
         check_range(o);
     else if (what < 880)
         check_history(o);
-    else if (what < 885)
+    else if (what < (o->move_all ? 910 : 885)) /* each compaction is a reason to move */
         do_compact(o);
     else if (what < 940)
         do_scrub(o);
@@ -564,7 +568,7 @@ static void run_seed(uint64_t seed)
     rng_init(&o.rng, seed);
     o.keys_count = 1u + (uint32_t)below(&o, below(&o, 3) == 0 ? 20 : KEYS_MAX);
     o.style = (int)below(&o, 3);
-    o.move_all = below(&o, 4) != 0;
+    o.move_all = below(&o, 2) == 0;
     o.m = new_store(&o);
     o.reader = epoch_register(mvcc_epoch(o.m));
     for (int i = 0; i < STEPS; i++)

@@ -372,6 +372,9 @@ static void put_many(uint32_t keys, size_t value_size)
         mvcc_txn_put(m, slice_of(key, (size_t)size), slice_of(value, value_size), 0, NULL);
     }
     mvcc_txn_end(m);
+    mvcc_txn_begin(m); /* below the newest revision they may be moved, also while it is pinned */
+    mvcc_txn_put(m, SLICE_LITERAL("k/00000"), slice_of(value, value_size), 0, NULL);
+    mvcc_txn_end(m);
     mvcc_publish(m);
     mem_free(value);
 }
