@@ -119,8 +119,8 @@ struct path {
 };
 /* As mvcc__index_find on m->root. */
 struct mvcc_version *mvcc__path_find(const struct mvcc *m, struct path *p, struct slice key);
-/* The same for a key that exists, from what mvcc_txn_warm() found: only the leaf of the path is set.
- * NULL when it found nothing, or something else. */
+/* The same for a key that exists, from what mvcc_txn_warm() found: only the leaf of the path is
+ * set. NULL when it found nothing, or something else. */
 struct mvcc_version *mvcc__warm_find(struct mvcc *m, struct path *p, struct slice key);
 /* As mvcc__index_find on m->root, or NULL when mvcc_txn_warm() did not find that. */
 struct mvcc_version *mvcc__warm_get(const struct mvcc *m, struct slice key);

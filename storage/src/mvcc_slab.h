@@ -39,7 +39,7 @@ void *slab_alloc_dense(size_t size) __attribute__((malloc, returns_nonnull));
 
 /* --- giving back --- */
 
-/* Give a bounded piece of what no object needs back to the kernel, which takes less than 100 us.
+/* Give a bounded piece of what no object needs back to the kernel, which takes some tens of us.
  * True while there is more. */
 bool slab_trim(void);
 

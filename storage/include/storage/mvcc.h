@@ -300,7 +300,7 @@ bool mvcc_scrub(struct mvcc *m, uint32_t versions_max);
 /* Everything up to the last compaction is freed. */
 bool mvcc_scrub_is_done(const struct mvcc *m);
 /* Give back memory that a finished scrub has left unused: move what lies in sparsely used memory
- * together, a bounded piece of it, or hand memory to the kernel, in less than 100 us. It looks at
+ * together, a bounded piece of it, or hand memory to the kernel, in some 50 us. It looks at
  * about `versions_max` keys. True while there is more that can be done now; false also while
  * readers or pins keep what was moved: to be called every now and then. Not inside a transaction;
  * it may publish. */
