@@ -364,7 +364,9 @@ static void append_recv(struct grpc_call *call, struct slice in)
 {
     (void)buf_append(&call->recv, in.data, in.size);
     account_recv(call);
-    if (call->conn != NULL && call->conn->recv_buffered_bytes > CONN_RECV_BUFFERED_BYTES_MAX) {
+    /* A client asked for what comes, and has its limit for each message. */
+    if (!call->is_client && call->conn != NULL &&
+        call->conn->recv_buffered_bytes > CONN_RECV_BUFFERED_BYTES_MAX) {
         PROBE(grpc_recv_buffer_full);
         call__abort(call, GRPC_RESOURCE_EXHAUSTED,
                     SLICE_LITERAL("grpc: too many bytes of unfinished messages"));

@@ -52,8 +52,8 @@ enum {
     /* Resets a client may send at once, and per second: nghttp2 ends the connection above it. */
     RESET_BURST = 20000,
     RESET_RATE = 2000,
-    /* Bytes of unfinished and held-back messages of one connection; the call that passes it ends.
-     */
+    /* A server's, of unfinished and held-back messages of one connection; the call that passes it
+     * ends. */
     CONN_RECV_BUFFERED_BYTES_MAX = 256 << 20,
 };
 
