@@ -272,7 +272,7 @@ static void welcome(struct inbound *in, uint64_t from)
     in->from = from;
     const struct peer *p = find(in->peers, from);
     if (p != NULL && p->call == NULL)
-        grpc_channel_hurry(p->channel);
+        grpc_channel_connect_now(p->channel);
 }
 
 static void on_hello(struct grpc_call *call, struct inbound *in, struct slice frame)

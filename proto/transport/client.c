@@ -247,14 +247,6 @@ static void on_channel_timer(struct timer *t)
     lost(ch);
 }
 
-void grpc_channel_hurry(struct grpc_channel *ch)
-{
-    if (ch->state != GRPC_CHANNEL_BACKOFF)
-        return;
-    ch->backoff_ms = ch->o.backoff_min_ms;
-    timer_set(&ch->gl->timers, &ch->timer, timer_now_ns(&ch->gl->timers));
-}
-
 /* Calls that do not wait longer than this attempt. */
 static void fail_waiting(struct grpc_channel *ch)
 {

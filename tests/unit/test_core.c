@@ -88,6 +88,14 @@ static void env_published(void *ctx)
     (void)ctx;
 }
 
+static uint64_t wake_in_ms; /* what was asked for last; 0 = nothing */
+
+static void env_wake_in(void *ctx, uint64_t ms)
+{
+    (void)ctx;
+    wake_in_ms = ms;
+}
+
 static void on_wal_done(void *ctx, uint64_t seq)
 {
     core_log_written(((struct node *)ctx)->core, seq);
@@ -130,7 +138,8 @@ static void node_start(struct node *n, uint64_t id)
                                      .send_question = env_send_question,
                                      .answer = env_answer,
                                      .published = env_published,
-                                     .wake = env_published},
+                                     .wake = env_published,
+                                     .wake_in = env_wake_in},
                              .heartbeat_ms = HEARTBEAT_MS,
                              .election_ms = ELECTION_MS,
                              .pre_vote = true,
@@ -304,6 +313,32 @@ static void stall(struct node *n)
 {
     disk_mem_set_completion_percent(n->disk, 0);
 }
+
+/* --- the beginning --- */
+
+static void connect_all(void)
+{
+    for (int i = 0; i < NODES; i++)
+        for (int k = 0; k < NODES; k++)
+            if (i != k)
+                core_peer_connected(nodes[i].core, nodes[k].id, true);
+}
+
+/* Members that reach each other and know of no leader do not wait for one. */
+START_TEST(test_stands_at_once)
+{
+    start();
+    round_of(ELECTION_TICKS - 1);
+    ck_assert_ptr_null(leader());
+    stop();
+    start();
+    connect_all();
+    round_of(ELECTION_TICKS / 2);
+    ck_assert_ptr_nonnull(leader());
+    ck_assert_int_eq(put(leader(), 10), 0);
+    stop();
+}
+END_TEST
 
 /* --- a disk that does not answer --- */
 
@@ -603,6 +638,37 @@ END_TEST
 
 /* --- many leases --- */
 
+static void renew(struct node *n)
+{
+    struct request *req = new_request(REQUEST_LEASE_RENEW);
+    req->lease_id = 7; /* which nobody has */
+    core_submit(n->core, req);
+}
+
+/* The first goes at once, those that follow closely wait for each other. */
+START_TEST(test_renewals_are_gathered)
+{
+    enum { APART_MS = 10 };
+    start();
+    struct node *l = wait_for_leader();
+    wake_in_ms = 0;
+    renew(l);
+    settle();
+    ck_assert_int_eq(outcome, TV_LEASE_NOT_FOUND);
+    ck_assert_uint_eq(wake_in_ms, 0);
+    now_ms += APART_MS / 2;
+    renew(l);
+    renew(l);
+    settle();
+    ck_assert_int_eq(outcome, WAITS);
+    ck_assert_uint_eq(wake_in_ms, APART_MS / 2);
+    now_ms += wake_in_ms;
+    settle();
+    ck_assert_int_eq(outcome, TV_LEASE_NOT_FOUND);
+    stop();
+}
+END_TEST
+
 START_TEST(test_leases_end_at_once)
 {
     enum { LEASES = 10000, TTL_S = 3 };
@@ -822,8 +888,8 @@ START_TEST(test_waiting_times_out)
 }
 END_TEST
 
-UNIT_MAIN("core", test_stalled_leader_hands_over, test_stall_ends,
-          test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
+UNIT_MAIN("core", test_stands_at_once, test_renewals_are_gathered, test_stalled_leader_hands_over,
+          test_stall_ends, test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
           test_low_disk_and_operator, test_log_without_room, test_log_shrinks_with_the_store,
           test_move_leader, test_put_outlives_its_leader, test_leases_end_at_once,
           test_large_take_turns, test_small_take_turns, test_small_beside_large,

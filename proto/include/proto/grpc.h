@@ -269,8 +269,6 @@ struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_ch
 /* Ends every call with GRPC_CANCELLED (closed() is called from inside). Dead on return. */
 void grpc_channel_close(struct grpc_channel *ch);
 enum grpc_channel_state grpc_channel_state(const struct grpc_channel *ch);
-/* There is reason to believe that the server is there again: a pause between attempts ends. */
-void grpc_channel_hurry(struct grpc_channel *ch);
 void *grpc_channel_arg(const struct grpc_channel *ch);
 /* Skip what is left of a backoff. */
 void grpc_channel_connect_now(struct grpc_channel *ch);
