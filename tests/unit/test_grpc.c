@@ -322,6 +322,24 @@ START_TEST(test_shared_bytes)
 }
 END_TEST
 
+/* What bounds the unfinished messages of a server's connection does not bound what a client asked
+ * for. */
+START_TEST(test_large_answer)
+{
+    enum { SIZE = 272 << 20 };
+    struct seen s;
+    rig_start();
+    struct grpc_channel *ch = channel_to(rig.address);
+    ask_u32(ch, "/rig.Rig/Pull", SIZE, &s);
+    RIG_UNTIL(s.closed > 0);
+    ck_assert_uint_eq(s.code, GRPC_OK);
+    ck_assert_uint_eq(s.last.size, SIZE);
+    buf_fini(&s.last);
+    grpc_channel_close(ch);
+    rig_stop();
+}
+END_TEST
+
 START_TEST(test_pulled_message)
 {
     enum { SIZE = 3000001 };
@@ -890,7 +908,7 @@ END_TEST
 
 UNIT_MAIN("grpc", test_unary, test_error_text_survives, test_metadata_and_deadline_reach_the_server,
           test_server_streaming, test_bidi, test_big_messages_through_small_windows,
-          test_many_calls_at_once, test_shared_bytes, test_pulled_message,
+          test_many_calls_at_once, test_shared_bytes, test_pulled_message, test_large_answer,
           test_big_transfers_share_the_connection, test_slow_reader_bounds_the_server,
           test_paused_server_holds_messages_back, test_paused_client_gets_messages_before_the_end,
           test_deadline, test_cancel, test_lost_connection_ends_every_call_once_and_comes_back,
