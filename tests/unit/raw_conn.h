@@ -1,6 +1,6 @@
 /* A client made of bytes, against the server of grpc_rig.h. */
-#ifndef TESTS_RAW_CONN_H
-#define TESTS_RAW_CONN_H
+#ifndef TESTS_UNIT_RAW_CONN_H
+#define TESTS_UNIT_RAW_CONN_H
 
 #include "grpc_rig.h"
 #include "unit.h"

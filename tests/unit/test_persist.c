@@ -1,0 +1,185 @@
+/* The persist thread before stores of its tests: one that records what it is given, one that has no
+ * room. */
+#include "lsm_rig.h"
+
+/* --- another store behind the persist thread, in step --- */
+
+struct recorder {
+    uint64_t attached, detached, puts, commits;
+    int64_t last_put;
+    struct lsm_meta last;
+    uint64_t records;
+};
+
+static void rec_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
+{
+    struct recorder *r = ctx;
+    r->attached++;
+    *ret_meta = LSM_META_FRESH;
+}
+
+static void rec_put(void *ctx, const struct mvcc_version *v)
+{
+    struct recorder *r = ctx;
+    ck_assert_int_ge(mvcc_version_mod_revision(v), r->last_put);
+    r->last_put = mvcc_version_mod_revision(v);
+    r->puts++;
+}
+
+static void rec_commit(void *ctx, const struct lsm_meta *meta, const struct persist_meta *metas)
+{
+    struct recorder *r = ctx;
+    ck_assert_int_le(r->last_put, meta->revision);
+    ck_assert_uint_gt(meta->applied_index, r->last.applied_index);
+    r->last = *meta;
+    r->commits++;
+    for (; metas != NULL; metas = metas->next)
+        r->records++;
+}
+
+static void rec_detach(void *ctx)
+{
+    ((struct recorder *)ctx)->detached++;
+}
+
+START_TEST(test_in_step)
+{
+    struct recorder r = {0};
+    struct persist_store store = {.ctx = &r,
+                                  .attach = rec_attach,
+                                  .put = rec_put,
+                                  .commit = rec_commit,
+                                  .detach = rec_detach};
+    struct machine x;
+    machine_init(&x, 3);
+    struct persist_options o;
+    persist_options_init(&o);
+    o.mvcc = x.m;
+    o.store = &store;
+    o.threaded = false;
+    o.flush_entries = 1000000;
+    struct persist *p = persist_new(&o);
+    ck_assert_uint_eq(r.attached, 1);
+    machine_run(&x, p, 200);
+    ck_assert_uint_eq(r.commits, 0);
+    ck_assert_uint_gt(r.puts, 0);
+    ck_assert_uint_eq(persist_backlog(p), 0);
+    ck_assert_uint_eq(persist_flushed_index(p), 0);
+    persist_request_flush(p);
+    ck_assert_uint_eq(r.commits, 1);
+    ck_assert_uint_eq(persist_flushed_index(p), 200);
+    ck_assert_int_eq(r.last.revision, mvcc_revision(x.m));
+    persist_request_flush(p); /* nothing waits */
+    ck_assert_uint_eq(r.commits, 1);
+    machine_run(&x, p, 10);
+    persist_abort(p);
+    ck_assert_uint_eq(r.commits, 1);
+    ck_assert_uint_eq(r.detached, 1);
+    machine_fini(&x);
+}
+END_TEST
+
+/* --- a store without room --- */
+
+static struct {
+    _Atomic bool room;
+    _Atomic int puts, commits;
+} tight;
+
+static void tight_attach(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta)
+{
+    (void)ctx, (void)m;
+    *ret_meta = LSM_META_FRESH;
+}
+
+static void tight_put(void *ctx, const struct mvcc_version *v)
+{
+    (void)ctx, (void)v;
+    ck_assert(tight.room);
+    tight.puts++;
+}
+
+static void tight_commit(void *ctx, const struct lsm_meta *meta, const struct persist_meta *metas)
+{
+    (void)ctx, (void)meta, (void)metas;
+    ck_assert(tight.room);
+    tight.commits++;
+}
+
+static bool tight_has_room(void *ctx)
+{
+    (void)ctx;
+    return tight.room;
+}
+
+static void tight_detach(void *ctx)
+{
+    (void)ctx;
+}
+
+static void tight_submit(struct mvcc *m, struct persist *p, uint64_t index)
+{
+    const struct mvcc_version *prev;
+    mvcc_txn_begin(m);
+    (void)mvcc_txn_put(m, SLICE_LITERAL("k"), SLICE_LITERAL("v"), 0, &prev);
+    mvcc_txn_end(m);
+    mvcc_publish(m);
+    struct persist_batch *b = mem_alloc_zero(sizeof(*b));
+    b->applied_index = index;
+    b->revision = mvcc_revision(m);
+    b->compacted = -1;
+    b->content = content_of(m);
+    persist_submit(p, b);
+}
+
+static void wait_for(bool (*done)(const struct persist *p), const struct persist *p)
+{
+    while (!done(p))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static bool has_none(const struct persist *p)
+{
+    return persist_lacks_room(p);
+}
+
+static bool caught_up(const struct persist *p)
+{
+    return persist_flushed_index(p) == 20 && !persist_lacks_room(p);
+}
+
+START_TEST(test_no_room)
+{
+    struct persist_store store = {.attach = tight_attach,
+                                  .put = tight_put,
+                                  .commit = tight_commit,
+                                  .has_room = tight_has_room,
+                                  .detach = tight_detach};
+    struct mvcc *m = mvcc_new(NULL);
+    struct persist_options o;
+    persist_options_init(&o);
+    o.mvcc = m;
+    o.store = &store;
+    tight.room = false;
+    struct persist *p = persist_new(&o);
+    for (uint64_t i = 1; i <= 20; i++)
+        tight_submit(m, p, i);
+    persist_request_flush(p);
+    wait_for(has_none, p);
+    ck_assert_int_eq(tight.puts + tight.commits, 0);
+    ck_assert_uint_eq(persist_flushed_index(p), 0);
+    tight.room = true;
+    wait_for(caught_up, p); /* the flush that was asked for is not forgotten */
+    ck_assert_int_eq(tight.puts, 20);
+    ck_assert_int_eq(tight.commits, 1);
+    /* It ends without room too, and what was not committed is in the log. */
+    tight.room = false;
+    tight_submit(m, p, 21);
+    wait_for(has_none, p);
+    persist_free(p);
+    ck_assert_int_eq(tight.commits, 1);
+    mvcc_free(m);
+}
+END_TEST
+
+UNIT_MAIN("persist", test_in_step, test_no_room)
