@@ -156,10 +156,10 @@ static bool urls_are_valid(const struct member_change *change)
 int member_change_check(const struct member_change *change, const struct cluster *c)
 {
     const struct cluster_member *m = cluster_find(c, change->id);
+    if (cluster_was_removed(c, change->id) || (change->kind == MEMBER_UPDATE && m == NULL))
+        return TV_MEMBER_NOT_FOUND;
     if (!urls_are_valid(change))
         return TV_MEMBER_BAD_URLS;
-    if (cluster_was_removed(c, change->id))
-        return TV_MEMBER_NOT_FOUND;
     switch (change->kind) {
     case MEMBER_ADD:
     case MEMBER_ADD_LEARNER:
@@ -173,8 +173,6 @@ int member_change_check(const struct member_change *change, const struct cluster
     case MEMBER_REMOVE:
         return m == NULL ? TV_MEMBER_NOT_FOUND : 0;
     case MEMBER_UPDATE:
-        if (m == NULL)
-            return TV_MEMBER_NOT_FOUND;
         return url_is_taken(change, c, m->id) ? TV_PEER_URL_EXIST : 0;
     case MEMBER_KINDS_COUNT:
         break;

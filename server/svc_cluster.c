@@ -143,7 +143,7 @@ static void propose(struct grpc_call *call, struct member_change *change, const 
 }
 
 /* etcd takes any text as a URL in an update, and then cannot reach the member: what is no URL is
- * refused here too. */
+ * refused here too, after what etcd refuses. */
 static void change_with_urls(struct grpc_call *call, const struct member_request *r,
                              enum member_change_kind kind)
 {
@@ -151,13 +151,15 @@ static void change_with_urls(struct grpc_call *call, const struct member_request
     if (service_refused(call))
         return;
     struct member_change change = {.kind = kind, .id = r->id};
-    if (!parse_urls(r, &urls)) {
-        worker_fail(call, TV_MEMBER_BAD_URLS);
-    } else if (kind == MEMBER_UPDATE && r->id == 0) {
+    bool good = parse_urls(r, &urls);
+    if (kind == MEMBER_UPDATE && r->id == 0) {
         worker_fail(call, TV_MEMBER_NOT_FOUND);
+    } else if (kind == MEMBER_UPDATE) {
+        propose(call, &change, good ? &urls : &(struct urls){0}); /* none: refused, if it is there */
+    } else if (!good) {
+        worker_fail(call, TV_MEMBER_BAD_URLS);
     } else {
-        if (kind != MEMBER_UPDATE)
-            change.id = cluster_new_id(urls.items, urls.count, (uint64_t)clock_wall_us() / 1000000);
+        change.id = cluster_new_id(urls.items, urls.count, (uint64_t)clock_wall_us() / 1000000);
         propose(call, &change, &urls);
     }
     urls_fini(&urls);

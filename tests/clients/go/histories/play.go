@@ -1,0 +1,288 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+)
+
+// A player plays a history to a new server of either kind.
+type player struct {
+	etcd, trivetd string
+	dir           string
+	etcdFlags     []string
+	trivetFlags   []string
+	played        int
+}
+
+// A difference ends a history: what follows would be compared between stores that are not equal.
+type difference struct {
+	at        int
+	want, got string
+}
+
+func (p *player) play(steps []step) (*difference, int, error) {
+	p.played++
+	dir := filepath.Join(p.dir, fmt.Sprint(p.played))
+	keep := false
+	defer func() {
+		if !keep {
+			os.RemoveAll(dir)
+		}
+	}()
+	var sides [2]*side
+	var failed [2]error
+	both(func(i int) {
+		binary, flags, name := p.etcd, p.etcdFlags, "etcd"
+		if i == 1 {
+			binary, flags, name = p.trivetd, p.trivetFlags, "trivet"
+		}
+		s, err := newServer(binary, filepath.Join(dir, name), flags)
+		if err != nil {
+			failed[i] = err
+			return
+		}
+		sides[i], failed[i] = newSide(s)
+	})
+	for i, err := range failed {
+		if err != nil {
+			keep = true // the log
+			return nil, 0, fmt.Errorf("side %d: %w", i, err)
+		}
+	}
+	g := &game{sides: sides, revision: 1}
+	var found *difference
+	compared := 0
+	for i := range steps {
+		want, got, err := g.do(&steps[i])
+		if err != nil {
+			keep = true
+			return nil, compared, fmt.Errorf("step %d (%s): %w", i, steps[i].String(), err)
+		}
+		compared++
+		if want != got {
+			found = &difference{i, want, got}
+			break
+		}
+	}
+	for i := range sides {
+		sides[i].close()
+	}
+	both(func(i int) { failed[i] = sides[i].server.stop(i == 0) })
+	return found, compared, failed[1]
+}
+
+func both(do func(i int)) {
+	var wait sync.WaitGroup
+	wait.Add(1)
+	go func() {
+		do(0)
+		wait.Done()
+	}()
+	do(1)
+	wait.Wait()
+}
+
+type game struct {
+	sides               [2]*side
+	revision, compacted int64
+}
+
+func (g *game) do(s *step) (want, got string, err error) {
+	var said [2]string
+	var failed [2]error
+	var answers [2][]proto.Message
+	if s.Kind == stepSync {
+		g.passRevisions()
+	}
+	var request proto.Message
+	if s.Kind == stepCall || s.Kind == stepLogin || s.Kind == stepWatch {
+		request = s.request(g.revision, g.compacted)
+	}
+	both(func(i int) {
+		d := g.sides[i]
+		switch s.Kind {
+		case stepCall, stepRaw, stepLogin:
+			var err error
+			switch s.Kind {
+			case stepCall:
+				answers[i], err = d.call(s, request)
+			case stepRaw:
+				answers[i], err = d.callRaw(s)
+			default:
+				answers[i], err = d.login(s, request)
+			}
+			if r, ok := request.(*pb.RangeRequest); ok && r.Limit < 0 {
+				answers[i] = joined(answers[i]) // to etcd no limit of a message either
+			}
+			said[i] = sayAll(answers[i], err)
+		case stepWatch:
+			failed[i] = d.watch(s, request, g.revision)
+		case stepSync:
+			said[i] = d.sync(g.revision)
+		case stepClose:
+			d.closeStream(s.Stream)
+		case stepRestart:
+			failed[i] = d.restart(s.Hard)
+		}
+	})
+	for i := range failed {
+		if failed[i] != nil {
+			return "", "", fmt.Errorf("side %d: %w", i, failed[i])
+		}
+	}
+	g.learn(s, request, answers[0])
+	return said[0], said[1], nil
+}
+
+// passRevisions makes the revision so high that no watch waits for a future one.
+func (g *game) passRevisions() {
+	for n := 0; n < 3; n++ {
+		s := &step{Kind: stepCall, Method: "etcdserverpb.KV/Put", Identity: identityRoot}
+		r := &pb.PutRequest{Key: []byte("zz/sync")}
+		var answers [2][]proto.Message
+		both(func(i int) { answers[i], _ = g.sides[i].call(s, r) })
+		g.learn(s, r, answers[0])
+	}
+}
+
+func (g *game) learn(s *step, request proto.Message, answers []proto.Message) {
+	for _, a := range answers {
+		if revision := revisionOf(a); revision > g.revision {
+			g.revision = revision
+		}
+	}
+	if c, ok := request.(*pb.CompactionRequest); ok && len(answers) > 0 && s.Kind == stepCall {
+		g.compacted = c.Revision
+	}
+}
+
+const ownLeaseMax = 1000000 // servers choose larger ids
+
+// --- answers, as far as they are to be equal ---
+
+func sayAll(answers []proto.Message, err error) string {
+	var all strings.Builder
+	for _, a := range answers {
+		normalize(a)
+		all.WriteString(brief(a))
+		all.WriteByte('\n')
+	}
+	if err != nil {
+		s := status.Convert(err)
+		// Go's protobuf uses another space in some of its programs.
+		fmt.Fprintf(&all, "%s %q", s.Code(), strings.ReplaceAll(s.Message(), "\u00a0", " "))
+	}
+	return all.String()
+}
+
+// joined makes one message of those of a RangeStream.
+func joined(answers []proto.Message) []proto.Message {
+	if len(answers) < 2 {
+		return answers
+	}
+	sum := proto.Clone(answers[len(answers)-1]).(*pb.RangeStreamResponse)
+	sum.RangeResponse.Kvs = nil
+	for _, a := range answers {
+		sum.RangeResponse.Kvs = append(sum.RangeResponse.Kvs, a.(*pb.RangeStreamResponse).RangeResponse.Kvs...)
+	}
+	return []proto.Message{sum}
+}
+
+func revisionOf(m proto.Message) int64 {
+	if h, ok := m.(interface{ GetHeader() *pb.ResponseHeader }); ok && h.GetHeader() != nil {
+		return h.GetHeader().Revision
+	}
+	return 0
+}
+
+// normalize takes out what may differ: ids, terms, times, sizes, tokens, and the order of what has none.
+func normalize(m proto.Message) {
+	if h, ok := m.(interface{ GetHeader() *pb.ResponseHeader }); ok {
+		normalizeHeader(h.GetHeader())
+	}
+	switch r := m.(type) {
+	case *pb.RangeStreamResponse:
+		normalizeHeader(r.GetRangeResponse().GetHeader())
+	case *pb.TxnResponse:
+		normalizeOps(r.Responses)
+	case *pb.LeaseTimeToLiveResponse:
+		if r.TTL > 0 && r.TTL <= r.GrantedTTL {
+			r.TTL = r.GrantedTTL
+		}
+		sort.Slice(r.Keys, func(i, j int) bool { return string(r.Keys[i]) < string(r.Keys[j]) })
+	case *pb.LeaseLeasesResponse:
+		kept := r.Leases[:0]
+		for _, l := range r.Leases {
+			if l.ID > ownLeaseMax {
+				l.ID = ownLeaseMax // the server's choice
+			}
+			if l.ID != endingLease {
+				kept = append(kept, l)
+			}
+		}
+		r.Leases = kept
+		sort.Slice(r.Leases, func(i, j int) bool { return r.Leases[i].ID < r.Leases[j].ID })
+	case *pb.LeaseGrantResponse:
+		r.ID = min(r.ID, ownLeaseMax)
+	case *pb.StatusResponse:
+		r.DbSize, r.DbSizeInUse, r.RaftIndex, r.RaftAppliedIndex, r.RaftTerm = 0, 0, 0, 0, 0
+		r.Leader = min(r.Leader, 1)
+	case *pb.HashResponse:
+		r.Hash = 0
+	case *pb.SnapshotResponse:
+		r.RemainingBytes, r.Blob = 0, nil
+	case *pb.AuthenticateResponse:
+		if r.Token != "" {
+			r.Token = "token"
+		}
+	case *pb.MemberListResponse:
+		for _, member := range r.Members {
+			member.ID, member.PeerURLs, member.ClientURLs = 0, nil, nil
+		}
+	case *v3lockpb.LockResponse:
+		normalizeHeader(r.Header)
+	case *v3lockpb.UnlockResponse:
+		normalizeHeader(r.Header)
+	case *v3electionpb.CampaignResponse:
+		normalizeHeader(r.Header)
+	case *v3electionpb.ProclaimResponse:
+		normalizeHeader(r.Header)
+	case *v3electionpb.LeaderResponse:
+		normalizeHeader(r.Header)
+	case *v3electionpb.ResignResponse:
+		normalizeHeader(r.Header)
+	}
+}
+
+func normalizeHeader(h *pb.ResponseHeader) {
+	if h != nil {
+		h.ClusterId, h.MemberId, h.RaftTerm = 0, 0, 0
+	}
+}
+
+func normalizeOps(ops []*pb.ResponseOp) {
+	for _, op := range ops {
+		switch {
+		case op.GetResponseRange() != nil:
+			normalizeHeader(op.GetResponseRange().Header)
+		case op.GetResponsePut() != nil:
+			normalizeHeader(op.GetResponsePut().Header)
+		case op.GetResponseDeleteRange() != nil:
+			normalizeHeader(op.GetResponseDeleteRange().Header)
+		case op.GetResponseTxn() != nil:
+			normalizeHeader(op.GetResponseTxn().Header)
+			normalizeOps(op.GetResponseTxn().Responses)
+		}
+	}
+}

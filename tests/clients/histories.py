@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Random histories to a new etcd and a new trivet, every answer, event and error compared
+(go/histories). A history that differs is made short, shown, and kept under .dev/test/histories."""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+import cluster  # noqa: E402
+
+KEEP = os.path.join(cluster.ROOT, ".dev", "test", "histories")
+MEMORY = "/dev/shm"  # disks are not what is tested here
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1, help="of the first history")
+    parser.add_argument("--steps", type=int, default=1500, help="of each history")
+    parser.add_argument("--services", help="what requests are made of, with commas")
+    parser.add_argument("--replay", help="play a kept history again")
+    args = parser.parse_args()
+    cluster.exit_on_signals()
+    os.makedirs(KEEP, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="trivet-histories-", dir=MEMORY if os.path.isdir(MEMORY) else None)
+    command = [os.path.join(cluster.TOOLS, "histories"), "-etcd", cluster.binary("etcd"),
+               "-trivetd", cluster.binary("trivet"), "-dir", folder, "-keep", KEEP]
+    if args.replay:
+        command += ["-replay", args.replay]
+    else:
+        command += ["-seed", str(args.seed), "-steps", str(args.steps), "-histories", "1000000",
+                    "-seconds", str(args.seconds)]
+    if args.services:
+        command += ["-services", args.services]
+    try:
+        return cluster.run(command, timeout=args.seconds + 1200).returncode
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
