@@ -15,6 +15,8 @@
 
 static void ask_members(struct grpc_call *call, struct worker *w)
 {
+    if (service_lacks_user(call))
+        return;
     struct request *req = worker_request(w, REQUEST_MEMBER_LIST, call, service_answered);
     service_tie(call, req);
     worker_post(w, req);
@@ -151,7 +153,13 @@ static void change_with_urls(struct grpc_call *call, const struct member_request
     if (service_refused(call))
         return;
     struct member_change change = {.kind = kind, .id = r->id};
-    if (!parse_urls(r, &urls)) {
+    bool good = parse_urls(r, &urls);
+    /* An update's URLs are looked at after who asks for it, an addition's before. */
+    if (!good && kind != MEMBER_UPDATE) {
+        worker_fail(call, TV_MEMBER_BAD_URLS);
+    } else if (service_lacks_root(call)) {
+        /* refused */
+    } else if (!good) {
         worker_fail(call, TV_MEMBER_BAD_URLS);
     } else if (kind == MEMBER_UPDATE && r->id == 0) {
         worker_fail(call, TV_MEMBER_NOT_FOUND);
@@ -180,7 +188,7 @@ static void change_by_id(struct grpc_call *call, struct slice msg, enum member_c
         service_malformed(call);
         return;
     }
-    if (service_refused(call))
+    if (service_refused(call) || service_lacks_root(call))
         return;
     if (r.id == 0) {
         worker_fail(call, TV_MEMBER_NOT_FOUND);
