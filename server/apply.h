@@ -31,8 +31,8 @@ struct applier {
     struct lessor *lessor;
     struct cluster *cluster;
     uint64_t member_id;
-    uint64_t term;   /* for response headers; the core sets it */
-    uint64_t now_ms; /* for leases; the core sets it. Expiry itself is decided by the leader */
+    uint64_t term;      /* for response headers; the core sets it */
+    uint64_t now_ms;    /* for leases; the core sets it. Expiry itself is decided by the leader */
     uint64_t log_index; /* of the entry that is applied; the core sets it */
     struct alarms alarms;
     struct auth auth;

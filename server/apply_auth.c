@@ -39,8 +39,8 @@ int applier__permit(struct applier *a, const struct wire_raft_request *entry)
     case WIRE_RAFT_LEASE_REVOKE:
         applier__must_decode(wire_lease_revoke_request_decode(entry->body, &lease));
         return auth_check_lease(v, &caller, a->lessor, lease.id, AUTH_WRITE);
-    case WIRE_RAFT_USER_GET:   /* a user may look at himself, */
-    case WIRE_RAFT_ROLE_GET:   /* and at his roles */
+    case WIRE_RAFT_USER_GET: /* a user may look at himself, */
+    case WIRE_RAFT_ROLE_GET: /* and at his roles */
     case WIRE_RAFT_AUTH_STATUS:
     case WIRE_RAFT_AUTHENTICATE:
         return 0;
@@ -91,8 +91,9 @@ static uint8_t *begin_answer(struct applier *a, struct request *req, size_t more
 static void answer_status(struct applier *a, struct request *req)
 {
     const struct auth_view *v = auth_view(&a->auth);
-    uint8_t *p = begin_answer(a, req, wire_uint_size(STATUS_ENABLED, v->enabled) +
-                                          wire_uint_size(STATUS_REVISION, v->revision));
+    uint8_t *p = begin_answer(a, req,
+                              wire_uint_size(STATUS_ENABLED, v->enabled) +
+                                  wire_uint_size(STATUS_REVISION, v->revision));
     p = wire_uint_put(p, STATUS_ENABLED, v->enabled);
     wire_uint_put(p, STATUS_REVISION, v->revision);
 }

@@ -274,8 +274,7 @@ void auth__drop_user(struct auth_view *v, struct slice name)
     ASSERT(found);
     v->bytes -= auth__user_bytes(v->users[at]);
     auth__user_unref(v->users[at]);
-    memmove(&v->users[at], &v->users[at + 1],
-            (--v->users_count - at) * sizeof(struct auth_user *));
+    memmove(&v->users[at], &v->users[at + 1], (--v->users_count - at) * sizeof(struct auth_user *));
 }
 
 void auth__drop_role(struct auth_view *v, struct slice name)
@@ -285,8 +284,7 @@ void auth__drop_role(struct auth_view *v, struct slice name)
     ASSERT(found);
     v->bytes -= auth__role_bytes(v->roles[at]);
     auth__role_unref(v->roles[at]);
-    memmove(&v->roles[at], &v->roles[at + 1],
-            (--v->roles_count - at) * sizeof(struct auth_role *));
+    memmove(&v->roles[at], &v->roles[at + 1], (--v->roles_count - at) * sizeof(struct auth_role *));
 }
 
 static void note(struct auth *a, struct auth_view *v)
@@ -329,7 +327,8 @@ static bool reaches(const struct auth_view *v, const struct auth_user *u, struct
         const struct auth_role *role = auth_find_role(v, u->roles[i]);
         if (role == NULL)
             continue;
-        const struct auth_range *r = range_at(access == AUTH_READ ? &role->read : &role->write, key);
+        const struct auth_range *r =
+            range_at(access == AUTH_READ ? &role->read : &role->write, key);
         if (r == NULL || (any && compare_ends(r->end, *ret_end) <= 0))
             continue;
         any = true;

@@ -159,7 +159,8 @@ int auth_add_user(struct auth *a, struct slice name, struct slice password, bool
                   struct auth_change *ret);
 /* Errors: TV_INVALID_AUTH_MGMT, TV_USER_NOT_FOUND. */
 int auth_delete_user(struct auth *a, struct slice name, struct auth_change *ret);
-/* Of a user without a password nothing but the revision changes. Errors: TV_USER_NOT_FOUND, TV_NO_SPACE.
+/* Of a user without a password nothing but the revision changes. Errors: TV_USER_NOT_FOUND,
+ * TV_NO_SPACE.
  */
 int auth_set_password(struct auth *a, struct slice name, struct slice password,
                       struct auth_change *ret);
@@ -167,8 +168,7 @@ int auth_set_password(struct auth *a, struct slice name, struct slice password,
  * root, which needs not exist). */
 int auth_grant_role(struct auth *a, struct slice user, struct slice role, struct auth_change *ret);
 /* Errors: TV_INVALID_AUTH_MGMT, TV_USER_NOT_FOUND, TV_ROLE_NOT_GRANTED. */
-int auth_revoke_role(struct auth *a, struct slice user, struct slice role,
-                     struct auth_change *ret);
+int auth_revoke_role(struct auth *a, struct slice user, struct slice role, struct auth_change *ret);
 /* Errors: TV_ROLE_EMPTY, TV_ROLE_ALREADY_EXIST, TV_NO_SPACE. */
 int auth_add_role(struct auth *a, struct slice name, struct auth_change *ret);
 /* Taken from all who have it. Errors: TV_INVALID_AUTH_MGMT, TV_ROLE_NOT_FOUND. */

@@ -143,8 +143,7 @@ static struct auth_user *without_role(const struct auth_user *u, struct slice ro
     for (uint32_t i = 0; i < u->roles_count; i++)
         if (!slice_equal(u->roles[i], role))
             roles[count++] = u->roles[i];
-    struct auth_user *changed =
-        auth__user_new(u->name, u->password, u->no_password, roles, count);
+    struct auth_user *changed = auth__user_new(u->name, u->password, u->no_password, roles, count);
     mem_free(roles);
     return changed;
 }
@@ -170,8 +169,7 @@ int auth_grant_role(struct auth *a, struct slice user, struct slice role, struct
     return 0;
 }
 
-int auth_revoke_role(struct auth *a, struct slice user, struct slice role,
-                     struct auth_change *ret)
+int auth_revoke_role(struct auth *a, struct slice user, struct slice role, struct auth_change *ret)
 {
     *ret = (struct auth_change){0};
     if (present(a)->enabled && slice_equal(user, AUTH_ROOT) && slice_equal(role, AUTH_ROOT))

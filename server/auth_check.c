@@ -16,8 +16,8 @@ static bool is_refused(void *ctx, struct slice key)
     return k->err != 0;
 }
 
-int auth_check_lease(const struct auth_view *v, const struct auth_caller *c,
-                     const struct lessor *l, int64_t lease_id, enum auth_access access)
+int auth_check_lease(const struct auth_view *v, const struct auth_caller *c, const struct lessor *l,
+                     int64_t lease_id, enum auth_access access)
 {
     struct lease_check k = {.v = v, .c = c, .access = access};
     if (auth_check_root(v, c->name) == 0)

@@ -15,8 +15,8 @@
 
 /* All keys that hang on the lease: `write` for who ends it, renews it or puts another key on it,
  * else read for who lists them. Root may always. A lease that is not there has no keys. */
-int auth_check_lease(const struct auth_view *v, const struct auth_caller *c,
-                     const struct lessor *l, int64_t lease_id, enum auth_access access);
+int auth_check_lease(const struct auth_view *v, const struct auth_caller *c, const struct lessor *l,
+                     int64_t lease_id, enum auth_access access);
 int auth_check_put(const struct auth_view *v, const struct auth_caller *c, const struct lessor *l,
                    const struct wire_put_request *r);
 int auth_check_delete(const struct auth_view *v, const struct auth_caller *c,

@@ -157,8 +157,9 @@ static int take_keys(struct auth_jwt *j, struct slice pub, struct slice priv, ch
     int err = 0;
     if ((priv.size > 0 && (j->key == NULL || !fits(j->method, j->key))) ||
         (pub.size > 0 && (public_key == NULL || !fits(j->method, public_key))))
-        err = refuse(err_text, err_size, "invalid key: it does not parse, or is of another kind "
-                                         "than the signing method");
+        err = refuse(err_text, err_size,
+                     "invalid key: it does not parse, or is of another kind "
+                     "than the signing method");
     else if (j->key == NULL && public_key == NULL)
         err = refuse(err_text, err_size, "auth: missing key data");
     else if (j->key != NULL && public_key != NULL && EVP_PKEY_eq(j->key, public_key) != 1)
@@ -197,7 +198,8 @@ static int take_options(struct auth_jwt *j, const struct auth_jwt_option *option
     struct slice values[OPTIONS_COUNT] = {{0}};
     for (uint32_t i = 0; i < count; i++) {
         uint32_t at = 0;
-        while (at < OPTIONS_COUNT && !slice_equal(options[i].name, slice_of_string(option_names[at])))
+        while (at < OPTIONS_COUNT &&
+               !slice_equal(options[i].name, slice_of_string(option_names[at])))
             at++;
         if (at < OPTIONS_COUNT)
             values[at] = options[i].value;
@@ -358,7 +360,8 @@ static void put_claims(const struct auth_jwt *j, struct slice username, uint64_t
                        int64_t now_s, struct buf *ret)
 {
     char numbers[96];
-    snprintf(numbers, sizeof(numbers), "{\"exp\":%" PRId64 ",\"revision\":%" PRIu64 ",\"username\":",
+    snprintf(numbers, sizeof(numbers),
+             "{\"exp\":%" PRId64 ",\"revision\":%" PRIu64 ",\"username\":",
              now_s + (int64_t)(j->ttl_ms / 1000), revision);
     put_text(ret, numbers);
     put_json_string(ret, username);
@@ -417,8 +420,7 @@ static bool header_is_ours(const struct auth_jwt *j, struct slice text)
     json_reader_init(&r, text);
     while ((rv = json_next_member(&r, &m)) == 1)
         if (slice_equal(m.name, SLICE_LITERAL("alg")))
-            ours = m.kind == JSON_STRING &&
-                   slice_equal(m.string, slice_of_string(j->method->name));
+            ours = m.kind == JSON_STRING && slice_equal(m.string, slice_of_string(j->method->name));
     json_reader_fini(&r);
     return rv == 0 && ours;
 }

@@ -3,8 +3,8 @@
  *   authpb.User: 1 name, 2 password, 3 roles (repeated), 4 options { 1 no_password }
  *   authpb.Role: 1 name, 2 keyPermission (repeated) { 1 permType, 2 key, 3 range_end }
  *
- * each as an item with number 1 of its record, by name. The state: 1 enabled, 2 revision, 3 users, 4
- * roles. Whatever else is in a record, or in another order, is damage. */
+ * each as an item with number 1 of its record, by name. The state: 1 enabled, 2 revision, 3 users,
+ * 4 roles. Whatever else is in a record, or in another order, is damage. */
 #include "server/auth_internal.h"
 
 #include "base/assert.h"

@@ -44,8 +44,8 @@ static struct slice next_part(struct slice *rest, char separator)
         size++;
     struct slice part = slice_of(rest->data, size);
     /* Past the end: nothing is left, not even an empty part. */
-    *rest = size == rest->size ? SLICE_EMPTY
-                               : slice_of(rest->data + size + 1, rest->size - size - 1);
+    *rest =
+        size == rest->size ? SLICE_EMPTY : slice_of(rest->data + size + 1, rest->size - size - 1);
     return part;
 }
 

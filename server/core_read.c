@@ -41,16 +41,14 @@ int core__permit_leases(struct core *c, const struct request *req)
     if (req->payload == NULL)
         return TV_USER_EMPTY; /* it was not enabled when he asked */
     const struct auth_view *v = auth_view(&c->applier->auth);
-    struct leases_check k = {
-        .c = c,
-        .caller = {.name = slice_of(req->payload->data, req->payload_size),
-                   .revision = req->auth_revision}};
+    struct leases_check k = {.c = c,
+                             .caller = {.name = slice_of(req->payload->data, req->payload_size),
+                                        .revision = req->auth_revision}};
     if (req->kind == REQUEST_LEASE_RENEW)
         return auth_check_lease(v, &k.caller, c->lessor, req->lease_id, AUTH_WRITE);
     if (req->kind == REQUEST_LEASE_TTL)
-        return req->want_keys
-                   ? auth_check_lease(v, &k.caller, c->lessor, req->lease_id, AUTH_READ)
-                   : 0;
+        return req->want_keys ? auth_check_lease(v, &k.caller, c->lessor, req->lease_id, AUTH_READ)
+                              : 0;
     if (auth_check_root(v, k.caller.name) != 0)
         lessor_each(c->lessor, check_lease, &k);
     return k.err;

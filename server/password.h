@@ -1,7 +1,8 @@
 /* Passwords: bcrypt, as etcd has it. Slow on purpose (a tenth of a second with the default cost),
  * so none of this is called on a loop.
  *
- * Thread: any; nothing here has state. Source: etcd server/auth/store.go, golang.org/x/crypto/bcrypt.
+ * Thread: any; nothing here has state. Source: etcd server/auth/store.go,
+ * golang.org/x/crypto/bcrypt.
  */
 #ifndef SERVER_PASSWORD_H
 #define SERVER_PASSWORD_H

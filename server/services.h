@@ -27,8 +27,8 @@ bool service_is_well_formed(struct grpc_call *call, struct slice msg);
 void service_tie(struct grpc_call *call, struct request *req);
 /* The answer of a unary call that ends with the request: the reply or the error, then free. */
 void service_answered(struct worker *w, struct request *req);
-/* Put `body` on the log as an entry of this kind in the caller's name, to be answered with the reply; with `wait_scrub`
- * only when what a compaction gave up is freed. */
+/* Put `body` on the log as an entry of this kind in the caller's name, to be answered with the
+ * reply; with `wait_scrub` only when what a compaction gave up is freed. */
 void service_propose(struct grpc_call *call, uint32_t raft_kind, struct slice body,
                      bool wait_scrub);
 /* The two reasons for which a call gets nowhere at this member: refused, true. A learner serves its

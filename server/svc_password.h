@@ -1,6 +1,6 @@
-/* What takes long about passwords and signatures, done in libuv's pool and in turn: PASSWORDS_AT_ONCE
- * of a worker at a time, so that snapshots and hashes of the store find threads too; then
- * PASSWORDS_WAITING_MAX wait, and more are refused.
+/* What takes long about passwords and signatures, done in libuv's pool and in turn:
+ * PASSWORDS_AT_ONCE of a worker at a time, so that snapshots and hashes of the store find threads
+ * too; then PASSWORDS_WAITING_MAX wait, and more are refused.
  *
  * Owner: the worker's thread, but for `run`. */
 #ifndef SERVER_SVC_PASSWORD_H

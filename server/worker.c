@@ -59,8 +59,8 @@ bool worker_payload(struct worker *w, struct request *req, uint32_t raft_kind, s
     return worker_payload_by(w, req, raft_kind, body, &(struct auth_caller){0});
 }
 
-bool worker_payload_by(struct worker *w, struct request *req, uint32_t raft_kind,
-                       struct slice body, const struct auth_caller *caller)
+bool worker_payload_by(struct worker *w, struct request *req, uint32_t raft_kind, struct slice body,
+                       const struct auth_caller *caller)
 {
     req->id = core_next_request_id(w->node->core);
     const struct wire_raft_request r = {.id = req->id,

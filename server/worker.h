@@ -72,8 +72,8 @@ struct request *worker_request(struct worker *w, enum request_kind kind, struct 
  * over --max-request-bytes. */
 bool worker_payload(struct worker *w, struct request *req, uint32_t raft_kind, struct slice body);
 /* The same in the name of a caller, who is checked when it is applied. */
-bool worker_payload_by(struct worker *w, struct request *req, uint32_t raft_kind,
-                       struct slice body, const struct auth_caller *caller);
+bool worker_payload_by(struct worker *w, struct request *req, uint32_t raft_kind, struct slice body,
+                       const struct auth_caller *caller);
 void worker_post(struct worker *w, struct request *req);
 void worker_request_free(struct worker *w, struct request *req);
 /* Thread: the core's. The request comes back to its worker. */

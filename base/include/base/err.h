@@ -116,7 +116,8 @@ enum grpc_code {
       "etcdserver: rpc not supported for learner")                                                 \
     X(RANGE_STREAM_SORT, 158, UNIMPLEMENTED, "RangeStream does not support custom sort orders")    \
     X(RANGE_STREAM_FILTER, 159, UNIMPLEMENTED, "RangeStream does not support revision filters")    \
-    /* Errors that etcd does not translate: they leave as Unknown, with the words of the inside. */ \
+    /* Errors that etcd does not translate: they leave as Unknown, with the words of the inside.   \
+     */                                                                                            \
     X(NO_PASSWORD_USER, 170, UNKNOWN,                                                              \
       "auth: authentication failed, password was given for no password user")                      \
     X(AUTH_VERIFY_ONLY, 171, UNKNOWN, "auth: token signing attempted with verify-only key")        \

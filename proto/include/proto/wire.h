@@ -272,7 +272,7 @@ enum wire_raft_kind {
 };
 
 struct wire_raft_request {
-    uint64_t id; /* of the header; 0 when there is none */
+    uint64_t id;           /* of the header; 0 when there is none */
     struct slice username; /* who asks, and the revision of auth in which he was identified */
     uint64_t auth_revision;
     uint32_t kind; /* the body's field number, one above 1 that is not HEADER; 0 = none */
