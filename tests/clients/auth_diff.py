@@ -285,7 +285,11 @@ def make_people(s):
 
 
 def calls():
-    """(method, body, are the contents the same, is it a stream that goes on)"""
+    """(method, body, are the contents the same, is it a stream that goes on)
+
+    Among them what etcd once let through: what a put or a delete gives back, comparisons, transactions
+    in transactions, taking another's lease (CVE-2026-33343); members, alarms, leases and compactions
+    without a permission (CVE-2026-33413); a watch beyond the range (GHSA-xg4h-6gfc-h4m8)."""
     k, whole = b"k1", (b"k", b"l")
     yield from ((KV + "Range", ranged(*r), True, False) for r in [
         (k,), whole, (b"k", b"k~"), (b"j", b"l"), (b"k", b"m"), (b"\0", b"\0"), (b"k", b"\0"),
@@ -605,6 +609,28 @@ def bad_options(tally, folder):
 
 # --- three members ---
 
+def passwords_stay_secret(s, trivet):
+    """CVE-2021-28235: what is on the log, in the store and in the lines of the log names the user, and
+    never his password."""
+    password, changed = "correct horse battery", "staple to come after it"
+    s.auth("UserAdd", user_add("who is to be found", password), "root")
+    s.login("who is to be found", password)
+    s.auth("UserChangePassword", pair("who is to be found", changed), "root")
+    s.login("who is to be found", changed)
+    s.auth("Authenticate", pair("who is to be found", "a wrong one, though"))
+    found = {text: 0 for text in (b"who is to be found", password.encode(), changed.encode(),
+                                  b"a wrong one, though")}
+    for folder, _, names in os.walk(trivet.dir):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as f:
+                contents = f.read()
+            for text in found:
+                found[text] += contents.count(text)
+    s.tally.check(found.pop(b"who is to be found") > 0 and not any(found.values()),
+                  "no password in any file", repr(found))
+    s.auth("UserDelete", field(1, "who is to be found"), "root")
+
+
 def known(s):
     return [[plain(c.call(AUTH + m, b"", t["root"]).messages[0])[1:]
              for m in ("UserList", "RoleList")] for c, t in zip(s.clients, s.tokens)]
@@ -634,6 +660,7 @@ def three(tally):
             other.login("right")
             s.check(KV + "Put", put(b"k1"), "right", note="with a token from a follower")
             other.auth("UserDelete", field(1, "made there"), "root")
+        passwords_stay_secret(s, p.clusters[1])
         before = known(s)
         for c in p.clusters:  # killed and started again, each by itself and all together
             for which in ([0], [1], [2], [0, 1, 2]):
