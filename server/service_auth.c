@@ -193,12 +193,21 @@ static uint64_t applied_index(const struct worker *w)
     return s.applied_index;
 }
 
+/* Who asks for a token, or for health, is not asked for one. */
+static bool takes_tokens(const struct grpc_method *m)
+{
+    struct slice path = slice_of_string(m->path);
+    return !slice_starts_with(path, SLICE_LITERAL("/grpc.")) &&
+           !slice_equal(path, SLICE_LITERAL("/etcdserverpb.Auth/Authenticate"));
+}
+
 bool service_holds(struct grpc_call *call, struct slice msg)
 {
     struct worker *w = service_worker(call);
     struct auth_tokens *tokens = w->node->applier.tokens;
     struct slice token = token_of(call);
-    if (tokens == NULL || token.data == NULL || w->held_count == HELD_MAX)
+    if (tokens == NULL || token.data == NULL || w->held_count == HELD_MAX ||
+        !takes_tokens(grpc_call_method(call)))
         return false;
     uint64_t log_index = auth_tokens_index(tokens, token);
     if (log_index <= applied_index(w))

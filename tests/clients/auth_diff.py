@@ -467,6 +467,18 @@ def expiry(tally):
             p.sides.check(KV + "Range", ranged(b"k"), "root", note="used in time")
         time.sleep(4.2)
         p.sides.check(KV + "Range", ranged(b"k"), "root", note="not used in time")
+        # By a token that says it is from an entry yet to come, where etcd waits until the client gives
+        # up: not for ever, and what needs no token does not wait.
+        to_come = "abcdefghijklmnop.99999999"
+        for method, body, code, least, most in [
+                (AUTH + "Authenticate", pair("root", "pw"), 0, 0, 3),
+                ("/grpc.health.v1.Health/Check", b"", 0, 0, 3),
+                (KV + "Range", ranged(b"k"), 16, 5, 12)]:
+            begin = time.monotonic()
+            answer = p.sides.clients[1].call(method, body, to_come)
+            took = time.monotonic() - begin
+            tally.check(answer.code == code and least <= took <= most,
+                        method + " with a token to come", "%s %.1f s" % (answer.code, took))
 
 
 # --- JSON web tokens ---
