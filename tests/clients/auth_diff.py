@@ -28,6 +28,7 @@ UNIMPLEMENTED = 12
 AUTH, KV, LEASE = "/etcdserverpb.Auth/", "/etcdserverpb.KV/", "/etcdserverpb.Lease/"
 MAINTENANCE, CLUSTER = "/etcdserverpb.Maintenance/", "/etcdserverpb.Cluster/"
 WATCH = "/etcdserverpb.Watch/Watch"
+SNAPSHOT = MAINTENANCE + "Snapshot"
 READ, WRITE, READWRITE = 0, 1, 2
 COST = ["--bcrypt-cost", "4"]
 # Of more than these etcd's sort leaves those of one key in an order of its own.
@@ -111,7 +112,7 @@ class Sides:
         for client, tokens in zip(self.clients, self.tokens):
             token = tokens.get(who, who) if who is not None else None
             if watch:
-                yield client.first(method, body, token)
+                yield client.first(method, body, token, last=method == SNAPSHOT)
             else:
                 yield client.call(method, body, token, metadata)
 
@@ -338,6 +339,7 @@ def calls():
     yield MAINTENANCE + "Alarm", field(1, 2) + field(3, 1), True, False
     yield MAINTENANCE + "Hash", b"", False, False
     yield MAINTENANCE + "HashKV", b"", False, False
+    yield SNAPSHOT, b"", False, True
     yield MAINTENANCE + "MoveLeader", field(1, 1), True, False
     yield MAINTENANCE + "Downgrade", field(1, 2), False, False
     yield MAINTENANCE + "Defragment", b"", False, False

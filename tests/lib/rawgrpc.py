@@ -232,10 +232,11 @@ class Client:
         self.send(stream, body, True)
         return self.wait(stream)
 
-    def first(self, path, body, token=None, messages=1):
-        """Of a call that goes on: its first messages, or its end. Then it is cancelled."""
+    def first(self, path, body, token=None, messages=1, last=False):
+        """Of a call that goes on: its first messages, or its end. Then it is cancelled. `last`: there
+        is nothing more to send."""
         stream = self.begin(path, token)
-        self.send(stream, body, False)
+        self.send(stream, body, last)
         answer = self.wait(stream, messages)
         if answer.code is None:
             self.socket.sendall(frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
