@@ -1,5 +1,6 @@
-#include "server/apply.h"
+#include "server/apply_internal.h"
 
+#include "server/auth_request.h"
 #include "server/exec.h"
 #include "server/member.h"
 #include "server/quota.h"
@@ -16,6 +17,7 @@ void applier_init(struct applier *a, struct mvcc *m, struct lessor *l, struct cl
 {
     *a = (struct applier){.mvcc = m, .lessor = l, .cluster = cluster, .member_id = member_id};
     alarms_init(&a->alarms);
+    auth_init(&a->auth, mvcc_epoch(m));
     arena_init(&a->arena);
 }
 
@@ -23,6 +25,7 @@ void applier_fini(struct applier *a)
 {
     persist_metas_free(a->metas);
     alarms_fini(&a->alarms);
+    auth_fini(&a->auth);
     arena_fini(&a->arena);
 }
 
@@ -52,8 +55,7 @@ static void encode_answer(struct applier *a, struct exec_result *r, struct reque
     exec_response_put(r, header, p);
 }
 
-/* A body that does not decode was never proposed by this program: the log is damaged or foreign. */
-static void must_decode(int err)
+void applier__must_decode(int err)
 {
     if (err != 0)
         tv_fatal("a committed log entry does not decode");
@@ -67,13 +69,13 @@ static int run_kv(struct applier *a, const struct wire_raft_request *entry, stru
     struct wire_txn txn;
     switch (entry->kind) {
     case WIRE_RAFT_PUT:
-        must_decode(wire_put_request_decode(entry->body, &put));
+        applier__must_decode(wire_put_request_decode(entry->body, &put));
         return exec_put(x, &put, ret);
     case WIRE_RAFT_DELETE_RANGE:
-        must_decode(wire_delete_range_request_decode(entry->body, &del));
+        applier__must_decode(wire_delete_range_request_decode(entry->body, &del));
         return exec_delete(x, &del, ret);
     default:
-        must_decode(wire_txn_decode(entry->body, &txn));
+        applier__must_decode(wire_txn_decode(entry->body, &txn));
         return exec_txn(x, &txn, ret);
     }
 }
@@ -92,7 +94,7 @@ static int apply_kv(struct applier *a, const struct wire_raft_request *entry, st
     return err;
 }
 
-static void answer_header(struct applier *a, struct request *req)
+void applier__answer_header(struct applier *a, struct request *req)
 {
     if (req == NULL)
         return;
@@ -104,12 +106,12 @@ static int apply_compaction(struct applier *a, const struct wire_raft_request *e
                             struct request *req)
 {
     struct wire_compaction_request c;
-    must_decode(wire_compaction_request_decode(entry->body, &c));
+    applier__must_decode(wire_compaction_request_decode(entry->body, &c));
     int err = mvcc_compact(a->mvcc, c.revision);
     if (err != 0)
         return err;
     a->compacted = true;
-    answer_header(a, req);
+    applier__answer_header(a, req);
     return 0;
 }
 
@@ -119,7 +121,7 @@ static int apply_lease_grant(struct applier *a, const struct wire_raft_request *
                              struct request *req)
 {
     struct wire_lease_grant_request g;
-    must_decode(wire_lease_grant_request_decode(entry->body, &g));
+    applier__must_decode(wire_lease_grant_request_decode(entry->body, &g));
     int64_t granted;
     int err = lessor_grant(a->lessor, g.id, g.ttl, a->now_ms, &granted);
     if (err != 0)
@@ -143,7 +145,7 @@ static int apply_lease_revoke(struct applier *a, const struct wire_raft_request 
                               struct request *req)
 {
     struct wire_lease_id_request r;
-    must_decode(wire_lease_revoke_request_decode(entry->body, &r));
+    applier__must_decode(wire_lease_revoke_request_decode(entry->body, &r));
     if (!lessor_exists(a->lessor, r.id))
         return TV_LEASE_NOT_FOUND;
     struct exec x = exec_of(a, NULL);
@@ -153,18 +155,24 @@ static int apply_lease_revoke(struct applier *a, const struct wire_raft_request 
     mvcc_txn_end(a->mvcc);
     lessor_revoke(a->lessor, r.id);
     persist_meta_delete_lease(&a->metas, r.id);
-    answer_header(a, req);
+    applier__answer_header(a, req);
     return 0;
+}
+
+static struct bref *encode_entry(const struct wire_raft_request *r, uint32_t *ret_size)
+{
+    size_t size = wire_raft_request_whole_size(r);
+    struct bref *payload = bref_new(size);
+    wire_raft_request_whole_put(payload->data, r);
+    *ret_size = (uint32_t)size;
+    return payload;
 }
 
 static struct bref *encode_payload(uint32_t kind, struct slice body, uint64_t request_id,
                                    uint32_t *ret_size)
 {
-    size_t size = wire_raft_request_size(kind, request_id, body);
-    struct bref *payload = bref_new(size);
-    wire_raft_request_put(payload->data, kind, request_id, body);
-    *ret_size = (uint32_t)size;
-    return payload;
+    const struct wire_raft_request r = {.id = request_id, .kind = kind, .body = body};
+    return encode_entry(&r, ret_size);
 }
 
 struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32_t *ret_size)
@@ -173,7 +181,12 @@ struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32
     size_t body_size = wire_lease_revoke_request_size(lease_id);
     ASSERT(body_size <= sizeof(body));
     wire_lease_revoke_request_put(body, lease_id);
-    return encode_payload(WIRE_RAFT_LEASE_REVOKE, slice_of(body, body_size), request_id, ret_size);
+    /* While it is on its way auth may be enabled, and only root may end any lease. */
+    const struct wire_raft_request r = {.id = request_id,
+                                        .username = AUTH_ROOT,
+                                        .kind = WIRE_RAFT_LEASE_REVOKE,
+                                        .body = slice_of(body, body_size)};
+    return encode_entry(&r, ret_size);
 }
 
 bool applier_was_own_revoke(const struct applier *a, const struct wire_raft_request *entry)
@@ -237,7 +250,7 @@ static int apply_alarm(struct applier *a, const struct wire_raft_request *entry,
                        struct request *req)
 {
     struct alarm_request r;
-    must_decode(alarm_request_decode(entry->body, &r));
+    applier__must_decode(alarm_request_decode(entry->body, &r));
     struct wire_header h = applier_header(a, mvcc_txn_revision(a->mvcc));
     struct buf answer;
     buf_init(&answer, SIZE_MAX);
@@ -289,7 +302,7 @@ static int refused_by_alarm(struct applier *a, const struct wire_raft_request *e
     case WIRE_RAFT_TXN:
         if (corrupt)
             return TV_CORRUPT;
-        must_decode(wire_txn_decode(entry->body, &txn));
+        applier__must_decode(wire_txn_decode(entry->body, &txn));
         return quota_txn_bytes(&txn) > 0 ? TV_NO_SPACE : 0;
     case WIRE_RAFT_DELETE_RANGE:
     case WIRE_RAFT_COMPACTION:
@@ -314,11 +327,11 @@ static int apply_member_attr(struct applier *a, const struct wire_raft_request *
                              struct request *req)
 {
     struct wire_member_attr attr;
-    must_decode(wire_member_attr_decode(entry->body, &attr));
+    applier__must_decode(wire_member_attr_decode(entry->body, &attr));
     cluster_set_attributes(a->cluster, attr.member_id, attr.name, attr.client_urls,
                            attr.client_urls_count);
     applier_members_changed(a);
-    answer_header(a, req);
+    applier__answer_header(a, req);
     return 0;
 }
 
@@ -379,7 +392,7 @@ void applier_member_change(struct applier *a, struct request *req,
 
 void applier_decode(struct slice payload, struct wire_raft_request *ret)
 {
-    must_decode(wire_raft_request_decode(payload, ret));
+    applier__must_decode(wire_raft_request_decode(payload, ret));
 }
 
 /* The key that the entry is about, as far as one look tells. */
@@ -420,7 +433,7 @@ void applier_warm(const struct applier *a, const struct wire_raft_request *entri
 static int take_verdict(struct applier *a, const struct wire_raft_request *entry)
 {
     struct wire_verdict v;
-    must_decode(wire_verdict_decode(entry->body, &v));
+    applier__must_decode(wire_verdict_decode(entry->body, &v));
     a->last_verdict = (struct agree_report){.mark = v.mark, .digest = v.digest};
     return 0;
 }
@@ -450,6 +463,8 @@ static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
                        struct request *req)
 {
     int refused = refused_by_alarm(a, entry);
+    if (refused == 0 && auth_is_enabled(&a->auth))
+        refused = applier__permit(a, entry);
     if (refused != 0)
         return refused;
     switch (entry->kind) {
@@ -472,6 +487,8 @@ static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
     case WIRE_RAFT_VERDICT:
         return take_verdict(a, entry);
     }
+    if (auth_request_is_kind(entry->kind))
+        return applier__apply_auth(a, entry, req);
     /* Passing it over would make this member differ from those that know it. */
     tv_fatal("a committed log entry has kind %u, which this version does not know", entry->kind);
 }

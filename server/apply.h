@@ -1,5 +1,5 @@
-/* The state machine: an entry of the log becomes a change of the store, the leases and the
- * membership.
+/* The state machine: an entry of the log becomes a change of the store, the leases, the
+ * membership, the users and roles.
  *
  * Deterministic: the outcome depends on the entries alone, so every member that applied the same
  * prefix holds the same contents.
@@ -10,6 +10,8 @@
 
 #include "server/agree.h"
 #include "server/alarm.h"
+#include "server/auth.h"
+#include "server/auth_token.h"
 #include "server/cluster.h"
 #include "server/lease.h"
 #include "server/request.h"
@@ -29,9 +31,12 @@ struct applier {
     struct lessor *lessor;
     struct cluster *cluster;
     uint64_t member_id;
-    uint64_t term;   /* for response headers; the core sets it */
-    uint64_t now_ms; /* for leases; the core sets it. Expiry itself is decided by the leader */
+    uint64_t term;      /* for response headers; the core sets it */
+    uint64_t now_ms;    /* for leases; the core sets it. Expiry itself is decided by the leader */
+    uint64_t log_index; /* of the entry that is applied; the core sets it */
     struct alarms alarms;
+    struct auth auth;
+    struct auth_tokens *tokens; /* borrowed, and no replicated state; NULL: none are given out */
     struct arena arena;
     /* Changes outside the key space, for the persist thread; taken by the core once per turn. */
     struct persist_meta *metas;
@@ -64,7 +69,7 @@ struct bref *applier_encode_alarm(const struct alarm_request *r, uint64_t reques
 struct bref *applier_encode_mark(uint64_t request_id, uint32_t *ret_size);
 struct bref *applier_encode_verdict(const struct agree_report *v, uint64_t request_id,
                                     uint32_t *ret_size);
-/* The payload that ends a lease. */
+/* The payload that ends a lease, in root's name. */
 struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32_t *ret_size);
 /* Is this such an entry, from this member's own leader? */
 bool applier_was_own_revoke(const struct applier *a, const struct wire_raft_request *entry);

@@ -1,6 +1,7 @@
 #include "server/config.h"
 
 #include "server/config_flags.h"
+#include "server/password.h"
 
 #include "base/assert.h"
 #include "base/err.h"
@@ -87,8 +88,7 @@ static double unit_ms(const char **text)
     return 0;
 }
 
-/* "1h30m", "1.5s", "0". What is more than nothing is at least a millisecond. */
-static int parse_duration(const char *text, uint64_t *ret_ms)
+int config_parse_duration(const char *text, uint64_t *ret_ms)
 {
     double ms = 0;
     if (*text == '+')
@@ -166,7 +166,7 @@ static bool set_value(struct parser *p, const struct flag *f, const char *text)
         err = parse_quota(text, field);
         break;
     case FLAG_DURATION:
-        err = parse_duration(text, field);
+        err = config_parse_duration(text, field);
         break;
     case FLAG_BOOL:
         err = parse_bool(text, field) ? 0 : TV_EINVAL;
@@ -538,6 +538,13 @@ static void complete(struct config *c)
         c->initial_cluster = mem_alloc(size);
         urls_join(&c->advertise_peer_urls, prefix, c->initial_cluster, size);
         mem_free(prefix);
+    }
+    if (c->bcrypt_cost < PASSWORD_COST_MIN || c->bcrypt_cost > PASSWORD_COST_MAX) {
+        log_warn("use default bcrypt cost instead of the invalid given cost",
+                 LOG_UINT("min-cost", PASSWORD_COST_MIN), LOG_UINT("max-cost", PASSWORD_COST_MAX),
+                 LOG_UINT("default-cost", PASSWORD_COST_DEFAULT),
+                 LOG_UINT("given-cost", c->bcrypt_cost));
+        c->bcrypt_cost = PASSWORD_COST_DEFAULT;
     }
     if (c->watch_progress_interval_ms == 0)
         c->watch_progress_interval_ms = PROGRESS_INTERVAL_MS_DEFAULT;

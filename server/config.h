@@ -49,6 +49,9 @@ struct config {
     uint64_t keepalive_interval_ms; /* 0 = never */
     uint64_t keepalive_timeout_ms;
     uint64_t watch_progress_interval_ms;
+    char *auth_token; /* auth_tokens_new() reads it */
+    uint64_t auth_token_ttl_s;
+    uint32_t bcrypt_cost;
     enum log_level log_level;
     bool pre_vote;
     bool lease_reads;
@@ -74,6 +77,10 @@ enum config_outcome {
 enum config_outcome config_parse(struct config *ret, int argc, char *const *argv, char *const *env,
                                  uint32_t cpus, char *err_text, size_t err_size);
 void config_fini(struct config *c);
+
+/* "1h30m", "1.5s", "0", as Go has it. What is more than nothing is at least a millisecond.
+ * Errors: TV_EINVAL, TV_ETOOLARGE. */
+int config_parse_duration(const char *text, uint64_t *ret_ms);
 
 /* As main() wants it: the above with this process's environment, everything said that is to be
  * said, the log level set. -1 = go on; else the status to exit with. */

@@ -63,6 +63,14 @@ const struct flag config_flags[] = {
     {"initial-cluster-state", FLAG_CLUSTER_STATE, FIELD(cluster_is_new), "new", NULL,
      "'new', or 'existing' for a member that joins a cluster."},
 
+    {"auth-token", FLAG_STRING, FIELD(auth_token), "simple", "Auth",
+     "How users show who they are once they have given their password: simple, or\n"
+     "    jwt,sign-method=ES256,pub-key=FILE,priv-key=FILE,ttl=5m"},
+    {"bcrypt-cost", FLAG_UINT32, FIELD(bcrypt_cost), "10", NULL,
+     "How hard hashes of passwords are to compute: 4 to 31, each twice the one before."},
+    {"auth-token-ttl", FLAG_UINT, FIELD(auth_token_ttl_s), "300", NULL,
+     "Seconds that a simple token lives after its last use."},
+
     {"log-level", FLAG_LOG_LEVEL, FIELD(log_level), "info", "Logging",
      "debug, info, warn, error, panic or fatal."},
 
@@ -159,9 +167,6 @@ const struct flag config_flags[] = {
     REFUSED("cipher-suites"),
     REFUSED("tls-min-version"),
     REFUSED("tls-max-version"),
-    REFUSED("auth-token"),
-    REFUSED("bcrypt-cost"),
-    REFUSED("auth-token-ttl"),
     REFUSED("log-rotation-config-json"),
     REFUSED("warning-apply-duration"),
     REFUSED("warning-unary-request-duration"),

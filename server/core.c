@@ -229,6 +229,22 @@ static void answer_movers(struct core *c)
     }
 }
 
+static void take_lease_request(struct core *c, struct request *req)
+{
+    int err = core__permit_leases(c, req);
+    if (err != 0) {
+        core__answer(c, req, err);
+    } else if (req->kind == REQUEST_LEASE_RENEW) {
+        list_remove(&req->link);
+        list_push_back(&c->renewals, &req->link);
+    } else if (req->kind == REQUEST_LEASE_TTL) {
+        core__take_question(c, req);
+    } else {
+        applier_lease_list(c->applier, req);
+        core__answer(c, req, 0);
+    }
+}
+
 static void take_incoming(struct core *c)
 {
     LIST_EACH_SAFE (it, after, &c->incoming) {
@@ -254,15 +270,9 @@ static void take_incoming(struct core *c)
             list_push_back(&c->reads_new, &req->link);
             break;
         case REQUEST_LEASE_RENEW:
-            list_remove(&req->link);
-            list_push_back(&c->renewals, &req->link);
-            break;
         case REQUEST_LEASE_TTL:
-            core__take_question(c, req);
-            break;
         case REQUEST_LEASE_LIST:
-            applier_lease_list(c->applier, req);
-            core__answer(c, req, 0);
+            take_lease_request(c, req);
             break;
         case REQUEST_MEMBER_LIST:
             applier_member_list(c->applier, req);
@@ -320,6 +330,7 @@ static void apply_few(struct core *c, const struct raft_entry *entries, uint32_t
         ASSERT(e->log_index == c->applied_index + 1);
         c->applied_index = e->log_index;
         c->applied_term = e->term;
+        c->applier->log_index = e->log_index;
         if (e->type == RAFT_ENTRY_CONF)
             core__apply_conf(c, e);
         else if (is_request(e))

@@ -172,6 +172,8 @@ bool core__leading(const struct core *c);
 
 /* --- core_read.c --- */
 
+/* May the one who asks about leases have what he asks for? 0, or why not. */
+int core__permit_leases(struct core *c, const struct request *req);
 /* Ask the leader what the request wants to know of it. */
 void core__take_question(struct core *c, struct request *req);
 void core__ask_renewals(struct core *c);

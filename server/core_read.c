@@ -1,6 +1,8 @@
 /* Linearizable reads, and questions that only the leader can answer. */
 #include "server/core_internal.h"
 
+#include "server/auth_check.h"
+
 enum {
     QUESTIONS_MAX = 65536, /* at the leader; more are dropped, and who asked times out */
     READ_RETRY_MS = 500,   /* as etcd: a read index that is not confirmed is asked for again */
@@ -16,12 +18,50 @@ enum {
  * committed by then: as a linearizable read does, and in the same batches. Whoever leads after that
  * gives each lease its whole TTL from later on (lessor_promote). */
 
+/* --- who may ask about leases --- */
+
+struct leases_check {
+    const struct core *c;
+    struct auth_caller caller;
+    int err;
+};
+
+static void check_lease(void *ctx, int64_t id)
+{
+    struct leases_check *k = ctx;
+    const struct auth_view *v = auth_view(&k->c->applier->auth);
+    if (k->err == 0)
+        k->err = auth_check_lease(v, &k->caller, k->c->lessor, id, AUTH_READ);
+}
+
+int core__permit_leases(struct core *c, const struct request *req)
+{
+    if (!auth_is_enabled(&c->applier->auth))
+        return 0;
+    if (req->payload == NULL)
+        return TV_USER_EMPTY; /* it was not enabled when he asked */
+    const struct auth_view *v = auth_view(&c->applier->auth);
+    struct leases_check k = {.c = c,
+                             .caller = {.name = slice_of(req->payload->data, req->payload_size),
+                                        .revision = req->auth_revision}};
+    if (req->kind == REQUEST_LEASE_RENEW)
+        return auth_check_lease(v, &k.caller, c->lessor, req->lease_id, AUTH_WRITE);
+    if (req->kind == REQUEST_LEASE_TTL)
+        return req->want_keys ? auth_check_lease(v, &k.caller, c->lessor, req->lease_id, AUTH_READ)
+                              : 0;
+    if (auth_check_root(v, k.caller.name) != 0)
+        lessor_each(c->lessor, check_lease, &k);
+    return k.err;
+}
+
 static void give_answer(struct core *c, struct request *req, int err)
 {
     if (req->kind == REQUEST_MEMBER_CHANGE) {
         core__change_answered(c, req, err);
         return;
     }
+    if (err == 0 && req->want_keys)
+        err = core__permit_leases(c, req); /* once more: there may be other keys by now */
     if (err == 0 && req->want_keys)
         applier_lease_keys(c->applier, req);
     core__answer(c, req, err);

@@ -75,15 +75,25 @@ static void replace_store(struct node *n, struct lsm_intake *in)
     n->persist = persist_new(&po);
 }
 
+static struct slice get_record(void *ctx, struct slice name)
+{
+    return lsm_intake_get(ctx, name);
+}
+
 /* The records that are kept in memory too. Errors: TV_ECORRUPT. */
 static int decode_records(struct node *n, struct lsm_intake *in, struct cluster *ret_cluster)
 {
     struct alarms probe;
+    struct auth probe_auth;
     if (cluster_decode(lsm_intake_get(in, APPLY_META_MEMBERS), ret_cluster) != 0)
         return TV_ECORRUPT;
     alarms_init(&probe);
     int err = alarms_decode(&probe, lsm_intake_get(in, APPLY_META_ALARMS));
     alarms_fini(&probe);
+    auth_init(&probe_auth, NULL);
+    if (err == 0)
+        err = auth_load(&probe_auth, get_record, in);
+    auth_fini(&probe_auth);
     /* It may be older than the entry that added this member. */
     if (err == 0 && ret_cluster->id == n->cluster_id)
         return 0;
@@ -111,6 +121,8 @@ int install_snapshot(void *ctx, struct lsm_intake *in)
     cluster_fini(&n->cluster);
     n->cluster = cluster;
     err = alarms_decode(&n->applier.alarms, lsm_intake_get(in, APPLY_META_ALARMS));
+    ASSERT(err == 0);
+    err = auth_load(&n->applier.auth, get_record, in);
     ASSERT(err == 0);
     replace_store(n, in);
     wal_restart(n->wal, 0, meta->applied_index, meta->applied_term);

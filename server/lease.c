@@ -192,6 +192,16 @@ void lessor_each_key(const struct lessor *l, int64_t id, void (*fn)(void *ctx, s
     mem_free(sorted);
 }
 
+bool lessor_find_key(const struct lessor *l, int64_t id, bool (*fn)(void *ctx, struct slice key),
+                     void *ctx)
+{
+    const struct lease *lease = find(l, id);
+    for (uint32_t i = 0; lease != NULL && i < lease->slots_count; i++)
+        if (lease->keys[i] != NULL && fn(ctx, key_slice(lease->keys[i])))
+            return true;
+    return false;
+}
+
 /* --- what is due when --- */
 
 static void heap_set(struct lessor *l, uint32_t at, struct due d)

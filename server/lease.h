@@ -37,6 +37,9 @@ void lessor_detach(struct lessor *l, int64_t id, struct slice key);
 /* In key order. `fn` must not attach or detach. */
 void lessor_each_key(const struct lessor *l, int64_t id, void (*fn)(void *ctx, struct slice key),
                      void *ctx);
+/* Is there one for which `fn` says so? In no order; it stops there. */
+bool lessor_find_key(const struct lessor *l, int64_t id, bool (*fn)(void *ctx, struct slice key),
+                     void *ctx);
 /* In the order of their remaining time, as etcd lists them. */
 void lessor_each(const struct lessor *l, void (*fn)(void *ctx, int64_t id), void *ctx);
 uint64_t lessor_count(const struct lessor *l);

@@ -81,6 +81,8 @@ static void write_store(const struct node *n, struct buf *out)
     gauge(out, "trivet_mvcc_versions", s.versions, "Versions in memory, of deletions too.");
     gauge(out, "etcd_debugging_mvcc_current_revision", (uint64_t)mvcc_revision(n->mvcc),
           "The current revision.");
+    gauge(out, "etcd_debugging_auth_revision", auth_revision(&n->applier.auth),
+          "The current revision of users and roles.");
     int64_t compacted = mvcc_compacted(n->mvcc);
     gauge(out, "etcd_debugging_mvcc_compact_revision", compacted < 0 ? 0 : (uint64_t)compacted,
           "The revision of the last compaction.");

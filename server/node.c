@@ -357,6 +357,7 @@ static void stop(struct node *n)
     persist_free(n->persist);
     lsm_close(n->lsm);
     applier_fini(&n->applier);
+    auth_tokens_free(n->tokens);
     lessor_free(n->lessor);
     mvcc_free(n->mvcc);
     cluster_fini(&n->cluster);
@@ -400,6 +401,14 @@ static void start_loop(struct node *n)
     }
 }
 
+static int make_tokens(struct node *n)
+{
+    char err_text[512];
+    n->tokens = auth_tokens_new(n->config->auth_token, n->config->auth_token_ttl_s * 1000, err_text,
+                                sizeof(err_text));
+    return n->tokens != NULL ? 0 : node__refuse("failed to create token provider", err_text);
+}
+
 int node_run(const struct config *config, struct node_history *history)
 {
     struct node *n = mem_alloc_zero(sizeof(*n));
@@ -408,7 +417,7 @@ int node_run(const struct config *config, struct node_history *history)
     mpsc_init(&n->requests);
     uv_loop_init(&n->loop);
     n->gl = grpc_loop_new(&n->loop);
-    if (node__open_data(n) != 0)
+    if (make_tokens(n) != 0 || node__open_data(n) != 0)
         return 1; /* said already; the process ends */
     start_loop(n);
     start_space(n);

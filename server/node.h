@@ -47,6 +47,7 @@ struct node {
     struct mvcc *mvcc;
     struct lessor *lessor;
     struct applier applier;
+    struct auth_tokens *tokens;
     struct core *core;
     struct peers *peers;
     struct snapshots *snapshots;

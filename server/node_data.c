@@ -231,11 +231,38 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     return 0;
 }
 
+struct records {
+    struct node *node;
+    struct buf contents;
+    bool failed;
+};
+
+static struct slice get_record(void *ctx, struct slice name)
+{
+    struct records *r = ctx;
+    buf_clear(&r->contents);
+    int err = lsm_get(r->node->lsm, name, &r->contents);
+    r->failed |= err != 0 && err != TV_ENOTFOUND;
+    return err == 0 ? buf_slice(&r->contents) : SLICE_EMPTY;
+}
+
+static int load_auth(struct node *n)
+{
+    struct records r = {.node = n};
+    buf_init(&r.contents, 2 * AUTH_BYTES_MAX);
+    int err = auth_load(&n->applier.auth, get_record, &r);
+    buf_fini(&r.contents);
+    if (err != 0 || r.failed)
+        return cannot_use(n, TV_ECORRUPT, "the stored users and roles are damaged", n->lsm_dir);
+    return 0;
+}
+
 static int start_applier(struct node *n, const struct lsm_meta *meta)
 {
     struct buf encoded;
     applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, n->member_id);
     n->applier.chain = meta->chain;
+    n->applier.tokens = n->tokens;
     buf_init(&encoded, 1 << 20);
     int err = lsm_get(n->lsm, APPLY_META_ALARMS, &encoded);
     if (err == TV_ENOTFOUND)
@@ -243,6 +270,8 @@ static int start_applier(struct node *n, const struct lsm_meta *meta)
     else if (err != 0 || alarms_decode(&n->applier.alarms, buf_slice(&encoded)) != 0)
         err = cannot_use(n, TV_ECORRUPT, "the stored alarms are damaged", n->lsm_dir);
     buf_fini(&encoded);
+    if (err == 0)
+        err = load_auth(n);
     if (err != 0)
         applier_fini(&n->applier);
     return err;

@@ -67,6 +67,9 @@ struct request {
     int64_t ttl;
     int64_t granted_ttl;
     bool want_keys;
+    /* Of what is asked about leases while auth is enabled: who asks, as `payload`, and when he was
+     * identified. */
+    uint64_t auth_revision;
 
     /* The answer: an error, or a response message ready to send. */
     int err;

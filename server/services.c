@@ -7,6 +7,7 @@
 #include "server/node.h"
 
 #include <stdio.h>
+#include <string.h>
 
 void service_malformed(struct grpc_call *call)
 {
@@ -80,9 +81,15 @@ bool service_lacks_leader(struct grpc_call *call)
 void service_propose(struct grpc_call *call, uint32_t raft_kind, struct slice body, bool wait_scrub)
 {
     struct worker *w = service_worker(call);
+    struct auth_caller caller;
+    int err = service_caller(call, &caller);
+    if (err != 0) {
+        worker_fail(call, err);
+        return;
+    }
     struct request *req = worker_request(w, REQUEST_PROPOSE, call, service_answered);
     req->wait_scrub = wait_scrub;
-    if (!worker_payload(w, req, raft_kind, body)) {
+    if (!worker_payload_by(w, req, raft_kind, body, &caller)) {
         worker_request_free(w, req);
         worker_fail(call, TV_REQUEST_TOO_LARGE);
         return;
@@ -206,23 +213,23 @@ static const struct grpc_method table[] = {
     UNARY("/etcdserverpb.Cluster/MemberRemove", cluster_member_remove_ops),
     UNARY("/etcdserverpb.Cluster/MemberUpdate", cluster_member_update_ops),
     UNARY("/etcdserverpb.Cluster/MemberPromote", cluster_member_promote_ops),
-    MISSING("/etcdserverpb.Auth/AuthEnable"),
-    MISSING("/etcdserverpb.Auth/AuthDisable"),
-    MISSING("/etcdserverpb.Auth/AuthStatus"),
-    MISSING("/etcdserverpb.Auth/Authenticate"),
-    MISSING("/etcdserverpb.Auth/UserAdd"),
-    MISSING("/etcdserverpb.Auth/UserGet"),
-    MISSING("/etcdserverpb.Auth/UserList"),
-    MISSING("/etcdserverpb.Auth/UserDelete"),
-    MISSING("/etcdserverpb.Auth/UserChangePassword"),
-    MISSING("/etcdserverpb.Auth/UserGrantRole"),
-    MISSING("/etcdserverpb.Auth/UserRevokeRole"),
-    MISSING("/etcdserverpb.Auth/RoleAdd"),
-    MISSING("/etcdserverpb.Auth/RoleGet"),
-    MISSING("/etcdserverpb.Auth/RoleList"),
-    MISSING("/etcdserverpb.Auth/RoleDelete"),
-    MISSING("/etcdserverpb.Auth/RoleGrantPermission"),
-    MISSING("/etcdserverpb.Auth/RoleRevokePermission"),
+    UNARY("/etcdserverpb.Auth/AuthEnable", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/AuthDisable", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/AuthStatus", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/Authenticate", auth_authenticate_ops),
+    UNARY("/etcdserverpb.Auth/UserAdd", auth_password_ops),
+    UNARY("/etcdserverpb.Auth/UserGet", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/UserList", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/UserDelete", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/UserChangePassword", auth_password_ops),
+    UNARY("/etcdserverpb.Auth/UserGrantRole", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/UserRevokeRole", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/RoleAdd", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/RoleGet", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/RoleList", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/RoleDelete", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/RoleGrantPermission", auth_log_ops),
+    UNARY("/etcdserverpb.Auth/RoleRevokePermission", auth_log_ops),
     MISSING("/v3lockpb.Lock/Lock"),
     MISSING("/v3lockpb.Lock/Unlock"),
     MISSING("/v3electionpb.Election/Campaign"),
@@ -234,11 +241,51 @@ static const struct grpc_method table[] = {
     {.path = "/grpc.health.v1.Health/Watch", .ops = &health_watch_ops, .server_streaming = true},
 };
 
+enum { METHODS_COUNT = sizeof(table) / sizeof(table[0]) };
+
+/* A worker's methods, each with ops of its own, which look at tokens first. */
+struct methods {
+    struct grpc_method list[METHODS_COUNT];
+    struct grpc_call_ops ops[METHODS_COUNT];
+};
+
+static const struct grpc_call_ops *inner_ops(const struct grpc_call *call)
+{
+    return table[grpc_call_method(call) - service_worker(call)->methods].ops;
+}
+
+void services_deliver(struct grpc_call *call, struct slice msg)
+{
+    inner_ops(call)->message(call, msg);
+}
+
+static void on_message(struct grpc_call *call, struct slice msg)
+{
+    bool enabled = auth_is_enabled(&service_worker(call)->node->applier.auth);
+    if (TV_LIKELY(!enabled) || !service_holds(call, msg))
+        services_deliver(call, msg);
+}
+
+static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice text)
+{
+    if (service_worker(call)->held_count > 0)
+        service_held_closed(call);
+    inner_ops(call)->closed(call, code, text);
+}
+
 struct grpc_method *services_table(struct worker *w, uint32_t *ret_count)
 {
-    struct grpc_method *methods = mem_dup(table, sizeof(table));
-    *ret_count = sizeof(table) / sizeof(table[0]);
-    for (uint32_t i = 0; i < *ret_count; i++)
-        methods[i].arg = w;
-    return methods;
+    struct methods *m = mem_alloc(sizeof(*m));
+    _Static_assert(offsetof(struct methods, list) == 0, "whoever frees the list frees all");
+    memcpy(m->list, table, sizeof(table));
+    for (uint32_t i = 0; i < METHODS_COUNT; i++) {
+        m->ops[i] = *table[i].ops;
+        if (m->ops[i].message != NULL)
+            m->ops[i].message = on_message;
+        m->ops[i].closed = on_closed;
+        m->list[i].ops = &m->ops[i];
+        m->list[i].arg = w;
+    }
+    *ret_count = METHODS_COUNT;
+    return m->list;
 }

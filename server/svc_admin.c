@@ -16,7 +16,7 @@
  * 13 downgradeInfo. */
 static void on_status(struct grpc_call *call, struct slice msg)
 {
-    if (!service_is_well_formed(call, msg))
+    if (!service_is_well_formed(call, msg) || service_lacks_user(call))
         return;
     struct worker *w = service_worker(call);
     struct node *n = w->node;
@@ -58,7 +58,8 @@ static void on_alarm(struct grpc_call *call, struct slice msg)
         service_malformed(call);
         return;
     }
-    if (service_refused(call))
+    if (service_refused(call) ||
+        (req.action == ALARM_GET ? service_lacks_user(call) : service_lacks_root(call)))
         return;
     uint8_t body[64];
     req.reason = 0;
@@ -86,7 +87,7 @@ static void on_move_leader(struct grpc_call *call, struct slice msg)
         service_malformed(call);
         return;
     }
-    if (service_refused(call))
+    if (service_refused(call) || service_lacks_root(call))
         return;
     struct worker *w = service_worker(call);
     struct request *req = worker_request(w, REQUEST_MOVE_LEADER, call, service_answered);
@@ -178,7 +179,7 @@ static void on_hash_kv(struct grpc_call *call, struct slice msg)
     struct wire_compaction_request req;
     if (wire_compaction_request_decode(msg, &req) != 0)
         service_malformed(call);
-    else if (!service_refused(call))
+    else if (!service_refused(call) && !service_lacks_root(call))
         worker_read(service_worker(call), call, msg, false, serve_hash);
 }
 

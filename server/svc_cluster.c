@@ -15,6 +15,8 @@
 
 static void ask_members(struct grpc_call *call, struct worker *w)
 {
+    if (service_lacks_user(call))
+        return;
     struct request *req = worker_request(w, REQUEST_MEMBER_LIST, call, service_answered);
     service_tie(call, req);
     worker_post(w, req);
@@ -152,12 +154,15 @@ static void change_with_urls(struct grpc_call *call, const struct member_request
         return;
     struct member_change change = {.kind = kind, .id = r->id};
     bool good = parse_urls(r, &urls);
-    if (kind == MEMBER_UPDATE && r->id == 0) {
+    /* An update's URLs are looked at after who asks for it, an addition's before. */
+    if (!good && kind != MEMBER_UPDATE) {
+        worker_fail(call, TV_MEMBER_BAD_URLS);
+    } else if (service_lacks_root(call)) {
+        /* refused */
+    } else if (kind == MEMBER_UPDATE && r->id == 0) {
         worker_fail(call, TV_MEMBER_NOT_FOUND);
     } else if (kind == MEMBER_UPDATE) {
         propose(call, &change, good ? &urls : &(struct urls){0}); /* none: refused, if it is there */
-    } else if (!good) {
-        worker_fail(call, TV_MEMBER_BAD_URLS);
     } else {
         change.id = cluster_new_id(urls.items, urls.count, (uint64_t)clock_wall_us() / 1000000);
         propose(call, &change, &urls);
@@ -182,7 +187,7 @@ static void change_by_id(struct grpc_call *call, struct slice msg, enum member_c
         service_malformed(call);
         return;
     }
-    if (service_refused(call))
+    if (service_refused(call) || service_lacks_root(call))
         return;
     if (r.id == 0) {
         worker_fail(call, TV_MEMBER_NOT_FOUND);

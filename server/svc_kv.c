@@ -85,7 +85,12 @@ static void serve_txn(struct read *r)
     ASSERT(err == 0); /* it was decoded before */
 
     epoch_enter(mvcc_epoch(x.mvcc), w->reader);
-    err = exec_txn(&x, &txn, &result);
+    uint64_t auth_rev;
+    err = service_permit_txn(r->call, &txn, &auth_rev);
+    if (err == 0)
+        err = exec_txn(&x, &txn, &result);
+    if (err == 0)
+        err = service_permit_still(r->call, auth_rev);
     if (err == 0) {
         struct wire_header header = worker_header(w, 0);
         buf_clear(&w->scratch);
@@ -143,7 +148,7 @@ static void on_compact(struct grpc_call *call, struct slice msg)
         service_malformed(call);
         return;
     }
-    if (service_refused(call))
+    if (service_refused(call) || service_lacks_root(call))
         return;
     service_propose(call, WIRE_RAFT_COMPACTION, msg, req.physical);
 }

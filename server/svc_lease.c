@@ -20,12 +20,12 @@ static void on_grant(struct grpc_call *call, struct slice msg)
     }
     if (service_lacks_space(call, QUOTA_LEASE_BYTES))
         return;
+    if (service_refused(call) || service_lacks_user(call))
+        return;
     if (req.ttl > LEASE_TTL_MAX_S) {
         worker_fail(call, TV_LEASE_TTL_TOO_LARGE);
         return;
     }
-    if (service_refused(call))
-        return;
     /* An id that the client leaves to us is chosen before the log, so that all members take the
      * same. */
     if (req.id == 0)
@@ -42,7 +42,7 @@ static void on_revoke(struct grpc_call *call, struct slice msg)
     struct wire_lease_id_request req;
     if (wire_lease_revoke_request_decode(msg, &req) != 0)
         service_malformed(call);
-    else if (!service_refused(call))
+    else if (!service_refused(call) && !service_lacks_user(call))
         service_propose(call, WIRE_RAFT_LEASE_REVOKE, msg, false);
 }
 
@@ -100,6 +100,12 @@ static void on_keep_alive(struct grpc_call *call, struct slice msg)
     struct request *req = worker_request(k->worker, REQUEST_LEASE_RENEW, NULL, on_renewed);
     req->lease_id = m.id;
     req->user = k;
+    int err = service_sign_request(call, req);
+    if (err != 0) {
+        worker_request_free(k->worker, req);
+        worker_fail(call, err);
+        return;
+    }
     if (++k->under_way == RENEWALS_PER_STREAM_MAX)
         grpc_call_pause_reading(call);
     worker_post(k->worker, req);
@@ -166,6 +172,20 @@ static void on_remaining(struct worker *w, struct request *req)
     worker_request_free(w, req);
 }
 
+/* The core looks at what hangs on the leases, and whether the caller may know it. */
+static void ask(struct grpc_call *call, struct request *req)
+{
+    struct worker *w = service_worker(call);
+    int err = service_sign_request(call, req);
+    if (err != 0) {
+        worker_request_free(w, req);
+        worker_fail(call, err);
+        return;
+    }
+    service_tie(call, req);
+    worker_post(w, req);
+}
+
 static void on_time_to_live(struct grpc_call *call, struct slice msg)
 {
     struct worker *w = service_worker(call);
@@ -179,8 +199,7 @@ static void on_time_to_live(struct grpc_call *call, struct slice msg)
     struct request *req = worker_request(w, REQUEST_LEASE_TTL, call, on_remaining);
     req->lease_id = m.id;
     req->want_keys = m.keys;
-    service_tie(call, req);
-    worker_post(w, req);
+    ask(call, req);
 }
 
 static void on_leases(struct grpc_call *call, struct slice msg)
@@ -188,9 +207,7 @@ static void on_leases(struct grpc_call *call, struct slice msg)
     struct worker *w = service_worker(call);
     if (!service_is_well_formed(call, msg) || service_refused(call))
         return;
-    struct request *req = worker_request(w, REQUEST_LEASE_LIST, call, service_answered);
-    service_tie(call, req);
-    worker_post(w, req);
+    ask(call, worker_request(w, REQUEST_LEASE_LIST, call, service_answered));
 }
 
 const struct grpc_call_ops lease_time_to_live_ops = {.message = on_time_to_live,

@@ -17,10 +17,14 @@ enum {
     STREAM_MESSAGE_BYTES_MAX = 3 << 19,
 };
 
-/* The last message was given to the transport, or refused by it. */
-static void end_sent(struct grpc_call *call, int err)
+/* The last message was given to the transport, or refused by it. What was permitted in revision
+ * `auth_revision` of auth must be so still; 0: nobody asked, or it was looked at before. */
+static void end_sent(struct grpc_call *call, int err, uint64_t auth_revision)
 {
-    if (err == TV_ETOOLARGE)
+    int stale = err == 0 ? service_permit_still(call, auth_revision) : 0;
+    if (stale != 0)
+        worker_fail(call, stale);
+    else if (err == TV_ETOOLARGE)
         grpc_finish(call, GRPC_RESOURCE_EXHAUSTED, "grpc: trying to send message larger than max");
     else
         grpc_finish(call, GRPC_OK, NULL); /* without effect when the call has ended */
@@ -32,6 +36,7 @@ struct range_read {
     struct range range;
     struct wire_header header;
     uint8_t prefix[64];
+    uint64_t auth_revision; /* in which it was permitted; 0: nobody asked */
     bool begun;
 };
 
@@ -61,7 +66,7 @@ static void send_large(struct read *r, struct range_read *rr)
     int err = grpc_send_source(call, head_size + rr->range.body_size, &src);
     if (err != 0)
         range_read_free(rr);
-    end_sent(call, err);
+    end_sent(call, err, 0);
 }
 
 static void send_flat(struct read *r, struct range_read *rr)
@@ -88,6 +93,9 @@ static int range_step(struct read *r, struct range_read *rr, bool *ret_more)
         struct wire_range_request req;
         int err = wire_range_request_decode(slice_of(r->msg, r->msg_size), &req);
         ASSERT(err == 0); /* it was decoded before */
+        err = service_permit_range(r->call, req.key, req.range_end, &rr->auth_revision);
+        if (err != 0)
+            return err;
         err = range_begin(&rr->range, r->worker->node->mvcc, &req, false);
         if (err != 0)
             return err;
@@ -112,6 +120,8 @@ static void serve_range(struct read *r)
     struct epoch *epoch = mvcc_epoch(w->node->mvcc);
     epoch_enter(epoch, w->reader);
     int err = range_step(r, rr, &more);
+    if (err == 0 && !more)
+        err = service_permit_still(r->call, rr->auth_revision);
     if (err != 0) {
         struct grpc_call *call = r->call;
         worker_read_free(r);
@@ -153,6 +163,7 @@ const struct grpc_call_ops kv_range_ops = {.message = on_range, .closed = worker
 struct stream_read {
     struct range_stream stream;
     struct read *read; /* NULL: there is nothing more to gather */
+    uint64_t auth_revision;
     bool begun;
     bool in_transport;
     uint8_t head[RANGE_STREAM_HEAD_BYTES_MAX];
@@ -195,6 +206,7 @@ static void stream_send_large(struct read *r, struct stream_read *sr, uint64_t s
     struct grpc_call *call = r->call;
     struct grpc_source src = {.read = stream_source_read, .done = stream_source_done, .ctx = sr};
     bool last = sr->stream.last;
+    uint64_t auth_rev = sr->auth_revision;
     sr->in_transport = true;
     if (last)
         worker_read_free(r);
@@ -208,7 +220,7 @@ static void stream_send_large(struct read *r, struct stream_read *sr, uint64_t s
         else
             worker_read_free(r);
     }
-    end_sent(call, err);
+    end_sent(call, err, auth_rev);
 }
 
 /* True when there is another message to come. */
@@ -218,6 +230,7 @@ static bool stream_send_flat(struct read *r, struct stream_read *sr,
     struct worker *w = r->worker;
     struct grpc_call *call = r->call;
     bool last = sr->stream.last;
+    uint64_t auth_rev = sr->auth_revision;
     buf_clear(&w->scratch);
     uint8_t *p = buf_reserve(&w->scratch, size);
     uint8_t *end = range_write(&sr->stream.range, range_stream_put_head(&sr->stream, header, p));
@@ -226,7 +239,7 @@ static bool stream_send_flat(struct read *r, struct stream_read *sr,
     if (err == 0 && !last)
         return true;
     worker_read_free(r);
-    end_sent(call, err);
+    end_sent(call, err, auth_rev);
     return false;
 }
 
@@ -263,6 +276,9 @@ static int stream_begin(struct read *r, struct stream_read *sr)
     struct wire_range_request req;
     int err = wire_range_request_decode(slice_of(r->msg, r->msg_size), &req);
     ASSERT(err == 0); /* it was decoded before */
+    err = service_permit_range(r->call, req.key, req.range_end, &sr->auth_revision);
+    if (err != 0)
+        return err;
     struct node *n = r->worker->node;
     uint64_t wanted = n->config->max_request_bytes;
     if (wanted > STREAM_MESSAGE_BYTES_MAX)

@@ -33,6 +33,10 @@ struct watch_hub_options {
     uint64_t member_id;
     uint64_t (*term)(void *ctx);
     void (*wake)(void *ctx); /* watch_hub_work() has something to do */
+    /* May the call watch these keys? Asked when a watcher is made, outside of epoch sections; NULL:
+     * it may. Errors: TV_INVALID_AUTH_TOKEN, TV_AUTH_OLD_REVISION, TV_USER_EMPTY, or another, which
+     * is told as TV_PERMISSION_DENIED. */
+    int (*permit)(void *ctx, struct grpc_call *call, struct slice key, struct slice range_end);
     void *ctx;
     size_t response_bytes_max; /* fragments are cut at this size: --max-request-bytes */
     uint64_t progress_interval_ms;

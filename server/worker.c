@@ -1,6 +1,7 @@
 #include "server/worker.h"
 
 #include "server/node.h"
+#include "server/services.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -55,13 +56,24 @@ void worker_request_free(struct worker *w, struct request *req)
 
 bool worker_payload(struct worker *w, struct request *req, uint32_t raft_kind, struct slice body)
 {
+    return worker_payload_by(w, req, raft_kind, body, &(struct auth_caller){0});
+}
+
+bool worker_payload_by(struct worker *w, struct request *req, uint32_t raft_kind, struct slice body,
+                       const struct auth_caller *caller)
+{
     req->id = core_next_request_id(w->node->core);
-    size_t size = wire_raft_request_size(raft_kind, req->id, body);
+    const struct wire_raft_request r = {.id = req->id,
+                                        .username = caller->name,
+                                        .auth_revision = caller->revision,
+                                        .kind = raft_kind,
+                                        .body = body};
+    size_t size = wire_raft_request_whole_size(&r);
     if (size > w->node->config->max_request_bytes)
         return false;
     req->payload = bref_new(size);
     req->payload_size = (uint32_t)size;
-    wire_raft_request_put(req->payload->data, raft_kind, req->id, body);
+    wire_raft_request_whole_put(req->payload->data, &r);
     if (req->call != NULL) {
         grpc_charge_take(&req->charge, req->call, size);
         /* Connections of different workers have different numbers. */
@@ -89,10 +101,17 @@ void worker_answer(struct request *req)
         uv_async_send(&w->wakeup);
 }
 
+static void published(struct worker *w)
+{
+    watch_hub_advance(w->hub);
+    if (!list_is_empty(&w->held))
+        worker_wake(w);
+}
+
 void worker_publish(struct worker *w)
 {
     if (w->node->threads == NULL)
-        watch_hub_advance(w->hub);
+        published(w);
     else if (!atomic_exchange(&w->published, true))
         uv_async_send(&w->wakeup);
 }
@@ -107,7 +126,7 @@ static void on_wakeup(uv_async_t *a)
         req->answered(w, req);
     }
     if (atomic_exchange(&w->published, false))
-        watch_hub_advance(w->hub);
+        published(w);
 }
 
 /* --- answers --- */
@@ -233,6 +252,8 @@ static void on_idle(uv_idle_t *idle)
     }
     if (w->watch_work)
         w->watch_work = watch_hub_work(w->hub);
+    if (!list_is_empty(&w->held))
+        service_release_held(w);
     if (list_is_empty(&w->reads_slow) && !w->watch_work)
         uv_idle_stop(idle);
 }
@@ -267,7 +288,10 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
     list_init(&w->reads_asked);
     list_init(&w->reads_next);
     list_init(&w->reads_slow);
+    list_init(&w->held);
+    list_init(&w->passwords);
     buf_init(&w->scratch, SIZE_MAX);
+    buf_init(&w->caller, SIZE_MAX);
     arena_init(&w->arena);
     mpsc_init(&w->answers);
     uv_async_init(loop, &w->wakeup, on_wakeup);
@@ -287,6 +311,7 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
         /* etcd cuts fragments at the request limit and half a megabyte of gRPC's own. */
         .response_bytes_max = node->config->max_request_bytes + (512 << 10),
         .progress_interval_ms = node->config->watch_progress_interval_ms,
+        .permit = service_permit_watch,
     };
     w->hub = watch_hub_new(&o);
 }
@@ -308,6 +333,7 @@ void worker_fini(struct worker *w)
     LIST_EACH_SAFE (it, after, &w->requests_free)
         mem_free(CONTAINER_OF(it, struct request, link));
     buf_fini(&w->scratch);
+    buf_fini(&w->caller);
     arena_fini(&w->arena);
 }
 
@@ -322,4 +348,6 @@ void worker_tick(struct worker *w, uint64_t now_ms)
     uint64_t patience_ms = LEADER_LOST_ELECTIONS * w->node->config->election_ms;
     bool lost = w->leader_lost_ms != 0 && now_ms - w->leader_lost_ms > patience_ms;
     watch_hub_tick(w->hub, now_ms, lost);
+    if (!list_is_empty(&w->held))
+        worker_wake(w);
 }

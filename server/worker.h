@@ -7,12 +7,14 @@
  *
  * Limits: requests that wait for an answer are bounded by the streams and the bytes that the
  * transport admits (each has a charge), and by the core (too many requests). A range that is being
- * gathered holds 8 bytes a key, a stream those of one message.
+ * gathered holds 8 bytes a key, a stream those of one message. Passwords that wait for being hashed
+ * and calls that wait for their token are bounded by number (svc_password.c, service_auth.c).
  *
  * Owner: the worker's thread, except worker_answer(). */
 #ifndef SERVER_WORKER_H
 #define SERVER_WORKER_H
 
+#include "server/auth.h"
 #include "server/request.h"
 #include "server/watch.h"
 
@@ -33,6 +35,7 @@ struct worker {
     struct epoch_reader *reader;
     struct buf scratch; /* answers on their way to the transport */
     struct arena arena;
+    struct buf caller; /* the name of who makes the present call */
 
     struct mpsc answers; /* from the core */
     uv_async_t wakeup;   /* answers, or a new revision */
@@ -46,6 +49,11 @@ struct worker {
     struct list reads_slow; /* long ranges being gathered */
     uv_idle_t idle;         /* runs while there are reads_slow or lagging watchers */
     bool watch_work;
+    struct list held; /* messages of calls whose token is not known yet: service_auth.c */
+    uint32_t held_count;
+    struct list passwords; /* to be hashed, in turn: svc_password.c */
+    uint32_t passwords_waiting;
+    uint32_t passwords_running;
     uint64_t leader_lost_ms; /* 0 = there is a leader */
 };
 
@@ -60,9 +68,12 @@ void worker_fini(struct worker *w);
 /* A fresh request of this worker, its answer to go to `call`; `user` is the caller's. */
 struct request *worker_request(struct worker *w, enum request_kind kind, struct grpc_call *call,
                                void (*answered)(struct worker *w, struct request *req));
-/* Set the payload: the body as the client sent it, unchanged. False when it is over
- * --max-request-bytes. */
+/* Set the payload: the body as the client sent it, unchanged, in nobody's name. False when it is
+ * over --max-request-bytes. */
 bool worker_payload(struct worker *w, struct request *req, uint32_t raft_kind, struct slice body);
+/* The same in the name of a caller, who is checked when it is applied. */
+bool worker_payload_by(struct worker *w, struct request *req, uint32_t raft_kind, struct slice body,
+                       const struct auth_caller *caller);
 void worker_post(struct worker *w, struct request *req);
 void worker_request_free(struct worker *w, struct request *req);
 /* Thread: the core's. The request comes back to its worker. */

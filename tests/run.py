@@ -186,6 +186,12 @@ def operate_diff(suite, full):
     return program(suite, [sys.executable, "tests/clients/operate_diff.py"])
 
 
+def auth(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/auth_diff.py",
+                           "--count", "10000" if full else "400"])
+
+
 def grpc_diff(suite, full):
     need(etcd=True, tool="grpcdiff")
     return program(suite, [sys.executable, "tests/clients/grpc_diff.py",
@@ -326,6 +332,7 @@ SUITES = [
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
+    Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
     Suite("robust", "linearizability, and what watches promise, under every fault", robust, 7200),

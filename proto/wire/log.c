@@ -44,20 +44,41 @@ int wire_raft_request_decode(struct slice msg, struct wire_raft_request *ret)
     return rv;
 }
 
+static size_t raft_header_size(const struct wire_raft_request *r)
+{
+    return wire_uint_size(HEADER_ID, r->id) + wire_bytes_size(HEADER_USERNAME, r->username) +
+           wire_uint_size(HEADER_AUTH_REVISION, r->auth_revision);
+}
+
+size_t wire_raft_request_whole_size(const struct wire_raft_request *r)
+{
+    return wire_item_size(r->kind, r->body.size) +
+           wire_item_size(WIRE_RAFT_HEADER, raft_header_size(r));
+}
+
+uint8_t *wire_raft_request_whole_put(uint8_t *dst, const struct wire_raft_request *r)
+{
+    ASSERT(r->kind >= RAFT_FIRST_BODY && r->kind <= WIRE_RAFT_FIELD_MAX &&
+           r->kind != WIRE_RAFT_HEADER);
+    if (r->kind < WIRE_RAFT_HEADER)
+        dst = wire_item_put(dst, r->kind, r->body);
+    dst = wire_item_put_head(dst, WIRE_RAFT_HEADER, raft_header_size(r));
+    dst = wire_uint_put(dst, HEADER_ID, r->id);
+    dst = wire_bytes_put(dst, HEADER_USERNAME, r->username);
+    dst = wire_uint_put(dst, HEADER_AUTH_REVISION, r->auth_revision);
+    return r->kind < WIRE_RAFT_HEADER ? dst : wire_item_put(dst, r->kind, r->body);
+}
+
 size_t wire_raft_request_size(uint32_t kind, uint64_t id, struct slice body)
 {
-    return wire_item_size(kind, body.size) +
-           wire_item_size(WIRE_RAFT_HEADER, wire_uint_size(HEADER_ID, id));
+    const struct wire_raft_request r = {.id = id, .kind = kind, .body = body};
+    return wire_raft_request_whole_size(&r);
 }
 
 uint8_t *wire_raft_request_put(uint8_t *dst, uint32_t kind, uint64_t id, struct slice body)
 {
-    ASSERT(kind >= RAFT_FIRST_BODY && kind <= WIRE_RAFT_FIELD_MAX && kind != WIRE_RAFT_HEADER);
-    if (kind < WIRE_RAFT_HEADER)
-        dst = wire_item_put(dst, kind, body);
-    dst = wire_item_put_head(dst, WIRE_RAFT_HEADER, wire_uint_size(HEADER_ID, id));
-    dst = wire_uint_put(dst, HEADER_ID, id);
-    return kind < WIRE_RAFT_HEADER ? dst : wire_item_put(dst, kind, body);
+    const struct wire_raft_request r = {.id = id, .kind = kind, .body = body};
+    return wire_raft_request_whole_put(dst, &r);
 }
 
 /* --- verdicts --- */

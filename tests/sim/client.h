@@ -33,7 +33,8 @@
     X(HASH, 1)         \
     X(LEASE, 0)        \
     X(WATCH, 0)        \
-    X(MEMBER, 0)
+    X(MEMBER, 0)       \
+    X(USERS, 0)
 
 enum work {
 #define X(name, weight) WORK_##name,

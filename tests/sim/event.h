@@ -20,6 +20,7 @@ enum event_kind {
     EVENT_START,     /* a member starts again */
     EVENT_JOIN,      /* a place without data looks at what the others said */
     EVENT_OPERATOR,  /* whoever adds and removes members has a turn */
+    EVENT_REGISTRAR, /* and whoever adds and removes users */
     EVENT_FAULT,     /* the next fault of a kind */
     EVENT_HEAL,      /* the end of one */
     EVENT_CLIENT,    /* a client's turn; `a` says what for */

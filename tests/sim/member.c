@@ -336,6 +336,11 @@ void member_persist_options(struct member *m, struct persist_options *ret)
     ret->flush_entries = 1 + rng_below(&m->sim->members_rng, m->sim->shape.flush_entries_max);
 }
 
+static struct slice get_record(void *ctx, struct slice name)
+{
+    return store_get(&((struct member *)ctx)->store, name);
+}
+
 static void start_core(struct member *m, const struct restore *r)
 {
     struct sim *s = m->sim;
@@ -343,6 +348,11 @@ static void start_core(struct member *m, const struct restore *r)
     applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, m->id);
     int err = alarms_decode(&n->applier.alarms, store_get(&m->store, APPLY_META_ALARMS));
     ASSERT(err == 0);
+    err = auth_load(&n->applier.auth, get_record, m);
+    ASSERT(err == 0);
+    char err_text[64];
+    n->tokens = auth_tokens_new("simple", 0, err_text, sizeof(err_text));
+    n->applier.tokens = n->tokens;
     n->applier.chain = store_meta(&m->store)->chain;
     struct core_options o = {.cluster = &n->cluster,
                              .member_id = m->id,
@@ -484,6 +494,7 @@ static void close_core(struct member *m)
     worker_fini(&m->worker);
     mem_free(m->worker.methods);
     applier_fini(&n->applier);
+    auth_tokens_free(n->tokens);
 }
 
 static void lose_data(struct member *m)

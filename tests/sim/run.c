@@ -14,6 +14,7 @@
 #include "member.h"
 #include "net.h"
 #include "operator.h"
+#include "registrar.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -196,6 +197,9 @@ static void handle(struct sim *s, const struct event *e)
         break;
     case EVENT_OPERATOR:
         operator_event(s, e);
+        break;
+    case EVENT_REGISTRAR:
+        registrar_event(s);
         break;
     case EVENT_FAULT:
         faults_strike(s, e);
@@ -466,6 +470,7 @@ static void fini(struct sim *s)
 {
     clients_free(s->clients);
     operator_free(s->overseer);
+    registrar_free(s->registrar);
     members_free(s);
     struct event e;
     while (events_pop(&s->events, &e))
@@ -496,6 +501,7 @@ void sim_run(const struct sim_options *o, struct sim_result *result)
     faults_plan(s);
     members_new(s);
     s->overseer = operator_new(s);
+    s->registrar = registrar_new(s);
     (void)clients_new(s);
     faults_begin(s);
     if (o->crash_at != 0)

@@ -46,6 +46,7 @@ enum {
 struct clients;
 struct member;
 struct overseer;
+struct registrar;
 struct raft_options;
 
 struct sim_options {
@@ -146,6 +147,7 @@ struct sim {
     struct judge judge;
     struct clients *clients;
     struct overseer *overseer;
+    struct registrar *registrar;
     struct rng members_rng;
 };
 

@@ -161,9 +161,9 @@ void __wrap_applier_apply(struct applier *a, const struct wire_raft_request *ent
         return;
     }
     /* Encoded again it is what is on the log, whoever proposed it. */
-    size_t size = wire_raft_request_size(entry->kind, entry->id, entry->body);
+    size_t size = wire_raft_request_whole_size(entry);
     uint8_t *payload = mem_alloc(size);
-    (void)wire_raft_request_put(payload, entry->kind, entry->id, entry->body);
+    (void)wire_raft_request_whole_put(payload, entry);
     uint64_t index = judge_apply(m, slice_of(payload, size));
     mem_free(payload);
     __real_applier_apply(a, entry, req);

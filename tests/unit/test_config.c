@@ -172,6 +172,33 @@ START_TEST(test_durations)
 END_TEST
 
 /* Texts and outcomes are those of etcd 3.7.1, but where it says "trivet". */
+START_TEST(test_auth)
+{
+    ck_assert_int_eq(parse("", ""), CONFIG_OK);
+    ck_assert_str_eq(config.auth_token, "simple");
+    ck_assert_uint_eq(config.bcrypt_cost, 10);
+    ck_assert_uint_eq(config.auth_token_ttl_s, 300);
+    config_fini(&config);
+    ck_assert_int_eq(
+        parse("--auth-token jwt,sign-method=HS256 --bcrypt-cost=31", "ETCD_AUTH_TOKEN_TTL=7"),
+        CONFIG_OK);
+    ck_assert_str_eq(config.auth_token, "jwt,sign-method=HS256");
+    ck_assert_uint_eq(config.bcrypt_cost, 31);
+    ck_assert_uint_eq(config.auth_token_ttl_s, 7);
+    config_fini(&config);
+    /* A cost that bcrypt does not have is passed over, with a word in the log, as in etcd. */
+    ck_assert_int_eq(parse("--bcrypt-cost 3", ""), CONFIG_OK);
+    ck_assert_uint_eq(config.bcrypt_cost, 10);
+    config_fini(&config);
+    ck_assert_int_eq(parse("--bcrypt-cost 32", ""), CONFIG_OK);
+    ck_assert_uint_eq(config.bcrypt_cost, 10);
+    config_fini(&config);
+    ck_assert_int_eq(parse("--bcrypt-cost x", ""), CONFIG_USAGE);
+    ck_assert_str_eq(err_text, "invalid value \"x\" for flag -bcrypt-cost: parse error");
+    config_fini(&config);
+}
+END_TEST
+
 START_TEST(test_refused)
 {
     static const struct {
@@ -286,5 +313,5 @@ START_TEST(test_flag_names_are_unique)
 END_TEST
 
 UNIT_MAIN("config", test_defaults, test_member_of_three, test_initial_cluster_from_name,
-          test_io_threads, test_durations, test_refused, test_other_outcomes,
+          test_io_threads, test_durations, test_auth, test_refused, test_other_outcomes,
           test_flag_names_are_unique)

@@ -76,6 +76,26 @@ enum grpc_code {
     X(REQUEST_TOO_LARGE, 125, INVALID_ARGUMENT, "etcdserver: request is too large")                \
     /* Two errors leave etcd as Unknown: they are mapped to a type without a gRPC status. */       \
     X(TOO_MANY_REQUESTS, 126, UNKNOWN, "etcdserver: too many requests")                            \
+    X(ROOT_USER_NOT_EXIST, 127, FAILED_PRECONDITION, "etcdserver: root user does not exist")       \
+    X(ROOT_ROLE_NOT_EXIST, 128, FAILED_PRECONDITION,                                               \
+      "etcdserver: root user does not have root role")                                             \
+    X(USER_ALREADY_EXIST, 129, FAILED_PRECONDITION, "etcdserver: user name already exists")        \
+    X(USER_EMPTY, 130, INVALID_ARGUMENT, "etcdserver: user name is empty")                         \
+    X(USER_NOT_FOUND, 131, FAILED_PRECONDITION, "etcdserver: user name not found")                 \
+    X(ROLE_ALREADY_EXIST, 132, FAILED_PRECONDITION, "etcdserver: role name already exists")        \
+    X(ROLE_NOT_FOUND, 133, FAILED_PRECONDITION, "etcdserver: role name not found")                 \
+    X(ROLE_EMPTY, 134, INVALID_ARGUMENT, "etcdserver: role name is empty")                         \
+    X(AUTH_FAILED, 135, INVALID_ARGUMENT,                                                          \
+      "etcdserver: authentication failed, invalid user ID or password")                            \
+    X(PERMISSION_NOT_GIVEN, 136, INVALID_ARGUMENT, "etcdserver: permission not given")             \
+    X(PERMISSION_DENIED, 137, PERMISSION_DENIED, "etcdserver: permission denied")                  \
+    X(ROLE_NOT_GRANTED, 138, FAILED_PRECONDITION, "etcdserver: role is not granted to the user")   \
+    X(PERMISSION_NOT_GRANTED, 139, FAILED_PRECONDITION,                                            \
+      "etcdserver: permission is not granted to the role")                                         \
+    X(AUTH_NOT_ENABLED, 140, FAILED_PRECONDITION, "etcdserver: authentication is not enabled")     \
+    X(INVALID_AUTH_TOKEN, 141, UNAUTHENTICATED, "etcdserver: invalid auth token")                  \
+    X(INVALID_AUTH_MGMT, 142, INVALID_ARGUMENT, "etcdserver: invalid auth management")             \
+    X(AUTH_OLD_REVISION, 143, INVALID_ARGUMENT, "etcdserver: revision of auth store is old")       \
     X(NO_LEADER, 144, UNAVAILABLE, "etcdserver: no leader")                                        \
     X(NOT_LEADER, 145, FAILED_PRECONDITION, "etcdserver: not leader")                              \
     X(LEADER_CHANGED, 146, UNAVAILABLE, "etcdserver: leader changed")                              \
@@ -96,6 +116,14 @@ enum grpc_code {
       "etcdserver: rpc not supported for learner")                                                 \
     X(RANGE_STREAM_SORT, 158, UNIMPLEMENTED, "RangeStream does not support custom sort orders")    \
     X(RANGE_STREAM_FILTER, 159, UNIMPLEMENTED, "RangeStream does not support revision filters")    \
+    /* Errors that etcd does not translate: they leave as Unknown, with the words of the inside.   \
+     */                                                                                            \
+    X(NO_PASSWORD_USER, 170, UNKNOWN,                                                              \
+      "auth: authentication failed, password was given for no password user")                      \
+    X(AUTH_VERIFY_ONLY, 171, UNKNOWN, "auth: token signing attempted with verify-only key")        \
+    X(INVALID_AUTH_OPTS, 172, UNKNOWN, "auth: invalid auth options")                               \
+    X(PASSWORD_TOO_LONG, 173, UNKNOWN, "bcrypt: password length exceeds 72 bytes")                 \
+    X(PASSWORD_HAS_NUL, 174, INVALID_ARGUMENT, "trivet: a password cannot have a NUL byte")        \
     /* Texts of the gRPC library that etcd is built with. */                                       \
     X(CANCELED, 201, CANCELLED, "context canceled")                                                \
     X(DEADLINE_EXCEEDED, 202, DEADLINE_EXCEEDED, "context deadline exceeded")

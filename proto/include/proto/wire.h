@@ -245,6 +245,23 @@ enum wire_raft_kind {
     WIRE_RAFT_ALARM = 10,
     WIRE_RAFT_LEASE_CHECKPOINT = 11,
     WIRE_RAFT_HEADER = 100, /* not a kind */
+    WIRE_RAFT_AUTH_ENABLE = 1000,
+    WIRE_RAFT_AUTH_DISABLE = 1011,
+    WIRE_RAFT_AUTHENTICATE = 1012,
+    WIRE_RAFT_AUTH_STATUS = 1013,
+    WIRE_RAFT_USER_ADD = 1100,
+    WIRE_RAFT_USER_DELETE = 1101,
+    WIRE_RAFT_USER_GET = 1102,
+    WIRE_RAFT_USER_CHANGE_PASSWORD = 1103,
+    WIRE_RAFT_USER_GRANT_ROLE = 1104,
+    WIRE_RAFT_USER_REVOKE_ROLE = 1105,
+    WIRE_RAFT_USER_LIST = 1106,
+    WIRE_RAFT_ROLE_LIST = 1107,
+    WIRE_RAFT_ROLE_ADD = 1200,
+    WIRE_RAFT_ROLE_DELETE = 1201,
+    WIRE_RAFT_ROLE_GET = 1202,
+    WIRE_RAFT_ROLE_GRANT_PERMISSION = 1203,
+    WIRE_RAFT_ROLE_REVOKE_PERMISSION = 1204,
     WIRE_RAFT_CLUSTER_VERSION_SET = 1300,
     WIRE_RAFT_MEMBER_ATTR_SET = 1301,
     WIRE_RAFT_DOWNGRADE_INFO_SET = 1302,
@@ -255,8 +272,8 @@ enum wire_raft_kind {
 };
 
 struct wire_raft_request {
-    uint64_t id; /* of the header; 0 when there is none */
-    struct slice username;
+    uint64_t id;           /* of the header; 0 when there is none */
+    struct slice username; /* who asks, and the revision of auth in which he was identified */
     uint64_t auth_revision;
     uint32_t kind; /* the body's field number, one above 1 that is not HEADER; 0 = none */
     struct slice body;
@@ -265,6 +282,9 @@ struct wire_raft_request {
 /* `body` goes in unchanged as the field `kind`. */
 size_t wire_raft_request_size(uint32_t kind, uint64_t id, struct slice body);
 uint8_t *wire_raft_request_put(uint8_t *dst, uint32_t kind, uint64_t id, struct slice body);
+/* All of the fields. */
+size_t wire_raft_request_whole_size(const struct wire_raft_request *r);
+uint8_t *wire_raft_request_whole_put(uint8_t *dst, const struct wire_raft_request *r);
 /* The body is not looked into. Errors: TV_EMALFORMED, also when there are two bodies: no proposer
  * writes that. */
 int wire_raft_request_decode(struct slice msg, struct wire_raft_request *ret);
