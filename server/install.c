@@ -79,11 +79,14 @@ static void replace_store(struct node *n, struct lsm_intake *in)
 static int decode_records(struct node *n, struct lsm_intake *in, struct cluster *ret_cluster)
 {
     struct alarms probe;
+    struct versions versions;
     if (cluster_decode(lsm_intake_get(in, APPLY_META_MEMBERS), ret_cluster) != 0)
         return TV_ECORRUPT;
     alarms_init(&probe);
     int err = alarms_decode(&probe, lsm_intake_get(in, APPLY_META_ALARMS));
     alarms_fini(&probe);
+    if (err == 0)
+        err = versions_decode(&versions, lsm_intake_get(in, APPLY_META_VERSIONS));
     /* It may be older than the entry that added this member. */
     if (err == 0 && ret_cluster->id == n->cluster_id)
         return 0;
@@ -112,6 +115,8 @@ int install_snapshot(void *ctx, struct lsm_intake *in)
     n->cluster = cluster;
     err = alarms_decode(&n->applier.alarms, lsm_intake_get(in, APPLY_META_ALARMS));
     ASSERT(err == 0);
+    err = versions_decode(&n->applier.versions, lsm_intake_get(in, APPLY_META_VERSIONS));
+    ASSERT(err == 0); /* decode_records() */
     replace_store(n, in);
     wal_restart(n->wal, 0, meta->applied_index, meta->applied_term);
     wal_flush(n->wal);

@@ -242,6 +242,13 @@ static int start_applier(struct node *n, const struct lsm_meta *meta)
         err = 0;
     else if (err != 0 || alarms_decode(&n->applier.alarms, buf_slice(&encoded)) != 0)
         err = cannot_use(n, TV_ECORRUPT, "the stored alarms are damaged", n->lsm_dir);
+    if (err == 0) {
+        buf_clear(&encoded);
+        err = lsm_get(n->lsm, APPLY_META_VERSIONS, &encoded);
+        err = err == TV_ENOTFOUND ? 0 : err;
+        if (err != 0 || versions_decode(&n->applier.versions, buf_slice(&encoded)) != 0)
+            err = cannot_use(n, TV_ECORRUPT, "the stored version is damaged", n->lsm_dir);
+    }
     buf_fini(&encoded);
     if (err != 0)
         applier_fini(&n->applier);

@@ -1,6 +1,7 @@
 #include "server/worker.h"
 
 #include "server/node.h"
+#include "server/services.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -267,6 +268,7 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
     list_init(&w->reads_asked);
     list_init(&w->reads_next);
     list_init(&w->reads_slow);
+    list_init(&w->snapshots);
     buf_init(&w->scratch, SIZE_MAX);
     arena_init(&w->arena);
     mpsc_init(&w->answers);
@@ -322,4 +324,5 @@ void worker_tick(struct worker *w, uint64_t now_ms)
     uint64_t patience_ms = LEADER_LOST_ELECTIONS * w->node->config->election_ms;
     bool lost = w->leader_lost_ms != 0 && now_ms - w->leader_lost_ms > patience_ms;
     watch_hub_tick(w->hub, now_ms, lost);
+    maintenance_snapshot_tick(w);
 }

@@ -47,6 +47,8 @@ struct worker {
     uv_idle_t idle;         /* runs while there are reads_slow or lagging watchers */
     bool watch_work;
     uint64_t leader_lost_ms; /* 0 = there is a leader */
+    struct list snapshots;   /* svc_snapshot.c's, to clients */
+    uint32_t snapshots_count;
 };
 
 void worker_init(struct worker *w, struct node *node, uv_loop_t *loop);

@@ -31,9 +31,15 @@ static uint32_t get_le32(const uint8_t *p)
 
 /* --- reading --- */
 
+/* Of all databases' lists of copies, and of lsm_copy.l; taken before a copy's own lock. */
+static pthread_mutex_t copies_lock = PTHREAD_MUTEX_INITIALIZER;
+
 struct lsm_copy {
+    struct list link;
+    struct lsm *l;        /* NULL: it was closed */
+    pthread_mutex_t lock; /* of the two below, while they are used */
     rocksdb_readoptions_t *options;
-    rocksdb_iterator_t *it;
+    rocksdb_iterator_t *it; /* NULL: the database was closed */
     uint8_t skip[SKIP_BYTES_MAX];
     size_t skip_size;
     char err_text[512];
@@ -82,6 +88,11 @@ int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
     rocksdb_readoptions_set_verify_checksums(c->options, 1);
     rocksdb_readoptions_set_readahead_size(c->options, READAHEAD_BYTES);
     c->it = rocksdb_create_iterator(l->db, c->options);
+    c->l = l;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_mutex_lock(&copies_lock);
+    list_push_back(&l->copies, &c->link);
+    pthread_mutex_unlock(&copies_lock);
     int err = read_meta(c, ret_meta);
     if (err != 0)
         lsm_copy_close(c);
@@ -90,13 +101,36 @@ int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
     return err;
 }
 
+/* The caller has copies_lock. */
+static void end_copy(struct lsm_copy *c)
+{
+    pthread_mutex_lock(&c->lock);
+    list_remove(&c->link);
+    rocksdb_iter_destroy(c->it);
+    rocksdb_readoptions_destroy(c->options);
+    c->it = NULL;
+    c->l = NULL;
+    pthread_mutex_unlock(&c->lock);
+}
+
 void lsm_copy_close(struct lsm_copy *c)
 {
     if (c == NULL)
         return;
-    rocksdb_iter_destroy(c->it);
-    rocksdb_readoptions_destroy(c->options);
+    pthread_mutex_lock(&copies_lock);
+    if (c->l != NULL)
+        end_copy(c);
+    pthread_mutex_unlock(&copies_lock);
+    pthread_mutex_destroy(&c->lock);
     mem_free(c);
+}
+
+void lsm__end_copies(struct lsm *l)
+{
+    pthread_mutex_lock(&copies_lock);
+    while (!list_is_empty(&l->copies))
+        end_copy(CONTAINER_OF(l->copies.next, struct lsm_copy, link));
+    pthread_mutex_unlock(&copies_lock);
 }
 
 static bool is_copied(const struct lsm_copy *c, struct slice key)
@@ -105,10 +139,9 @@ static bool is_copied(const struct lsm_copy *c, struct slice key)
            !slice_equal(key, slice_of(c->skip, c->skip_size));
 }
 
-int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count)
+static int copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count)
 {
     size_t begin = ret->size;
-    *count = 0;
     for (; rocksdb_iter_valid(c->it); rocksdb_iter_next(c->it)) {
         size_t key_size, value_size;
         const char *key = rocksdb_iter_key(c->it, &key_size);
@@ -130,6 +163,91 @@ int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_
         (*count)++;
     }
     return iterator_error(c);
+}
+
+int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count)
+{
+    *count = 0;
+    pthread_mutex_lock(&c->lock);
+    int err = c->it == NULL ? TV_ECLOSED : copy_next(c, bytes_max, ret, count);
+    pthread_mutex_unlock(&c->lock);
+    return err;
+}
+
+static int copy_get(struct lsm_copy *c, struct slice name, struct buf *ret)
+{
+    char *key = mem_alloc(name.size + 1);
+    key[0] = 'm';
+    memcpy(key + 1, name.data, name.size);
+    rocksdb_iter_seek(c->it, key, name.size + 1);
+    int err = iterator_error(c);
+    if (err == 0 && !rocksdb_iter_valid(c->it))
+        err = TV_ENOTFOUND;
+    if (err == 0) {
+        size_t key_size, size;
+        const char *found = rocksdb_iter_key(c->it, &key_size);
+        if (slice_equal(slice_of(found, key_size), slice_of(key, name.size + 1))) {
+            const char *value = rocksdb_iter_value(c->it, &size);
+            err = buf_append(ret, value, size);
+        } else {
+            err = TV_ENOTFOUND;
+        }
+    }
+    mem_free(key);
+    rocksdb_iter_seek_to_first(c->it);
+    return err;
+}
+
+int lsm_copy_get(struct lsm_copy *c, struct slice name, struct buf *ret)
+{
+    pthread_mutex_lock(&c->lock);
+    int err = c->it == NULL ? TV_ECLOSED : copy_get(c, name, ret);
+    pthread_mutex_unlock(&c->lock);
+    return err;
+}
+
+int lsm_copy_rewind(struct lsm_copy *c)
+{
+    int err = TV_ECLOSED;
+    pthread_mutex_lock(&c->lock);
+    if (c->it != NULL) {
+        rocksdb_iter_seek_to_first(c->it);
+        err = iterator_error(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return err;
+}
+
+/* --- records --- */
+
+bool lsm_record_next(struct slice *records, struct slice *ret_key, struct slice *ret_value)
+{
+    if (records->size == 0)
+        return false;
+    ASSERT(records->size >= RECORD_HEAD_BYTES);
+    const uint8_t *p = records->data;
+    size_t key_size = get_le32(p), value_size = get_le32(p + 4);
+    size_t size = RECORD_HEAD_BYTES + key_size + value_size;
+    ASSERT(size <= records->size);
+    *ret_key = slice_of(p + RECORD_HEAD_BYTES, key_size);
+    *ret_value = slice_of(p + RECORD_HEAD_BYTES + key_size, value_size);
+    *records = slice_of(p + size, records->size - size);
+    return true;
+}
+
+void lsm_record_parse(struct slice key, struct slice value, struct lsm_record *ret)
+{
+    *ret = (struct lsm_record){.kind = LSM_RECORD_OTHER};
+    if (lsm__kv_key_parse(key.data, key.size, &ret->main, &ret->sub, &ret->tombstone)) {
+        ret->kind = LSM_RECORD_VERSION;
+    } else if (key.size == LSM_LEASE_KEY_BYTES && key.data[0] == 'l' && value.size == 8) {
+        ret->kind = LSM_RECORD_LEASE;
+        ret->id = (int64_t)lsm__get_be64(key.data + 1);
+        ret->granted_ttl = (int64_t)lsm__get_be64(value.data);
+    } else if (key.size > 1 && key.data[0] == 'm') {
+        ret->kind = LSM_RECORD_NAMED;
+        ret->name = slice_of(key.data + 1, key.size - 1);
+    }
 }
 
 /* --- taking in --- */
