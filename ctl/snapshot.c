@@ -31,37 +31,35 @@ static void print_size(char *dst, size_t dst_size, uint64_t bytes)
         (void)snprintf(dst, dst_size, value < 9.95 ? "%.1f %s" : "%.0f %s", value, units[unit]);
 }
 
-static void print_line(const size_t *widths, size_t count)
+/* One line of the frame, of box-drawing characters. */
+static void print_line(const size_t *widths, size_t count, const char *left, const char *middle,
+                       const char *right)
 {
     for (size_t i = 0; i < count; i++) {
-        putchar('+');
+        printf("%s", i == 0 ? left : middle);
         for (size_t j = 0; j < widths[i] + 2; j++)
-            putchar('-');
+            printf("\u2500");
     }
-    puts("+");
+    printf("%s\n", right);
 }
 
-/* Numbers stand on the right, as in the table that etcd draws. */
+/* As the table that etcdutl draws: heads in the middle, cells on the right. */
 static void print_table(const char *const *cells, const char *const *heads, size_t count)
 {
     size_t widths[8];
     for (size_t i = 0; i < count; i++)
-        widths[i] =
-            strlen(heads[i]) > strlen(cells[i]) ? strlen(heads[i]) : strlen(cells[i]);
-    print_line(widths, count);
+        widths[i] = strlen(heads[i]) > strlen(cells[i]) ? strlen(heads[i]) : strlen(cells[i]);
+    print_line(widths, count, "\u250c", "\u252c", "\u2510");
     for (size_t i = 0; i < count; i++) {
-        int left = (int)(widths[i] - strlen(heads[i])) / 2;
-        printf("| %*s%s%*s ", left, "", heads[i],
-               (int)(widths[i] - strlen(heads[i])) - left, "");
+        int room = (int)(widths[i] - strlen(heads[i]));
+        printf("\u2502 %*s%s%*s ", room / 2, "", heads[i], room - room / 2, "");
     }
-    puts("|");
-    print_line(widths, count);
-    for (size_t i = 0; i < count; i++) {
-        bool number = strspn(cells[i], "0123456789.") == strlen(cells[i]) && i < 3;
-        printf(number ? "| %*s " : "| %-*s ", (int)widths[i], cells[i]);
-    }
-    puts("|");
-    print_line(widths, count);
+    printf("\u2502\n");
+    print_line(widths, count, "\u251c", "\u253c", "\u2524");
+    for (size_t i = 0; i < count; i++)
+        printf("\u2502 %*s ", (int)widths[i], cells[i]);
+    printf("\u2502\n");
+    print_line(widths, count, "\u2514", "\u2534", "\u2518");
 }
 
 static void print_fields(const struct backup_status *s)
