@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { RECORD_HEAD_BYTES = 8, SKIP_BYTES_MAX = 64, READAHEAD_BYTES = 1 << 20 };
+enum { RECORD_HEAD_BYTES = 8, READAHEAD_BYTES = 1 << 20 };
 
 static void put_le32(uint8_t *p, uint32_t x)
 {
@@ -30,20 +30,6 @@ static uint32_t get_le32(const uint8_t *p)
 }
 
 /* --- reading --- */
-
-/* Of all databases' lists of copies, and of lsm_copy.l; taken before a copy's own lock. */
-static pthread_mutex_t copies_lock = PTHREAD_MUTEX_INITIALIZER;
-
-struct lsm_copy {
-    struct list link;
-    struct lsm *l;        /* NULL: it was closed */
-    pthread_mutex_t lock; /* of the two below, while they are used */
-    rocksdb_readoptions_t *options;
-    rocksdb_iterator_t *it; /* NULL: the database was closed */
-    uint8_t skip[SKIP_BYTES_MAX];
-    size_t skip_size;
-    char err_text[512];
-};
 
 static int iterator_error(struct lsm_copy *c)
 {
@@ -78,7 +64,7 @@ static int read_meta(struct lsm_copy *c, struct lsm_meta *ret)
 int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
                   struct lsm_meta *ret_meta)
 {
-    ASSERT(skip.size < SKIP_BYTES_MAX);
+    ASSERT(skip.size < LSM_COPY_SKIP_BYTES_MAX);
     struct lsm_copy *c = mem_alloc_zero(sizeof(*c));
     c->skip[0] = 'm';
     memcpy(c->skip + 1, skip.data, skip.size);
@@ -88,11 +74,7 @@ int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
     rocksdb_readoptions_set_verify_checksums(c->options, 1);
     rocksdb_readoptions_set_readahead_size(c->options, READAHEAD_BYTES);
     c->it = rocksdb_create_iterator(l->db, c->options);
-    c->l = l;
-    pthread_mutex_init(&c->lock, NULL);
-    pthread_mutex_lock(&copies_lock);
-    list_push_back(&l->copies, &c->link);
-    pthread_mutex_unlock(&copies_lock);
+    lsm__copy_begin(l, c);
     int err = read_meta(c, ret_meta);
     if (err != 0)
         lsm_copy_close(c);
@@ -101,36 +83,13 @@ int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
     return err;
 }
 
-/* The caller has copies_lock. */
-static void end_copy(struct lsm_copy *c)
-{
-    pthread_mutex_lock(&c->lock);
-    list_remove(&c->link);
-    rocksdb_iter_destroy(c->it);
-    rocksdb_readoptions_destroy(c->options);
-    c->it = NULL;
-    c->l = NULL;
-    pthread_mutex_unlock(&c->lock);
-}
-
 void lsm_copy_close(struct lsm_copy *c)
 {
     if (c == NULL)
         return;
-    pthread_mutex_lock(&copies_lock);
-    if (c->l != NULL)
-        end_copy(c);
-    pthread_mutex_unlock(&copies_lock);
+    lsm__copy_end(c);
     pthread_mutex_destroy(&c->lock);
     mem_free(c);
-}
-
-void lsm__end_copies(struct lsm *l)
-{
-    pthread_mutex_lock(&copies_lock);
-    while (!list_is_empty(&l->copies))
-        end_copy(CONTAINER_OF(l->copies.next, struct lsm_copy, link));
-    pthread_mutex_unlock(&copies_lock);
 }
 
 static bool is_copied(const struct lsm_copy *c, struct slice key)
@@ -216,38 +175,6 @@ int lsm_copy_rewind(struct lsm_copy *c)
     }
     pthread_mutex_unlock(&c->lock);
     return err;
-}
-
-/* --- records --- */
-
-bool lsm_record_next(struct slice *records, struct slice *ret_key, struct slice *ret_value)
-{
-    if (records->size == 0)
-        return false;
-    ASSERT(records->size >= RECORD_HEAD_BYTES);
-    const uint8_t *p = records->data;
-    size_t key_size = get_le32(p), value_size = get_le32(p + 4);
-    size_t size = RECORD_HEAD_BYTES + key_size + value_size;
-    ASSERT(size <= records->size);
-    *ret_key = slice_of(p + RECORD_HEAD_BYTES, key_size);
-    *ret_value = slice_of(p + RECORD_HEAD_BYTES + key_size, value_size);
-    *records = slice_of(p + size, records->size - size);
-    return true;
-}
-
-void lsm_record_parse(struct slice key, struct slice value, struct lsm_record *ret)
-{
-    *ret = (struct lsm_record){.kind = LSM_RECORD_OTHER};
-    if (lsm__kv_key_parse(key.data, key.size, &ret->main, &ret->sub, &ret->tombstone)) {
-        ret->kind = LSM_RECORD_VERSION;
-    } else if (key.size == LSM_LEASE_KEY_BYTES && key.data[0] == 'l' && value.size == 8) {
-        ret->kind = LSM_RECORD_LEASE;
-        ret->id = (int64_t)lsm__get_be64(key.data + 1);
-        ret->granted_ttl = (int64_t)lsm__get_be64(value.data);
-    } else if (key.size > 1 && key.data[0] == 'm') {
-        ret->kind = LSM_RECORD_NAMED;
-        ret->name = slice_of(key.data + 1, key.size - 1);
-    }
 }
 
 /* --- taking in --- */
