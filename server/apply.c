@@ -396,8 +396,7 @@ static int apply_versions(struct applier *a, const struct wire_raft_request *ent
     return 0;
 }
 
-struct bref *applier_encode_cluster_version(uint16_t minor, uint64_t request_id,
-                                            uint32_t *ret_size)
+struct bref *applier_encode_cluster_version(uint16_t minor, uint64_t request_id, uint32_t *ret_size)
 {
     uint8_t body[64];
     size_t size = versions_put_cluster_set(body, sizeof(body), minor);

@@ -1,9 +1,9 @@
 /* Snapshot files, etcd's or trivet's: what is in one, and a member's data folder made from one.
  *
  * A restored member is the first state of a new cluster: keys, revisions, leases and the compaction
- * are those of the file, the members those of the flags; every member is restored from the same file
- * with the same flags, but for its name. Alarms do not come along: they are about members that are
- * gone. Users and roles cannot come along yet, and a file that has some is refused.
+ * are those of the file, the members those of the flags; every member is restored from the same
+ * file with the same flags, but for its name. Alarms do not come along: they are about members that
+ * are gone. Users and roles cannot come along yet, and a file that has some is refused.
  *
  * Thread: any, for command lines: it takes its time and the memory of all the keys. Texts of errors
  * are those of etcdutl (etcdutl/snapshot). */

@@ -192,8 +192,8 @@ int backup_status(const char *path, struct backup_status *ret, char *err_text, s
     *ret = (struct backup_status){.size_bytes = bbolt_bytes(f.db)};
     struct status_walk w = {.status = ret};
     u64map_init(&w.keys);
-    err = bbolt_walk(
-        f.db, &(struct bbolt_visitor){.bucket = on_bucket, .entry = on_entry, .ctx = &w});
+    err = bbolt_walk(f.db,
+                     &(struct bbolt_visitor){.bucket = on_bucket, .entry = on_entry, .ctx = &w});
     ret->keys_count = w.keys.count;
     if (err != 0)
         (void)snprintf(err_text, err_size, "snapshot file integrity check failed. %s",

@@ -163,8 +163,7 @@ const struct mvcc_version *contest_first(const struct contest *k, int64_t rev)
     mvcc_iter_init(&it, k->inner.worker->node->mvcc, buf_slice(&k->prefix),
                    buf_slice(&k->prefix_end), rev);
     while ((v = mvcc_iter_next(&it)) != NULL)
-        if (first == NULL ||
-            mvcc_version_create_revision(v) < mvcc_version_create_revision(first))
+        if (first == NULL || mvcc_version_create_revision(v) < mvcc_version_create_revision(first))
             first = v;
     return first;
 }

@@ -99,9 +99,9 @@ struct core {
     uint32_t links_count;
     uint64_t lost[RAFT_PEERS_MAX]; /* lost since raft was last told */
     uint32_t lost_count;
-    bool may_stand;       /* as many are connected as elect a leader, and none is known */
+    bool may_stand;              /* as many are connected as elect a leader, and none is known */
     uint64_t version_checked_ms; /* core_version.c */
-    uint64_t promoted_ms; /* when we last proposed to promote a replacement */
+    uint64_t promoted_ms;        /* when we last proposed to promote a replacement */
 
     _Atomic uint64_t request_counter;
     struct list persist_waiting; /* batches whose entries are not durable in our log yet */

@@ -28,7 +28,8 @@ void inner_init(struct inner *in, struct worker *w, struct grpc_call *call,
 /* The call is finished, by whatever the owner sent: nothing comes to the owner any more. */
 void inner_release(struct inner *in);
 
-/* `done` follows, not from inside. False: it is larger than requests may be, and nothing follows. */
+/* `done` follows, not from inside. False: it is larger than requests may be, and nothing follows.
+ */
 bool inner_propose(struct inner *in, uint32_t raft_kind, struct slice body,
                    void (*done)(struct inner *in, int err, struct slice reply));
 /* What is published when `done` is called is new enough for a linearizable read. */

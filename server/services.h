@@ -57,8 +57,8 @@ void maintenance_snapshot_tick(struct worker *w);
 extern const struct grpc_call_ops cluster_member_list_ops, cluster_member_add_ops,
     cluster_member_remove_ops, cluster_member_update_ops, cluster_member_promote_ops;
 extern const struct grpc_call_ops lock_lock_ops, lock_unlock_ops;
-extern const struct grpc_call_ops election_campaign_ops, election_proclaim_ops,
-    election_leader_ops, election_resign_ops, election_observe_ops;
+extern const struct grpc_call_ops election_campaign_ops, election_proclaim_ops, election_leader_ops,
+    election_resign_ops, election_observe_ops;
 void election_observe_open(struct grpc_call *call, void *arg);
 
 #endif

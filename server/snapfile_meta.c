@@ -17,11 +17,16 @@
 #include <stdlib.h>
 
 static const char *const bucket_names[SNAPFILE_BUCKETS_COUNT] = {
-    [SNAPFILE_ALARM] = "alarm",          [SNAPFILE_AUTH] = "auth",
-    [SNAPFILE_AUTH_ROLES] = "authRoles", [SNAPFILE_AUTH_USERS] = "authUsers",
-    [SNAPFILE_CLUSTER] = "cluster",      [SNAPFILE_KEY] = "key",
-    [SNAPFILE_LEASE] = "lease",          [SNAPFILE_MEMBERS] = "members",
-    [SNAPFILE_META] = "meta",            [SNAPFILE_MEMBERS_REMOVED] = "members_removed",
+    [SNAPFILE_ALARM] = "alarm",
+    [SNAPFILE_AUTH] = "auth",
+    [SNAPFILE_AUTH_ROLES] = "authRoles",
+    [SNAPFILE_AUTH_USERS] = "authUsers",
+    [SNAPFILE_CLUSTER] = "cluster",
+    [SNAPFILE_KEY] = "key",
+    [SNAPFILE_LEASE] = "lease",
+    [SNAPFILE_MEMBERS] = "members",
+    [SNAPFILE_META] = "meta",
+    [SNAPFILE_MEMBERS_REMOVED] = "members_removed",
 };
 
 struct slice snapfile_bucket_name(enum snapfile_bucket bucket)

@@ -78,8 +78,7 @@ static void on_barrier(struct inner *in, int err, struct slice reply)
     }
     size_t size = versions_put_downgrade_set(body, sizeof(body), d->action == DOWNGRADE_ENABLE,
                                              (uint16_t)d->minor);
-    bool fits =
-        inner_propose(in, WIRE_RAFT_DOWNGRADE_INFO_SET, slice_of(body, size), on_set);
+    bool fits = inner_propose(in, WIRE_RAFT_DOWNGRADE_INFO_SET, slice_of(body, size), on_set);
     ASSERT(fits);
 }
 

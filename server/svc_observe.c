@@ -5,8 +5,8 @@
  *   FOLLOWING -> ASKING (the key is deleted, or the client does not keep up)
  *
  * Messages are made while the events come, in their order, and sent when the round is over. A
- * client with more than OBSERVE_QUEUED_BYTES_MAX unread is sent nothing; when it has read, it is told
- * who leads then: what it must hear is the newest value, not every one. */
+ * client with more than OBSERVE_QUEUED_BYTES_MAX unread is sent nothing; when it has read, it is
+ * told who leads then: what it must hear is the newest value, not every one. */
 #include "server/services.h"
 
 #include "server/contest.h"

@@ -97,8 +97,7 @@ static void make_piece(uv_work_t *work)
     buf_clear(&k->out);
     do {
         k->err = snapfile_read(k->file, PIECE_BYTES, &k->out, &k->at_end);
-    } while (k->err == 0 && !k->at_end && k->out.size < BLOB_BYTES &&
-             snapfile_bytes(k->file) != 0);
+    } while (k->err == 0 && !k->at_end && k->out.size < BLOB_BYTES && snapfile_bytes(k->file) != 0);
     if (k->err == 0)
         snapshot__sha_add(k->sha, buf_slice(&k->out));
     pool_job_finish(&k->job);

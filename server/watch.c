@@ -74,7 +74,8 @@ struct watch_hub {
     uint32_t lagging_due; /* of these, still to be looked at */
     struct list streams;
     size_t round_bytes;
-    struct list *listeners; /* POINT_BUCKETS_COUNT of single keys, then one of ranges; NULL: none yet */
+    struct list
+        *listeners; /* POINT_BUCKETS_COUNT of single keys, then one of ranges; NULL: none yet */
     uint32_t listeners_count;
     struct list due; /* listeners to be woken */
     bool waking;
@@ -492,9 +493,8 @@ void watch_hub_listen(struct watch_hub *h, struct watch_listener *l)
         for (size_t i = 0; i <= POINT_BUCKETS_COUNT; i++)
             list_init(&h->listeners[i]);
     }
-    size_t at = l->range_end.size > 0
-                    ? (size_t)POINT_BUCKETS_COUNT
-                    : crc32c(0, l->key.data, l->key.size) % POINT_BUCKETS_COUNT;
+    size_t at = l->range_end.size > 0 ? (size_t)POINT_BUCKETS_COUNT
+                                      : crc32c(0, l->key.data, l->key.size) % POINT_BUCKETS_COUNT;
     l->lost = false;
     list_init(&l->due_link);
     list_init(&l->link);

@@ -1,3 +1,4 @@
+/* trivetctl snapshot save: a stream into a file that has its name only when it is whole. */
 #include "client/snapshot.h"
 
 #include "base/assert.h"

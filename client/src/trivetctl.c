@@ -282,7 +282,8 @@ static int snapshot_save_command(const struct options *o, const char *path)
 
 static const char snapshot_usage[] =
     "snapshot save FILE | status FILE [-w simple|json|table|fields]\n"
-    "  snapshot restore FILE [--data-dir DIR] [--wal-dir DIR] [--name NAME] [--initial-cluster ...]\n"
+    "  snapshot restore FILE [--data-dir DIR] [--wal-dir DIR] [--name NAME] [--initial-cluster "
+    "...]\n"
     "      [--initial-cluster-token ...] [--initial-advertise-peer-urls ...] [--skip-hash-check]\n"
     "      [--bump-revision N --mark-compacted]";
 

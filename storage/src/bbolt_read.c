@@ -278,7 +278,8 @@ int bbolt_open(struct slice file, struct bbolt **ret, char *err_text, size_t err
         return err;
     }
     if (meta.pages_count > pages || meta.pages_count < 4) {
-        (void)snprintf(err_text, err_text_size, "it says that it has %llu pages, and %llu are there",
+        (void)snprintf(err_text, err_text_size,
+                       "it says that it has %llu pages, and %llu are there",
                        (unsigned long long)meta.pages_count, (unsigned long long)pages);
         return TV_ECORRUPT;
     }

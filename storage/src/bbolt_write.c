@@ -1,8 +1,8 @@
 /* Making a file of bbolt's; see storage/bbolt.h.
  *
  * A level holds the page that is being filled, as elements and bytes apart. When the next element
- * does not fit, the page is written and its first key goes to the level above. A page of branches is
- * closed one element early, so that what follows begins with two: bbolt wants no branch with a
+ * does not fit, the page is written and its first key goes to the level above. A page of branches
+ * is closed one element early, so that what follows begins with two: bbolt wants no branch with a
  * single child. The root bucket's own page comes last: only then is known where the others are. */
 #include "bbolt_format.h"
 

@@ -136,11 +136,19 @@ START_TEST(test_shapes)
     static const struct contents shapes[] = {
         {.buckets = 0, .seed = 1},
         {.buckets = 1, .entries = {0}, .seed = 2},
-        {.buckets = 3, .entries = {0, 1, 20}, .value_bytes_max = {0, 0, 10}, .seed = 3}, /* inline */
+        {.buckets = 3,
+         .entries = {0, 1, 20},
+         .value_bytes_max = {0, 0, 10},
+         .seed = 3}, /* inline */
         {.buckets = 2, .entries = {60, 61}, .value_bytes_max = {30, 30}, .seed = 4},
-        {.buckets = 8, .entries = {5, 500, 0, 5000, 1, 2, 3, 4}, .value_bytes_max = {3000, 90, 0, 40,
-          1 << 20, 1 << 20, 4096, 1024}, .seed = 5},
-        {.buckets = 2, .entries = {300000, 10}, .value_bytes_max = {20, 9}, .seed = 6}, /* three levels */
+        {.buckets = 8,
+         .entries = {5, 500, 0, 5000, 1, 2, 3, 4},
+         .value_bytes_max = {3000, 90, 0, 40, 1 << 20, 1 << 20, 4096, 1024},
+         .seed = 5},
+        {.buckets = 2,
+         .entries = {300000, 10},
+         .value_bytes_max = {20, 9},
+         .seed = 6}, /* three levels */
         {.buckets = 1, .entries = {40}, .value_bytes_max = {(1 << 21) - 1}, .seed = 7},
     };
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)

@@ -22,24 +22,15 @@ START_TEST(test_parse)
         bool ok;
         int64_t major, minor;
     } cases[] = {
-        {"3.6", true, 3, 6},
-        {"3.6.0", true, 3, 6},
-        {"3.6.12", true, 3, 6},
-        {"3.6.0-rc.1", true, 3, 6},
-        {"3.6.0+meta", true, 3, 6},
-        {"10.20.30", true, 10, 20},
-        {"", false, 0, 0},
-        {"3", false, 0, 0},
-        {"3.", false, 0, 0},
-        {".6", false, 0, 0},
-        {"3.x", false, 0, 0},
-        {"3.6.x", false, 0, 0},
-        {"3.6.0.0", false, 0, 0},
-        {"-3.6", false, 0, 0},
-        {"3.-6.0", false, 0, 0},
-        {" 3.6", false, 0, 0},
-        {"v3.6.0", false, 0, 0},
-        {"99999999999999999999.1", false, 0, 0},
+        {"3.6", true, 3, 6},        {"3.6.0", true, 3, 6},
+        {"3.6.12", true, 3, 6},     {"3.6.0-rc.1", true, 3, 6},
+        {"3.6.0+meta", true, 3, 6}, {"10.20.30", true, 10, 20},
+        {"", false, 0, 0},          {"3", false, 0, 0},
+        {"3.", false, 0, 0},        {".6", false, 0, 0},
+        {"3.x", false, 0, 0},       {"3.6.x", false, 0, 0},
+        {"3.6.0.0", false, 0, 0},   {"-3.6", false, 0, 0},
+        {"3.-6.0", false, 0, 0},    {" 3.6", false, 0, 0},
+        {"v3.6.0", false, 0, 0},    {"99999999999999999999.1", false, 0, 0},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         int64_t major = 0, minor = 0;
