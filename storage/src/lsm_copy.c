@@ -67,7 +67,8 @@ int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
     ASSERT(skip.size < LSM_COPY_SKIP_BYTES_MAX);
     struct lsm_copy *c = mem_alloc_zero(sizeof(*c));
     c->skip[0] = 'm';
-    memcpy(c->skip + 1, skip.data, skip.size);
+    if (skip.size > 0)
+        memcpy(c->skip + 1, skip.data, skip.size);
     c->skip_size = skip.size + 1;
     c->options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(c->options, 0);

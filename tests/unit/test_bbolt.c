@@ -159,7 +159,7 @@ END_TEST
 /* Around the numbers at which pages and levels begin. */
 START_TEST(test_every_size)
 {
-    for (uint32_t count = 0; count < 400; count++) {
+    for (uint32_t count = 0; count < 150; count++) {
         struct contents c = {.buckets = 2,
                              .entries = {count, count * 37},
                              .value_bytes_max = {60, 0},
@@ -257,7 +257,7 @@ START_TEST(test_random_damage)
     make_file(&small, &file);
     ck_assert_int_eq(read_all(buf_slice(&file)), 0);
     rng_init(&rng, 1);
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 5000; i++) {
         size_t size = rng_below(&rng, 10) == 0 ? rng_below(&rng, file.size) : file.size;
         uint8_t *copy = mem_dup(file.data, size == 0 ? 1 : size);
         for (uint64_t n = 1 + rng_below(&rng, 3); n > 0 && size > 0; n--) {
@@ -272,7 +272,7 @@ START_TEST(test_random_damage)
         refused += err != 0;
         mem_free(copy);
     }
-    ck_assert_int_gt(refused, 2000);
+    ck_assert_int_gt(refused, 500);
     buf_fini(&file);
 }
 END_TEST
