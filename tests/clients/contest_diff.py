@@ -17,10 +17,12 @@ def main():
     parser.add_argument("--got", default="trivet", choices=("trivet", "etcd"))
     parser.add_argument("--size", type=int, default=3, help="members of each cluster")
     parser.add_argument("--only", default="", help="one scene")
+    parser.add_argument("--io-threads", default="", help="of trivet")
     args = parser.parse_args()
+    flags = ["--io-threads", args.io_threads] if args.io_threads else []
     cluster.exit_on_signals()
     with cluster.Cluster(args.want, size=args.size) as want, \
-            cluster.Cluster(args.got, size=args.size) as got:
+            cluster.Cluster(args.got, size=args.size, flags=flags) as got:
         want.start()
         got.start()
         result = cluster.run([

@@ -169,6 +169,23 @@ def flags_and_damage():
         save(old.nodes[0], path)
         bumped(old, path)
         refused(old, path)
+        data_folder(old)
+
+
+def data_folder(old):
+    """From the data folder of an etcd that was stopped; which trivetd itself does not touch."""
+    want = state(old.nodes[0])
+    old.stop(0)
+    with cluster.Cluster("trivet", size=1) as new:
+        restore(new, os.path.join(old.nodes[0].data_dir, "member", "snap", "db"), "--skip-hash-check")
+        new.start()
+        same(want, state(new.nodes[0]), "from etcd's data folder")
+        new.stop(0)
+        node = new.nodes[0]
+        node.data_dir = old.nodes[0].data_dir
+        node.start()
+        tally.check(node.wait(10) == 1 and "trivetctl snapshot restore" in node.log_tail(),
+                    "etcd's data folder is refused", node.log_tail(3))
 
 
 def bumped(old, path):
