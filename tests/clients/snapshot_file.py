@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -74,9 +75,10 @@ def check_status(path, name):
         tally.check(want == got, "%s: status %s" % (name, how), want + got)
 
 
-def from_to(kinds, sizes, name, *flags, node=0, restored_flags=()):
+def from_to(kinds, sizes, name, *flags, node=0, old_flags=()):
     """Fill a cluster of one kind, and bring its snapshot to one of the other."""
-    with cluster.Cluster(kinds[0], size=sizes[0]) as old, cluster.Cluster(kinds[1], size=sizes[1]) as new:
+    with cluster.Cluster(kinds[0], size=sizes[0], flags=old_flags) as old, \
+            cluster.Cluster(kinds[1], size=sizes[1]) as new:
         old.start()
         history(old.nodes[:1], *flags)
         path = os.path.join(old.dir, "snapshot.db")
@@ -84,7 +86,7 @@ def from_to(kinds, sizes, name, *flags, node=0, restored_flags=()):
         want = state(old.nodes[node])
         save(old.nodes[node], path)
         check_status(path, name)
-        restore(new, path, *restored_flags)
+        restore(new, path)
         new.start()
         for n in new.nodes:
             wait_for_revision(new, n.index)
@@ -142,6 +144,10 @@ def under_load(kind_of_restore):
             if rounds == 1:
                 shutil.copy(path, path + ".first")
         busy, _ = ask()
+        deaf_client(c.nodes[0], path)
+        deaf, _ = ask()
+        tally.check(deaf[2] < PUT_P99_MS_MAX or deaf[2] < 3 * quiet[2], "put p99 beside a client that does not read",
+                    repr((quiet, deaf)))
         save(c.nodes[1], path + ".follower")
         load.stdin.close()
         load.wait(30)
@@ -159,6 +165,21 @@ def under_load(kind_of_restore):
             tally.check(len(numbers) >= count, "client %d: what was acknowledged is there" % client,
                         "%d of %d" % (len(numbers), count))
             tally.check(numbers == list(range(len(numbers))), "client %d: a prefix" % client)
+
+
+def deaf_client(node, path):
+    """One that asks for a snapshot, does not read it, and goes away."""
+    before = node.rss_bytes()
+    client = subprocess.Popen([cluster.ETCDCTL, "--endpoints", node.endpoint(), "snapshot", "save", path + ".deaf"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              preexec_fn=cluster.die_with_parent)
+    time.sleep(0.12)
+    client.send_signal(signal.SIGSTOP)
+    time.sleep(2)
+    grown = node.rss_bytes() - before
+    client.kill()
+    client.wait()
+    tally.check(grown < 100 << 20, "memory beside a client that does not read", "%d bytes more" % grown)
 
 
 def flags_and_damage():
@@ -280,7 +301,8 @@ def main():
         "one": lambda: from_to(("trivet", "etcd"), (1, 1), "trivet to etcd", "--ops", "600", "--big", "4"),
         "three": lambda: from_to(("trivet", "etcd"), (3, 3), "three to three", "--seed", "2", node=1),
         "back": lambda: from_to(("etcd", "trivet"), (1, 3), "etcd to trivet", "--seed", "3", "--big", "3"),
-        "self": lambda: from_to(("trivet", "trivet"), (3, 1), "trivet to trivet", "--seed", "4", node=2),
+        "self": lambda: from_to(("trivet", "trivet"), (3, 1), "trivet to trivet", "--seed", "4", node=2,
+                                old_flags=("--io-threads", "2")),
         "empty": lambda: from_to(("trivet", "etcd"), (1, 1), "empty", "--ops", "0"),
         "empty back": lambda: from_to(("etcd", "trivet"), (1, 1), "empty etcd", "--ops", "0"),
         "load": lambda: under_load("etcd"),
