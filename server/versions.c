@@ -74,8 +74,7 @@ bool versions_parse(struct slice text, int64_t *ret_major, int64_t *ret_minor)
 {
     char copy[TEXT_BYTES_MAX];
     int64_t patch;
-    if (text.size == 0 || text.size >= sizeof(copy) ||
-        memchr(text.data, '\0', text.size) != NULL)
+    if (text.size == 0 || text.size >= sizeof(copy) || memchr(text.data, '\0', text.size) != NULL)
         return false;
     memcpy(copy, text.data, text.size);
     copy[text.size] = '\0';
