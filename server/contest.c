@@ -49,6 +49,13 @@ void contest_init(struct contest *k, struct grpc_call *call)
     buf_init(&k->awaited, SIZE_MAX);
 }
 
+bool contest_lacks_space(struct grpc_call *call, uint64_t cost_bytes)
+{
+    struct node *n = service_worker(call)->node;
+    bool log_says_so = alarms_active(&n->applier.alarms, ALARM_NOSPACE);
+    return (!log_says_so || core_lacks_room(n->core)) && service_lacks_space(call, cost_bytes);
+}
+
 void contest_fail_text(struct contest *k, const char *text)
 {
     inner_fail_text(&k->inner, text);

@@ -34,6 +34,9 @@ struct contest {
 
 /* `k` is zeroed by its owner, but for free and abandoned. */
 void contest_init(struct contest *k, struct grpc_call *call);
+/* There is no room for what the call would add: refused, true. What the alarm says, the log says:
+ * in the words and with the code of a client inside. */
+bool contest_lacks_space(struct grpc_call *call, uint64_t cost_bytes);
 /* The call is finished: let go of everything. */
 void contest_free(struct contest *k);
 /* Finish the call with this error and free. */

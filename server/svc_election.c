@@ -252,7 +252,7 @@ static void on_campaign(struct grpc_call *call, struct slice msg)
         service_malformed(call);
         return;
     }
-    if (service_refused(call) || service_lacks_space(call, QUOTA_LEASE_BYTES + r.value.size))
+    if (service_refused(call) || contest_lacks_space(call, QUOTA_LEASE_BYTES + r.value.size))
         return;
     struct election *e = election_new(call, &r);
     e->contest.abandoned = resign_after;
@@ -303,7 +303,7 @@ static void begin_led(struct grpc_call *call, struct slice msg, void (*next)(str
         grpc_finish(call, GRPC_UNKNOWN, missing_leader_text);
         return;
     }
-    if (service_lacks_space(call, r.value.size))
+    if (contest_lacks_space(call, r.value.size))
         return;
     struct election *e = election_new(call, &r);
     contest_session(&e->contest, r.lease, next);

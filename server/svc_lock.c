@@ -128,7 +128,7 @@ static void on_lock(struct grpc_call *call, struct slice msg)
         service_malformed(call);
         return;
     }
-    if (service_refused(call) || service_lacks_space(call, QUOTA_LEASE_BYTES))
+    if (service_refused(call) || contest_lacks_space(call, QUOTA_LEASE_BYTES))
         return;
     struct lock *l = mem_alloc_zero(sizeof(*l));
     l->contest.free = lock_free;

@@ -68,6 +68,29 @@ func maintenanceScenes() []scene {
 			s.downgrade(cancel, "")
 			s.downgrade(validate, "3.6")
 		}},
+		{"no space", func(s *side) {
+			s.grant(3001, 60)
+			key := s.campaign("full", 3001, "before")
+			st, err := s.mt.Status(ctx(), &pb.StatusRequest{})
+			if err != nil {
+				s.sayError("status", err)
+				return
+			}
+			alarm := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: st.Header.MemberId,
+				Alarm: pb.AlarmType_NOSPACE}
+			_, err = s.mt.Alarm(ctx(), alarm)
+			s.say("raised %v", err == nil)
+			s.lock("full", 0)
+			s.lock("full", 3001)
+			s.campaign("full", 3001, "after")
+			s.proclaim(key, "after")
+			s.leader("full")
+			s.resign(key)
+			alarm.Action = pb.AlarmRequest_DEACTIVATE
+			_, err = s.mt.Alarm(ctx(), alarm)
+			s.say("disarmed %v", err == nil)
+			s.leader("full")
+		}},
 		{"defragment and hash", func(s *side) {
 			r, err := s.mt.Defragment(ctx(), &pb.DefragmentRequest{})
 			if err != nil {
