@@ -18,6 +18,7 @@ void applier_init(struct applier *a, struct mvcc *m, struct lessor *l, struct cl
     *a = (struct applier){.mvcc = m, .lessor = l, .cluster = cluster, .member_id = member_id};
     alarms_init(&a->alarms);
     auth_init(&a->auth, mvcc_epoch(m));
+    versions_init(&a->versions);
     arena_init(&a->arena);
 }
 
@@ -388,6 +389,34 @@ void applier_member_change(struct applier *a, struct request *req,
     answer_members(a, req, adds ? cluster_find(a->cluster, change->id) : NULL);
 }
 
+/* --- versions --- */
+
+static int apply_versions(struct applier *a, const struct wire_raft_request *entry,
+                          struct request *req)
+{
+    uint8_t record[VERSIONS_RECORD_BYTES];
+    if (entry->kind == WIRE_RAFT_CLUSTER_VERSION_SET)
+        applier__must_decode(versions_apply_cluster_set(&a->versions, entry->body));
+    else
+        applier__must_decode(versions_apply_downgrade_set(&a->versions, entry->body));
+    versions_encode(&a->versions, record);
+    persist_meta_put(&a->metas, APPLY_META_VERSIONS, slice_of(record, sizeof(record)));
+    struct versions_now now;
+    versions_now(&a->versions, &now);
+    log_info("the cluster's version", LOG_INT("minor", now.minor),
+             LOG_BOOL("downgrade", now.downgrade), LOG_INT("target-minor", now.target_minor));
+    applier__answer_header(a, req);
+    return 0;
+}
+
+struct bref *applier_encode_cluster_version(uint16_t minor, uint64_t request_id, uint32_t *ret_size)
+{
+    uint8_t body[64];
+    size_t size = versions_put_cluster_set(body, sizeof(body), minor);
+    return encode_payload(WIRE_RAFT_CLUSTER_VERSION_SET, slice_of(body, size), request_id,
+                          ret_size);
+}
+
 /* --- one entry --- */
 
 void applier_decode(struct slice payload, struct wire_raft_request *ret)
@@ -482,6 +511,9 @@ static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
         return apply_alarm(a, entry, req);
     case WIRE_RAFT_MEMBER_ATTR_SET:
         return apply_member_attr(a, entry, req);
+    case WIRE_RAFT_CLUSTER_VERSION_SET:
+    case WIRE_RAFT_DOWNGRADE_INFO_SET:
+        return apply_versions(a, entry, req);
     case WIRE_RAFT_MARK:
         return 0; /* the core's */
     case WIRE_RAFT_VERDICT:

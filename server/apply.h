@@ -15,6 +15,7 @@
 #include "server/cluster.h"
 #include "server/lease.h"
 #include "server/request.h"
+#include "server/versions.h"
 
 #include "base/arena.h"
 #include "proto/wire.h"
@@ -25,6 +26,9 @@
 #define APPLY_META_MEMBERS SLICE_LITERAL("members")
 /* And of the alarms (alarms_encode). */
 #define APPLY_META_ALARMS SLICE_LITERAL("alarms")
+
+/* And of the cluster's version (versions_encode). */
+#define APPLY_META_VERSIONS SLICE_LITERAL("versions")
 
 struct applier {
     struct mvcc *mvcc;
@@ -37,6 +41,7 @@ struct applier {
     struct alarms alarms;
     struct auth auth;
     struct auth_tokens *tokens; /* borrowed, and no replicated state; NULL: none are given out */
+    struct versions versions;
     struct arena arena;
     /* Changes outside the key space, for the persist thread; taken by the core once per turn. */
     struct persist_meta *metas;
@@ -69,6 +74,8 @@ struct bref *applier_encode_alarm(const struct alarm_request *r, uint64_t reques
 struct bref *applier_encode_mark(uint64_t request_id, uint32_t *ret_size);
 struct bref *applier_encode_verdict(const struct agree_report *v, uint64_t request_id,
                                     uint32_t *ret_size);
+struct bref *applier_encode_cluster_version(uint16_t minor, uint64_t request_id,
+                                            uint32_t *ret_size);
 /* The payload that ends a lease, in root's name. */
 struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32_t *ret_size);
 /* Is this such an entry, from this member's own leader? */

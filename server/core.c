@@ -105,6 +105,7 @@ struct core *core_new(const struct core_options *o)
     list_init(&c->renewals);
     list_init(&c->movers);
     list_init(&c->changes);
+    list_init(&c->copies);
     list_init(&c->persist_waiting);
     core__proposals_init(c);
     u64map_init(&c->questions_asked);
@@ -174,6 +175,7 @@ void core_free(struct core *c)
     core__answer_all(c, &c->renewals, TV_STOPPED);
     core__answer_all(c, &c->movers, TV_STOPPED);
     core__answer_all(c, &c->changes, TV_STOPPED);
+    core__answer_all(c, &c->copies, TV_STOPPED);
     core__drop_reads(c);
     drop_persist_waiting(c);
     core__proposals_fini(c);
@@ -283,6 +285,14 @@ static void take_incoming(struct core *c)
             break;
         case REQUEST_MEMBER_CHANGE:
             core__take_change(c, req);
+            break;
+        case REQUEST_DEFRAGMENT:
+            c->flush_due = true;
+            c->flush_next_ms = c->now_ms;
+            core__answer(c, req, 0);
+            break;
+        case REQUEST_COPY:
+            core__take_copy(c, req);
             break;
         }
     }
@@ -560,6 +570,7 @@ void core_turn(struct core *c, uint64_t now_ms)
     drain_raft(c);
     core__fence(c);
     submit_persist(c);
+    core__make_copies(c);
     core__serve_reads(c);
     scrub(c);
     if (core__may_propose_more(c))
@@ -734,6 +745,7 @@ void core_tick(struct core *c, uint64_t now_ms)
     core__expire(c, &c->changes, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);
     core__expire(c, &c->scrub_waiters, NULL, NULL, TV_TIMEOUT);
     core__expire(c, &c->movers, NULL, NULL, TV_TIMEOUT_LEADER_TRANSFER);
+    core__expire(c, &c->copies, NULL, NULL, TV_TIMEOUT);
     core__retry_reads(c);
     revoke_expired(c);
     core__watch_log_writes(c);
@@ -742,6 +754,7 @@ void core_tick(struct core *c, uint64_t now_ms)
     core__cut_log(c);
     core__tend_agreement(c);
     core__tend_members(c);
+    core__tend_version(c);
     c->o.env.wake(c->o.env.ctx);
 }
 

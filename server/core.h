@@ -71,6 +71,9 @@ struct core_env {
     void (*differs)(void *ctx, const char *what);
     /* Damage was found on this member's disk; the process ends when this returns. May be NULL. */
     void (*damaged)(void *ctx, const char *what);
+    /* A copy of what the persistent store holds now, for snapfile_open()'s reasons or none. NULL:
+     * there are no copies. */
+    int (*copy_store)(void *ctx, struct snapfile **ret);
 };
 
 #define CORE_LOG_KEEP_BYTES (UINT64_C(256) << 20)

@@ -1,7 +1,7 @@
 /* What the files of the core share; see core.h. core.c has the turn, the log and apply, core_read.c
  * linearizable reads and questions to the leader, core_disk.c the log's disk and its space,
  * core_member.c the membership, core_propose.c the order of proposals, core_foster.c those that
- * outlive a leader. */
+ * outlive a leader, core_copy.c copies of the store, core_version.c the cluster's version. */
 #ifndef SERVER_CORE_INTERNAL_H
 #define SERVER_CORE_INTERNAL_H
 
@@ -93,13 +93,15 @@ struct core {
     uint64_t renewals_asked_ms;    /* the last time */
     struct list movers;            /* want another leader; oldest deadline first */
     struct list changes;           /* of the membership, until they are applied; likewise */
+    struct list copies;            /* want a copy of the store; likewise */
 
     struct core_link links[RAFT_PEERS_MAX]; /* to the other members */
     uint32_t links_count;
     uint64_t lost[RAFT_PEERS_MAX]; /* lost since raft was last told */
     uint32_t lost_count;
-    bool may_stand;       /* as many are connected as elect a leader, and none is known */
-    uint64_t promoted_ms; /* when we last proposed to promote a replacement */
+    bool may_stand;              /* as many are connected as elect a leader, and none is known */
+    uint64_t version_checked_ms; /* core_version.c */
+    uint64_t promoted_ms;        /* when we last proposed to promote a replacement */
 
     _Atomic uint64_t request_counter;
     struct list persist_waiting; /* batches whose entries are not durable in our log yet */
@@ -233,6 +235,16 @@ struct request *core__proposal_applied(struct core *c, uint64_t id);
 void core__forget_window(struct core *c);
 void core__drop_unproposed(struct core *c, int err);
 void core__expire_proposals(struct core *c);
+
+/* --- core_copy.c --- */
+
+void core__take_copy(struct core *c, struct request *req);
+/* In each turn: those whose entries have reached the disk. */
+void core__make_copies(struct core *c);
+
+/* --- core_version.c --- */
+
+void core__tend_version(struct core *c);
 
 /* --- core_foster.c --- */
 

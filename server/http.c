@@ -72,8 +72,11 @@ void http_serve(struct http1_exchange *x, const struct http1_request *req, void 
     struct core_status s;
     core_status(w->node->core, &s);
     const struct alarms *alarms = &w->node->applier.alarms;
+    struct versions_now versions;
+    versions_now(&w->node->applier.versions, &versions);
     struct http_status st = {.leader = s.leader,
                              .cluster_version_known = s.leader != 0,
+                             .cluster_minor = versions.minor,
                              .is_learner = s.standing == CORE_LEARNER,
                              .alarm_nospace = alarms_active(alarms, ALARM_NOSPACE),
                              .alarm_corrupt = alarms_active(alarms, ALARM_CORRUPT),

@@ -1,6 +1,7 @@
 #include "server/http_info.h"
 
 #include "server/config.h"
+#include "server/versions.h"
 
 #include "base/err.h"
 
@@ -263,9 +264,11 @@ static void answer_version(const struct http_status *st, struct http_answer *a)
 {
     a->status = 200;
     a->content_type = "application/json";
+    char version[VERSIONS_TEXT_BYTES];
+    versions_text(st->cluster_minor, version);
     append(a, "{\"etcdserver\":\"%s\",\"etcdcluster\":\"%s\",\"storage\":\"%s\"}",
-           CONFIG_ETCD_VERSION, st->cluster_version_known ? CONFIG_CLUSTER_VERSION : "not_decided",
-           st->cluster_version_known ? CONFIG_CLUSTER_VERSION : "unknown");
+           CONFIG_ETCD_VERSION, st->cluster_version_known ? version : "not_decided",
+           st->cluster_version_known ? version : "unknown");
 }
 
 static bool path_is(struct slice path, const char *wanted)

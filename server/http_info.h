@@ -20,6 +20,7 @@ struct http_status {
     bool alarm_other;
     bool is_learner;
     bool cluster_version_known;
+    uint16_t cluster_minor; /* the version is 3.minor */
     /* Outcomes of the reads, 0 or TV_*; those that were not asked for are not looked at. */
     int local_read_err;
     int linearizable_read_err;

@@ -85,6 +85,7 @@ static int decode_records(struct node *n, struct lsm_intake *in, struct cluster 
 {
     struct alarms probe;
     struct auth probe_auth;
+    struct versions versions;
     if (cluster_decode(lsm_intake_get(in, APPLY_META_MEMBERS), ret_cluster) != 0)
         return TV_ECORRUPT;
     alarms_init(&probe);
@@ -94,6 +95,8 @@ static int decode_records(struct node *n, struct lsm_intake *in, struct cluster 
     if (err == 0)
         err = auth_load(&probe_auth, get_record, in);
     auth_fini(&probe_auth);
+    if (err == 0)
+        err = versions_decode(&versions, lsm_intake_get(in, APPLY_META_VERSIONS));
     /* It may be older than the entry that added this member. */
     if (err == 0 && ret_cluster->id == n->cluster_id)
         return 0;
@@ -124,6 +127,8 @@ int install_snapshot(void *ctx, struct lsm_intake *in)
     ASSERT(err == 0);
     err = auth_load(&n->applier.auth, get_record, in);
     ASSERT(err == 0);
+    err = versions_decode(&n->applier.versions, lsm_intake_get(in, APPLY_META_VERSIONS));
+    ASSERT(err == 0); /* decode_records() */
     replace_store(n, in);
     wal_restart(n->wal, 0, meta->applied_index, meta->applied_term);
     wal_flush(n->wal);

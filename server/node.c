@@ -1,6 +1,7 @@
 #include "server/node_internal.h"
 
 #include "server/disk_space.h"
+#include "server/snapfile.h"
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -216,6 +217,12 @@ static void env_members_changed(void *ctx)
         tv_fatal("cannot listen for clients");
 }
 
+static int env_copy_store(void *ctx, struct snapfile **ret)
+{
+    struct node *n = ctx;
+    return snapfile_open(n->lsm, n->mvcc, ret);
+}
+
 struct core_env node__env(struct node *n)
 {
     return (struct core_env){.ctx = n,
@@ -229,7 +236,8 @@ struct core_env node__env(struct node *n)
                              .wake_in = env_wake_in,
                              .send_report = env_send_report,
                              .differs = env_differs,
-                             .damaged = node__damaged};
+                             .damaged = node__damaged,
+                             .copy_store = env_copy_store};
 }
 
 /* --- telling the cluster who we are --- */

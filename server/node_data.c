@@ -50,13 +50,23 @@ static int make_dir(const char *path)
     return node__refuse("cannot access data directory", text);
 }
 
+static int refuse_etcds(const char *db)
+{
+    char text[5000];
+    snprintf(text, sizeof(text),
+             "%s; with etcd stopped, \"trivetctl snapshot restore\" with --skip-hash-check and "
+             "another --data-dir makes one from that file",
+             db);
+    return node__refuse("the data directory belongs to etcd", text);
+}
+
 static int choose_dirs(const struct config *c, char *wal_dir, char *lsm_dir, size_t size)
 {
     char member[4096], etcd_db[4200];
     snprintf(member, sizeof(member), "%s/member", c->data_dir);
     snprintf(etcd_db, sizeof(etcd_db), "%s/snap/db", member);
     if (access(etcd_db, F_OK) == 0)
-        return node__refuse("the data directory belongs to etcd", etcd_db);
+        return refuse_etcds(etcd_db);
     snprintf(lsm_dir, size, "%s/lsm", member);
     if (c->wal_dir[0] != '\0')
         snprintf(wal_dir, size, "%s", c->wal_dir);
@@ -269,6 +279,13 @@ static int start_applier(struct node *n, const struct lsm_meta *meta)
         err = 0;
     else if (err != 0 || alarms_decode(&n->applier.alarms, buf_slice(&encoded)) != 0)
         err = cannot_use(n, TV_ECORRUPT, "the stored alarms are damaged", n->lsm_dir);
+    if (err == 0) {
+        buf_clear(&encoded);
+        err = lsm_get(n->lsm, APPLY_META_VERSIONS, &encoded);
+        err = err == TV_ENOTFOUND ? 0 : err;
+        if (err != 0 || versions_decode(&n->applier.versions, buf_slice(&encoded)) != 0)
+            err = cannot_use(n, TV_ECORRUPT, "the stored version is damaged", n->lsm_dir);
+    }
     buf_fini(&encoded);
     if (err == 0)
         err = load_auth(n);

@@ -34,7 +34,11 @@ enum request_kind {
     REQUEST_MEMBER_LIST,   /* the whole reply */
     REQUEST_MOVE_LEADER,   /* target in; answered when it leads */
     REQUEST_MEMBER_CHANGE, /* target and, as `payload`, the entry's data in; the whole reply */
+    REQUEST_DEFRAGMENT,    /* nothing in or out */
+    REQUEST_COPY, /* `copy`: of the store, with all that was applied when the core took this */
 };
+
+struct snapfile;
 
 enum { REQUEST_INLINE_BYTES = 96 };
 
@@ -76,6 +80,8 @@ struct request {
     uint32_t reply_size;
     struct bref *reply; /* NULL: the message is in reply_inline */
     uint8_t reply_inline[REQUEST_INLINE_BYTES];
+
+    struct snapfile *copy; /* out: who asked closes it */
 
     /* Worker only. */
     struct call_tie tie;

@@ -85,9 +85,17 @@ extern const struct grpc_call_ops lease_grant_ops, lease_revoke_ops, lease_keep_
 void lease_keep_alive_open(struct grpc_call *call, void *arg);
 extern const struct grpc_call_ops maintenance_status_ops, maintenance_alarm_ops,
     maintenance_move_leader_ops, maintenance_hash_kv_ops, health_check_ops, health_watch_ops;
+extern const struct grpc_call_ops maintenance_snapshot_ops, maintenance_hash_ops,
+    maintenance_downgrade_ops, maintenance_defragment_ops;
+/* Every 100 ms or so: streams whose clients do not read are ended. */
+void maintenance_snapshot_tick(struct worker *w);
 extern const struct grpc_call_ops cluster_member_list_ops, cluster_member_add_ops,
     cluster_member_remove_ops, cluster_member_update_ops, cluster_member_promote_ops;
 /* One for all methods of etcdserverpb.Auth but these two, which deal with passwords. */
 extern const struct grpc_call_ops auth_log_ops, auth_authenticate_ops, auth_password_ops;
+extern const struct grpc_call_ops lock_lock_ops, lock_unlock_ops;
+extern const struct grpc_call_ops election_campaign_ops, election_proclaim_ops, election_leader_ops,
+    election_resign_ops, election_observe_ops;
+void election_observe_open(struct grpc_call *call, void *arg);
 
 #endif

@@ -11,6 +11,17 @@
 
 /* --- Maintenance.Status --- */
 
+/* DowngradeInfo: 1 enabled, 2 targetVersion. It is there, and empty, also when there is none. */
+static uint8_t *put_downgrade(uint8_t *p, uint32_t field, const struct versions_now *now)
+{
+    char target[VERSIONS_TEXT_BYTES] = "";
+    if (now->downgrade)
+        versions_text(now->target_minor, target);
+    struct slice text = slice_of_string(target);
+    p = wire_item_put_head(p, field, wire_uint_size(1, now->downgrade) + wire_bytes_size(2, text));
+    return wire_bytes_put(wire_uint_put(p, 1, now->downgrade), 2, text);
+}
+
 /* StatusResponse: 1 header, 2 version, 3 dbSize, 4 leader, 5 raftIndex, 6 raftTerm,
  * 7 raftAppliedIndex, 8 errors, 9 dbSizeInUse, 10 isLearner, 11 storageVersion, 12 dbSizeQuota,
  * 13 downgradeInfo. */
@@ -22,6 +33,10 @@ static void on_status(struct grpc_call *call, struct slice msg)
     struct node *n = w->node;
     struct core_status s;
     core_status(n->core, &s);
+    struct versions_now now;
+    char version[VERSIONS_TEXT_BYTES];
+    versions_now(&n->applier.versions, &now);
+    versions_text(now.minor, version);
     struct wire_header h = worker_header(w, mvcc_revision(n->mvcc));
     uint8_t head[256], tail[128], *p = wire_header_put(head, &h);
     p = wire_bytes_put(p, 2, SLICE_LITERAL(CONFIG_ETCD_VERSION));
@@ -37,9 +52,9 @@ static void on_status(struct grpc_call *call, struct slice msg)
     alarms_describe(&n->applier.alarms, 8, &w->scratch);
     p = wire_uint_put(tail, 9, node_db_size(n));
     p = wire_uint_put(p, 10, s.standing == CORE_LEARNER);
-    p = wire_bytes_put(p, 11, SLICE_LITERAL(CONFIG_CLUSTER_VERSION));
+    p = wire_bytes_put(p, 11, slice_of_string(version));
     p = wire_uint_put(p, 12, n->config->quota_backend_bytes);
-    p = wire_item_put_head(p, 13, 0); /* no downgrade: there, and empty */
+    p = put_downgrade(p, 13, &now);
     struct slice last = slice_of(tail, (size_t)(p - tail));
     (void)grpc_reply(call, (struct slice[]){first, buf_slice(&w->scratch), last}, 3);
 }

@@ -74,6 +74,11 @@ struct watch_hub {
     uint32_t lagging_due; /* of these, still to be looked at */
     struct list streams;
     size_t round_bytes;
+    struct list
+        *listeners; /* POINT_BUCKETS_COUNT of single keys, then one of ranges; NULL: none yet */
+    uint32_t listeners_count;
+    struct list due; /* listeners to be woken */
+    bool waking;
 };
 
 /* --- life --- */
@@ -94,12 +99,14 @@ struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
     list_init(&h->dirty);
     list_init(&h->lagging);
     list_init(&h->streams);
+    list_init(&h->due);
     return h;
 }
 
 void watch_hub_free(struct watch_hub *h)
 {
-    ASSERT(list_is_empty(&h->streams));
+    ASSERT(list_is_empty(&h->streams) && h->listeners_count == 0);
+    mem_free(h->listeners);
     mvcc_pin_release(h->o.mvcc, &h->pin);
     mem_free(h);
 }
@@ -140,12 +147,17 @@ static struct watch_group *group_get(struct watch_hub *h, const struct watch_sha
     return g;
 }
 
+static bool range_covers(struct slice begin, struct slice range_end, struct slice key)
+{
+    if (range_end.size == 0)
+        return slice_equal(begin, key);
+    bool open_end = range_end.size == 1 && range_end.data[0] == 0;
+    return slice_compare(key, begin) >= 0 && (open_end || slice_compare(key, range_end) < 0);
+}
+
 static bool shape_covers(const struct watch_shape *s, struct slice key)
 {
-    if (s->range_end.size == 0)
-        return slice_equal(s->key, key);
-    bool open_end = s->range_end.size == 1 && s->range_end.data[0] == 0;
-    return slice_compare(key, s->key) >= 0 && (open_end || slice_compare(key, s->range_end) < 0);
+    return range_covers(s->key, s->range_end, key);
 }
 
 /* --- encoding --- */
@@ -326,9 +338,26 @@ static void offer(struct watch_hub *h, struct watch_group *g, const struct mvcc_
         list_push_back(&h->dirty, &g->dirty_link);
 }
 
+static void offer_listeners(struct watch_hub *h, struct list *listeners,
+                            const struct mvcc_version *v)
+{
+    struct slice key = mvcc_version_key(v);
+    LIST_EACH (it, listeners) {
+        struct watch_listener *l = CONTAINER_OF(it, struct watch_listener, link);
+        if (range_covers(l->key, l->range_end, key) && l->event(l, v) &&
+            !list_is_linked(&l->due_link))
+            list_push_back(&h->due, &l->due_link);
+    }
+}
+
 static void offer_all(struct watch_hub *h, const struct mvcc_version *v)
 {
     struct slice key = mvcc_version_key(v);
+    if (h->listeners_count > 0) {
+        size_t bucket = crc32c(0, key.data, key.size) % POINT_BUCKETS_COUNT;
+        offer_listeners(h, &h->listeners[bucket], v);
+        offer_listeners(h, &h->listeners[POINT_BUCKETS_COUNT], v);
+    }
     LIST_EACH (it, bucket_of(h, key)) {
         struct watch_group *g = CONTAINER_OF(it, struct watch_group, link);
         if (slice_equal(g->shape.key, key))
@@ -371,6 +400,13 @@ static void flush_round(struct watch_hub *h, int64_t first_rev, int64_t rev)
     h->synced_rev = rev;
 }
 
+static void listener_lost(struct watch_hub *h, struct watch_listener *l)
+{
+    l->lost = true;
+    if (!list_is_linked(&l->due_link))
+        list_push_back(&h->due, &l->due_link);
+}
+
 static void group_falls_behind(struct watch_hub *h, struct watch_group *g, int64_t next_rev)
 {
     LIST_EACH_SAFE (it, after, &g->watchers)
@@ -389,9 +425,26 @@ static void skip_lost_history(struct watch_hub *h, int64_t rev_max)
             group_falls_behind(h, CONTAINER_OF(it, struct watch_group, link), first_rev);
     LIST_EACH (it, &h->ranges)
         group_falls_behind(h, CONTAINER_OF(it, struct watch_group, link), first_rev);
+    for (size_t i = 0; h->listeners_count > 0 && i <= POINT_BUCKETS_COUNT; i++)
+        LIST_EACH (it, &h->listeners[i])
+            listener_lost(h, CONTAINER_OF(it, struct watch_listener, link));
     h->synced_rev = rev_max;
     mvcc_pin_move(&h->pin, rev_max);
     look_at_lagging(h);
+}
+
+/* Not from inside itself: who is woken may look at what is new. */
+static void wake_listeners(struct watch_hub *h)
+{
+    if (h->waking)
+        return;
+    h->waking = true;
+    while (!list_is_empty(&h->due)) {
+        struct watch_listener *l = CONTAINER_OF(h->due.next, struct watch_listener, due_link);
+        list_remove(&l->due_link);
+        l->woken(l, l->lost);
+    }
+    h->waking = false;
 }
 
 void watch_hub_advance(struct watch_hub *h)
@@ -399,7 +452,7 @@ void watch_hub_advance(struct watch_hub *h)
     int64_t rev_max = mvcc_revision(h->o.mvcc);
     if (rev_max <= h->synced_rev)
         return;
-    if (list_is_empty(&h->streams)) { /* nobody to tell */
+    if (list_is_empty(&h->streams) && h->listeners_count == 0) { /* nobody to tell */
         h->synced_rev = rev_max;
         mvcc_pin_move(&h->pin, rev_max);
         return;
@@ -414,6 +467,7 @@ void watch_hub_advance(struct watch_hub *h)
         if (mvcc_compacted(h->o.mvcc) > first_rev)
             skip_lost_history(h, rev_max);
         epoch_leave(h->o.reader);
+        wake_listeners(h);
         return;
     }
     const struct mvcc_version *v;
@@ -430,6 +484,48 @@ void watch_hub_advance(struct watch_hub *h)
     epoch_leave(h->o.reader);
     mvcc_pin_move(&h->pin, rev_max);
     look_at_lagging(h);
+    wake_listeners(h);
+}
+
+/* --- listeners --- */
+
+void watch_hub_listen(struct watch_hub *h, struct watch_listener *l)
+{
+    if (h->listeners == NULL) {
+        h->listeners = mem_alloc((POINT_BUCKETS_COUNT + 1) * sizeof(*h->listeners));
+        for (size_t i = 0; i <= POINT_BUCKETS_COUNT; i++)
+            list_init(&h->listeners[i]);
+    }
+    size_t at = l->range_end.size > 0 ? (size_t)POINT_BUCKETS_COUNT
+                                      : crc32c(0, l->key.data, l->key.size) % POINT_BUCKETS_COUNT;
+    l->lost = false;
+    list_init(&l->due_link);
+    list_init(&l->link);
+    list_push_back(&h->listeners[at], &l->link);
+    h->listeners_count++;
+}
+
+void watch_hub_unlisten(struct watch_hub *h, struct watch_listener *l)
+{
+    if (!list_is_linked(&l->link))
+        return;
+    list_remove(&l->link);
+    list_remove(&l->due_link);
+    h->listeners_count--;
+}
+
+int64_t watch_hub_revision(const struct watch_hub *h)
+{
+    return h->synced_rev;
+}
+
+static void stop_listeners(struct watch_hub *h)
+{
+    for (size_t i = 0; h->listeners_count > 0 && i <= POINT_BUCKETS_COUNT; i++)
+        LIST_EACH_SAFE (it, after, &h->listeners[i]) {
+            struct watch_listener *l = CONTAINER_OF(it, struct watch_listener, link);
+            l->stopped(l);
+        }
 }
 
 /* --- lagging watchers: each with its own cursor --- */
@@ -558,6 +654,7 @@ void watch_hub_tick(struct watch_hub *h, uint64_t now_ms, bool leader_lost)
 
 void watch_hub_stop(struct watch_hub *h)
 {
+    stop_listeners(h);
     LIST_EACH (it, &h->streams)
         grpc_finish(CONTAINER_OF(it, struct watch_stream, link)->call, tv_err_code(TV_STOPPED),
                     tv_err_text(TV_STOPPED));

@@ -56,6 +56,32 @@ void watch_hub_tick(struct watch_hub *h, uint64_t now_ms, bool leader_lost);
 /* The server stops: end all streams, so that their clients go elsewhere. */
 void watch_hub_stop(struct watch_hub *h);
 
+/* --- watching from inside: for calls that wait for a change --- */
+
+/* Its fields are the owner's; the slices are borrowed as long as it listens. */
+struct watch_listener {
+    struct list link;
+    struct list due_link;
+    struct slice key;
+    struct slice range_end; /* as of a range */
+    /* A change of the range, in order, each once, in a section of the store: true to be woken.
+     * Nothing of the hub may be called here. */
+    bool (*event)(struct watch_listener *l, const struct mvcc_version *v);
+    /* After a round of events. `lost`: there are changes that nobody will tell, because another
+     * member's snapshot took the store's place. The listener may be freed here. */
+    void (*woken)(struct watch_listener *l, bool lost);
+    /* The server stops. */
+    void (*stopped)(struct watch_listener *l);
+    bool lost;
+};
+
+/* Listen to what comes after watch_hub_revision(). */
+void watch_hub_listen(struct watch_hub *h, struct watch_listener *l);
+/* Harmless when it does not listen. */
+void watch_hub_unlisten(struct watch_hub *h, struct watch_listener *l);
+/* Everything up to here has been told. */
+int64_t watch_hub_revision(const struct watch_hub *h);
+
 /* The ops of etcdserverpb.Watch/Watch; open() makes the stream. */
 void watch_stream_open(struct watch_hub *h, struct grpc_call *call);
 extern const struct grpc_call_ops watch_call_ops;

@@ -290,6 +290,7 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
     list_init(&w->reads_slow);
     list_init(&w->held);
     list_init(&w->passwords);
+    list_init(&w->snapshots);
     buf_init(&w->scratch, SIZE_MAX);
     buf_init(&w->caller, SIZE_MAX);
     arena_init(&w->arena);
@@ -350,4 +351,5 @@ void worker_tick(struct worker *w, uint64_t now_ms)
     watch_hub_tick(w->hub, now_ms, lost);
     if (!list_is_empty(&w->held))
         worker_wake(w);
+    maintenance_snapshot_tick(w);
 }

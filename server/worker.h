@@ -55,6 +55,8 @@ struct worker {
     uint32_t passwords_waiting;
     uint32_t passwords_running;
     uint64_t leader_lost_ms; /* 0 = there is a leader */
+    struct list snapshots;   /* svc_snapshot.c's, to clients */
+    uint32_t snapshots_count;
 };
 
 void worker_init(struct worker *w, struct node *node, uv_loop_t *loop);

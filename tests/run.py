@@ -198,6 +198,19 @@ def grpc_diff(suite, full):
                            "--requests", "50000" if full else "6000"])
 
 
+def lock(suite, full):
+    need(etcd=True, tool="contest")
+    return program(suite, [sys.executable, "tests/clients/contest_diff.py"])
+
+
+def snapshot_file(suite, full):
+    need(etcd=True, tool="snapshot")
+    if not os.access(os.path.join(cluster.TOOLS, "etcdutl"), os.X_OK):
+        raise Skip("there is no etcdutl")
+    return program(suite, [sys.executable, "tests/clients/snapshot_file.py",
+                           "--points", "1000" if full else "200"])
+
+
 def model_check(suite, full):
     need(tool="modelcheck")
     return program(suite, [sys.executable, "tests/clients/model_check.py", "--operations", "50000"])
@@ -333,6 +346,8 @@ SUITES = [
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
+    Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),
+    Suite("snapshotfile", "snapshots that etcd reads, and etcd's that we read", snapshot_file),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
     Suite("robust", "linearizability, and what watches promise, under every fault", robust, 7200),

@@ -2,6 +2,7 @@
  *
  * A command encodes its request, makes one call and prints the answer; main() picks it from the
  * table at the end. */
+#include "client/snapshot.h"
 #include "client/unary.h"
 
 #include "base/mem.h"
@@ -26,6 +27,8 @@ struct options {
     const char *endpoints[ENDPOINTS_MAX];
     uint32_t endpoints_count;
     uint64_t timeout_ms;
+    bool timeout_given;
+    struct snapshot_flags snapshot;
     bool prefix;
     bool from_key;
     bool keys_only;
@@ -259,13 +262,53 @@ static const struct command {
     {"member", 1, 1, "member list", run_member},
 };
 
+static int snapshot_save_command(const struct options *o, const char *path)
+{
+    char version[64], err_text[4096];
+    if (o->endpoints_count != 1) {
+        fprintf(stderr, "Error: snapshot must be requested to one selected node, not multiple\n");
+        return EXIT_FAILURE;
+    }
+    if (snapshot_save(o->endpoints[0], o->timeout_given ? o->timeout_ms : 0, path, version,
+                      sizeof(version), err_text, sizeof(err_text)) != 0) {
+        fprintf(stderr, "Error: %s\n", err_text);
+        return EXIT_FAILURE;
+    }
+    printf("Snapshot saved at %s\n", path);
+    if (version[0] != '\0')
+        printf("Server version %s\n", version);
+    return EXIT_SUCCESS;
+}
+
+static const char snapshot_usage[] =
+    "snapshot save FILE | status FILE [-w simple|json|table|fields]\n"
+    "  snapshot restore FILE [--data-dir DIR] [--wal-dir DIR] [--name NAME] [--initial-cluster "
+    "...]\n"
+    "      [--initial-cluster-token ...] [--initial-advertise-peer-urls ...] [--skip-hash-check]\n"
+    "      [--bump-revision N --mark-compacted]";
+
 static int usage(void)
 {
     fprintf(stderr, "usage: trivetctl [--endpoints HOST:PORT,...] [--command-timeout SECONDS] "
                     "COMMAND\n");
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         fprintf(stderr, "  %s\n", commands[i].usage);
+    fprintf(stderr, "  %s\n", snapshot_usage);
     return EXIT_USAGE;
+}
+
+/* The process's exit status. */
+static int run_snapshot(const struct options *o, char **args, int args_count)
+{
+    if (args_count != 2)
+        return usage();
+    if (strcmp(args[0], "save") == 0)
+        return snapshot_save_command(o, args[1]);
+    if (strcmp(args[0], "status") == 0)
+        return snapshot_status_command(&o->snapshot, args[1]);
+    if (strcmp(args[0], "restore") == 0)
+        return snapshot_restore_command(&o->snapshot, args[1]);
+    return usage();
 }
 
 static int parse_number(const char *text, int base, int64_t *ret_number)
@@ -301,7 +344,16 @@ enum {
     OPT_CONSISTENCY,
     OPT_LIMIT,
     OPT_REV,
-    OPT_LEASE
+    OPT_LEASE,
+    OPT_DATA_DIR,
+    OPT_WAL_DIR,
+    OPT_NAME,
+    OPT_CLUSTER,
+    OPT_CLUSTER_TOKEN,
+    OPT_PEER_URLS,
+    OPT_SKIP_HASH_CHECK,
+    OPT_BUMP_REVISION,
+    OPT_MARK_COMPACTED,
 };
 
 static const struct option long_options[] = {
@@ -316,8 +368,59 @@ static const struct option long_options[] = {
     {"limit", required_argument, NULL, OPT_LIMIT},
     {"rev", required_argument, NULL, OPT_REV},
     {"lease", required_argument, NULL, OPT_LEASE},
+    {"write-out", required_argument, NULL, 'w'},
+    {"data-dir", required_argument, NULL, OPT_DATA_DIR},
+    {"wal-dir", required_argument, NULL, OPT_WAL_DIR},
+    {"name", required_argument, NULL, OPT_NAME},
+    {"initial-cluster", required_argument, NULL, OPT_CLUSTER},
+    {"initial-cluster-token", required_argument, NULL, OPT_CLUSTER_TOKEN},
+    {"initial-advertise-peer-urls", required_argument, NULL, OPT_PEER_URLS},
+    {"skip-hash-check", no_argument, NULL, OPT_SKIP_HASH_CHECK},
+    {"bump-revision", required_argument, NULL, OPT_BUMP_REVISION},
+    {"mark-compacted", no_argument, NULL, OPT_MARK_COMPACTED},
     {NULL, 0, NULL, 0},
 };
+
+static int parse_snapshot_option(struct snapshot_flags *f, int option, const char *value)
+{
+    int64_t number;
+    switch (option) {
+    case 'w':
+        f->write_out = value;
+        return 0;
+    case OPT_DATA_DIR:
+        f->data_dir = value;
+        return 0;
+    case OPT_WAL_DIR:
+        f->wal_dir = value;
+        return 0;
+    case OPT_NAME:
+        f->name = value;
+        return 0;
+    case OPT_CLUSTER:
+        f->initial_cluster = value;
+        return 0;
+    case OPT_CLUSTER_TOKEN:
+        f->initial_cluster_token = value;
+        return 0;
+    case OPT_PEER_URLS:
+        f->advertise_peer_urls = value;
+        return 0;
+    case OPT_SKIP_HASH_CHECK:
+        f->skip_hash_check = true;
+        return 0;
+    case OPT_MARK_COMPACTED:
+        f->mark_compacted = true;
+        return 0;
+    case OPT_BUMP_REVISION:
+        if (parse_number(value, 10, &number) != 0 || number < 0)
+            return TV_EINVAL;
+        f->bump_revision = (uint64_t)number;
+        return 0;
+    default:
+        return TV_EINVAL;
+    }
+}
 
 static int parse_option(struct options *o, int option, const char *value)
 {
@@ -329,6 +432,7 @@ static int parse_option(struct options *o, int option, const char *value)
         if (parse_number(value, 10, &seconds) != 0 || seconds <= 0 || seconds > 1000000)
             return TV_EINVAL;
         o->timeout_ms = (uint64_t)seconds * 1000;
+        o->timeout_given = true;
         return 0;
     case OPT_PREFIX:
         o->prefix = true;
@@ -355,12 +459,17 @@ static int parse_option(struct options *o, int option, const char *value)
     case OPT_LEASE:
         return parse_number(value, 16, &o->lease);
     default:
-        return TV_EINVAL;
+        return parse_snapshot_option(&o->snapshot, option, value);
     }
 }
 
 static int run_command(const struct options *o, char **args, int args_count)
 {
+    if (args_count > 0 && strcmp(args[0], "snapshot") == 0)
+        return run_snapshot(o, args + 1, args_count - 1);
+    static const struct snapshot_flags none;
+    if (memcmp(&o->snapshot, &none, sizeof(none)) != 0)
+        return usage(); /* flags of another command's */
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         const struct command *c = &commands[i];
         if (args_count == 0 || strcmp(args[0], c->name) != 0)
@@ -384,7 +493,7 @@ int main(int argc, char **argv)
     const char *endpoints = getenv("ETCDCTL_ENDPOINTS");
     int rv = parse_endpoints(&o, endpoints != NULL ? endpoints : "127.0.0.1:2379");
     int option;
-    while (rv == 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+    while (rv == 0 && (option = getopt_long(argc, argv, "w:", long_options, NULL)) != -1)
         rv = parse_option(&o, option, optarg);
     int status = rv == 0 ? run_command(&o, argv + optind, argc - optind) : usage();
     mem_free(o.endpoints_text);

@@ -301,6 +301,7 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
     ASSERT(l->o.small_store_garbage_percent >= 1 && l->o.small_store_garbage_percent <= 99);
     ASSERT(l->o.small_files_max >= 2);
     l->dir = mem_strdup(dir);
+    list_init(&l->copies);
     pthread_mutex_init(&l->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -598,6 +599,7 @@ void lsm__store(struct lsm *l, struct persist_store *ret_store)
 void lsm_close(struct lsm *l)
 {
     ASSERT(!l->tidy_running && l->writer == NULL);
+    lsm__end_copies(l);
     lsm_free(l);
 }
 

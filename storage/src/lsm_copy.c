@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { RECORD_HEAD_BYTES = 8, SKIP_BYTES_MAX = 64, READAHEAD_BYTES = 1 << 20 };
+enum { RECORD_HEAD_BYTES = 8, READAHEAD_BYTES = 1 << 20 };
 
 static void put_le32(uint8_t *p, uint32_t x)
 {
@@ -30,14 +30,6 @@ static uint32_t get_le32(const uint8_t *p)
 }
 
 /* --- reading --- */
-
-struct lsm_copy {
-    rocksdb_readoptions_t *options;
-    rocksdb_iterator_t *it;
-    uint8_t skip[SKIP_BYTES_MAX];
-    size_t skip_size;
-    char err_text[512];
-};
 
 static int iterator_error(struct lsm_copy *c)
 {
@@ -72,16 +64,18 @@ static int read_meta(struct lsm_copy *c, struct lsm_meta *ret)
 int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
                   struct lsm_meta *ret_meta)
 {
-    ASSERT(skip.size < SKIP_BYTES_MAX);
+    ASSERT(skip.size < LSM_COPY_SKIP_BYTES_MAX);
     struct lsm_copy *c = mem_alloc_zero(sizeof(*c));
     c->skip[0] = 'm';
-    memcpy(c->skip + 1, skip.data, skip.size);
+    if (skip.size > 0)
+        memcpy(c->skip + 1, skip.data, skip.size);
     c->skip_size = skip.size + 1;
     c->options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(c->options, 0);
     rocksdb_readoptions_set_verify_checksums(c->options, 1);
     rocksdb_readoptions_set_readahead_size(c->options, READAHEAD_BYTES);
     c->it = rocksdb_create_iterator(l->db, c->options);
+    lsm__copy_begin(l, c);
     int err = read_meta(c, ret_meta);
     if (err != 0)
         lsm_copy_close(c);
@@ -94,8 +88,8 @@ void lsm_copy_close(struct lsm_copy *c)
 {
     if (c == NULL)
         return;
-    rocksdb_iter_destroy(c->it);
-    rocksdb_readoptions_destroy(c->options);
+    lsm__copy_end(c);
+    pthread_mutex_destroy(&c->lock);
     mem_free(c);
 }
 
@@ -105,10 +99,9 @@ static bool is_copied(const struct lsm_copy *c, struct slice key)
            !slice_equal(key, slice_of(c->skip, c->skip_size));
 }
 
-int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count)
+static int copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count)
 {
     size_t begin = ret->size;
-    *count = 0;
     for (; rocksdb_iter_valid(c->it); rocksdb_iter_next(c->it)) {
         size_t key_size, value_size;
         const char *key = rocksdb_iter_key(c->it, &key_size);
@@ -130,6 +123,59 @@ int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_
         (*count)++;
     }
     return iterator_error(c);
+}
+
+int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count)
+{
+    *count = 0;
+    pthread_mutex_lock(&c->lock);
+    int err = c->it == NULL ? TV_ECLOSED : copy_next(c, bytes_max, ret, count);
+    pthread_mutex_unlock(&c->lock);
+    return err;
+}
+
+static int copy_get(struct lsm_copy *c, struct slice name, struct buf *ret)
+{
+    char *key = mem_alloc(name.size + 1);
+    key[0] = 'm';
+    memcpy(key + 1, name.data, name.size);
+    rocksdb_iter_seek(c->it, key, name.size + 1);
+    int err = iterator_error(c);
+    if (err == 0 && !rocksdb_iter_valid(c->it))
+        err = TV_ENOTFOUND;
+    if (err == 0) {
+        size_t key_size, size;
+        const char *found = rocksdb_iter_key(c->it, &key_size);
+        if (slice_equal(slice_of(found, key_size), slice_of(key, name.size + 1))) {
+            const char *value = rocksdb_iter_value(c->it, &size);
+            err = buf_append(ret, value, size);
+        } else {
+            err = TV_ENOTFOUND;
+        }
+    }
+    mem_free(key);
+    rocksdb_iter_seek_to_first(c->it);
+    return err;
+}
+
+int lsm_copy_get(struct lsm_copy *c, struct slice name, struct buf *ret)
+{
+    pthread_mutex_lock(&c->lock);
+    int err = c->it == NULL ? TV_ECLOSED : copy_get(c, name, ret);
+    pthread_mutex_unlock(&c->lock);
+    return err;
+}
+
+int lsm_copy_rewind(struct lsm_copy *c)
+{
+    int err = TV_ECLOSED;
+    pthread_mutex_lock(&c->lock);
+    if (c->it != NULL) {
+        rocksdb_iter_seek_to_first(c->it);
+        err = iterator_error(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return err;
 }
 
 /* --- taking in --- */

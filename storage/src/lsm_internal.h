@@ -4,6 +4,8 @@
 
 #include "storage/lsm.h"
 
+#include "base/list.h"
+
 #include <pthread.h>
 #include <rocksdb/c.h>
 #include <stdatomic.h>
@@ -54,6 +56,8 @@ struct lsm {
      * before a manual compaction, whose filter reads it, and takes it back after. */
     _Atomic int64_t collect_compacted;
     struct mvcc *collect_mvcc;
+
+    struct list copies; /* struct lsm_copy; lsm_copies.c has their lock */
 };
 
 static inline void lsm__put_be32(uint8_t *p, uint32_t x)
@@ -121,6 +125,28 @@ struct lsm_file {
 struct lsm_file *lsm__files(struct lsm *l, size_t *ret_count);
 void lsm__drop_writer(struct lsm *l);
 void lsm__store(struct lsm *l, struct persist_store *ret_store);
+
+/* --- lsm_copies.c --- */
+
+enum { LSM_COPY_SKIP_BYTES_MAX = 64 };
+
+struct lsm_copy {
+    struct list link;
+    struct lsm *l;        /* NULL: it was closed */
+    pthread_mutex_t lock; /* of the two below, while they are used */
+    rocksdb_readoptions_t *options;
+    rocksdb_iterator_t *it; /* NULL: the database was closed */
+    uint8_t skip[LSM_COPY_SKIP_BYTES_MAX];
+    size_t skip_size;
+    char err_text[512];
+};
+
+void lsm__copy_begin(struct lsm *l, struct lsm_copy *c);
+void lsm__copy_end(struct lsm_copy *c);
+
+/* The database is about to be closed: copies that are still open have an end. Waits for the piece
+ * that one of them is reading. */
+void lsm__end_copies(struct lsm *l);
 
 /* --- lsm_tidy.c --- */
 

@@ -17,7 +17,7 @@ FUNCTION_LINES_MAX = 70
 CLANG_FORMAT = "clang-format-19"
 
 # Who may include whom. "proto/wire" is the codecs alone; "proto" is them and the transport.
-MODULES = ("base", "raft", "proto", "storage", "server", "client", "bench", "tests")
+MODULES = ("base", "raft", "proto", "storage", "server", "client", "ctl", "bench", "tests")
 MAY_INCLUDE = {
     "base": {"base"},
     "raft": {"raft", "base"},
@@ -25,6 +25,7 @@ MAY_INCLUDE = {
     "storage": {"storage", "base", "proto/wire"},
     "server": {"server", "base", "raft", "proto", "storage"},
     "client": {"client", "base", "proto"},
+    "ctl": {"ctl", "base", "proto", "storage", "server", "client"},
     "bench": {"bench", "base", "proto", "client"},
     "tests": set(MODULES),
 }

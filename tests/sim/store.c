@@ -404,6 +404,26 @@ int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_
     return 0;
 }
 
+int lsm_copy_rewind(struct lsm_copy *c)
+{
+    c->at = 0;
+    return 0;
+}
+
+int lsm_copy_get(struct lsm_copy *c, struct slice name, struct buf *ret)
+{
+    c->at = 0;
+    for (uint32_t i = 0; i < c->records_count; i++) {
+        struct slice rest = buf_slice(&c->records[i]), key, value;
+        struct lsm_record r;
+        (void)lsm_record_next(&rest, &key, &value);
+        lsm_record_parse(key, value, &r);
+        if (r.kind == LSM_RECORD_NAMED && slice_equal(r.name, name))
+            return buf_append(ret, value.data, value.size);
+    }
+    return TV_ENOTFOUND;
+}
+
 const char *lsm_copy_error(const struct lsm_copy *c)
 {
     (void)c;

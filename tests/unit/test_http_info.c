@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-static const struct http_status good = {.leader = 1, .cluster_version_known = true};
+static const struct http_status good = {
+    .leader = 1, .cluster_version_known = true, .cluster_minor = 7};
 static const struct http_status no_leader = {.linearizable_read_err = TV_TIMEOUT};
 static const struct http_status nospace = {.leader = 1, .alarm_nospace = true};
 static const struct http_status corrupt = {

@@ -268,6 +268,43 @@ START_TEST(test_copy_stands_still)
 }
 END_TEST
 
+START_TEST(test_copy_is_read_again)
+{
+    make_dirs();
+    struct lsm *from = open_db(from_dir);
+    struct mvcc *m = fill(from);
+    struct buf first, second, named;
+    struct lsm_meta meta;
+    struct lsm_copy *c;
+    uint32_t count;
+    buf_init(&first, SIZE_MAX);
+    buf_init(&second, SIZE_MAX);
+    buf_init(&named, SIZE_MAX);
+    struct persist_meta *more = NULL;
+    persist_meta_put(&more, SLICE_LITERAL("note"), SLICE_LITERAL("is there"));
+    lsm_put(from, more);
+    ck_assert_int_eq(lsm_copy_open(from, SLICE_EMPTY, &c, &meta), 0);
+    ck_assert_int_eq(lsm_copy_next(c, 4096, &first, &count), 0);
+    ck_assert_int_eq(lsm_copy_get(c, SLICE_LITERAL("note"), &named), 0);
+    ck_assert(slice_equal(buf_slice(&named), SLICE_LITERAL("is there")));
+    ck_assert_int_eq(lsm_copy_get(c, SLICE_LITERAL("not"), &named), TV_ENOTFOUND);
+    ck_assert_int_eq(lsm_copy_rewind(c), 0);
+    ck_assert_int_eq(lsm_copy_next(c, 4096, &second, &count), 0);
+    ck_assert(slice_equal(buf_slice(&first), buf_slice(&second)));
+
+    lsm_close(from); /* under it */
+    ck_assert_int_eq(lsm_copy_next(c, 4096, &second, &count), TV_ECLOSED);
+    ck_assert_int_eq(lsm_copy_rewind(c), TV_ECLOSED);
+    ck_assert_int_eq(lsm_copy_get(c, SLICE_LITERAL("note"), &named), TV_ECLOSED);
+    lsm_copy_close(c);
+    buf_fini(&first);
+    buf_fini(&second);
+    buf_fini(&named);
+    mvcc_free(m);
+    folder_remove(dir);
+}
+END_TEST
+
 START_TEST(test_intake_refuses_what_is_no_copy)
 {
     make_dirs();
@@ -460,5 +497,5 @@ START_TEST(test_log_after_a_crash)
 END_TEST
 
 UNIT_MAIN("snapshot", test_every_damaged_bit_is_refused, test_copy_is_the_database,
-          test_copy_stands_still, test_intake_refuses_what_is_no_copy,
+          test_copy_stands_still, test_copy_is_read_again, test_intake_refuses_what_is_no_copy,
           test_pins_keep_what_was_replaced, test_folders_after_a_crash, test_log_after_a_crash)

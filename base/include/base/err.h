@@ -116,6 +116,13 @@ enum grpc_code {
       "etcdserver: rpc not supported for learner")                                                 \
     X(RANGE_STREAM_SORT, 158, UNIMPLEMENTED, "RangeStream does not support custom sort orders")    \
     X(RANGE_STREAM_FILTER, 159, UNIMPLEMENTED, "RangeStream does not support revision filters")    \
+    X(WRONG_DOWNGRADE_FORMAT, 160, INVALID_ARGUMENT,                                               \
+      "etcdserver: wrong downgrade target version format")                                         \
+    X(INVALID_DOWNGRADE_TARGET, 161, INVALID_ARGUMENT,                                             \
+      "etcdserver: invalid downgrade target version")                                              \
+    X(DOWNGRADE_IN_PROCESS, 162, FAILED_PRECONDITION,                                              \
+      "etcdserver: cluster has a downgrade job in progress")                                       \
+    X(UNKNOWN_METHOD, 163, UNKNOWN, "etcdserver: unknown method")                                  \
     /* Errors that etcd does not translate: they leave as Unknown, with the words of the inside.   \
      */                                                                                            \
     X(NO_PASSWORD_USER, 170, UNKNOWN,                                                              \

@@ -139,14 +139,36 @@ void lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t ap
 struct lsm_copy;
 
 /* `skip` names an 'm' record that is not copied.
+ * Thread: any, not while the database is being closed.
  * Errors: TV_ENOTFOUND: nothing was ever committed. TV_EIO, TV_ECORRUPT.
- * Owns:   on 0 *ret_copy is the caller's until lsm_copy_close(), which comes before lsm_close(). */
+ * Owns:   on 0 *ret_copy is the caller's until lsm_copy_close(). lsm_close() may come before that,
+ *         on another thread, and ends the copy. */
 int lsm_copy_open(struct lsm *l, struct slice skip, struct lsm_copy **ret_copy,
                   struct lsm_meta *ret_meta);
 /* Append whole records to `ret`, about bytes_max but at least one; *count says how many, 0 at the
  * end. Reads from the disk. Thread: any, one at a time.
- * Errors: TV_EIO, TV_ECORRUPT. */
+ * Errors: TV_EIO, TV_ECORRUPT; TV_ECLOSED: the database was closed meanwhile. */
 int lsm_copy_next(struct lsm_copy *c, size_t bytes_max, struct buf *ret, uint32_t *count);
+/* The value of a named record, appended to `ret`; the walk begins anew. Thread: as lsm_copy_next().
+ * Errors: TV_ENOTFOUND; as lsm_copy_next(). */
+int lsm_copy_get(struct lsm_copy *c, struct slice name, struct buf *ret);
+/* From the beginning again: the same records. Thread, errors: as lsm_copy_next(). */
+int lsm_copy_rewind(struct lsm_copy *c);
+/* The parts of the next of such records, which point into it; `records` moves on. False at the end.
+ * For records of this program's own: asserts that they are well-formed. */
+bool lsm_record_next(struct slice *records, struct slice *ret_key, struct slice *ret_value);
+/* What a record's key says. Versions: their number and kind; leases: `id`. */
+enum lsm_record_kind { LSM_RECORD_VERSION, LSM_RECORD_LEASE, LSM_RECORD_NAMED, LSM_RECORD_OTHER };
+struct lsm_record {
+    enum lsm_record_kind kind;
+    int64_t main;
+    uint32_t sub;
+    bool tombstone;
+    int64_t id;          /* LEASE */
+    int64_t granted_ttl; /* LEASE */
+    struct slice name;   /* NAMED */
+};
+void lsm_record_parse(struct slice key, struct slice value, struct lsm_record *ret);
 /* RocksDB's words about the last error. */
 const char *lsm_copy_error(const struct lsm_copy *c);
 void lsm_copy_close(struct lsm_copy *c);
