@@ -2,6 +2,8 @@
 #ifndef BENCH_OPTIONS_H
 #define BENCH_OPTIONS_H
 
+#include "client/endpoint.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,9 +33,11 @@ enum { BENCH_ENDPOINTS_MAX = 64, BENCH_THREADS_MAX = 64 };
 struct bench_options {
     enum bench_command command;
     const char *command_name;
-    const char *endpoints[BENCH_ENDPOINTS_MAX]; /* "host:port" */
+    const char *endpoints[BENCH_ENDPOINTS_MAX]; /* "host:port"; with https:// when it is TLS */
     uint32_t endpoints_count;
-    bool to_leader; /* of the endpoints only the one that leads */
+    struct client_tls tls;
+    struct tls_context *tls_context; /* lives as long as the process */
+    bool to_leader;                  /* of the endpoints only the one that leads */
     uint32_t threads;
     uint32_t conns;
     uint32_t streams; /* calls under way on each connection */

@@ -803,9 +803,9 @@ START_TEST(test_server_freed_from_inside)
 END_TEST
 
 /* Accepted here, served there. */
-static void hand_over(void *arg, int fd)
+static void hand_over(void *arg, int fd, const struct grpc_port *port)
 {
-    ck_assert_int_eq(grpc_server_adopt(arg, fd), 0);
+    ck_assert_int_eq(grpc_server_adopt(arg, fd, port), 0);
 }
 
 START_TEST(test_accepted_socket_is_handed_over)
