@@ -253,6 +253,20 @@ static int open_peers(const struct config *c, struct ports *p, char *err_text, s
     return err == 0 ? connect_to(c, &s, &p->to_peers, err_text, err_size) : err;
 }
 
+/* RFC 9113, 9.2.2, as Go's http2 asks for it of whoever serves HTTP. */
+static int check_http2_cipher(const struct config *c, char *err_text, size_t err_size)
+{
+    if (*c->cipher_suites == '\0' ||
+        strstr(c->cipher_suites, "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256") != NULL ||
+        strstr(c->cipher_suites, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256") != NULL)
+        return 0;
+    snprintf(err_text, err_size,
+             "http2: TLSConfig.CipherSuites is missing an HTTP/2-required AES_128_GCM_SHA256 "
+             "cipher (need at least one of TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or "
+             "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)");
+    return TV_EINVAL;
+}
+
 static int open_clients(const struct config *c, struct ports *p, char *err_text, size_t err_size)
 {
     struct side s = {.c = &c->client_tls, .name = "client"};
@@ -269,6 +283,9 @@ static int open_clients(const struct config *c, struct ports *p, char *err_text,
                  "provided for metrics secure url");
         err = TV_EINVAL;
     }
+    if (err == 0 && (any_secure(&c->listen_client_http_urls) ||
+                     (any_secure(&c->listen_client_urls) && c->listen_client_http_urls.count == 0)))
+        err = check_http2_cipher(c, err_text, err_size);
     if (err == 0 && (any_secure(&c->listen_client_urls) || any_secure(&c->listen_client_http_urls)))
         err = serve(c, &s, false, &p->clients_tls, err_text, err_size);
     if (err == 0 && any_secure(&c->listen_metrics_urls))
