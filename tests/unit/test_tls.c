@@ -224,14 +224,17 @@ START_TEST(test_the_server_is_verified)
     (void)snprintf(rig.address, sizeof(rig.address), "https://localhost:%u", rig.port);
     call_once(&(struct tls_options){.ca_file = ca.cert_path}, &s);
     ck_assert_int_eq(s.code, GRPC_OK);
+    cert_fini(&server_cert);
     cert_make(&server_cert, "server", &ca,
               &(struct cert_options){.cn = "localhost", .sans = "DNS:elsewhere"});
     call_once(&(struct tls_options){.ca_file = ca.cert_path}, &s);
     ck_assert_int_eq(s.code, GRPC_UNAVAILABLE);
+    cert_fini(&server_cert);
     cert_make(&server_cert, "server", &ca,
               &(struct cert_options){.cn = "a", .sans = "DNS:localhost", .expired = true});
     call_once(&(struct tls_options){.ca_file = ca.cert_path}, &s);
     ck_assert_int_eq(s.code, GRPC_UNAVAILABLE);
+    cert_fini(&server_cert);
     cert_make(&server_cert, "server", &ca,
               &(struct cert_options){.cn = "a", .sans = "DNS:localhost", .eku = "clientAuth"});
     call_once(&(struct tls_options){.ca_file = ca.cert_path}, &s);
@@ -756,14 +759,17 @@ static bool is_closed(int fd)
 
 START_TEST(test_what_is_no_handshake)
 {
-    static const char *const words[] = {
-        "GET / HTTP/1.1\r\n\r\n",       "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01\xff\xff",
-        "\x16\x03\x01\x00\x05nonsense", "\x17\x03\x03\x00\x05hello",        "\x80\x2e\x01\x03\x01"};
+    static const struct slice words[] = {SLICE_LITERAL("GET / HTTP/1.1\r\n\r\n"),
+                                         SLICE_LITERAL("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+                                         SLICE_LITERAL("\x16\x03\x01\xff\xff"),
+                                         SLICE_LITERAL("\x16\x03\x01\x00\x05nonsense"),
+                                         SLICE_LITERAL("\x17\x03\x03\x00\x05hello"),
+                                         SLICE_LITERAL("\x80\x2e\x01\x03\x01\0\0\0")};
     struct seen s;
     begin();
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         int fd = connect_raw();
-        (void)send(fd, words[i], strlen(words[i]) > 5 ? strlen(words[i]) : 13, MSG_NOSIGNAL);
+        (void)send(fd, words[i].data, words[i].size, MSG_NOSIGNAL);
         RIG_UNTIL(is_closed(fd));
         (void)close(fd);
     }
