@@ -424,7 +424,7 @@ static void sniff(struct grpc_conn *conn, const uint8_t *data, size_t size)
     bool is_http2 = memcmp(conn->sniffed, http2_magic, conn->sniffed_size) == 0;
     if (is_http2 && conn->sniffed_size < SNIFF_BYTES)
         return;
-    if (is_http2 ? conn->port->no_grpc : conn->port->no_http1) {
+    if (is_http2 ? conn->port->no_grpc && conn->port->tls == NULL : conn->port->no_http1) {
         conn__kill(conn);
         return;
     }

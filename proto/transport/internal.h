@@ -117,6 +117,7 @@ struct conn_limits {
 };
 
 struct http1;
+struct page;
 
 /* Why a connection is not read. */
 enum {
@@ -153,6 +154,7 @@ struct grpc_conn {
     struct grpc_call *cached_call;
     size_t unconsumed_bytes; /* received, connection window not given back yet */
     size_t recv_buffered_bytes;
+    size_t pages_body_bytes; /* page.c */
 
     /* budget.c; account is NULL where there are no bounds. */
     uint64_t id;
@@ -251,6 +253,7 @@ struct grpc_call {
     const struct grpc_method *method;
     const struct grpc_call_ops *ops;
     const struct conn_limits *limits;
+    struct page *page; /* it is no gRPC: page.h */
     void *user;
     uint64_t id;
     uint64_t deadline_ns;

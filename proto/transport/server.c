@@ -2,6 +2,7 @@
 #include "address.h"
 #include "internal.h"
 #include "metadata.h"
+#include "page.h"
 
 #include "base/assert.h"
 #include "base/crc32c.h"
@@ -257,6 +258,13 @@ bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_st
     }
     if (!field_block_is_request(&call->fields)) {
         call__malformed(call);
+        return false;
+    }
+    if (page__is_wanted(call)) {
+        call->recv_off = true;
+        page__open(call);
+        if (end_stream)
+            page__end(call->page);
         return false;
     }
     if (is_refused(call)) {

@@ -158,19 +158,15 @@ static bool load_crl(const struct tls_context *c, SSL_CTX *ctx, struct failure *
     return SSL_CTX_set_ex_data(ctx, revoked_index, r) == 1;
 }
 
-/* h2 when the client takes nothing else; HTTP/1.1 when it does, since what comes by HTTP/2 is
- * gRPC. A client without either word in its list is refused, as Go does. */
+/* h2 where the client knows it. A client whose list has neither is refused, as Go does. */
 static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_size,
                            const unsigned char *in, unsigned int in_size, void *arg)
 {
-    static const unsigned char h2[] = {2, 'h', '2'};
-    static const unsigned char http[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
+    static const unsigned char ours[] = {2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
     (void)ssl, (void)arg;
     unsigned char *chosen;
-    if (SSL_select_next_proto(&chosen, out_size, http, sizeof(http), in, in_size) !=
-            OPENSSL_NPN_NEGOTIATED &&
-        SSL_select_next_proto(&chosen, out_size, h2, sizeof(h2), in, in_size) !=
-            OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto(&chosen, out_size, ours, sizeof(ours), in, in_size) !=
+        OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = chosen;
     return SSL_TLSEXT_ERR_OK;

@@ -104,6 +104,19 @@ def shake(c):
     return attempt
 
 
+def curl(ca, path, *args, port="client_port"):
+    """The status, by HTTP/2; None when nobody answers so."""
+    def attempt(node):
+        done = subprocess.run(
+            ["curl", "-s", "--max-time", "5", "--http2", "--cacert", ca, "-o", os.devnull, "-w",
+             "%{http_version} %{http_code}", *args,
+             "https://127.0.0.1:%d%s" % (getattr(node, port), path)],
+            capture_output=True, text=True, timeout=30)
+        version, _, status = done.stdout.partition(" ")
+        return status if version == "2" else None
+    return attempt
+
+
 def send_bytes(data):
     """Is the connection ended?"""
     def attempt(node):
@@ -182,6 +195,9 @@ def check_server_alone(pki):
             "http/1.1": (page(context(ca, alpn=["http/1.1"])), 200),
             "no protocol asked for": (page(context(ca)), 200),
             "an unknown protocol": (shake(context(ca, alpn=["xyz"])), None),
+            "pages by HTTP/2": (curl(ca, "/health"), "200"),
+            "a page that is not there, by HTTP/2": (curl(ca, "/nowhere"), "404"),
+            "a body by HTTP/2": (curl(ca, "/health", "--data", "x" * 100), "405"),
             "HTTP to a TLS port": (send_bytes(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"), b""),
             "garbage": (send_bytes(b"\x00" * 64), b""),
             "a broken hello": (send_bytes(b"\x16\x03\x01\x00\x05abcde"), b""),
@@ -321,6 +337,10 @@ def check_ports(pki):
         pair.check("ports", dict(
             **pages("client_port", c, (None,) * 5), **pages("http_port", c, everything),
             **pages("metrics_port", None, metrics), **pages("metrics_tls_port", c, metrics),
+            http2_to_grpc=(curl(ca, "/health"), "415"),
+            http2_to_http=(curl(ca, "/metrics", port="http_port"), "200"),
+            http2_to_metrics=(curl(ca, "/metrics", port="metrics_tls_port"), "200"),
+            http2_to_metrics_alone=(curl(ca, "/version", port="metrics_tls_port"), "404"),
             grpc=(grpc_on("client_port"), True), grpc_to_http=(grpc_on("http_port"), False)))
         tally.check(not grpc_on("metrics_tls_port")(pair.node("trivet")), "metrics alone: no gRPC")
 

@@ -666,7 +666,7 @@ START_TEST(test_protocol_is_negotiated)
         const char *chosen; /* NULL: refused */
     } cases[] = {{"\x02h2", 3, "h2"},
                  {"\x08http/1.1", 9, "http/1.1"},
-                 {"\x02h2\x08http/1.1", 12, "http/1.1"},
+                 {"\x08http/1.1\x02h2", 12, "h2"},
                  {"\x03xyz", 4, NULL},
                  {"", 0, ""}};
     begin();
