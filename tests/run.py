@@ -186,6 +186,12 @@ def operate_diff(suite, full):
     return program(suite, [sys.executable, "tests/clients/operate_diff.py"])
 
 
+def tls(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "-W", "ignore::DeprecationWarning",
+                           "tests/clients/tls_diff.py"])
+
+
 def grpc_diff(suite, full):
     need(etcd=True, tool="grpcdiff")
     return program(suite, [sys.executable, "tests/clients/grpc_diff.py",
@@ -325,6 +331,7 @@ SUITES = [
     Suite("probes", "rare branches that the simulator cannot reach: reached by other tests", probes),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
+    Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
     Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),

@@ -420,7 +420,7 @@ def check_flags(pki):
 
 # --- members ---
 
-def three(pki, *flags, plain_clients=True):
+def three(*flags):
     c = Cluster("trivet", size=3, flags=list(flags))
     c.peer_scheme = "https"
     return c
@@ -471,11 +471,11 @@ def lose_and_get_back(c, name):
 
 def check_members(pki):
     node = pki.ca.issue("member", sans=["DNS:localhost", "IP:127.0.0.1"])
-    with three(pki, *mutual(pki, node), "--peer-crl-file", pki.crl,
+    with three(*mutual(pki, node), "--peer-crl-file", pki.crl,
                "--peer-cert-allowed-cn", "someone,member") as c:
         lose_and_get_back(c, "mutual TLS")
         check_strangers(pki, c)
-    with three(pki, "--peer-auto-tls") as c:
+    with three("--peer-auto-tls") as c:
         lose_and_get_back(c, "--peer-auto-tls")
 
 
@@ -563,12 +563,34 @@ def check_trivetctl(pki):
                     os.path.basename(binary), " ".join(args)), done.stderr.decode())
 
 
+def check_bench(pki):
+    """trivet-bench, and members with TLS beside."""
+    ca = pki.ca.cert
+    member = pki.ca.issue("member", sans=["DNS:localhost", "IP:127.0.0.1"])
+    c = Cluster("trivet", size=3, flags=own(pki) + mutual(pki, member))
+    c.client_scheme = c.peer_scheme = "https"
+    c.ssl_context = context(ca)
+    with c:
+        c.start()
+        program = os.path.join(clusters.build_dir(), "bench", "trivet-bench")
+        for args, expected in ((["--cacert", ca], 2000), (["--cacert", pki.other.cert], None),
+                               (["--insecure-skip-tls-verify", "--insecure-transport=false"], 2000)):
+            done = subprocess.run([program, "put", "--total", "2000", "--warmup", "0", "--conns", "10",
+                                   "--streams", "4", "--to", "leader", "--json", "--quiet",
+                                   "--endpoints", c.endpoints()] + args, capture_output=True,
+                                  timeout=60)
+            result = json.loads(done.stdout) if done.returncode == 0 else {}
+            tally.check(result.get("operations") == expected and not result.get("errors"),
+                        "trivet-bench %s" % args[0], done.stderr.decode())
+
+
 def main():
     clusters.exit_on_signals()
     holder = Cluster("trivet", size=0)  # for its folder, which goes with it
     try:
         for check in (check_server_alone, check_client_certificates, check_more_settings, check_ports,
-                      check_flags, check_members, check_half_open, check_trivetctl):
+                      check_flags, check_members, check_half_open, check_trivetctl,
+                      check_bench):
             if len(sys.argv) > 1 and check.__name__ not in sys.argv[1:]:
                 continue
             folder = os.path.join(holder.dir, check.__name__)
