@@ -1,5 +1,6 @@
 #include "leader.h"
 
+#include "base/mem.h"
 #include "client/unary.h"
 #include "proto/wire.h"
 
@@ -47,7 +48,11 @@ bool leader_choose(struct bench_options *o)
 {
     for (uint32_t i = 0; i < o->endpoints_count; i++) {
         if (is_leader(o->endpoints[i], &o->tls)) {
-            o->endpoints[0] = o->endpoints[i];
+            const char *leader = o->endpoints[i];
+            for (uint32_t other = 0; other < o->endpoints_count; other++)
+                if (other != i)
+                    mem_free((char *)o->endpoints[other]);
+            o->endpoints[0] = leader;
             o->endpoints_count = 1;
             return true;
         }

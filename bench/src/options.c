@@ -1,6 +1,8 @@
 #include "options.h"
 
+#include "base/mem.h"
 #include "base/rng.h"
+#include "proto/tls.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -561,4 +563,11 @@ void bench_options_parse(int argc, char **argv, struct bench_options *ret)
     check(&o);
     complete_endpoints(&o);
     *ret = o;
+}
+
+void bench_options_fini(struct bench_options *o)
+{
+    for (uint32_t i = 0; i < o->endpoints_count; i++)
+        mem_free((char *)o->endpoints[i]);
+    tls_context_free(o->tls_context);
 }

@@ -36,8 +36,8 @@ struct bench_options {
     const char *endpoints[BENCH_ENDPOINTS_MAX]; /* "host:port"; with https:// when it is TLS */
     uint32_t endpoints_count;
     struct client_tls tls;
-    struct tls_context *tls_context; /* lives as long as the process */
-    bool to_leader;                  /* of the endpoints only the one that leads */
+    struct tls_context *tls_context;
+    bool to_leader; /* of the endpoints only the one that leads */
     uint32_t threads;
     uint32_t conns;
     uint32_t streams; /* calls under way on each connection */
@@ -69,5 +69,6 @@ struct bench_options {
 
 /* Fills *ret, or prints what is wrong (or the help) and ends the process. */
 void bench_options_parse(int argc, char **argv, struct bench_options *ret);
+void bench_options_fini(struct bench_options *o);
 
 #endif
