@@ -2,6 +2,7 @@
 #include "tls.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -22,6 +23,9 @@ static const char ciphers_default[] =
 
 /* What a peer could do with weaker ones is nothing that Go refuses. */
 enum { SECURITY_LEVEL = 1 };
+
+/* A day, as Go: who learns the key of the tickets reads no more than the sessions of that time. */
+#define TICKET_KEY_NS (UINT64_C(86400) * 1000000000)
 
 static int context_index = -1, revoked_index = -1;
 static uv_once_t indexes_once = UV_ONCE_INIT;
@@ -251,13 +255,15 @@ static void say(const struct tls_context *c, const char *file, const char *why)
         c->o.said(c->o.ctx, file, why);
 }
 
-/* Under the mutex. */
+/* Under the mutex. `changed` NULL: only the key of the tickets is to be another. */
 static void reload(struct tls_context *c, const char *changed)
 {
     struct failure f;
     look_at_all(c);
+    c->built_ns = clock_mono_ns();
     SSL_CTX *fresh = build(c, &f);
-    say(c, fresh != NULL ? changed : f.file, fresh != NULL ? NULL : f.why);
+    if (fresh == NULL || changed != NULL)
+        say(c, fresh != NULL ? changed : f.file, fresh != NULL ? NULL : f.why);
     if (fresh == NULL)
         return;
     SSL_CTX_free(c->current); /* connections hold it as long as they need it */
@@ -267,12 +273,12 @@ static void reload(struct tls_context *c, const char *changed)
 SSL *tls__new_ssl(struct tls_context *c)
 {
     uv_mutex_lock(&c->mutex);
-    for (uint32_t i = 0; i < c->files_count; i++) {
-        if (has_changed(&c->files[i])) {
-            reload(c, c->files[i].path);
-            break;
-        }
-    }
+    const char *changed = NULL;
+    for (uint32_t i = 0; i < c->files_count && changed == NULL; i++)
+        if (has_changed(&c->files[i]))
+            changed = c->files[i].path;
+    if (changed != NULL || clock_mono_ns() - c->built_ns > TICKET_KEY_NS)
+        reload(c, changed);
     SSL *ssl = SSL_new(c->current);
     uv_mutex_unlock(&c->mutex);
     return ssl;
@@ -375,6 +381,7 @@ struct tls_context *tls_context_new(const struct tls_options *o, char *err_text,
     }
     if (ok) {
         look_at_all(c);
+        c->built_ns = clock_mono_ns();
         c->current = build(c, &f);
         if (c->current == NULL && f.file == c->o.crl_file && f.file[0] != '\0')
             c->current = build_without_crl(c, &f);

@@ -467,6 +467,7 @@ def lose_and_get_back(c, name):
     tally.check(wait_until(c.nodes[1].healthy), name + ": a member without data is back",
                 c.nodes[1].log_tail())
     tally.check(put(c.nodes[1]), name + ": and serves")
+    tally.check(log_has(c.nodes[1], "installed a snapshot"), name + ": by a snapshot")
 
 
 def check_members(pki):
@@ -475,6 +476,12 @@ def check_members(pki):
                "--peer-cert-allowed-cn", "someone,member") as c:
         lose_and_get_back(c, "mutual TLS")
         check_strangers(pki, c)
+    # The certificate that is shown as a server is for servers alone; connections show another.
+    serving = pki.ca.issue("serving", sans=["IP:127.0.0.1"], uses=("serverAuth",))
+    with three(*mutual(pki, serving), "--peer-client-cert-file", pki.client.cert,
+               "--peer-client-key-file", pki.client.key) as c:
+        c.start()
+        tally.check(put(c.nodes[2]), "a certificate of its own for connections")
     with three("--peer-auto-tls") as c:
         lose_and_get_back(c, "--peer-auto-tls")
 
