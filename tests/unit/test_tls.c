@@ -745,6 +745,125 @@ START_TEST(test_sessions_are_resumed_until_files_change)
 }
 END_TEST
 
+/* --- pages by HTTP/2 --- */
+
+/* A frame, behind what is to be sent. */
+static void put_frame(struct buf *b, uint8_t type, uint8_t flags, uint8_t stream,
+                      const void *payload, size_t size)
+{
+    uint8_t head[] = {
+        (uint8_t)(size >> 16), (uint8_t)(size >> 8), (uint8_t)size, type, flags, 0, 0, 0, stream};
+    (void)buf_append(b, head, sizeof(head));
+    (void)buf_append(b, payload, size);
+}
+
+/* HEADERS of a request, none of it compressed. */
+static void put_request(struct buf *b, uint8_t stream, bool ends, const char *method,
+                        const char *path)
+{
+    const char *fields[] = {":method", method, ":path", path, ":scheme", "https", "x-type", "1"};
+    struct buf block;
+    buf_init(&block, SIZE_MAX);
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        uint8_t size = (uint8_t)strlen(fields[i]);
+        if (i % 2 == 0)
+            (void)buf_append(&block, "", 1);
+        (void)buf_append(&block, &size, 1);
+        (void)buf_append(&block, fields[i], size);
+    }
+    put_frame(b, 1, ends ? 5 : 4, stream, block.data, block.size);
+    buf_fini(&block);
+}
+
+/* Send it, and read until all of the answer that has come has this text in it; "": send alone. */
+static void exchange(struct raw *r, struct buf *b, const char *expected)
+{
+    struct buf seen;
+    uint8_t bytes[16384];
+    buf_init(&seen, SIZE_MAX);
+    for (size_t at = 0; at < b->size;) {
+        int size = SSL_write(r->ssl, b->data + at, (int)(b->size - at));
+        ck_assert_int_gt(size, 0);
+        at += (size_t)size;
+    }
+    buf_clear(b);
+    raw_flush(r, SIZE_MAX);
+    size_t expected_size = strlen(expected);
+    for (int i = 0; expected_size > 0; i++) {
+        ck_assert_msg(i < 200000 && !r->ended, "never came: %s", expected);
+        raw_pump(r, SIZE_MAX);
+        int size = SSL_read(r->ssl, bytes, sizeof(bytes));
+        if (size > 0)
+            (void)buf_append(&seen, bytes, (size_t)size);
+        if (seen.size > 0 && memmem(seen.data, seen.size, expected, expected_size) != NULL)
+            break;
+    }
+    buf_fini(&seen);
+}
+
+START_TEST(test_pages_by_http2)
+{
+    enum { DATA = 0, RST = 3, SETTINGS = 4, END = 1, ACK = 1, PIECE = 16384 };
+    static const uint8_t cancel[4] = {0, 0, 0, 8};
+    uint8_t *piece = mem_alloc_zero(PIECE);
+    struct raw r;
+    struct buf b;
+    begin();
+    SSL_CTX *ctx = client_ctx();
+    ck_assert_int_eq(SSL_CTX_set_alpn_protos(ctx, (const uint8_t *)"\x02h2", 3), 0);
+    raw_open(&r, ctx);
+    ck_assert(raw_shake(&r, SIZE_MAX));
+    buf_init(&b, SIZE_MAX);
+    (void)buf_append(&b, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
+    put_frame(&b, SETTINGS, 0, 0, NULL, 0);
+    put_request(&b, 1, true, "GET", "/health");
+    exchange(&r, &b, "{\"health\":\"true\"}");
+    put_frame(&b, SETTINGS, ACK, 0, NULL, 0);
+    put_request(&b, 3, true, "GET", "/query?a=b");
+    exchange(&r, &b, "a=b");
+    put_request(&b, 5, true, "GET", "/pieces");
+    exchange(&r, &b, "onetwo!");
+    put_request(&b, 7, false, "POST", "/echo");
+    put_frame(&b, DATA, 0, 7, "first, ", 7);
+    put_frame(&b, DATA, END, 7, "second", 6);
+    exchange(&r, &b, "first, second");
+    /* Given up in the middle of the request, and while it is answered. */
+    put_request(&b, 9, false, "POST", "/echo");
+    put_frame(&b, DATA, 0, 9, "first", 5);
+    put_frame(&b, RST, 0, 9, cancel, sizeof(cancel));
+    put_request(&b, 11, true, "GET", "/later");
+    exchange(&r, &b, "");
+    RIG_UNTIL(rig.exchange != NULL);
+    ck_assert(!http1_is_gone(rig.exchange));
+    put_frame(&b, RST, 0, 11, cancel, sizeof(cancel));
+    exchange(&r, &b, "");
+    RIG_UNTIL(http1_is_gone(rig.exchange));
+    http1_respond(rig.exchange, 200, NULL, SLICE_LITERAL("late"));
+    rig.exchange = NULL;
+    /* Too much: told so. The window of 64 KiB and more is given back as it comes. */
+    put_request(&b, 13, false, "POST", "/echo");
+    exchange(&r, &b, "");
+    for (int i = 0; i < 70; i++) {
+        put_frame(&b, DATA, i == 69 ? END : 0, 13, piece, PIECE);
+        exchange(&r, &b, "");
+        rig_turns(1);
+    }
+    exchange(&r, &b, "Request Entity Too Large");
+    /* One that the connection's end leaves. */
+    put_request(&b, 15, true, "GET", "/later");
+    exchange(&r, &b, "");
+    RIG_UNTIL(rig.exchange != NULL);
+    raw_close(&r);
+    RIG_UNTIL(rig.conns_closed == rig.conns_opened);
+    ck_assert(http1_is_gone(rig.exchange));
+    http1_respond(rig.exchange, 200, NULL, SLICE_LITERAL("later still"));
+    buf_fini(&b);
+    mem_free(piece);
+    SSL_CTX_free(ctx);
+    end();
+}
+END_TEST
+
 /* --- what no client should send --- */
 
 static bool is_closed(int fd)
@@ -1042,7 +1161,7 @@ UNIT_MAIN("tls", test_calls, test_the_server_is_verified, test_the_client_is_ver
           test_reload, test_bytes_one_by_one, test_every_boundary,
           test_old_versions_and_renegotiation, test_versions_and_ciphers_as_configured,
           test_protocol_is_negotiated, test_sessions_are_resumed_until_files_change,
-          test_what_is_no_handshake, test_random_bytes, test_plain_and_tls_on_one_port,
-          test_tls_to_a_plain_port, test_silent_handshakes_end, test_a_turn_shakes_few_hands,
-          test_goodbyes, test_settings_that_do_not_go, test_self_signed,
-          test_sockets_of_the_file_system)
+          test_pages_by_http2, test_what_is_no_handshake, test_random_bytes,
+          test_plain_and_tls_on_one_port, test_tls_to_a_plain_port, test_silent_handshakes_end,
+          test_a_turn_shakes_few_hands, test_goodbyes, test_settings_that_do_not_go,
+          test_self_signed, test_sockets_of_the_file_system)
