@@ -509,6 +509,7 @@ START_TEST(test_deadline)
     struct seen s;
     rig_start();
     struct grpc_channel *ch = channel_to(rig.address);
+    RIG_UNTIL(grpc_channel_state(ch) == GRPC_CHANNEL_READY);
     start_with(ch, "/rig.Rig/Never", &s, clock_mono_ns() + 50000000);
     say(&s, SLICE_LITERAL("x"));
     grpc_half_close(s.call);
