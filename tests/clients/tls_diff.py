@@ -525,7 +525,8 @@ def check_half_open(pki):
             idle.append(s)
         grown = (node.rss_bytes() - before) / len(idle)
         print("an idle TLS connection takes %.1f KB" % (grown / 1000))
-        tally.check(grown < 60000, "memory of an idle connection", "%d bytes" % grown)
+        sanitized = clusters.build_dir().endswith(("asan", "tsan"))
+        tally.check(grown < 40000 or sanitized, "memory of an idle connection", "%d bytes" % grown)
         for s in idle:
             s.close()
         begin = time.monotonic()
