@@ -53,7 +53,7 @@ def run_group(group, kind, options, round_number, results):
         return
     figures = {k: {name: r["figures"] for name, r in done.items()} for k, done in results.items()}
     try:
-        with measure.fresh_cluster(kind) as cluster:
+        with measure.fresh_cluster(kind, group.tls) as cluster:
             group.prepare(scenarios.Run(cluster, options, figures))
             while todo:
                 result = run_scenario(todo[0], scenarios.Run(cluster, options, figures))

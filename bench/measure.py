@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import statistics
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "tests", "lib"))
+import certs  # noqa: E402
 import cluster as clusters  # noqa: E402
 
 KINDS = ("etcd", "trivet")
@@ -67,10 +69,24 @@ def version_of(kind):
         return "?"
 
 
+def use_tls(cluster):
+    """Clients and members with TLS, each showing a certificate."""
+    ca = certs.Authority(cluster.dir, "ca")
+    own = ca.issue("node", sans=["DNS:localhost", "IP:127.0.0.1"])
+    cluster.client_scheme = cluster.peer_scheme = "https"
+    cluster.ssl_context = ssl.create_default_context(cafile=ca.cert)
+    cluster.bench_flags = ("--cacert", ca.cert)
+    cluster.flags += ["--cert-file", own.cert, "--key-file", own.key, "--peer-cert-file", own.cert,
+                      "--peer-key-file", own.key, "--peer-client-cert-auth",
+                      "--peer-trusted-ca-file", ca.cert]
+
+
 @contextlib.contextmanager
-def fresh_cluster(kind):
+def fresh_cluster(kind, tls=False):
     """Three nodes that serve. Their data stays for a look only when one ended by itself."""
     cluster = clusters.Cluster(kind, flags=QUOTA_FLAGS)
+    if tls:
+        use_tls(cluster)
     try:
         cluster.start()
         yield cluster
@@ -110,7 +126,7 @@ def run_load_at(endpoints, *args, timeout=3600):
 
 def run_load(cluster, *args):
     """The report of a load without a failed call."""
-    result = run_load_at(cluster.endpoints(), *args)
+    result = run_load_at(cluster.endpoints(), *args, *cluster.bench_flags)
     cluster.check_running()
     failure = failure_of(result)
     if failure:
@@ -132,7 +148,8 @@ class Background:
         self.cluster = cluster
         self.greedy = greedy
         self.name = args[0]
-        self.command = command_of(cluster.endpoints(), args + ("--duration", 100000))
+        self.command = command_of(cluster.endpoints(),
+                                  args + ("--duration", 100000) + tuple(cluster.bench_flags))
         self.result = None
 
     def __enter__(self):

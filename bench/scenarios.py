@@ -47,6 +47,7 @@ class Group:
     name: str
     prepare: typing.Callable
     scenarios: tuple
+    tls: bool = False
 
 
 class Run:
@@ -107,6 +108,14 @@ def calls(*args):
 def rate_figures(floor=None, goal=None):
     return (Figure("per_second", "/s", floor, goal, higher_is_better=True),
             Figure("p50_ms", "p50 ms"), Figure("p99_ms", "p99 ms"), Figure("cpu_us", "CPU us/op"))
+
+
+def put_tls(r):
+    """And how many of those without TLS that is, in the same round."""
+    figures = calls("put", *MANY)(r)
+    plain = r.earlier(r.kind, "put", "per_second")
+    figures["kept"] = 100 * figures["per_second"] / plain
+    return figures
 
 
 def list_all(*args):
@@ -308,6 +317,13 @@ GROUPS = (
             Figure("kept", "% of puts/s kept", 95, 99, higher_is_better=True, absolute=True),
             Figure("per_second", "puts/s", higher_is_better=True))),
     )),
+    Group("tls", prepare_nothing, (
+        Scenario("put-tls", "puts of 256 B over TLS, 100 x 10", put_tls, (
+            Figure("per_second", "/s", 6, 10, higher_is_better=True), Figure("p50_ms", "p50 ms"),
+            Figure("p99_ms", "p99 ms"), Figure("cpu_us", "CPU us/op"),
+            Figure("kept", "% of puts/s kept", 60, 70, higher_is_better=True, absolute=True)),
+            needs=("put",)),
+    ), tls=True),
     Group("paced", prepare_plain, (
         Scenario("put-open", "puts at 4x etcd's rate, open loop", put_at_four_times, (
             Figure("p99_ms", "p99 ms", 10, 5, absolute=True), Figure("p50_ms", "p50 ms"),

@@ -301,7 +301,7 @@ struct cluster_member *cluster_find_urls(const struct cluster *c, char *const *p
 uint32_t cluster_member_addresses(const struct cluster_member *m, const char *ret[CLUSTER_URLS_MAX])
 {
     for (uint32_t i = 0; i < m->peer_urls_count; i++)
-        ret[i] = url_address(m->peer_urls[i]);
+        ret[i] = m->peer_urls[i];
     return m->peer_urls_count;
 }
 

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "proto/tls.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -410,6 +411,8 @@ static bool can_bind(struct parser *p, const struct urls *u)
     for (uint32_t i = 0; i < u->count; i++) {
         char host[URL_BYTES_MAX];
         uint16_t port;
+        if (url_is_path(u->items[i]))
+            continue;
         url_host_port(u->items[i], host, sizeof(host), &port);
         if (strcmp(host, "localhost") != 0 && !is_ip(host)) {
             snprintf(p->err_text, p->err_size, "expected IP in URL for binding (%s)", u->items[i]);
@@ -437,6 +440,7 @@ static bool check_urls(struct parser *p)
 {
     const struct config *c = p->config;
     return can_bind(p, &c->listen_peer_urls) && can_bind(p, &c->listen_client_urls) &&
+           can_bind(p, &c->listen_client_http_urls) && can_bind(p, &c->listen_metrics_urls) &&
            can_reach(p, &c->advertise_peer_urls, "initial-advertise-peer-urls", "\"host:port\"") &&
            can_reach(p, &c->advertise_client_urls, "advertise-client-urls",
                      "in the format \"host:port\", \"unix:/path/to/socket\" or "
@@ -459,6 +463,24 @@ static bool check_times(struct parser *p)
         snprintf(p->err_text, p->err_size,
                  "--election-timeout[%llums] is too long, and should be set less than %dms",
                  election, ELECTION_MS_MAX);
+    else
+        return true;
+    return false;
+}
+
+static bool check_tls(struct parser *p)
+{
+    const struct config *c = p->config;
+    enum tls_version min, max;
+    if (tls_version_parse(c->tls_version_min, &min, p->err_text, p->err_size) != 0 ||
+        tls_version_parse(c->tls_version_max, &max, p->err_text, p->err_size) != 0)
+        return false;
+    if (max != TLS_VERSION_DEFAULT && min > max)
+        snprintf(p->err_text, p->err_size, "min version (%s) is greater than max version (%s)",
+                 c->tls_version_min, c->tls_version_max);
+    else if (min == TLS_VERSION_1_3 && *c->cipher_suites != '\0')
+        snprintf(p->err_text, p->err_size,
+                 "cipher suites cannot be configured when only TLS1.3 is enabled");
     else
         return true;
     return false;
@@ -497,7 +519,7 @@ static bool validate(struct parser *p)
                  "--advertise-client-urls is required when --listen-client-urls is set explicitly");
         return false;
     }
-    return check_sizes(p);
+    return check_tls(p) && check_sizes(p);
 }
 
 /* --- the whole --- */

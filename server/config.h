@@ -23,11 +23,28 @@
 #define CONFIG_TRIVET_VERSION "0.1.0"
 #define CONFIG_QUOTA_DEFAULT_BYTES (INT64_C(2) << 30)
 
+/* Of the connections to clients, or to the other members: etcd's TLSInfo. Empty texts are unset. */
+struct config_tls {
+    char *cert_file;
+    char *key_file;
+    char *client_cert_file; /* what this member shows when it connects; empty: cert_file */
+    char *client_key_file;
+    char *ca_file;
+    char *crl_file;
+    char *allowed_cns; /* comma-separated, as the next */
+    char *allowed_hostnames;
+    bool client_cert_auth;
+    bool auto_tls;
+    bool skip_client_san;
+};
+
 struct config {
     char *name;
     char *data_dir; /* never empty */
     char *wal_dir;  /* "" = under data_dir */
     struct urls listen_client_urls;
+    struct urls listen_client_http_urls; /* not empty: HTTP is served there alone */
+    struct urls listen_metrics_urls;
     struct urls listen_peer_urls;
     struct urls advertise_client_urls;
     struct urls advertise_peer_urls;
@@ -36,6 +53,13 @@ struct config {
     bool cluster_is_new; /* --initial-cluster-state=new */
     bool strict_reconfig;
     uint32_t learners_max;
+
+    struct config_tls client_tls;
+    struct config_tls peer_tls;
+    uint32_t self_signed_years;
+    char *cipher_suites;
+    char *tls_version_min;
+    char *tls_version_max;
 
     uint64_t heartbeat_ms;
     uint64_t election_ms;

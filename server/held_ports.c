@@ -40,6 +40,8 @@ void held_ports_open(struct held_ports *p, const struct urls *urls)
 {
     p->count = 0;
     for (uint32_t i = 0; i < urls->count; i++) {
+        if (url_is_path(urls->items[i]))
+            continue;
         int fd = hold(urls->items[i]);
         if (fd >= 0)
             p->fds[p->count++] = fd;

@@ -2,6 +2,7 @@
 
 #include "server/http_info.h"
 #include "server/node.h"
+#include "server/ports.h"
 
 #include "base/mem.h"
 
@@ -64,9 +65,11 @@ void http_serve(struct http1_exchange *x, const struct http1_request *req, void 
         serve_metrics(x, w->node);
         return;
     }
-    if (!http_info_knows(req->path)) {
+    bool metrics_alone = grpc_conn_port(req->conn)->owner == ports_metrics;
+    if (!http_info_knows(req->path) ||
+        (metrics_alone && slice_equal(req->path, SLICE_LITERAL("/version")))) {
         struct http_status unknown = {0};
-        respond(x, req->method, req->path, req->query, &unknown);
+        respond(x, req->method, SLICE_LITERAL("/no-such-page"), req->query, &unknown);
         return;
     }
     struct core_status s;

@@ -101,6 +101,7 @@ int join_answer_decode(struct slice msg, struct join_answer *ret, int *ret_err);
 
 struct config;
 struct grpc_loop;
+struct ports;
 
 /* Run the loop until it is decided, and until a replacement is agreed. Listens on the peer URLs
  * meanwhile, so that others which begin as well hear that this one is fresh.
@@ -108,9 +109,9 @@ struct grpc_loop;
  * *ret_id is who we are; *ret_cluster becomes the configured one (BOOTSTRAP), or the running one
  * with an empty raft membership (joining); the caller owns it. Errors: TV_EINVAL: err_text says why
  * this member must not begin. */
-int join_run(const struct config *config, struct grpc_loop *loop, const struct cluster *initial,
-             bool was_there, uint64_t *ret_id, struct cluster *ret_cluster, char *err_text,
-             size_t err_size);
+int join_run(const struct config *config, const struct ports *ports, struct grpc_loop *loop,
+             const struct cluster *initial, bool was_there, uint64_t *ret_id,
+             struct cluster *ret_cluster, char *err_text, size_t err_size);
 
 /* --- answering: the running node --- */
 

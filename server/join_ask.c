@@ -3,6 +3,7 @@
 
 #include "server/config.h"
 #include "server/member.h"
+#include "server/ports.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -36,6 +37,7 @@ struct other {
 
 struct joining {
     const struct config *config;
+    const struct ports *ports;
     const struct cluster *initial;
     struct grpc_loop *loop;
     struct grpc_server *server;
@@ -90,12 +92,12 @@ static int listen_on_peer_urls(struct joining *j, char *err_text, size_t err_siz
     grpc_server_options_init(&o);
     j->method = (struct grpc_method){.path = JOIN_PATH, .ops = &asked_ops};
     j->server = grpc_server_new(j->loop, &o, &j->method, 1);
-    for (uint32_t i = 0; i < j->config->listen_peer_urls.count; i++) {
-        const char *address = url_address(j->config->listen_peer_urls.items[i]);
-        int err = grpc_server_listen(j->server, address, NULL);
+    for (uint32_t i = 0; i < j->ports->peers_count; i++) {
+        const struct listen_port *p = &j->ports->peers[i];
+        int err = grpc_server_listen_on(j->server, p->url, &p->port, NULL);
         if (err == 0)
             continue;
-        (void)snprintf(err_text, err_size, "listen tcp %s: %s", address,
+        (void)snprintf(err_text, err_size, "listen tcp %s: %s", url_address(p->url),
                        err == TV_EBUSY ? "bind: address already in use" : tv_err_text(err));
         return TV_EINVAL;
     }
@@ -261,6 +263,7 @@ static void open_channel(struct joining *j, struct other *o, const struct cluste
     grpc_channel_options_init(&options);
     options.addresses = addresses;
     options.addresses_count = cluster_member_addresses(m, addresses);
+    options.tls = j->ports->to_peers;
     options.connect_timeout_ms = j->config->election_ms;
     options.backoff_max_ms = ASK_AGAIN_MS;
     *o = (struct other){.joining = j, .member = m};
@@ -319,11 +322,12 @@ static void take_place(struct joining *j, uint64_t *ret_id, struct cluster *ret_
              LOG_HEX("local-member-id", *ret_id), LOG_HEX("cluster-id", ret_cluster->id));
 }
 
-int join_run(const struct config *config, struct grpc_loop *loop, const struct cluster *initial,
-             bool was_there, uint64_t *ret_id, struct cluster *ret_cluster, char *err_text,
-             size_t err_size)
+int join_run(const struct config *config, const struct ports *ports, struct grpc_loop *loop,
+             const struct cluster *initial, bool was_there, uint64_t *ret_id,
+             struct cluster *ret_cluster, char *err_text, size_t err_size)
 {
     struct joining j = {.config = config,
+                        .ports = ports,
                         .initial = initial,
                         .loop = loop,
                         .was_there = was_there,

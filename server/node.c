@@ -358,6 +358,7 @@ static void stop(struct node *n)
     node__free_workers(n);
     grpc_loop_free(n->gl);
     node__finish_loop(&n->loop);
+    ports_close(&n->ports);
     if (n->space != NULL)
         disk_space_free(n->space);
     wal_close(n->wal);
@@ -419,7 +420,12 @@ static int make_tokens(struct node *n)
 
 int node_run(const struct config *config, struct node_history *history)
 {
+    char why[1024];
     struct node *n = mem_alloc_zero(sizeof(*n));
+    if (ports_open(config, &n->ports, why, sizeof(why)) != 0) {
+        (void)node__refuse("failed to start etcd", why);
+        return 1;
+    }
     n->config = config;
     n->history = history;
     mpsc_init(&n->requests);

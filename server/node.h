@@ -20,6 +20,7 @@
 #include "server/install.h"
 #include "server/metrics.h"
 #include "server/peer.h"
+#include "server/ports.h"
 #include "server/snapshot.h"
 #include "server/worker.h"
 
@@ -73,6 +74,7 @@ struct node {
     struct mpsc requests;
     bool turn_due;
 
+    struct ports ports;
     struct worker *workers;
     uint32_t workers_count;
     struct node_thread *threads;  /* NULL with io_threads = 0: the worker is on `loop` */

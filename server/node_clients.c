@@ -23,9 +23,18 @@ enum {
 void node__say_ready(struct node *n)
 {
     log_info("ready to serve client requests");
-    for (uint32_t i = 0; i < n->config->listen_client_urls.count; i++)
-        log_info("serving client traffic insecurely; this is strongly discouraged!",
-                 LOG_STR("address", url_address(n->config->listen_client_urls.items[i])));
+    for (uint32_t i = 0; i < n->ports.clients_count; i++) {
+        const struct listen_port *p = &n->ports.clients[i];
+        const char *traffic = p->port.no_http1 ? "grpc" : p->port.no_grpc ? "http" : "grpc+http";
+        if (p->port.plain)
+            log_info("serving client traffic insecurely; this is strongly discouraged!",
+                     LOG_STR("traffic", traffic), LOG_STR("address", url_address(p->url)));
+        if (p->port.tls != NULL)
+            log_info("serving client traffic securely", LOG_STR("traffic", traffic),
+                     LOG_STR("address", url_address(p->url)));
+    }
+    for (uint32_t i = 0; i < n->ports.metrics_count; i++)
+        log_info("serving metrics", LOG_STR("address", n->ports.metrics[i].url));
 }
 
 static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop *gl)
@@ -49,16 +58,15 @@ static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop 
     return grpc_server_new(gl, &o, w->methods, count);
 }
 
-int node__listen_all(const struct urls *urls, struct peers *peers, struct grpc_server *clients)
+int node__listen_all(const struct listen_port *ports, uint32_t count, struct grpc_server *server)
 {
-    for (uint32_t i = 0; i < urls->count; i++) {
-        const char *address = url_address(urls->items[i]);
-        int err = peers != NULL ? peers_listen(peers, address)
-                                : grpc_server_listen(clients, address, NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        int err = grpc_server_listen_on(server, ports[i].url, &ports[i].port, NULL);
         if (err == 0)
             continue;
         char text[600];
-        snprintf(text, sizeof(text), "listen tcp %s: %s", address,
+        snprintf(text, sizeof(text), "listen %s %s: %s", url_is_path(ports[i].url) ? "unix" : "tcp",
+                 url_address(ports[i].url),
                  err == TV_EBUSY ? "bind: address already in use" : tv_err_text(err));
         return node__refuse("failed to start etcd", text);
     }
@@ -78,14 +86,16 @@ static void on_control(uv_async_t *a)
     struct node_thread *t = a->data;
     uv_mutex_lock(&t->mutex);
     int fds[NODE_FDS_WAITING_MAX];
+    const struct grpc_port *ports[NODE_FDS_WAITING_MAX];
     uint32_t count = t->fds_count;
     memcpy(fds, t->fds, count * sizeof(fds[0]));
+    memcpy(ports, t->fds_ports, count * sizeof(ports[0]));
     t->fds_count = 0;
     bool drain = t->drain, stop = t->stop;
     t->drain = false;
     uv_mutex_unlock(&t->mutex);
     for (uint32_t i = 0; i < count; i++)
-        (void)grpc_server_adopt(t->worker->server, fds[i]);
+        (void)grpc_server_adopt(t->worker->server, fds[i], ports[i]);
     if (drain) {
         watch_hub_stop(t->worker->hub);
         grpc_server_drain(t->worker->server, on_thread_drained, t);
@@ -113,14 +123,16 @@ static void run_thread(void *arg)
     uv_run(&t->loop, UV_RUN_DEFAULT);
 }
 
-static void accept_to_thread(void *arg, int fd)
+static void accept_to_thread(void *arg, int fd, const struct grpc_port *port)
 {
     struct node *n = arg;
     struct node_thread *t = &n->threads[n->next_thread++ % n->workers_count];
     uv_mutex_lock(&t->mutex);
     bool room = t->fds_count < NODE_FDS_WAITING_MAX;
-    if (room)
+    if (room) {
+        t->fds_ports[t->fds_count] = port;
         t->fds[t->fds_count++] = fd;
+    }
     uv_mutex_unlock(&t->mutex);
     if (room)
         uv_async_send(&t->control);
@@ -183,8 +195,10 @@ int node__serve_clients(struct node *n)
     if (n->serving || !may_serve(n))
         return 0;
     n->serving = true;
-    int err = node__listen_all(&n->config->listen_client_urls, NULL,
-                               n->acceptor != NULL ? n->acceptor : n->workers[0].server);
+    struct grpc_server *server = n->acceptor != NULL ? n->acceptor : n->workers[0].server;
+    int err = node__listen_all(n->ports.clients, n->ports.clients_count, server);
+    if (err == 0)
+        err = node__listen_all(n->ports.metrics, n->ports.metrics_count, server);
     if (err == 0 && n->ready)
         node__say_ready(n);
     return err;

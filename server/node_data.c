@@ -90,8 +90,8 @@ static int find_place(struct node *n)
     if (err == 0 && c->cluster_is_new)
         held_ports_open(&n->held, &c->listen_client_urls);
     if (err == 0)
-        err = join_run(c, n->gl, &initial, repair_was_set_aside(c->data_dir), &n->member_id,
-                       &n->cluster, err_text, sizeof(err_text));
+        err = join_run(c, &n->ports, n->gl, &initial, repair_was_set_aside(c->data_dir),
+                       &n->member_id, &n->cluster, err_text, sizeof(err_text));
     cluster_fini(&initial);
     n->first_started_ms = err == 0 && n->cluster.raft.voters.count > 0 ? node__now_ms() : 0;
     return err == 0 ? 0 : node__refuse("failed to start etcd", err_text);

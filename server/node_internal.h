@@ -23,6 +23,7 @@ struct node_thread {
     uv_timer_t tick;
     uv_mutex_t mutex;
     int fds[NODE_FDS_WAITING_MAX];
+    const struct grpc_port *fds_ports[NODE_FDS_WAITING_MAX];
     uint32_t fds_count;
     bool drain; /* tell the clients to go elsewhere */
     bool stop;
@@ -63,8 +64,8 @@ void node__on_all_drained(uv_async_t *a);
 void node__close_clients(struct node *n);
 /* When the core is gone. */
 void node__free_workers(struct node *n);
-/* On each of the URLs; one of `peers` and `clients` is NULL. Errors: said already. */
-int node__listen_all(const struct urls *urls, struct peers *peers, struct grpc_server *clients);
+/* On each of them. Errors: said already. */
+int node__listen_all(const struct listen_port *ports, uint32_t count, struct grpc_server *server);
 
 /* --- node_peers.c --- */
 

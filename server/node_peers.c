@@ -88,6 +88,7 @@ static void start_snapshots(struct node *n)
     char incoming[4300];
     snprintf(incoming, sizeof(incoming), "%s.incoming", n->lsm_dir);
     struct snapshots_options o = {.uv = &n->loop,
+                                  .tls = n->ports.to_peers,
                                   .loop = n->gl,
                                   .cluster = &n->cluster,
                                   .member_id = n->member_id,
@@ -111,6 +112,7 @@ int node__start_peers(struct node *n)
     struct peers_options o = {.loop = n->gl,
                               .cluster = &n->cluster,
                               .member_id = n->member_id,
+                              .tls = n->ports.to_peers,
                               .advertise_urls = &n->config->advertise_peer_urls,
                               .max_request_bytes = n->config->max_request_bytes,
                               .election_ms = n->config->election_ms,
@@ -126,5 +128,5 @@ int node__start_peers(struct node *n)
     o.more = more;
     o.more_count = 2;
     n->peers = peers_new(&o);
-    return node__listen_all(&n->config->listen_peer_urls, n->peers, NULL);
+    return node__listen_all(n->ports.peers, n->ports.peers_count, peers_server(n->peers));
 }

@@ -217,6 +217,7 @@ static struct peer *peer_open(struct peers *all, const struct cluster_member *m)
     grpc_channel_options_init(&o);
     o.addresses = addresses;
     o.addresses_count = cluster_member_addresses(m, addresses);
+    o.tls = all->o.tls;
     o.stream_window_bytes = 16 << 20;
     o.conn_window_bytes = 32 << 20;
     o.connect_timeout_ms = all->o.election_ms;
@@ -484,9 +485,9 @@ struct peers *peers_new(const struct peers_options *o)
     return all;
 }
 
-int peers_listen(struct peers *all, const char *address)
+struct grpc_server *peers_server(const struct peers *all)
 {
-    return grpc_server_listen(all->server, address, NULL);
+    return all->server;
 }
 
 void peers_free(struct peers *all)

@@ -25,6 +25,7 @@ struct peers;
 
 struct peers_options {
     struct grpc_loop *loop;
+    struct tls_context *tls;       /* of connections to members with https:// */
     const struct cluster *cluster; /* read again by peers_update() */
     uint64_t member_id;
     const struct urls *advertise_urls; /* where this member is reached */
@@ -44,8 +45,8 @@ struct peers_options {
 
 struct peers *peers_new(const struct peers_options *o);
 void peers_free(struct peers *p);
-/* Errors: as grpc_server_listen(). */
-int peers_listen(struct peers *p, const char *address);
+/* Where they come in: for whoever makes it listen. */
+struct grpc_server *peers_server(const struct peers *p);
 /* The cluster has changed: connections are made and cut accordingly. */
 void peers_update(struct peers *p);
 /* Every heartbeat: streams that a peer has ended are begun again. */

@@ -41,6 +41,7 @@ struct snapshots;
 struct snapshots_options {
     uv_loop_t *uv;
     struct grpc_loop *loop;
+    struct tls_context *tls; /* of connections to members with https:// */
     const struct cluster *cluster;
     uint64_t member_id;
     uint64_t election_ms;

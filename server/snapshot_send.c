@@ -168,6 +168,7 @@ static struct grpc_channel *channel_to(struct snapshots *s, const struct cluster
     grpc_channel_options_init(&o);
     o.addresses = addresses;
     o.addresses_count = cluster_member_addresses(m, addresses);
+    o.tls = s->o.tls;
     o.connect_timeout_ms = s->o.election_ms;
     /* A follower that is installing answers nothing for a while. */
     o.keepalive_time_ms = SNAPSHOT_STALL_MS;

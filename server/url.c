@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/un.h>
 
 static const char *scheme_end(const char *text)
 {
@@ -24,14 +25,10 @@ static bool is_scheme(const char *text, const char *scheme)
 
 static int check_scheme(const char *text, char *err_text, size_t err_size)
 {
-    if (is_scheme(text, "http"))
+    if (is_scheme(text, "http") || is_scheme(text, "https") || is_scheme(text, "unix") ||
+        is_scheme(text, "unixs"))
         return 0;
-    if (is_scheme(text, "https"))
-        snprintf(err_text, err_size, "https is not supported in this version: %s", text);
-    else if (is_scheme(text, "unix") || is_scheme(text, "unixs"))
-        snprintf(err_text, err_size, "unix sockets are not supported in this version: %s", text);
-    else
-        snprintf(err_text, err_size, "URL scheme must be http, https, unix, or unixs: %s", text);
+    snprintf(err_text, err_size, "URL scheme must be http, https, unix, or unixs: %s", text);
     return TV_EINVAL;
 }
 
@@ -84,10 +81,31 @@ static int check_address(const char *text, const char *address, char *err_text, 
     return 0;
 }
 
+static int check_path(const char *text, const char *path, char *err_text, size_t err_size)
+{
+    size_t size = strlen(path);
+    if (size > 0 && size < sizeof(((struct sockaddr_un *)NULL)->sun_path))
+        return 0;
+    snprintf(err_text, err_size, "the path of a socket is empty or too long: %s", text);
+    return TV_EINVAL;
+}
+
+bool url_is_path(const char *url)
+{
+    return is_scheme(url, "unix") || is_scheme(url, "unixs");
+}
+
+bool url_is_secure(const char *url)
+{
+    return is_scheme(url, "https") || is_scheme(url, "unixs");
+}
+
 /* `text` without blanks around it. */
 static int check(const char *text, char *err_text, size_t err_size)
 {
     int err = check_scheme(text, err_text, err_size);
+    if (err == 0 && url_is_path(text))
+        return check_path(text, scheme_end(text) + 3, err_text, err_size);
     return err != 0 ? err : check_address(text, scheme_end(text) + 3, err_text, err_size);
 }
 

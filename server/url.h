@@ -1,7 +1,6 @@
 /* The URLs that members are named by, in etcd's form: scheme and "host:port", nothing behind.
  *
- * etcd knows http, https, unix and unixs; this version speaks http alone and says so of the others.
- */
+ * Schemes are http, https, unix and unixs; behind the last two stands the path of a socket. */
 #ifndef SERVER_URL_H
 #define SERVER_URL_H
 
@@ -34,7 +33,11 @@ int urls_add(struct urls *u, char *url);
 
 /* What follows "://": "127.0.0.1:2379" or "[::1]:2379". Borrowed; `url` was parsed before. */
 const char *url_address(const char *url);
-/* Split it: the host without brackets. `url` was parsed before. */
+/* https and unixs. */
+bool url_is_secure(const char *url);
+/* unix and unixs. */
+bool url_is_path(const char *url);
+/* Split it: the host without brackets. `url` was parsed before, and is no path. */
 void url_host_port(const char *url, char *ret_host, size_t host_size, uint16_t *ret_port);
 
 /* Comma-separated, into a fixed buffer, cut when it does not fit. */

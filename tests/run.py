@@ -190,6 +190,10 @@ def auth(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "tests/clients/auth_diff.py",
                            "--count", "10000" if full else "400"])
+def tls(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "-W", "ignore::DeprecationWarning",
+                           "tests/clients/tls_diff.py"])
 
 
 def grpc_diff(suite, full):
@@ -344,6 +348,7 @@ SUITES = [
     Suite("probes", "rare branches that the simulator cannot reach: reached by other tests", probes),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
+    Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
     Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),

@@ -1,5 +1,6 @@
 #include "leader.h"
 
+#include "base/mem.h"
 #include "client/unary.h"
 #include "proto/wire.h"
 
@@ -27,10 +28,11 @@ static bool says_it_leads(struct slice status)
     return leader != 0 && leader == header.member_id;
 }
 
-static bool is_leader(const char *endpoint)
+static bool is_leader(const char *endpoint, const struct client_tls *tls)
 {
     struct buf answer;
-    struct unary *u = unary_new(&endpoint, 1);
+    char unused[256];
+    struct unary *u = unary_new(&endpoint, 1, tls, unused, sizeof(unused));
     if (u == NULL)
         return false;
     buf_init(&answer, STATUS_BYTES_MAX);
@@ -45,8 +47,12 @@ static bool is_leader(const char *endpoint)
 bool leader_choose(struct bench_options *o)
 {
     for (uint32_t i = 0; i < o->endpoints_count; i++) {
-        if (is_leader(o->endpoints[i])) {
-            o->endpoints[0] = o->endpoints[i];
+        if (is_leader(o->endpoints[i], &o->tls)) {
+            const char *leader = o->endpoints[i];
+            for (uint32_t other = 0; other < o->endpoints_count; other++)
+                if (other != i)
+                    mem_free((char *)o->endpoints[other]);
+            o->endpoints[0] = leader;
             o->endpoints_count = 1;
             return true;
         }

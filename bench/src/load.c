@@ -333,6 +333,7 @@ static struct grpc_channel *channel_open(struct worker *w, uint32_t number)
     grpc_channel_options_init(&channel);
     channel.addresses = addresses;
     channel.addresses_count = o->endpoints_count;
+    channel.tls = o->tls_context;
     channel.state_changed = channel_state_changed;
     channel.arg = w;
     channel.user_agent = "trivet-bench";

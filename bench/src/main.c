@@ -32,8 +32,10 @@ int main(int argc, char **argv)
     struct rng rng;
     bench_options_parse(argc, argv, &o);
     (void)signal(SIGPIPE, SIG_IGN);
-    if (o.to_leader && !leader_choose(&o))
+    if (o.to_leader && !leader_choose(&o)) {
+        bench_options_fini(&o);
         return EXIT_FAILURE;
+    }
     interruptible = &run;
     (void)signal(SIGINT, on_interrupt);
     keys_init(&run.keys, &o);
@@ -48,5 +50,6 @@ int main(int argc, char **argv)
     load_free(&run, workers);
     mem_free(workers);
     bref_unref(run.value);
+    bench_options_fini(&o);
     return began ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,6 +1,8 @@
 #include "options.h"
 
+#include "base/mem.h"
 #include "base/rng.h"
+#include "proto/tls.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -35,6 +37,14 @@ static const char help[] =
     "\n"
     "where to, and how much at once:\n"
     "  --endpoints LIST     host:port,... (127.0.0.1:2379); connections are dealt out in turn\n"
+    "  --cacert FILE        by TLS, to servers that these CAs vouch for; also with "
+    "https://host:port\n"
+    "  --cert FILE, --key FILE\n"
+    "                       who we are\n"
+    "  --insecure-skip-tls-verify\n"
+    "                       believe any server\n"
+    "  --insecure-transport=false\n"
+    "                       TLS without any of these\n"
     "  --to WHOM            all of these, or only the leader among them (all)\n"
     "  --conns N            connections (1)\n"
     "  --streams N          calls under way on each connection (1)\n"
@@ -78,6 +88,11 @@ static const char help[] =
 
 enum option_id {
     OPT_ENDPOINTS = 256,
+    OPT_CACERT,
+    OPT_CERT,
+    OPT_KEY,
+    OPT_SKIP_VERIFY,
+    OPT_INSECURE_TRANSPORT,
     OPT_TO,
     OPT_CONNS,
     OPT_STREAMS,
@@ -111,6 +126,11 @@ enum option_id {
 
 static const struct option long_options[] = {
     {"endpoints", required_argument, NULL, OPT_ENDPOINTS},
+    {"cacert", required_argument, NULL, OPT_CACERT},
+    {"cert", required_argument, NULL, OPT_CERT},
+    {"key", required_argument, NULL, OPT_KEY},
+    {"insecure-skip-tls-verify", no_argument, NULL, OPT_SKIP_VERIFY},
+    {"insecure-transport", required_argument, NULL, OPT_INSECURE_TRANSPORT},
     {"to", required_argument, NULL, OPT_TO},
     {"conns", required_argument, NULL, OPT_CONNS},
     {"streams", required_argument, NULL, OPT_STREAMS},
@@ -192,18 +212,51 @@ static void parse_endpoints(char *list, struct bench_options *o)
         next = strchr(list, ',');
         if (next != NULL)
             *next++ = 0;
-        if (strncmp(list, "https://", 8) == 0 || strncmp(list, "unix:", 5) == 0)
-            usage_error("--endpoints: only plain TCP is spoken", list);
-        if (strncmp(list, "http://", 7) == 0)
-            list += 7;
-        size_t size = strlen(list);
-        if (size > 0 && list[size - 1] == '/')
-            list[--size] = 0;
         if (strchr(list, ':') == NULL)
             usage_error("--endpoints: not a host:port", list);
         if (o->endpoints_count == BENCH_ENDPOINTS_MAX)
             usage_error("--endpoints: too many", "");
         o->endpoints[o->endpoints_count++] = list;
+    }
+}
+
+/* Once it is known whether TLS is meant where it is not said. */
+static void complete_endpoints(struct bench_options *o)
+{
+    char why[256];
+    for (uint32_t i = 0; i < o->endpoints_count; i++) {
+        const char *endpoint = o->endpoints[i];
+        o->endpoints[i] = client_endpoint(&o->tls, endpoint);
+        if (o->endpoints[i] == NULL)
+            usage_error("--endpoints: neither http nor https", endpoint);
+    }
+    o->tls_context = client_tls_context(&o->tls, why, sizeof(why));
+    if (o->tls_context == NULL)
+        usage_error("TLS", why);
+}
+
+static void parse_tls(int id, const char *arg, struct client_tls *t)
+{
+    switch (id) {
+    case OPT_CACERT:
+        t->ca_file = arg;
+        break;
+    case OPT_CERT:
+        t->cert_file = arg;
+        break;
+    case OPT_KEY:
+        t->key_file = arg;
+        break;
+    case OPT_SKIP_VERIFY:
+        t->insecure_skip_verify = true;
+        break;
+    case OPT_INSECURE_TRANSPORT:
+        if (strcmp(arg, "true") != 0 && strcmp(arg, "false") != 0)
+            usage_error("--insecure-transport is true or false, not", arg);
+        t->secure_transport = strcmp(arg, "false") == 0;
+        break;
+    default:
+        break;
     }
 }
 
@@ -354,6 +407,7 @@ static void parse_option(int id, int index, struct bench_options *o)
         o->quiet = true;
         break;
     default:
+        parse_tls(id, optarg, &o->tls);
         parse_load(id, long_options[index].name, optarg, o);
         parse_data(id, long_options[index].name, optarg, o);
         parse_watch_or_lease(id, long_options[index].name, optarg, o);
@@ -507,5 +561,13 @@ void bench_options_parse(int argc, char **argv, struct bench_options *ret)
     if (optind < argc)
         usage_error("what is this", argv[optind]);
     check(&o);
+    complete_endpoints(&o);
     *ret = o;
+}
+
+void bench_options_fini(struct bench_options *o)
+{
+    for (uint32_t i = 0; i < o->endpoints_count; i++)
+        mem_free((char *)o->endpoints[i]);
+    tls_context_free(o->tls_context);
 }

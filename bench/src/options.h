@@ -2,6 +2,8 @@
 #ifndef BENCH_OPTIONS_H
 #define BENCH_OPTIONS_H
 
+#include "client/endpoint.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,8 +33,10 @@ enum { BENCH_ENDPOINTS_MAX = 64, BENCH_THREADS_MAX = 64 };
 struct bench_options {
     enum bench_command command;
     const char *command_name;
-    const char *endpoints[BENCH_ENDPOINTS_MAX]; /* "host:port" */
+    const char *endpoints[BENCH_ENDPOINTS_MAX]; /* "host:port"; with https:// when it is TLS */
     uint32_t endpoints_count;
+    struct client_tls tls;
+    struct tls_context *tls_context;
     bool to_leader; /* of the endpoints only the one that leads */
     uint32_t threads;
     uint32_t conns;
@@ -65,5 +69,6 @@ struct bench_options {
 
 /* Fills *ret, or prints what is wrong (or the help) and ends the process. */
 void bench_options_parse(int argc, char **argv, struct bench_options *ret);
+void bench_options_fini(struct bench_options *o);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ struct options {
     uint64_t timeout_ms;
     bool timeout_given;
     struct snapshot_flags snapshot;
+    struct client_tls tls;
     bool prefix;
     bool from_key;
     bool keys_only;
@@ -44,9 +46,10 @@ struct options {
 static int call_any(const struct options *o, const char *const *endpoints, uint32_t count,
                     const char *path, struct slice request, struct buf *ret_response)
 {
-    struct unary *u = unary_new(endpoints, count);
+    char why[512];
+    struct unary *u = unary_new(endpoints, count, &o->tls, why, sizeof(why));
     if (u == NULL) {
-        fprintf(stderr, "Error: an endpoint is not of the form http://host:port or host:port\n");
+        fprintf(stderr, "Error: %s\n", why);
         return TV_EINVAL;
     }
     enum grpc_code code = unary_call(u, path, request, o->timeout_ms, ret_response);
@@ -289,8 +292,9 @@ static const char snapshot_usage[] =
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: trivetctl [--endpoints HOST:PORT,...] [--command-timeout SECONDS] "
-                    "COMMAND\n");
+    fprintf(stderr, "usage: trivetctl [--endpoints HOST:PORT,...] [--command-timeout SECONDS]\n"
+                    "       [--cacert FILE] [--cert FILE --key FILE] [--insecure-skip-tls-verify]\n"
+                    "       [--insecure-transport=false] COMMAND\n");
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         fprintf(stderr, "  %s\n", commands[i].usage);
     fprintf(stderr, "  %s\n", snapshot_usage);
@@ -354,6 +358,11 @@ enum {
     OPT_SKIP_HASH_CHECK,
     OPT_BUMP_REVISION,
     OPT_MARK_COMPACTED,
+    OPT_CACERT,
+    OPT_CERT,
+    OPT_KEY,
+    OPT_SKIP_VERIFY,
+    OPT_INSECURE_TRANSPORT,
 };
 
 static const struct option long_options[] = {
@@ -378,6 +387,11 @@ static const struct option long_options[] = {
     {"skip-hash-check", no_argument, NULL, OPT_SKIP_HASH_CHECK},
     {"bump-revision", required_argument, NULL, OPT_BUMP_REVISION},
     {"mark-compacted", no_argument, NULL, OPT_MARK_COMPACTED},
+    {"cacert", required_argument, NULL, OPT_CACERT},
+    {"cert", required_argument, NULL, OPT_CERT},
+    {"key", required_argument, NULL, OPT_KEY},
+    {"insecure-skip-tls-verify", optional_argument, NULL, OPT_SKIP_VERIFY},
+    {"insecure-transport", optional_argument, NULL, OPT_INSECURE_TRANSPORT},
     {NULL, 0, NULL, 0},
 };
 
@@ -422,6 +436,58 @@ static int parse_snapshot_option(struct snapshot_flags *f, int option, const cha
     }
 }
 
+/* NULL: the flag stands alone. */
+static int parse_bool(const char *text, bool *ret)
+{
+    *ret = text == NULL || strcmp(text, "true") == 0;
+    return *ret || strcmp(text, "false") == 0 ? 0 : TV_EINVAL;
+}
+
+static int parse_tls(struct client_tls *t, int option, const char *value)
+{
+    bool insecure;
+    int rv;
+    switch (option) {
+    case OPT_CACERT:
+        t->ca_file = value;
+        return 0;
+    case OPT_CERT:
+        t->cert_file = value;
+        return 0;
+    case OPT_KEY:
+        t->key_file = value;
+        return 0;
+    case OPT_SKIP_VERIFY:
+        return parse_bool(value, &t->insecure_skip_verify);
+    case OPT_INSECURE_TRANSPORT:
+        rv = parse_bool(value, &insecure);
+        t->secure_transport = rv == 0 && !insecure;
+        return rv;
+    default:
+        return TV_EINVAL;
+    }
+}
+
+/* As etcdctl: what the command line does not say, the environment may. */
+static int parse_environment(struct options *o)
+{
+    static const struct {
+        const char *name;
+        int option;
+    } variables[] = {{"ETCDCTL_CACERT", OPT_CACERT},
+                     {"ETCDCTL_CERT", OPT_CERT},
+                     {"ETCDCTL_KEY", OPT_KEY},
+                     {"ETCDCTL_INSECURE_SKIP_TLS_VERIFY", OPT_SKIP_VERIFY},
+                     {"ETCDCTL_INSECURE_TRANSPORT", OPT_INSECURE_TRANSPORT}};
+    int rv = 0;
+    for (size_t i = 0; rv == 0 && i < sizeof(variables) / sizeof(variables[0]); i++) {
+        const char *value = getenv(variables[i].name);
+        if (value != NULL && value[0] != '\0')
+            rv = parse_tls(&o->tls, variables[i].option, value);
+    }
+    return rv;
+}
+
 static int parse_option(struct options *o, int option, const char *value)
 {
     int64_t seconds;
@@ -459,7 +525,8 @@ static int parse_option(struct options *o, int option, const char *value)
     case OPT_LEASE:
         return parse_number(value, 16, &o->lease);
     default:
-        return parse_snapshot_option(&o->snapshot, option, value);
+        return option < OPT_CACERT ? parse_snapshot_option(&o->snapshot, option, value)
+                                   : parse_tls(&o->tls, option, value);
     }
 }
 
@@ -490,9 +557,12 @@ static int run_command(const struct options *o, char **args, int args_count)
 int main(int argc, char **argv)
 {
     struct options o = {.timeout_ms = TIMEOUT_MS_DEFAULT};
+    (void)signal(SIGPIPE, SIG_IGN);
     const char *endpoints = getenv("ETCDCTL_ENDPOINTS");
     int rv = parse_endpoints(&o, endpoints != NULL ? endpoints : "127.0.0.1:2379");
     int option;
+    if (rv == 0)
+        rv = parse_environment(&o);
     while (rv == 0 && (option = getopt_long(argc, argv, "w:", long_options, NULL)) != -1)
         rv = parse_option(&o, option, optarg);
     int status = rv == 0 ? run_command(&o, argv + optind, argc - optind) : usage();

@@ -4,41 +4,30 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "proto/grpc.h"
+#include "proto/tls.h"
 
 #include <stdbool.h>
-#include <string.h>
+#include <stdio.h>
 
 struct unary {
     uv_loop_t loop;
     struct grpc_loop *grpc;
     struct grpc_channel *channel;
+    struct tls_context *tls;
     /* Of the call under way. */
     struct buf *response;
     enum grpc_code code;
     bool done;
 };
 
-/* "http://host:port/" -> "host:port"; NULL when it has another scheme. For mem_free(). */
-static char *address_of(const char *endpoint)
-{
-    static const char scheme[] = "http://";
-    if (strncmp(endpoint, scheme, sizeof(scheme) - 1) == 0)
-        endpoint += sizeof(scheme) - 1;
-    else if (strstr(endpoint, "://") != NULL)
-        return NULL;
-    char *address = mem_strdup(endpoint);
-    address[strcspn(address, "/")] = '\0';
-    return address;
-}
-
-static struct grpc_channel *open_channel(struct grpc_loop *grpc, const char *const *endpoints,
-                                         uint32_t endpoints_count)
+static struct grpc_channel *open_channel(struct unary *u, const char *const *endpoints,
+                                         uint32_t endpoints_count, const struct client_tls *tls)
 {
     struct grpc_channel *channel = NULL;
     char **addresses = mem_alloc_zero(sizeof(*addresses) * (endpoints_count + 1));
     uint32_t count = 0;
     while (count < endpoints_count) {
-        addresses[count] = address_of(endpoints[count]);
+        addresses[count] = client_endpoint(tls, endpoints[count]);
         if (addresses[count] == NULL)
             break;
         count++;
@@ -49,7 +38,8 @@ static struct grpc_channel *open_channel(struct grpc_loop *grpc, const char *con
         o.addresses = (const char *const *)addresses;
         o.addresses_count = count;
         o.user_agent = "trivetctl";
-        channel = grpc_channel_new(grpc, &o);
+        o.tls = u->tls;
+        channel = grpc_channel_new(u->grpc, &o);
     }
     for (uint32_t i = 0; i < count; i++)
         mem_free(addresses[i]);
@@ -65,15 +55,24 @@ static void close_loop(struct unary *u)
     ASSERT(rv == 0);
 }
 
-struct unary *unary_new(const char *const *endpoints, uint32_t endpoints_count)
+struct unary *unary_new(const char *const *endpoints, uint32_t endpoints_count,
+                        const struct client_tls *tls, char *err_text, size_t err_size)
 {
+    struct tls_context *context = client_tls_context(tls, err_text, err_size);
+    if (context == NULL)
+        return NULL;
     struct unary *u = mem_alloc_zero(sizeof(*u));
     int rv = uv_loop_init(&u->loop);
     ASSERT(rv == 0);
     u->grpc = grpc_loop_new(&u->loop);
-    u->channel = open_channel(u->grpc, endpoints, endpoints_count);
+    u->tls = context;
+    u->channel = open_channel(u, endpoints, endpoints_count, tls);
     if (u->channel == NULL) {
+        (void)snprintf(err_text, err_size,
+                       "an endpoint is not of the form https://host:port, http://host:port or "
+                       "host:port");
         close_loop(u);
+        tls_context_free(u->tls);
         mem_free(u);
         return NULL;
     }
@@ -84,6 +83,7 @@ void unary_free(struct unary *u)
 {
     grpc_channel_close(u->channel);
     close_loop(u);
+    tls_context_free(u->tls);
     mem_free(u);
 }
 

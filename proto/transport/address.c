@@ -8,8 +8,38 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *address_text(const char *text)
+{
+    const char *end = strstr(text, "://");
+    return end == NULL ? text : end + 3;
+}
+
+static int parse_path(const char *path, struct address *ret_address)
+{
+    size_t size = strlen(path);
+    if (size == 0 || size >= sizeof(ret_address->path))
+        return TV_EINVAL;
+    ret_address->host[0] = '\0';
+    ret_address->port[0] = '\0';
+    memcpy(ret_address->path, path, size + 1);
+    return 0;
+}
+
+static bool has_scheme(const char *text, const char *scheme)
+{
+    size_t size = strlen(scheme);
+    return strncmp(text, scheme, size) == 0 && strncmp(text + size, "://", 3) == 0;
+}
+
 int address_parse(const char *text, struct address *ret_address)
 {
+    bool is_path = has_scheme(text, "unix") || has_scheme(text, "unixs");
+    ret_address->secure = has_scheme(text, "https") || has_scheme(text, "unixs");
+    if (is_path)
+        return parse_path(address_text(text), ret_address);
+    if (ret_address->secure || has_scheme(text, "http"))
+        text = address_text(text);
+    ret_address->path[0] = '\0';
     const char *colon = strrchr(text, ':');
     if (colon == NULL)
         return TV_EINVAL;
@@ -37,6 +67,13 @@ int address_numeric(const struct address *a, struct sockaddr_storage *ret_addr, 
     struct sockaddr_in *in = (struct sockaddr_in *)ret_addr;
     struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret_addr;
     memset(ret_addr, 0, sizeof(*ret_addr));
+    if (a->path[0] != '\0') {
+        struct sockaddr_un *un = (struct sockaddr_un *)ret_addr;
+        un->sun_family = AF_UNIX;
+        memcpy(un->sun_path, a->path, sizeof(un->sun_path));
+        *ret_size = sizeof(*un);
+        return 0;
+    }
     if (inet_pton(AF_INET, a->host, &in->sin_addr) == 1) {
         in->sin_family = AF_INET;
         in->sin_port = port;

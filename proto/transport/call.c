@@ -2,6 +2,7 @@
  * they lie in it whole; otherwise they are put together in call->recv. */
 #include "internal.h"
 #include "metadata.h"
+#include "page.h"
 
 #include "base/assert.h"
 #include "base/mem.h"
@@ -175,6 +176,9 @@ void call__stream_closed(struct grpc_call *call, uint32_t http2_error)
         return;
     call__hold(call);
     call->stream_gone = true;
+    if (call->page != NULL)
+        page__stream_closed(call->page);
+    call->page = NULL;
     detach(call);
     if (call->is_client) {
         client_end(call, http2_error);
@@ -480,7 +484,9 @@ void call__receive(struct grpc_call *call, struct slice in, bool last_frame)
 {
     call__hold(call);
     call->unconsumed_bytes += in.size;
-    if (call->recv_off)
+    if (call->page != NULL)
+        page__data(call->page, in);
+    else if (call->recv_off)
         ; /* dropped */
     else if (is_unary_request(call))
         receive_unary(call, in, last_frame);
@@ -532,6 +538,8 @@ static void end_of_messages(struct grpc_call *call)
 
 void call__peer_closed(struct grpc_call *call)
 {
+    if (call->page != NULL)
+        page__end(call->page);
     if (call->peer_closed || !call->opened)
         return;
     call__hold(call);

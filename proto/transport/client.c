@@ -95,7 +95,7 @@ static void set_error(struct grpc_channel *ch, const char *what, const char *why
     (void)snprintf(
         ch->error, sizeof(ch->error),
         "connection error: desc = \"transport: Error while dialing: dial tcp %s: %s: %s\"",
-        ch->addresses[ch->address_at], what, why);
+        address_text(ch->addresses[ch->address_at]), what, why);
 }
 
 static void on_dial_closed(uv_handle_t *handle)
@@ -122,7 +122,13 @@ static void give_up(struct grpc_channel *ch)
 
 static void on_connected(struct grpc_channel *ch, int fd)
 {
-    struct grpc_conn *conn = conn__new(ch->gl, NULL, ch, &ch->limits, fd);
+    struct address a;
+    int rv = address_parse(ch->addresses[ch->address_at], &a);
+    ASSERT(rv == 0);
+    const char *host = a.path[0] != '\0' ? "localhost" : a.host;
+    const struct io_tls_setup tls = {.context = ch->o.tls,
+                                     .host = ch->o.tls_host != NULL ? ch->o.tls_host : host};
+    struct grpc_conn *conn = conn__new(ch->gl, NULL, ch, &ch->limits, fd, a.secure ? &tls : NULL);
     if (conn == NULL) {
         lost(ch);
         return;
@@ -311,7 +317,13 @@ void client__conn_gone(struct grpc_conn *conn)
     if (ch->conn != conn)
         return;
     ch->conn = NULL;
-    if (ch->error[0] == '\0')
+    const char *tls_error = io_tls_error(conn->io);
+    if (tls_error != NULL && !conn->settings_seen)
+        (void)snprintf(ch->error, sizeof(ch->error),
+                       "connection error: desc = \"transport: authentication handshake failed: "
+                       "%.150s\"",
+                       tls_error);
+    else if (ch->error[0] == '\0')
         (void)snprintf(ch->error, sizeof(ch->error),
                        "connection error: desc = \"error reading "
                        "server preface: connection lost\"");
@@ -341,17 +353,31 @@ static nghttp2_nv field(struct slice name, struct slice value)
                         NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
 }
 
+static const char *authority_of(const struct grpc_channel *ch)
+{
+    const char *address = ch->addresses[ch->address_at];
+    if (ch->o.authority != NULL)
+        return ch->o.authority;
+    return strncmp(address, "unix", 4) == 0 && strstr(address, "://") != NULL
+               ? "localhost"
+               : address_text(address);
+}
+
+static struct slice scheme_of(const struct grpc_channel *ch)
+{
+    return strncmp(ch->addresses[ch->address_at], "https://", 8) == 0 ? SLICE_LITERAL("https")
+                                                                      : SLICE_LITERAL("http");
+}
+
 /* All that the fields point to lives as long as the call or the channel. */
 static size_t request_fields(struct grpc_call *call, nghttp2_nv *nva)
 {
     struct grpc_channel *ch = call->channel;
-    const char *authority =
-        ch->o.authority != NULL ? ch->o.authority : ch->addresses[ch->address_at];
     size_t count = 0;
     nva[count++] = field(SLICE_LITERAL(":method"), SLICE_LITERAL("POST"));
-    nva[count++] = field(SLICE_LITERAL(":scheme"), SLICE_LITERAL("http"));
+    nva[count++] = field(SLICE_LITERAL(":scheme"), scheme_of(ch));
     nva[count++] = field(SLICE_LITERAL(":path"), slice_of_string(call->path));
-    nva[count++] = field(SLICE_LITERAL(":authority"), slice_of_string(authority));
+    nva[count++] = field(SLICE_LITERAL(":authority"), slice_of_string(authority_of(ch)));
     nva[count++] = field(SLICE_LITERAL("content-type"), SLICE_LITERAL("application/grpc"));
     nva[count++] = field(SLICE_LITERAL("user-agent"), slice_of_string(ch->o.user_agent));
     nva[count++] = field(SLICE_LITERAL("te"), SLICE_LITERAL("trailers"));
@@ -583,6 +609,7 @@ static void channel_free_now(struct grave *g)
         mem_free(ch->addresses[i]);
     mem_free(ch->addresses);
     mem_free((char *)ch->o.authority);
+    mem_free((char *)ch->o.tls_host);
     mem_free((char *)ch->o.user_agent);
     mem_free(ch);
 }
@@ -607,7 +634,7 @@ struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_ch
     if (o->addresses_count == 0)
         return NULL;
     for (uint32_t i = 0; i < o->addresses_count; i++)
-        if (address_parse(o->addresses[i], &a) != 0)
+        if (address_parse(o->addresses[i], &a) != 0 || (a.secure && o->tls == NULL))
             return NULL;
     struct grpc_channel *ch = mem_alloc_zero(sizeof(*ch));
     ch->gl = gl;
@@ -617,6 +644,7 @@ struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_ch
     for (uint32_t i = 0; i < o->addresses_count; i++)
         ch->addresses[i] = mem_strdup(o->addresses[i]);
     ch->o.authority = o->authority == NULL ? NULL : mem_strdup(o->authority);
+    ch->o.tls_host = o->tls_host == NULL ? NULL : mem_strdup(o->tls_host);
     ch->o.user_agent = mem_strdup(o->user_agent == NULL ? "trivet" : o->user_agent);
     ch->limits = limits_of(o);
     ch->state = GRPC_CHANNEL_BACKOFF;

@@ -424,6 +424,10 @@ static void sniff(struct grpc_conn *conn, const uint8_t *data, size_t size)
     bool is_http2 = memcmp(conn->sniffed, http2_magic, conn->sniffed_size) == 0;
     if (is_http2 && conn->sniffed_size < SNIFF_BYTES)
         return;
+    if (is_http2 ? conn->port->no_grpc && conn->port->tls == NULL : conn->port->no_http1) {
+        conn__kill(conn);
+        return;
+    }
     if (is_http2) {
         if (conn__begin_http2(conn) != 0) {
             conn__kill(conn);
@@ -672,14 +676,24 @@ static void conn_on_closed(void *ctx)
     mem_free(conn);
 }
 
+/* The hands are shaken: now the first request may take its time. */
+static void conn_on_ready(void *ctx)
+{
+    struct grpc_conn *conn = ctx;
+    if (conn->server != NULL && conn->state == CONN_SNIFFING)
+        server__await_first_bytes(conn);
+}
+
 static const struct io_events events = {
+    .on_ready = conn_on_ready,
     .on_read = conn_on_read,
     .on_drained = conn_on_drained,
     .on_closed = conn_on_closed,
 };
 
 struct grpc_conn *conn__new(struct grpc_loop *gl, struct grpc_server *server,
-                            struct grpc_channel *channel, const struct conn_limits *limits, int fd)
+                            struct grpc_channel *channel, const struct conn_limits *limits, int fd,
+                            const struct io_tls_setup *tls)
 {
     struct grpc_conn *conn = mem_alloc_zero(sizeof(*conn));
     conn->gl = gl;
@@ -692,7 +706,8 @@ struct grpc_conn *conn__new(struct grpc_loop *gl, struct grpc_server *server,
     list_init(&conn->calls);
     conn->timer.fn = on_timer;
     conn->last_read_ns = timer_now_ns(&gl->timers);
-    conn->io = io_tcp_open(gl->uv, &gl->io, fd, &events, conn);
+    conn->io = tls != NULL ? io_tls_open(gl->uv, &gl->io, fd, tls, &events, conn)
+                           : io_tcp_open(gl->uv, &gl->io, fd, &events, conn);
     if (conn->io == NULL || io_read_start(conn->io) != 0) {
         conn->state = CONN_DEAD;
         if (conn->io != NULL)
@@ -703,7 +718,7 @@ struct grpc_conn *conn__new(struct grpc_loop *gl, struct grpc_server *server,
     }
     budget__open(conn);
     if (conn->account != NULL)
-        io_tcp_share(conn->io);
+        io_share(conn->io);
     io_peer(conn->io, conn->peer, sizeof(conn->peer));
     return conn;
 }
@@ -845,6 +860,16 @@ void conn__drain(struct grpc_conn *conn)
 const char *grpc_conn_peer(const struct grpc_conn *conn)
 {
     return conn->peer;
+}
+
+const char *grpc_conn_peer_cn(const struct grpc_conn *conn)
+{
+    return io_tls_peer_cn(conn->io);
+}
+
+const struct grpc_port *grpc_conn_port(const struct grpc_conn *conn)
+{
+    return conn->port;
 }
 
 void *grpc_conn_user(const struct grpc_conn *conn)

@@ -6,6 +6,7 @@
 
 #include "internal.h"
 #include "metadata.h"
+#include "page.h"
 
 #include "base/assert.h"
 #include "base/mem.h"
@@ -21,7 +22,8 @@ enum {
 };
 
 struct http1_exchange {
-    struct http1 *h; /* NULL: the connection is gone */
+    struct http1 *h;   /* NULL: the connection is gone, or */
+    struct page *page; /* it came by HTTP/2 */
     bool is_head;
     bool keep_alive;
     bool chunked; /* the answer */
@@ -317,6 +319,8 @@ static void put_head(struct http1 *h, int status, const char *content_type, bool
 static void exchange_done(struct http1_exchange *x)
 {
     struct http1 *h = x->h;
+    if (x->page != NULL)
+        page__end_answer(x->page);
     if (h != NULL) {
         h->current = NULL;
         if (!x->keep_alive) {
@@ -333,6 +337,11 @@ void http1_respond(struct http1_exchange *x, int status, const char *content_typ
 {
     ASSERT(!x->begun);
     struct http1 *h = x->h;
+    if (x->page != NULL) {
+        page__begin_answer(x->page, status, content_type, slice_of(x->headers, x->headers_size),
+                           body.size);
+        page__write(x->page, body);
+    }
     if (h != NULL) {
         x->keep_alive = x->keep_alive && !h->conn->draining;
         put_head(h, status, content_type, x->keep_alive);
@@ -349,6 +358,9 @@ void http1_respond_begin(struct http1_exchange *x, int status, const char *conte
     ASSERT(!x->begun);
     struct http1 *h = x->h;
     x->begun = true;
+    if (x->page != NULL)
+        page__begin_answer(x->page, status, content_type, slice_of(x->headers, x->headers_size),
+                           SIZE_MAX);
     if (h == NULL)
         return;
     /* HTTP/1.0 has no chunks: the body ends with the connection. */
@@ -362,6 +374,8 @@ void http1_respond_write(struct http1_exchange *x, struct slice body)
 {
     ASSERT(x->begun);
     struct http1 *h = x->h;
+    if (x->page != NULL)
+        page__write(x->page, body);
     if (h == NULL || body.size == 0 || x->is_head)
         return;
     if (x->chunked)
@@ -382,11 +396,13 @@ void http1_respond_end(struct http1_exchange *x)
 
 bool http1_is_gone(const struct http1_exchange *x)
 {
-    return x->h == NULL;
+    return x->page != NULL ? page__is_gone(x->page) : x->h == NULL;
 }
 
 size_t http1_queued_bytes(const struct http1_exchange *x)
 {
+    if (x->page != NULL)
+        return page__queued_bytes(x->page);
     return x->h == NULL ? 0 : x->h->out.size;
 }
 
@@ -414,6 +430,25 @@ static void refuse(struct http1 *h, int status)
     conn__begin_close(h->conn);
 }
 
+void http1__cut_query(struct slice target, struct slice *ret_path, struct slice *ret_query)
+{
+    const uint8_t *mark = target.size == 0 ? NULL : memchr(target.data, '?', target.size);
+    *ret_path = target;
+    *ret_query = SLICE_EMPTY;
+    if (mark == NULL)
+        return;
+    ret_path->size = (size_t)(mark - target.data);
+    *ret_query = slice_of(mark + 1, target.size - ret_path->size - 1);
+}
+
+struct http1_exchange *http1__exchange_of(struct page *p, bool is_head)
+{
+    struct http1_exchange *x = mem_alloc_zero(sizeof(*x));
+    x->page = p;
+    x->is_head = is_head;
+    return x;
+}
+
 static void handle(struct http1 *h, const struct head *head, struct slice body)
 {
     const struct grpc_server_options *o = server__options(h->conn->server);
@@ -425,16 +460,9 @@ static void handle(struct http1 *h, const struct head *head, struct slice body)
     if (head->is_1_0)
         x->keep_alive = false;
     h->current = x;
-    struct http1_request req = {.method = head->method,
-                                .path = head->target,
-                                .body = body,
-                                .headers = head->headers,
-                                .conn = h->conn};
-    const uint8_t *mark = memchr(head->target.data, '?', head->target.size);
-    if (mark != NULL) {
-        req.path.size = (size_t)(mark - head->target.data);
-        req.query = slice_of(mark + 1, head->target.size - req.path.size - 1);
-    }
+    struct http1_request req = {
+        .method = head->method, .body = body, .headers = head->headers, .conn = h->conn};
+    http1__cut_query(head->target, &req.path, &req.query);
     o->http1(x, &req, o->http1_arg);
 }
 

@@ -117,6 +117,7 @@ struct conn_limits {
 };
 
 struct http1;
+struct page;
 
 /* Why a connection is not read. */
 enum {
@@ -130,6 +131,7 @@ struct grpc_conn {
     struct grpc_loop *gl;
     struct grpc_server *server; /* one of these two; both NULL once DEAD */
     struct grpc_channel *channel;
+    const struct grpc_port *port; /* a server's */
     struct io *io;
     nghttp2_session *session;
     struct http1 *http1;
@@ -152,6 +154,7 @@ struct grpc_conn {
     struct grpc_call *cached_call;
     size_t unconsumed_bytes; /* received, connection window not given back yet */
     size_t recv_buffered_bytes;
+    size_t pages_body_bytes; /* page.c */
 
     /* budget.c; account is NULL where there are no bounds. */
     uint64_t id;
@@ -178,9 +181,11 @@ struct grpc_conn {
     char peer[PEER_TEXT_BYTES];
 };
 
-/* Takes `fd`. Server side when `server` is not NULL. NULL when the socket is unusable. */
+/* Takes `fd`. Server side when `server` is not NULL. `tls` NULL: plain. NULL when the socket is
+ * unusable. */
 struct grpc_conn *conn__new(struct grpc_loop *gl, struct grpc_server *server,
-                            struct grpc_channel *channel, const struct conn_limits *limits, int fd);
+                            struct grpc_channel *channel, const struct conn_limits *limits, int fd,
+                            const struct io_tls_setup *tls);
 /* Start HTTP/2 on it. */
 int conn__begin_http2(struct grpc_conn *conn);
 /* The functions nghttp2 calls. */
@@ -248,6 +253,7 @@ struct grpc_call {
     const struct grpc_method *method;
     const struct grpc_call_ops *ops;
     const struct conn_limits *limits;
+    struct page *page; /* it is no gRPC: page.h */
     void *user;
     uint64_t id;
     uint64_t deadline_ns;
@@ -377,6 +383,8 @@ bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_st
 void server__header(struct grpc_call *call, enum field field, struct slice name,
                     struct slice value);
 void server__conn_gone(struct grpc_conn *conn);
+/* For handshake_timeout_ms at most. */
+void server__await_first_bytes(struct grpc_conn *conn);
 void server__call_counted(struct grpc_conn *conn, int change);
 void server__message_counted(struct grpc_conn *conn, bool sent);
 uint64_t server__keepalive_interval_ns(const struct grpc_conn *conn);

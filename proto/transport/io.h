@@ -10,6 +10,7 @@
 #define PROTO_TRANSPORT_IO_H
 
 #include "base/bref.h"
+#include "base/buf.h"
 #include "base/slice.h"
 
 #include <stdbool.h>
@@ -29,6 +30,8 @@ struct io_events {
     /* `data` is borrowed until return. size < 0: the stream has ended, nothing more comes. */
     void (*on_read)(void *ctx, const uint8_t *data, ssize_t size);
     void (*on_drained)(void *ctx);
+    /* TLS: the handshake is over. NULL allowed. */
+    void (*on_ready)(void *ctx);
     void (*on_closed)(void *ctx);
 };
 
@@ -40,6 +43,7 @@ struct io_ops {
     void (*shutdown)(struct io *io);
     void (*close)(struct io *io);
     void (*peer)(const struct io *io, char *ret_text, size_t size);
+    void (*share)(struct io *io);
 };
 
 struct io {
@@ -86,7 +90,13 @@ static inline void io_peer(const struct io *io, char *ret_text, size_t size)
     io->ops->peer(io, ret_text, size);
 }
 
-/* --- TCP --- */
+/* It reads a share a turn from now on, not all there is. */
+static inline void io_share(struct io *io)
+{
+    io->ops->share(io);
+}
+
+/* --- TCP, and sockets of the file system --- */
 
 struct io_shared {
     uint8_t *read_buf; /* of the loop: a read callback is done with it before the next */
@@ -98,6 +108,11 @@ struct io_shared {
     size_t read_share_bytes;
     uint64_t turn;
     uint32_t sharers_count; /* that have read in it */
+
+    /* io_tls.c's; both are used within one call. */
+    struct buf tls_out;  /* records on their way to the socket */
+    uint8_t *tls_plain;  /* what a read was decrypted to; NULL until there is any */
+    uint32_t handshakes; /* steps done in this turn */
 };
 
 /* A turn of the loop is over: the next one's share follows from how many there were in this. */
@@ -106,7 +121,25 @@ void io_new_turn(struct io_shared *shared);
 /* Owns: `fd`, a connected socket, always. NULL when the loop cannot take it. */
 struct io *io_tcp_open(uv_loop_t *loop, struct io_shared *shared, int fd,
                        const struct io_events *events, void *ctx);
-/* It reads a share a turn from now on, not all there is. */
-void io_tcp_share(struct io *io);
+/* A handshake is to come: it is read in turns that have not done many yet. */
+void io_tcp_set_shaking(struct io *io, bool shaking);
+
+/* --- TLS --- */
+
+struct tls_context;
+
+struct io_tls_setup {
+    struct tls_context *context; /* borrowed until on_closed */
+    bool plain_allowed; /* server: what does not begin with a handshake is passed through */
+    const char *host;   /* client: whose certificate it must be */
+};
+
+/* As io_tcp_open(). */
+struct io *io_tls_open(uv_loop_t *loop, struct io_shared *shared, int fd,
+                       const struct io_tls_setup *setup, const struct io_events *events, void *ctx);
+/* The CN of a client's certificate that was verified; NULL: there is none. As long as the io. */
+const char *io_tls_peer_cn(const struct io *io);
+/* Why the handshake failed; NULL: it did not. */
+const char *io_tls_error(const struct io *io);
 
 #endif

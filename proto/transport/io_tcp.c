@@ -26,6 +26,7 @@ struct io_tcp {
     bool shutdown_wanted;
     bool closing;
     bool shares;
+    bool shaking;
     uint64_t turn; /* in which it read last, and how much */
     size_t turn_bytes;
 };
@@ -40,6 +41,7 @@ static struct io_tcp *tcp_of(const struct io *io)
 enum {
     TURN_READ_BYTES = 512 << 10,
     READ_SHARE_MIN_BYTES = 8 << 10,
+    HANDSHAKES_PER_TURN_MAX = 4,
 };
 
 void io_new_turn(struct io_shared *shared)
@@ -49,6 +51,7 @@ void io_new_turn(struct io_shared *shared)
         share = READ_SHARE_MIN_BYTES;
     shared->read_share_bytes = share < shared->read_buf_bytes ? share : shared->read_buf_bytes;
     shared->sharers_count = 0;
+    shared->handshakes = 0;
     shared->turn++;
 }
 
@@ -70,6 +73,8 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     struct io_tcp *t = handle->data;
     buf->base = (char *)t->shared->read_buf;
     buf->len = t->shares ? share_left(t) : t->shared->read_buf_bytes;
+    if (t->shaking && t->shared->handshakes >= HANDSHAKES_PER_TURN_MAX)
+        buf->len = 0;
 }
 
 static void on_uv_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
@@ -251,7 +256,9 @@ static void tcp_peer(const struct io *io, char *ret_text, size_t size)
     ret_text[0] = '\0';
     if (uv_tcp_getpeername(&tcp_of(io)->uv, (struct sockaddr *)&addr, &addr_size) != 0)
         return;
-    if (addr.ss_family == AF_INET6) {
+    if (addr.ss_family == AF_UNIX) {
+        (void)snprintf(ret_text, size, "@"); /* it has no name; so Go prints it */
+    } else if (addr.ss_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&addr;
         if (uv_ip6_name(in6, host, sizeof(host)) == 0)
             (void)snprintf(ret_text, size, "[%s]:%u", host, (unsigned)ntohs(in6->sin6_port));
@@ -262,6 +269,11 @@ static void tcp_peer(const struct io *io, char *ret_text, size_t size)
     }
 }
 
+static void tcp_share(struct io *io)
+{
+    tcp_of(io)->shares = true;
+}
+
 static const struct io_ops tcp_ops = {
     .read_start = tcp_read_start,
     .read_stop = tcp_read_stop,
@@ -270,11 +282,12 @@ static const struct io_ops tcp_ops = {
     .shutdown = tcp_shutdown,
     .close = tcp_close,
     .peer = tcp_peer,
+    .share = tcp_share,
 };
 
-void io_tcp_share(struct io *io)
+void io_tcp_set_shaking(struct io *io, bool shaking)
 {
-    tcp_of(io)->shares = true;
+    tcp_of(io)->shaking = shaking;
 }
 
 static void on_refused_close(uv_handle_t *handle)

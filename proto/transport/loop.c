@@ -164,6 +164,7 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
     pool_init(&gl->memory);
     gl->io.read_buf = mem_alloc(READ_BUF_BYTES);
     gl->io.read_buf_bytes = READ_BUF_BYTES;
+    buf_init(&gl->io.tls_out, SIZE_MAX);
     io_new_turn(&gl->io);
     gl->out.copy = mem_alloc(OUT_COPY_BYTES);
     timer_wheel_init(&gl->timers, loop);
@@ -197,6 +198,8 @@ static void loop_fini(struct grpc_loop *gl)
     nghttp2_option_del(gl->option);
     pool_fini(&gl->memory);
     mem_free(gl->io.read_buf);
+    mem_free(gl->io.tls_plain);
+    buf_fini(&gl->io.tls_out);
     mem_free(gl->out.copy);
     mem_free(gl);
 }

@@ -2,6 +2,7 @@
 #include "address.h"
 #include "internal.h"
 #include "metadata.h"
+#include "page.h"
 
 #include "base/assert.h"
 #include "base/crc32c.h"
@@ -22,7 +23,11 @@ struct listener {
     uv_poll_t poll;
     struct timer retry; /* after the process ran out of file descriptors */
     int fd;
+    const struct grpc_port *port;
+    char *path; /* of a socket in the file system: removed in the end; else NULL */
 };
+
+static const struct grpc_port plain_port = {.plain = true};
 
 struct grpc_server {
     struct grave grave;
@@ -36,7 +41,7 @@ struct grpc_server {
     struct list listeners;
     struct list conns;
     struct grpc_server_stats stats;
-    void (*accept)(void *arg, int fd);
+    void (*accept)(void *arg, int fd, const struct grpc_port *port);
     void *accept_arg;
     bool draining;
     void (*drained)(struct grpc_server *s, void *arg);
@@ -61,6 +66,7 @@ void grpc_server_options_init(struct grpc_server_options *o)
         .keepalive_interval_ms = 2 * 3600 * 1000,
         .keepalive_timeout_ms = 20000,
         .handshake_timeout_ms = 120000,
+        .tls_timeout_ms = 10000,
         .http1_body_bytes_max = 1 << 20,
     };
 }
@@ -254,6 +260,13 @@ bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_st
         call__malformed(call);
         return false;
     }
+    if (page__is_wanted(call)) {
+        call->recv_off = true;
+        page__open(call);
+        if (end_stream)
+            page__end(call->page);
+        return false;
+    }
     if (is_refused(call)) {
         call->recv_off = true;
         return false;
@@ -324,28 +337,45 @@ const struct grpc_server_options *server__options(const struct grpc_server *s)
     return &s->o;
 }
 
-int grpc_server_adopt(struct grpc_server *s, int fd)
+static void bound_silence(struct grpc_conn *conn, uint64_t timeout_ms)
 {
+    struct timer_wheel *timers = &conn->gl->timers;
+    if (timeout_ms > 0)
+        timer_set(timers, &conn->timer, timer_now_ns(timers) + timeout_ms * NS_PER_MS);
+}
+
+void server__await_first_bytes(struct grpc_conn *conn)
+{
+    bound_silence(conn, conn->server->o.handshake_timeout_ms);
+}
+
+int grpc_server_adopt(struct grpc_server *s, int fd, const struct grpc_port *port)
+{
+    if (port == NULL)
+        port = &plain_port;
+    const struct io_tls_setup tls = {.context = port->tls, .plain_allowed = port->plain};
     if (s->draining || s->stats.conns >= s->o.conns_max) {
         PROBE(grpc_conns_full);
         (void)close(fd);
         return TV_EBUSY;
     }
-    struct grpc_conn *conn = conn__new(s->gl, s, NULL, &s->limits, fd);
+    struct grpc_conn *conn =
+        conn__new(s->gl, s, NULL, &s->limits, fd, port->tls != NULL ? &tls : NULL);
     if (conn == NULL)
         return TV_ECLOSED;
+    conn->port = port;
     list_push_back(&s->conns, &conn->link);
     s->stats.conns++;
     s->stats.conns_total++;
-    if (s->o.handshake_timeout_ms > 0)
-        timer_set(&s->gl->timers, &conn->timer,
-                  timer_now_ns(&s->gl->timers) + s->o.handshake_timeout_ms * NS_PER_MS);
+    bound_silence(conn, port->tls != NULL ? s->o.tls_timeout_ms : s->o.handshake_timeout_ms);
     if (s->o.conn_opened != NULL)
         s->o.conn_opened(conn, s->o.conn_arg);
     return 0;
 }
 
-void grpc_server_set_accept(struct grpc_server *s, void (*accept_fn)(void *arg, int fd), void *arg)
+void grpc_server_set_accept(struct grpc_server *s,
+                            void (*accept_fn)(void *arg, int fd, const struct grpc_port *port),
+                            void *arg)
 {
     s->accept = accept_fn;
     s->accept_arg = arg;
@@ -372,9 +402,9 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
             return;
         struct grpc_server *s = l->server;
         if (s->accept != NULL)
-            s->accept(s->accept_arg, fd);
+            s->accept(s->accept_arg, fd, l->port);
         else
-            (void)grpc_server_adopt(s, fd);
+            (void)grpc_server_adopt(s, fd, l->port);
     }
 }
 
@@ -384,14 +414,15 @@ static void on_retry(struct timer *t)
     (void)uv_poll_start(&l->poll, UV_READABLE, on_acceptable);
 }
 
-static int open_socket(const struct addrinfo *ai, int *ret_fd)
+static int open_socket(const struct sockaddr *addr, socklen_t addr_size, int *ret_fd)
 {
     int one = 1;
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return TV_EIO;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) != 0 || listen(fd, 4096) != 0) {
+    if (addr->sa_family != AF_UNIX)
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, addr, addr_size) != 0 || listen(fd, 4096) != 0) {
         int rv = errno == EADDRINUSE ? TV_EBUSY : TV_EIO;
         (void)close(fd);
         return rv;
@@ -406,32 +437,55 @@ static uint16_t port_of(int fd)
     socklen_t size = sizeof(addr);
     if (getsockname(fd, (struct sockaddr *)&addr, &size) != 0)
         return 0;
+    if (addr.ss_family == AF_UNIX)
+        return 0;
     return ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&addr)->sin6_port
                                             : ((struct sockaddr_in *)&addr)->sin_port);
 }
 
-int grpc_server_listen(struct grpc_server *s, const char *address, uint16_t *ret_port)
+static int open_address(const struct address *a, int *ret_fd)
 {
-    struct address a;
     struct addrinfo *found;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct sockaddr_storage addr;
+    socklen_t addr_size;
+    if (a->path[0] != '\0') {
+        (void)unlink(a->path); /* of a process that is gone, as etcd does */
+        (void)address_numeric(a, &addr, &addr_size);
+        return open_socket((struct sockaddr *)&addr, addr_size, ret_fd);
+    }
+    if (getaddrinfo(a->host[0] != '\0' ? a->host : "::", a->port, &hints, &found) != 0)
+        return TV_EINVAL;
+    int rv = open_socket(found->ai_addr, found->ai_addrlen, ret_fd);
+    freeaddrinfo(found);
+    return rv;
+}
+
+int grpc_server_listen(struct grpc_server *s, const char *address, uint16_t *ret_port)
+{
+    return grpc_server_listen_on(s, address, &plain_port, ret_port);
+}
+
+int grpc_server_listen_on(struct grpc_server *s, const char *address, const struct grpc_port *port,
+                          uint16_t *ret_port)
+{
+    struct address a;
     int fd;
     int rv = address_parse(address, &a);
-    if (rv != 0)
-        return rv;
-    if (getaddrinfo(a.host[0] != '\0' ? a.host : "::", a.port, &hints, &found) != 0)
-        return TV_EINVAL;
-    rv = open_socket(found, &fd);
-    freeaddrinfo(found);
+    if (rv == 0)
+        rv = open_address(&a, &fd);
     if (rv != 0)
         return rv;
     struct listener *l = mem_alloc_zero(sizeof(*l));
     l->server = s;
     l->fd = fd;
+    l->port = port;
+    l->path = a.path[0] != '\0' ? mem_strdup(a.path) : NULL;
     l->retry.fn = on_retry;
     l->poll.data = l;
     if (uv_poll_init(s->gl->uv, &l->poll, fd) != 0) {
         (void)close(fd);
+        mem_free(l->path);
         mem_free(l);
         return TV_EIO;
     }
@@ -446,6 +500,7 @@ static void on_listener_closed(uv_handle_t *handle)
 {
     struct listener *l = handle->data;
     (void)close(l->fd);
+    mem_free(l->path);
     mem_free(l);
 }
 
@@ -455,6 +510,8 @@ static void stop_listening(struct grpc_server *s)
         struct listener *l = CONTAINER_OF(s->listeners.next, struct listener, link);
         list_remove(&l->link);
         l->server = NULL;
+        if (l->path != NULL)
+            (void)unlink(l->path);
         timer_clear(&s->gl->timers, &l->retry);
         uv_close((uv_handle_t *)&l->poll, on_listener_closed);
     }

@@ -73,9 +73,12 @@ def free_ports(count):
     return chosen
 
 
-def http_get(port, path, timeout=5, host="127.0.0.1"):
-    """(status, body), or None when nobody answers."""
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+def http_get(port, path, timeout=5, host="127.0.0.1", context=None):
+    """(status, body), or None when nobody answers. `context`: an ssl.SSLContext, for https."""
+    if context is not None:
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -110,10 +113,10 @@ class Node:
         return "%s:%d" % (self.host, self.client_port)
 
     def peer_url(self):
-        return "http://%s:%d" % (self.host, self.peer_port)
+        return "%s://%s:%d" % (self.cluster.peer_scheme, self.host, self.peer_port)
 
     def command(self):
-        client = "http://" + self.endpoint()
+        client = "%s://%s" % (self.cluster.client_scheme, self.endpoint())
         peer = self.peer_url()
         args = ["--name", self.name, "--data-dir", self.data_dir,
                 "--listen-client-urls", client, "--advertise-client-urls", client,
@@ -149,7 +152,7 @@ class Node:
         return status
 
     def healthy(self, timeout=5):
-        answer = http_get(self.client_port, "/health", timeout, self.host)
+        answer = http_get(self.client_port, "/health", timeout, self.host, self.cluster.ssl_context)
         return answer is not None and '"health":"true"' in answer[1].replace(" ", "")
 
     def log_tail(self, lines=15):
@@ -171,6 +174,9 @@ class Cluster:
                       "--election-timeout", str(election_ms)] + list(flags)
         self.dir = tempfile.mkdtemp(prefix="trivet-test-", dir=os.environ.get("TRIVET_TEST_DIR"))
         self.kept = False
+        self.client_scheme = self.peer_scheme = "http"
+        self.ssl_context = None  # of those who look at https
+        self.bench_flags = ()  # with which trivet-bench gets in
         self.nodes = [Node(self, i) for i in range(size)]
         atexit.register(self.close)
 

@@ -1,15 +1,19 @@
-/* A server with a few simple methods and a loop, for the tests of the transport. */
+/* A server with a few simple methods and a loop, for the tests of the transport. With RIG_TLS it
+ * serves by TLS as well, and rig.address is an https:// URL: clients then need rig.client_tls. */
 #ifndef TESTS_UNIT_GRPC_RIG_H
 #define TESTS_UNIT_GRPC_RIG_H
 
 #include "proto/grpc.h"
 #include "proto/http1.h"
+#include "proto/tls.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
 
 #include <check.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { RIG_PATIENCE_MS = 60000 };
@@ -31,6 +35,9 @@ struct rig {
     struct grpc_call *last; /* the server's side of the call opened last; NULL once closed */
     struct http1_exchange *exchange; /* of /later */
     bool pause_next;                 /* the next streaming call does not read */
+    struct tls_context *client_tls;  /* NULL without RIG_TLS, as the next */
+    struct tls_context *server_tls;
+    struct grpc_port listen_port;
 };
 
 static struct rig rig;
@@ -233,14 +240,38 @@ static void rig_conn_closed(struct grpc_conn *conn, void *arg)
     rig.conns_closed++;
 }
 
+static inline void rig_make_tls(void)
+{
+    char dir[] = "/tmp/trivet-rig-XXXXXX", cert[64], key[64], why[256], command[64];
+    const char *host = "127.0.0.1";
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_int_eq(tls_self_sign(dir, &host, 1, 1, why, sizeof(why)), 0);
+    (void)snprintf(cert, sizeof(cert), "%s/cert.pem", dir);
+    (void)snprintf(key, sizeof(key), "%s/key.pem", dir);
+    rig.server_tls = tls_context_new(
+        &(struct tls_options){.is_server = true, .cert_file = cert, .key_file = key}, why,
+        sizeof(why));
+    rig.client_tls = tls_context_new(&(struct tls_options){.ca_file = cert}, why, sizeof(why));
+    ck_assert(rig.server_tls != NULL && rig.client_tls != NULL);
+    (void)snprintf(command, sizeof(command), "rm -r %s", dir); /* what was read stays */
+    ck_assert_int_eq(system(command), 0);
+    (void)signal(SIGPIPE, SIG_IGN); /* as every program that uses the transport */
+}
+
 static void rig_serve(void)
 {
+#ifdef RIG_TLS
+    if (rig.server_tls == NULL)
+        rig_make_tls();
+#endif
     rig.server = grpc_server_new(rig.gl, &rig.server_options, rig_methods,
                                  sizeof(rig_methods) / sizeof(rig_methods[0]));
     char address[32];
     (void)snprintf(address, sizeof(address), "127.0.0.1:%u", rig.port);
-    ck_assert_int_eq(grpc_server_listen(rig.server, address, &rig.port), 0);
-    (void)snprintf(rig.address, sizeof(rig.address), "127.0.0.1:%u", rig.port);
+    rig.listen_port = (struct grpc_port){.plain = true, .tls = rig.server_tls};
+    ck_assert_int_eq(grpc_server_listen_on(rig.server, address, &rig.listen_port, &rig.port), 0);
+    (void)snprintf(rig.address, sizeof(rig.address), "%s127.0.0.1:%u",
+                   rig.server_tls != NULL ? "https://" : "", rig.port);
 }
 
 /* Set rig.server_options between the two. */
@@ -288,6 +319,8 @@ static void rig_stop(void)
     uv_close((uv_handle_t *)&rig.tick, NULL);
     ck_assert_int_eq(uv_run(&rig.loop, UV_RUN_DEFAULT), 0);
     ck_assert_int_eq(uv_loop_close(&rig.loop), 0);
+    tls_context_free(rig.server_tls);
+    tls_context_free(rig.client_tls);
     ck_assert_uint_eq(rig.opened, rig.closed);
     ck_assert_uint_eq(rig.conns_opened, rig.conns_closed);
 }

@@ -57,6 +57,7 @@ static struct grpc_channel *channel_to(const char *address)
 {
     struct grpc_channel_options o;
     grpc_channel_options_init(&o);
+    o.tls = rig.client_tls;
     o.addresses = &address;
     o.addresses_count = 1;
     o.seed = 7;
@@ -239,6 +240,7 @@ START_TEST(test_big_messages_through_small_windows)
     const char *address = rig.address;
     struct grpc_channel_options o;
     grpc_channel_options_init(&o);
+    o.tls = rig.client_tls;
     o.addresses = &address;
     o.addresses_count = 1;
     o.stream_window_bytes = 20000;
@@ -387,6 +389,7 @@ START_TEST(test_big_transfers_share_the_connection)
     const char *address = rig.address;
     struct grpc_channel_options o;
     grpc_channel_options_init(&o);
+    o.tls = rig.client_tls;
     o.addresses = &address;
     o.addresses_count = 1;
     o.stream_window_bytes = BIG_BYTES;
@@ -506,6 +509,7 @@ START_TEST(test_deadline)
     struct seen s;
     rig_start();
     struct grpc_channel *ch = channel_to(rig.address);
+    RIG_UNTIL(grpc_channel_state(ch) == GRPC_CHANNEL_READY);
     start_with(ch, "/rig.Rig/Never", &s, clock_mono_ns() + 50000000);
     say(&s, SLICE_LITERAL("x"));
     grpc_half_close(s.call);
@@ -622,6 +626,7 @@ START_TEST(test_second_address_is_tried)
     const char *addresses[] = {"127.0.0.1:1", rig.address};
     struct grpc_channel_options o;
     grpc_channel_options_init(&o);
+    o.tls = rig.client_tls;
     o.addresses = addresses;
     o.addresses_count = 2;
     o.backoff_min_ms = 1000000; /* it must not come to a pause */
@@ -803,9 +808,9 @@ START_TEST(test_server_freed_from_inside)
 END_TEST
 
 /* Accepted here, served there. */
-static void hand_over(void *arg, int fd)
+static void hand_over(void *arg, int fd, const struct grpc_port *port)
 {
-    ck_assert_int_eq(grpc_server_adopt(arg, fd), 0);
+    ck_assert_int_eq(grpc_server_adopt(arg, fd, port), 0);
 }
 
 START_TEST(test_accepted_socket_is_handed_over)
@@ -891,6 +896,7 @@ START_TEST(test_silent_server_is_given_up)
     const char *address = text;
     struct grpc_channel_options o;
     grpc_channel_options_init(&o);
+    o.tls = rig.client_tls;
     o.addresses = &address;
     o.addresses_count = 1;
     o.connect_timeout_ms = 50;

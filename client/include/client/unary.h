@@ -7,14 +7,16 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/slice.h"
+#include "client/endpoint.h"
 
 #include <stdint.h>
 
 struct unary;
 
-/* A connection to one of `endpoints`: "host:port" or "http://host:port". Errors: NULL when one of
- * them cannot be meant. */
-struct unary *unary_new(const char *const *endpoints, uint32_t endpoints_count);
+/* A connection to one of `endpoints`, see client_endpoint(). Errors: NULL when one of them cannot
+ * be meant, or a file of `tls` be used: err_text says so. */
+struct unary *unary_new(const char *const *endpoints, uint32_t endpoints_count,
+                        const struct client_tls *tls, char *err_text, size_t err_size);
 void unary_free(struct unary *u);
 
 /* Send `request` to the method and wait for the answer, `timeout_ms` at most, which includes the

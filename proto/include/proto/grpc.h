@@ -38,6 +38,7 @@ struct grpc_channel;
 struct grpc_conn;
 struct grpc_loop;
 struct grpc_server;
+struct tls_context;
 struct http1_exchange;
 struct http1_request;
 
@@ -150,6 +151,17 @@ int grpc_reply(struct grpc_call *call, const struct slice *parts, uint32_t parts
 int grpc_reply_shared(struct grpc_call *call, struct slice prefix, struct bref *owner,
                       struct slice body);
 
+/* What is spoken on a listening address; see grpc_server_listen_on(). With `plain` and `tls` the
+ * first byte of a connection decides. Without a certificate from the client grpc_conn_peer_cn() is
+ * NULL. */
+struct grpc_port {
+    bool plain;
+    struct tls_context *tls; /* a server's, borrowed; NULL: no TLS */
+    bool no_grpc;
+    bool no_http1;
+    const void *owner; /* for whoever listens: see grpc_conn_port() */
+};
+
 /* A connection that begins with an HTTP/1 request line is served by this, see proto/http1.h. */
 typedef void (*http1_handler)(struct http1_exchange *x, const struct http1_request *req, void *arg);
 
@@ -175,6 +187,7 @@ struct grpc_server_options {
     uint64_t keepalive_interval_ms; /* idle time before the server pings; default 2 h; 0 = never */
     uint64_t keepalive_timeout_ms;  /* default 20 s */
     uint64_t handshake_timeout_ms;  /* until the client's first bytes; default 120 s */
+    uint64_t tls_timeout_ms;        /* of a TLS handshake; default 10 s */
     http1_handler http1;            /* NULL: HTTP/1 is refused by closing */
     void *http1_arg;
     /* Of POST and PUT; more is answered with 413. Default 1 MiB. */
@@ -193,11 +206,18 @@ struct grpc_server *grpc_server_new(struct grpc_loop *gl, const struct grpc_serv
  * Errors: TV_EINVAL for an address that does not parse or resolve, TV_EBUSY when it is in use,
  * TV_EIO. */
 int grpc_server_listen(struct grpc_server *s, const char *address, uint16_t *ret_port);
+/* The same, for all that `port` says; it is borrowed until the last connection is gone. `address`
+ * may have a scheme in front, which says nothing about TLS; behind unix:// and unixs:// is the path
+ * of a socket, made anew and removed in the end. */
+int grpc_server_listen_on(struct grpc_server *s, const char *address, const struct grpc_port *port,
+                          uint16_t *ret_port);
 /* Accepted sockets go to `accept` (which owns them from then on) and not to this server, for a
  * caller that spreads them over several loops. */
-void grpc_server_set_accept(struct grpc_server *s, void (*accept)(void *arg, int fd), void *arg);
-/* Serve this connected socket. Owns: `fd` always. */
-int grpc_server_adopt(struct grpc_server *s, int fd);
+void grpc_server_set_accept(struct grpc_server *s,
+                            void (*accept)(void *arg, int fd, const struct grpc_port *port),
+                            void *arg);
+/* Serve this connected socket. Owns: `fd` always. `port` NULL: plain. */
+int grpc_server_adopt(struct grpc_server *s, int fd, const struct grpc_port *port);
 /* Stop listening; tell every client to go elsewhere (GOAWAY) and let the calls that are open end.
  * `done` comes from the loop, once, when no connection is left. The owner ends its endless streams
  * with grpc_finish(), and calls grpc_server_free() when it has waited enough. */
@@ -223,6 +243,11 @@ void grpc_server_stats(const struct grpc_server *s, struct grpc_server_stats *re
 
 /* "10.0.0.7:51034"; borrowed, as long as the connection. */
 const char *grpc_conn_peer(const struct grpc_conn *conn);
+/* Of the subject of the client's certificate, which was verified: its CN, as Go sees it (the last,
+ * if there are several). NULL when there is none. Borrowed, as long as the connection. */
+const char *grpc_conn_peer_cn(const struct grpc_conn *conn);
+/* A server's: where it came in. */
+const struct grpc_port *grpc_conn_port(const struct grpc_conn *conn);
 void *grpc_conn_user(const struct grpc_conn *conn);
 void grpc_conn_set_user(struct grpc_conn *conn, void *user);
 
@@ -236,8 +261,12 @@ enum grpc_channel_state {
 };
 
 struct grpc_channel_options {
-    const char *const *addresses; /* "host:port" each, tried in turn; copied */
+    /* "host:port" each, with or without http:// or https:// in front, or unix:// or unixs:// and a
+     * path; tried in turn; copied */
+    const char *const *addresses;
     uint32_t addresses_count;
+    struct tls_context *tls;         /* a client's, borrowed; of those with https:// and unixs:// */
+    const char *tls_host;            /* whose certificate it must be; NULL: the address's */
     const char *authority;           /* NULL: the address */
     const char *user_agent;          /* NULL: "trivet" */
     uint32_t recv_message_bytes_max; /* default 2^31 - 1 */
@@ -264,7 +293,8 @@ struct grpc_channel_options {
 void grpc_channel_options_init(struct grpc_channel_options *o);
 
 /* One connection at a time to one of the addresses, kept up from now on until closed.
- * Errors: NULL when no address is given or one does not parse. */
+ * Errors: NULL when no address is given or one does not parse, or needs a `tls` that is not there.
+ */
 struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_channel_options *o);
 /* Ends every call with GRPC_CANCELLED (closed() is called from inside). Dead on return. */
 void grpc_channel_close(struct grpc_channel *ch);
