@@ -23,12 +23,12 @@ static struct auth *auth_of(const struct grpc_call *call)
 /* --- who --- */
 
 /* The common name of the certificate that the client has shown and that was verified, when
- * --client-cert-auth asks for one; NULL when there is none.
- * THE PLACE TO PLUG IN TLS: grpc_conn_peer_cn(grpc_call_conn(call)). */
+ * --client-cert-auth asks for one; NULL when there is none. */
 static const char *certificate_name(const struct grpc_call *call)
 {
-    (void)call;
-    return NULL;
+    return service_worker(call)->node->config->client_tls.client_cert_auth
+               ? grpc_conn_peer_cn(grpc_call_conn(call))
+               : NULL;
 }
 
 static struct slice token_of(const struct grpc_call *call)
