@@ -13,8 +13,8 @@
  * Threads: unless said otherwise a function may be called from any thread, at the same time as
  * others, but not while or after trivet_close() runs. Callbacks come from the engine's thread, one at a
  * time; they may call everything but what waits (trivet_call, trivet_batch, trivet_watch_next) and
- * trivet_close. With own_loop the engine's thread is the one that calls trivet_process(), and what
- * waits must be called there.
+ * trivet_close. With own_loop the engine's thread is the one that calls trivet_process(); from others
+ * only trivet_start() and trivet_context_cancel() may be called then.
  *
  * Memory: what a request points to is borrowed until the function returns. A result is the
  * caller's and ends with trivet_result_clear(); in a callback it is borrowed until the return.

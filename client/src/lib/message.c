@@ -369,7 +369,7 @@ static int read_shape(struct reading *r, const struct message_shape *shape, stru
     return rv;
 }
 
-int message_decode(const struct message_shape *shape, struct slice msg, struct arena *arena,
+int message_read(const struct message_shape *shape, struct slice msg, struct arena *arena,
                    void *ret)
 {
     struct reading r = {.arena = arena};
@@ -379,5 +379,5 @@ int message_decode(const struct message_shape *shape, struct slice msg, struct a
 int message_response_decode(const struct method *m, struct slice msg, struct arena *arena,
                             struct trivet_result *ret)
 {
-    return message_decode(m->response, msg, arena, ret);
+    return message_read(m->response, msg, arena, ret);
 }

@@ -75,7 +75,7 @@ int message_request_encode(const struct trivet_request *q, struct buf *out);
 int message_response_decode(const struct method *m, struct slice msg, struct arena *arena,
                             struct trivet_result *ret);
 /* Any message. Errors: TRIVET_MALFORMED. */
-int message_decode(const struct message_shape *shape, struct slice msg, struct arena *arena,
+int message_read(const struct message_shape *shape, struct slice msg, struct arena *arena,
                    void *ret);
 
 /* A WatchResponse as it comes. */
