@@ -207,6 +207,16 @@ def lock(suite, full):
     return program(suite, [sys.executable, "tests/clients/contest_diff.py"])
 
 
+def libtrivet(suite, full):
+    """Without etcd here, the parts against it are left out."""
+    need()
+    if not full:
+        return program(suite, [sys.executable, "tests/clients/libtrivet.py", "--only",
+                               "header,symbols,calls-1,calls-3,calls-etcd,users,tls,endpoints,"
+                               "nonsense,kills,cuts"])
+    return program(suite, [sys.executable, "tests/clients/libtrivet.py"])
+
+
 def snapshot_file(suite, full):
     need(etcd=True, tool="snapshot")
     if not os.access(os.path.join(cluster.TOOLS, "etcdutl"), os.X_OK):

@@ -97,11 +97,13 @@ def users(kind):
         for line in ("user add root:secret", "user grant-role root root", "auth enable"):
             done = etcdctl(node, *line.split())
             tally.check(done.returncode == 0, "%s %s" % (kind, line), done.stderr)
-        begun = begin("user", cluster.endpoints(), "user=root", "password=secret")
+        begun = begin("user", cluster.endpoints(), "user=root", "password=secret",
+                      "timeout_ms=10000")
         time.sleep(2)
         # The members know no token after a new start.
         cluster.stop(0)
         cluster.start_node(0)
+        cluster.wait_healthy()
         end(begun, "a user, %s" % kind)
         scene("a wrong password, %s" % kind, "refused", cluster.endpoints(), "user=root",
               "password=wrong")

@@ -39,14 +39,9 @@ static uint64_t latency_now(const struct balancer_endpoint *e, uint64_t now_ns)
                       (double)(LATENCY_FADES_NS + idle_ns));
 }
 
-static uint64_t cost(const struct balancer *b, const struct balancer_endpoint *e, uint64_t now_ns)
+static uint64_t cost(const struct balancer_endpoint *e, uint64_t now_ns)
 {
-    uint64_t c = latency_now(e, now_ns) * (e->in_flight + 1);
-    uint64_t up_ns = now_ns - e->ready_since_ns;
-    if (e->ready_since_ns == 0 || b->slow_start_ns == 0 || up_ns >= b->slow_start_ns)
-        return c;
-    uint64_t percent = up_ns * 100 / b->slow_start_ns;
-    return c * 100 / (percent < SLOW_START_LEAST_PERCENT ? SLOW_START_LEAST_PERCENT : percent);
+    return latency_now(e, now_ns) * (e->in_flight + 1);
 }
 
 /* One that has just returned is passed over at times, also when it is the cheaper. */
@@ -77,7 +72,7 @@ static int two_choices(struct balancer *b, uint64_t set, uint64_t now_ns)
     second += second >= first;
     int one = members[first], two = members[second];
     bool two_is_cheaper =
-        cost(b, &b->endpoints[two], now_ns) < cost(b, &b->endpoints[one], now_ns);
+        cost(&b->endpoints[two], now_ns) < cost(&b->endpoints[one], now_ns);
     int chosen = two_is_cheaper ? two : one;
     return may_start(b, &b->endpoints[chosen], now_ns) ? chosen : two_is_cheaper ? one : two;
 }
@@ -122,7 +117,7 @@ static int pick_zone(struct balancer *b, uint64_t set, uint64_t now_ns)
         return other;
     /* A far one that was never asked is no better than it looks. */
     bool much_cheaper = f->latency_ns != 0 && o->latency_ns > LATENCY_UNKNOWN_NS &&
-                        cost(b, o, now_ns) > cost(b, f, now_ns) * FAR_FACTOR;
+                        cost(o, now_ns) > cost(f, now_ns) * FAR_FACTOR;
     return much_cheaper ? other : own;
 }
 

@@ -47,6 +47,12 @@ static bool was_not_proposed(struct slice text)
     return says(text, TV_NOT_LEADER) || says(text, TV_EDROPPED);
 }
 
+/* Refusals of the API whose codes look like lost connections. */
+static bool is_refusal(struct slice text)
+{
+    return says(text, TV_UNHEALTHY) || says(text, TV_CORRUPT);
+}
+
 static enum retry_verdict judge_read(const struct retry_case *c)
 {
     switch (c->code) {
@@ -67,6 +73,8 @@ static enum retry_verdict judge_write(const struct retry_case *c)
         return c->code == GRPC_UNAVAILABLE ? RETRY_ELSEWHERE : RETRY_END;
     if (was_not_proposed(c->text))
         return RETRY_LEADER_MOVED;
+    if (is_refusal(c->text))
+        return RETRY_END;
     switch (c->code) {
     case GRPC_UNAVAILABLE:
     case GRPC_INTERNAL:
