@@ -361,6 +361,8 @@ SUITES = [
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
+    Suite("libtrivet", "the client library: every call, members killed, connections cut, nonsense",
+          libtrivet),
     Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),
     Suite("snapshotfile", "snapshots that etcd reads, and etcd's that we read", snapshot_file),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),

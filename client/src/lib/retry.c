@@ -110,7 +110,10 @@ enum retry_verdict retry_judge(const struct retry_case *c)
 
 bool retry_blames_member(enum grpc_code code, struct slice text, bool was_sent)
 {
-    (void)text;
+    /* Words of the cluster's: some say that this member is cut off, the others are about the call. */
+    if (slice_starts_with(text, SLICE_LITERAL("etcdserver:")))
+        return says(text, TV_NO_LEADER) || says(text, TV_TIMEOUT) || says(text, TV_STOPPED) ||
+               says(text, TV_TIMEOUT_CONNECTION_LOST) || says(text, TV_CORRUPT);
     switch (code) {
     case GRPC_UNAVAILABLE:
     case GRPC_INTERNAL:
