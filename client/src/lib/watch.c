@@ -375,7 +375,9 @@ static void open_stream(struct trivet_watch *w)
     list_remove(&w->lost_link);
     list_push_back(&n->endpoint->streams, &s->link);
     w->stream = s;
+    (void)pthread_mutex_lock(&w->lock);
     w->paused = false;
+    (void)pthread_mutex_unlock(&w->lock);
     n->in_flight++;
     balancer_began(&c->balancer, endpoint);
     s->grpc = grpc_start(n->channel, &o);
