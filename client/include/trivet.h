@@ -11,21 +11,21 @@
  *   trivet_batch()        many calls at once, waits for all of them (they are not one txn).
  *
  * Threads: unless said otherwise a function may be called from any thread, at the same time as
- * others, but not while or after trivet_close() runs. Callbacks come from the engine's thread, one at a
- * time; they may call everything but what waits (trivet_call, trivet_batch, trivet_watch_next) and
- * trivet_close. With own_loop the engine's thread is the one that calls trivet_process(); from others
- * only trivet_start() and trivet_context_cancel() may be called then.
+ * others, but not while or after trivet_close() runs. Callbacks come from the engine's thread, one
+ * at a time; they may call everything but what waits (trivet_call, trivet_batch, trivet_watch_next)
+ * and trivet_close. With own_loop the engine's thread is the one that calls trivet_process(); from
+ * others only trivet_start() and trivet_context_cancel() may be called then.
  *
  * Memory: what a request points to is borrowed until the function returns. A result is the
  * caller's and ends with trivet_result_clear(); in a callback it is borrowed until the return.
  * Bytes that are given out are not terminated by a zero byte. What is under way is bounded:
- * trivet_options.calls_max and .bytes_max. As malloc() failing ends the process (like the server's),
- * there is no error for it.
+ * trivet_options.calls_max and .bytes_max. As malloc() failing ends the process (like the
+ * server's), there is no error for it.
  *
  * Signals: none is installed or needed. SIGPIPE never leaves the library.
  *
- * Units: TTLs in seconds, as the API has them; all other times in milliseconds in the name (_ms), in
- * nanoseconds (_ns); sizes in bytes. */
+ * Units: TTLs in seconds, as the API has them; all other times in milliseconds in the name (_ms),
+ * in nanoseconds (_ns); sizes in bytes. */
 #ifndef TRIVET_H
 #define TRIVET_H
 
@@ -160,12 +160,7 @@ enum trivet_sort_target {
     TRIVET_SORT_MOD,
     TRIVET_SORT_VALUE
 };
-enum trivet_compare_result {
-    TRIVET_EQUAL,
-    TRIVET_GREATER,
-    TRIVET_LESS,
-    TRIVET_NOT_EQUAL
-};
+enum trivet_compare_result { TRIVET_EQUAL, TRIVET_GREATER, TRIVET_LESS, TRIVET_NOT_EQUAL };
 enum trivet_compare_target {
     TRIVET_COMPARE_VERSION,
     TRIVET_COMPARE_CREATE,
@@ -244,7 +239,7 @@ struct trivet_lease_request {
 };
 
 struct trivet_member_request {
-    uint64_t id;                         /* REMOVE, UPDATE, PROMOTE */
+    uint64_t id;                          /* REMOVE, UPDATE, PROMOTE */
     const struct trivet_bytes *peer_urls; /* ADD, UPDATE */
     uint32_t peer_urls_count;
     bool is_learner;   /* ADD */
@@ -258,10 +253,10 @@ struct trivet_alarm_request {
 };
 
 struct trivet_maintenance_request {
-    int64_t revision;             /* HASH_KV */
-    uint64_t target_id;           /* MOVE_LEADER */
-    int32_t action;               /* DOWNGRADE: 0 validate, 1 enable, 2 cancel */
-    struct trivet_bytes version;  /* DOWNGRADE */
+    int64_t revision;            /* HASH_KV */
+    uint64_t target_id;          /* MOVE_LEADER */
+    int32_t action;              /* DOWNGRADE: 0 validate, 1 enable, 2 cancel */
+    struct trivet_bytes version; /* DOWNGRADE */
 };
 
 /* All of Auth. */
@@ -285,10 +280,10 @@ struct trivet_leader_key {
 
 /* Lock and Election. */
 struct trivet_contest_request {
-    struct trivet_bytes name; /* LOCK, CAMPAIGN, LEADER, OBSERVE */
-    int64_t lease;            /* LOCK, CAMPAIGN */
-    struct trivet_bytes value; /* CAMPAIGN, PROCLAIM */
-    struct trivet_bytes key;  /* UNLOCK */
+    struct trivet_bytes name;        /* LOCK, CAMPAIGN, LEADER, OBSERVE */
+    int64_t lease;                   /* LOCK, CAMPAIGN */
+    struct trivet_bytes value;       /* CAMPAIGN, PROCLAIM */
+    struct trivet_bytes key;         /* UNLOCK */
     struct trivet_leader_key leader; /* PROCLAIM, RESIGN */
 };
 
@@ -445,7 +440,7 @@ struct trivet_result {
         struct trivet_maintenance_result maintenance;
         struct trivet_auth_result auth;
         struct trivet_contest_result contest;
-    } u; /* meaningful when status is TRIVET_OK */
+    } u;          /* meaningful when status is TRIVET_OK */
     void *memory; /* the library's */
 };
 
@@ -467,8 +462,8 @@ struct trivet_options {
     /* One such endpoint on a line, # begins a comment; read again when it changes. */
     const char *endpoints_file;
     uint64_t endpoints_interval_ms; /* of looking at the file, dns and members; default 5,000 */
-    bool members_refresh; /* ask the cluster for its client URLs as well; default false */
-    const char *zone;     /* the caller's; default NULL: all the same */
+    bool members_refresh;           /* ask the cluster for its client URLs as well; default false */
+    const char *zone;               /* the caller's; default NULL: all the same */
 
     /* TLS: for endpoints with https://, and for all without a scheme when one of these is set. The
      * files are read again when they change. */
@@ -484,21 +479,21 @@ struct trivet_options {
 
     uint64_t timeout_ms;         /* of calls that say nothing else; default 5,000; 0: none */
     uint64_t connect_timeout_ms; /* default 2,000 */
-    uint64_t read_attempt_ms;    /* a read unanswered so long goes to another; default 1,000; 0: no */
-    bool hedge;                  /* reads slower than p95 are asked twice; default false */
-    uint32_t retry_percent;      /* retries per 100 calls, beyond a burst of 10; default 20 */
-    uint64_t keepalive_ms;       /* silence before a ping, at least 5,000; default 10,000; 0: none */
+    uint64_t read_attempt_ms; /* a read unanswered so long goes to another; default 1,000; 0: no */
+    bool hedge;               /* reads slower than p95 are asked twice; default false */
+    uint32_t retry_percent;   /* retries per 100 calls, beyond a burst of 10; default 20 */
+    uint64_t keepalive_ms;    /* silence before a ping, at least 5,000; default 10,000; 0: none */
     uint64_t keepalive_timeout_ms; /* default 3,000 */
 
     uint32_t connections_max; /* per endpoint; default 2; more than one when one is full */
     uint32_t subset;          /* so many endpoints are read from; default 0: all */
     uint64_t slow_start_ms;   /* how long one that returned gets less; default 10,000 */
 
-    uint32_t calls_max;        /* under way; default 10,000 */
-    uint64_t bytes_max;        /* of requests under way; default 64 MiB */
+    uint32_t calls_max;          /* under way; default 10,000 */
+    uint64_t bytes_max;          /* of requests under way; default 64 MiB */
     uint64_t response_bytes_max; /* of one answer; default 256 MiB */
     uint64_t watch_bytes_max;    /* kept of one watch that is not read; default 16 MiB */
-    uint64_t seed; /* of all randomness; default 0: from the system */
+    uint64_t seed;               /* of all randomness; default 0: from the system */
 };
 
 TRIVET_API void trivet_options_init(struct trivet_options *o);
@@ -507,8 +502,8 @@ TRIVET_API void trivet_options_init(struct trivet_options *o);
 TRIVET_API int trivet_open(const struct trivet_options *o, struct trivet_client **ret,
                            char *err_text, size_t err_size);
 /* Ends every call with TRIVET_CLOSED (a write that was sent: TRIVET_UNKNOWN), every watch and lease
- * keeper; callbacks come before it returns. Leases are not revoked. Waits for the engine's thread. Not
- * from a callback. NULL does nothing. */
+ * keeper; callbacks come before it returns. Leases are not revoked. Waits for the engine's thread.
+ * Not from a callback. NULL does nothing. */
 TRIVET_API void trivet_close(struct trivet_client *c);
 
 /* With own_loop: poll `fd` for reading, at most trivet_timeout_ms() (-1: for ever), then call
@@ -595,14 +590,14 @@ struct trivet_watch_options {
 /* `m` is borrowed until return. */
 typedef void (*trivet_watch_cb)(struct trivet_watch *w, const struct trivet_watch_message *m,
                                 void *arg);
-/* A watch that outlives connections and members: each event once, in the order of revisions, whatever
- * breaks. What the server sends in fragments is given as one message. With `cb` NULL messages wait
- * for trivet_watch_next(); when watch_bytes_max wait, the server is made to wait.
+/* A watch that outlives connections and members: each event once, in the order of revisions,
+ * whatever breaks. What the server sends in fragments is given as one message. With `cb` NULL
+ * messages wait for trivet_watch_next(); when watch_bytes_max wait, the server is made to wait.
  * Owns: *ret is the caller's until trivet_watch_close(). Errors: TRIVET_INVALID, TRIVET_BUSY. */
 TRIVET_API int trivet_watch_open(struct trivet_client *c, const struct trivet_watch_options *o,
                                  trivet_watch_cb cb, void *arg, struct trivet_watch **ret);
-/* The next message, to be cleared; returns its status, or TRIVET_TIMEOUT after timeout_ms. Thread: one
- * at a time. */
+/* The next message, to be cleared; returns its status, or TRIVET_TIMEOUT after timeout_ms. Thread:
+ * one at a time. */
 TRIVET_API int trivet_watch_next(struct trivet_watch *w, uint64_t timeout_ms,
                                  struct trivet_watch_message *ret);
 TRIVET_API void trivet_watch_message_clear(struct trivet_watch_message *m);
@@ -611,11 +606,11 @@ TRIVET_API void trivet_watch_close(struct trivet_watch *w);
 
 /* --- leases that are kept alive --- */
 
-/* Told once, when the lease is lost: TRIVET_EXPIRED (the cluster says so, or a whole TTL went by without
- * a word), TRIVET_REFUSED, TRIVET_CLOSED. */
+/* Told once, when the lease is lost: TRIVET_EXPIRED (the cluster says so, or a whole TTL went by
+ * without a word), TRIVET_REFUSED, TRIVET_CLOSED. */
 typedef void (*trivet_lease_cb)(int64_t lease_id, int status, const char *error, void *arg);
-/* Keep it alive until trivet_lease_drop(). `ttl` as it was granted. `lost` may be NULL. Keeping one twice
- * is TRIVET_INVALID; TRIVET_BUSY beyond 100,000. */
+/* Keep it alive until trivet_lease_drop(). `ttl` as it was granted. `lost` may be NULL. Keeping one
+ * twice is TRIVET_INVALID; TRIVET_BUSY beyond 100,000. */
 TRIVET_API int trivet_lease_keep(struct trivet_client *c, int64_t lease_id, int64_t ttl,
                                  trivet_lease_cb lost, void *arg);
 /* No callback comes after its return unless it is running. Does not revoke. */
@@ -624,14 +619,14 @@ TRIVET_API void trivet_lease_drop(struct trivet_client *c, int64_t lease_id);
 /* --- what it did --- */
 
 struct trivet_metrics {
-    uint64_t calls;            /* ended */
-    uint64_t calls_failed;     /* not TRIVET_OK */
-    uint64_t calls_unknown;    /* TRIVET_UNKNOWN */
-    uint64_t calls_now;        /* under way */
-    uint64_t bytes_now;        /* of their requests */
-    uint64_t attempts;         /* sent */
+    uint64_t calls;         /* ended */
+    uint64_t calls_failed;  /* not TRIVET_OK */
+    uint64_t calls_unknown; /* TRIVET_UNKNOWN */
+    uint64_t calls_now;     /* under way */
+    uint64_t bytes_now;     /* of their requests */
+    uint64_t attempts;      /* sent */
     uint64_t retries;
-    uint64_t retries_denied;   /* by the budget */
+    uint64_t retries_denied; /* by the budget */
     uint64_t hedges;
     uint64_t hedges_won;
     uint64_t leader_changes;

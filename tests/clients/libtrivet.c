@@ -24,9 +24,9 @@ static void check_that(int holds, const char *what, int line, const char *more)
     fflush(stdout);
 }
 #define CHECK(x) check_that(!!(x), #x, __LINE__, "")
-#define CHECK_CALL(status, r)                                              \
-    do {                                                                   \
-        int check_status = (status);                                       \
+#define CHECK_CALL(status, r)                                                \
+    do {                                                                     \
+        int check_status = (status);                                         \
         check_that(check_status == TRIVET_OK, #status, __LINE__, (r).error); \
     } while (0)
 
@@ -58,9 +58,11 @@ static void read_options(int argc, char **argv, struct trivet_options *o)
         if (value == NULL)
             continue;
         size_t size = (size_t)(value++ - argv[i]);
-#define TEXT(name) else if (size == strlen(#name) && memcmp(argv[i], #name, size) == 0) o->name = value
-#define NUMBER(name, type) \
-    else if (size == strlen(#name) && memcmp(argv[i], #name, size) == 0) o->name = (type)strtoull(value, NULL, 0)
+#define TEXT(name) \
+    else if (size == strlen(#name) && memcmp(argv[i], #name, size) == 0) o->name = value
+#define NUMBER(name, type)                                                         \
+    else if (size == strlen(#name) && memcmp(argv[i], #name, size) == 0) o->name = \
+        (type)strtoull(value, NULL, 0)
         if (size == 0)
             continue;
         TEXT(ca_file);
@@ -132,11 +134,13 @@ static void kv_calls(struct trivet_client *c)
               memcmp(r.u.range.kvs[1].key.data, "k/b", 3) == 0);
         trivet_result_clear(&r);
     }
-    struct trivet_compare is_3 = {.target = TRIVET_COMPARE_VALUE, .key = trivet_str("k/a"),
-                                  .value = trivet_str("3")};
+    struct trivet_compare is_3 = {
+        .target = TRIVET_COMPARE_VALUE, .key = trivet_str("k/a"), .value = trivet_str("3")};
     struct trivet_compare is_new = {.target = TRIVET_COMPARE_CREATE, .key = trivet_str("k/new")};
-    struct trivet_request ops[4] = {{.method = TRIVET_PUT}, {.method = TRIVET_RANGE},
-                                    {.method = TRIVET_DELETE}, {.method = TRIVET_TXN}};
+    struct trivet_request ops[4] = {{.method = TRIVET_PUT},
+                                    {.method = TRIVET_RANGE},
+                                    {.method = TRIVET_DELETE},
+                                    {.method = TRIVET_TXN}};
     struct trivet_request inner = {.method = TRIVET_RANGE};
     ops[0].u.put.key = trivet_str("k/new");
     ops[0].u.put.value = trivet_str("x");
@@ -390,10 +394,11 @@ static void auth_calls(struct trivet_client *c)
 {
     struct trivet_result r;
     static const int ok[] = {
-        TRIVET_USER_ADD,   TRIVET_ROLE_ADD,  TRIVET_ROLE_GRANT, TRIVET_USER_GRANT_ROLE,
-        TRIVET_USER_GET,   TRIVET_ROLE_GET,  TRIVET_USER_LIST,  TRIVET_ROLE_LIST,
-        TRIVET_USER_CHANGE_PASSWORD, TRIVET_AUTH_STATUS, TRIVET_ROLE_REVOKE,
-        TRIVET_USER_REVOKE_ROLE, TRIVET_USER_DELETE, TRIVET_ROLE_DELETE};
+        TRIVET_USER_ADD,        TRIVET_ROLE_ADD,    TRIVET_ROLE_GRANT,
+        TRIVET_USER_GRANT_ROLE, TRIVET_USER_GET,    TRIVET_ROLE_GET,
+        TRIVET_USER_LIST,       TRIVET_ROLE_LIST,   TRIVET_USER_CHANGE_PASSWORD,
+        TRIVET_AUTH_STATUS,     TRIVET_ROLE_REVOKE, TRIVET_USER_REVOKE_ROLE,
+        TRIVET_USER_DELETE,     TRIVET_ROLE_DELETE};
     for (size_t i = 0; i < sizeof(ok) / sizeof(ok[0]); i++) {
         CHECK_CALL(auth_call(c, ok[i], "u", "p", "r", &r), r);
         switch (ok[i]) {
@@ -643,8 +648,8 @@ static void on_lost(int64_t id, int status, const char *error, void *arg)
     }
 }
 
-/* Every key that was reported as written is there, at version 1, and was seen once by the watch. Read in
- * pages: through connections that are cut a large answer would never come. */
+/* Every key that was reported as written is there, at version 1, and was seen once by the watch.
+ * Read in pages: through connections that are cut a large answer would never come. */
 static void check_keys(struct trivet_client *c)
 {
     enum { PAGE = 500 };
@@ -747,8 +752,7 @@ static void scene_faults(struct trivet_client *c, int seconds)
     printf("attempts %d, retries %d, denied %d, hedges %d, leader changes %d, ejections %d, watch "
            "resumes %d, keepalives %d\n",
            (int)m.attempts, (int)m.retries, (int)m.retries_denied, (int)m.hedges,
-           (int)m.leader_changes, (int)m.ejections, (int)m.watch_resumes,
-           (int)m.lease_keepalives);
+           (int)m.leader_changes, (int)m.ejections, (int)m.watch_resumes, (int)m.lease_keepalives);
     CHECK(m.leases_now == 1 && m.watches_now == 1);
     trivet_lease_drop(c, lease);
     trivet_watch_close(w);
@@ -852,8 +856,8 @@ static void bench_put(void)
     static const char value[256];
     char key[32];
     struct trivet_request q = {.method = TRIVET_PUT};
-    q.u.put.key = trivet_bytes(key, (size_t)snprintf(key, sizeof(key), "b/%08d",
-                                                     (int)(number++ % 100000)));
+    q.u.put.key =
+        trivet_bytes(key, (size_t)snprintf(key, sizeof(key), "b/%08d", (int)(number++ % 100000)));
     q.u.put.value = trivet_bytes(value, sizeof(value));
     keys_open++;
     if (trivet_start(client, &q, NULL, on_bench, NULL) != 0)

@@ -1,5 +1,5 @@
-/* Who is asked (client/src/lib/balancer.c) and what is repeated (retry.c): time and chance come from
- * here. */
+/* Who is asked (client/src/lib/balancer.c) and what is repeated (retry.c): time and chance come
+ * from here. */
 #include "unit.h"
 
 #include "balancer.h"
@@ -240,6 +240,6 @@ START_TEST(test_p95_is_found)
 }
 END_TEST
 
-UNIT_MAIN("balancer", test_reads_are_spread, test_writes_go_to_the_leader, test_outliers_are_ejected,
-          test_the_own_zone_comes_first, test_a_subset_is_kept, test_no_write_is_repeated_blindly,
-          test_retries_have_a_budget, test_p95_is_found)
+UNIT_MAIN("balancer", test_reads_are_spread, test_writes_go_to_the_leader,
+          test_outliers_are_ejected, test_the_own_zone_comes_first, test_a_subset_is_kept,
+          test_no_write_is_repeated_blindly, test_retries_have_a_budget, test_p95_is_found)

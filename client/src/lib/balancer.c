@@ -17,8 +17,8 @@ enum {
 
 void balancer_init(struct balancer *b, uint32_t subset, uint64_t slow_start_ns, uint64_t seed)
 {
-    *b = (struct balancer){.leader = BALANCER_NONE, .subset = subset,
-                           .slow_start_ns = slow_start_ns};
+    *b = (struct balancer){
+        .leader = BALANCER_NONE, .subset = subset, .slow_start_ns = slow_start_ns};
     rng_init(&b->rng, seed);
 }
 
@@ -71,8 +71,7 @@ static int two_choices(struct balancer *b, uint64_t set, uint64_t now_ns)
     uint32_t second = (uint32_t)rng_below(&b->rng, count - 1);
     second += second >= first;
     int one = members[first], two = members[second];
-    bool two_is_cheaper =
-        cost(&b->endpoints[two], now_ns) < cost(&b->endpoints[one], now_ns);
+    bool two_is_cheaper = cost(&b->endpoints[two], now_ns) < cost(&b->endpoints[one], now_ns);
     int chosen = two_is_cheaper ? two : one;
     return may_start(b, &b->endpoints[chosen], now_ns) ? chosen : two_is_cheaper ? one : two;
 }
@@ -187,7 +186,8 @@ static void learn_latency(struct balancer_endpoint *e, uint64_t sample_ns, uint6
         double weight = (double)passed_ns / (double)(LATENCY_FADES_NS + passed_ns);
         if (weight < 1.0 / 16)
             weight = 1.0 / 16;
-        e->latency_ns = (uint64_t)((double)e->latency_ns * (1 - weight) + (double)sample_ns * weight);
+        e->latency_ns =
+            (uint64_t)((double)e->latency_ns * (1 - weight) + (double)sample_ns * weight);
         if (e->latency_ns == 0)
             e->latency_ns = 1;
     }
@@ -198,8 +198,8 @@ static bool eject(struct balancer *b, int endpoint, uint64_t now_ns)
 {
     uint32_t others = 0;
     for (uint32_t i = 0; i < b->count; i++)
-        others += (int)i != endpoint && b->endpoints[i].ready &&
-                  !balancer_is_ejected(b, (int)i, now_ns);
+        others +=
+            (int)i != endpoint && b->endpoints[i].ready && !balancer_is_ejected(b, (int)i, now_ns);
     if (others == 0)
         return false;
     struct balancer_endpoint *e = &b->endpoints[endpoint];

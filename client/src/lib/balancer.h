@@ -23,10 +23,10 @@ enum balancer_outcome {
 
 /* Written by the functions below only, but for the first group. */
 struct balancer_endpoint {
-    bool ready;         /* a connection is up */
-    bool learner;       /* cannot serve linearizable reads or writes */
-    bool near;          /* in the caller's zone, or zones do not matter */
-    uint64_t rank;      /* for the subset: the lowest are in it */
+    bool ready;             /* a connection is up */
+    bool learner;           /* cannot serve linearizable reads or writes */
+    bool near;              /* in the caller's zone, or zones do not matter */
+    uint64_t rank;          /* for the subset: the lowest are in it */
     uint32_t in_flight_max; /* more makes it full */
 
     uint32_t in_flight;
@@ -59,8 +59,8 @@ int balancer_pick_write(struct balancer *b, uint64_t avoid, uint64_t now_ns);
 
 void balancer_ready(struct balancer *b, int endpoint, bool ready, uint64_t now_ns);
 void balancer_began(struct balancer *b, int endpoint);
-/* True when this made the endpoint an outlier: what waits there should go elsewhere. Not more than all
- * but one are. */
+/* True when this made the endpoint an outlier: what waits there should go elsewhere. Not more than
+ * all but one are. */
 bool balancer_ended(struct balancer *b, int endpoint, enum balancer_outcome outcome,
                     uint64_t latency_ns, uint64_t now_ns);
 bool balancer_is_ejected(const struct balancer *b, int endpoint, uint64_t now_ns);

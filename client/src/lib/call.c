@@ -72,7 +72,7 @@ static void set_deadline(struct call *call, uint64_t timeout_ms)
 }
 
 struct call *rpc__new(struct trivet_client *c, const struct trivet_request *q,
-                       const struct trivet_call_options *o, int *ret_error)
+                      const struct trivet_call_options *o, int *ret_error)
 {
     size_t pinned_bytes = pinned_size(o);
     if (atomic_load(&c->closing)) {
@@ -103,7 +103,7 @@ struct call *rpc__new(struct trivet_client *c, const struct trivet_request *q,
 }
 
 struct call *rpc__new_own(struct trivet_client *c, const struct trivet_request *q, int endpoint,
-                           uint64_t timeout_ms, call_end_fn end, void *arg)
+                          uint64_t timeout_ms, call_end_fn end, void *arg)
 {
     int error;
     struct call *call = alloc_call(c, q, 0, &error);
@@ -145,7 +145,7 @@ static void close_attempts(struct call *call)
 }
 
 void rpc__end(struct call *call, int status, enum grpc_code code, struct slice text,
-               struct buf *message)
+              struct buf *message)
 {
     struct trivet_client *c = call->client;
     struct call_end end = {.status = status, .code = code, .text = text, .message = message};
@@ -246,8 +246,8 @@ static void judge(struct call *call, enum grpc_code code, struct slice text)
         .is_write = !call->is_read,
         .was_sent = true,
         .part_seen = call->part_seen,
-        .deadline_over = call->deadline_ns != 0 &&
-                         now_ns + CLOCKS_DIFFER_MS * NS_PER_MS >= call->deadline_ns,
+        .deadline_over =
+            call->deadline_ns != 0 && now_ns + CLOCKS_DIFFER_MS * NS_PER_MS >= call->deadline_ns,
         .code = code,
         .text = text,
     };
@@ -305,7 +305,7 @@ static void succeeded(struct call *call, struct attempt *a)
     }
     /* Success without an answer: whoever that was, it is no etcd. */
     rpc__end(call, call->is_read ? TRIVET_MALFORMED : TRIVET_UNKNOWN, GRPC_OK,
-              SLICE_LITERAL("not exactly one message in the answer"), NULL);
+             SLICE_LITERAL("not exactly one message in the answer"), NULL);
 }
 
 static void tell_balancer(struct attempt *a, enum grpc_code code, struct slice text)

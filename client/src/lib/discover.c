@@ -167,8 +167,7 @@ static void ask_members(struct trivet_client *c)
         return;
     c->asking_members = true;
     q.u.member.linearizable = true;
-    rpc__begin(
-        rpc__new_own(c, &q, BALANCER_NONE, MEMBERS_TIMEOUT_MS, on_members, NULL));
+    rpc__begin(rpc__new_own(c, &q, BALANCER_NONE, MEMBERS_TIMEOUT_MS, on_members, NULL));
 }
 
 /* --- when --- */
@@ -195,8 +194,7 @@ void discover__tick(struct trivet_client *c, uint64_t now_ns)
 {
     if (now_ns < c->look_ns)
         return;
-    c->look_ns = c->o.endpoints_interval_ms == 0
-                     ? UINT64_MAX
-                     : now_ns + c->o.endpoints_interval_ms * NS_PER_MS;
+    c->look_ns = c->o.endpoints_interval_ms == 0 ? UINT64_MAX
+                                                 : now_ns + c->o.endpoints_interval_ms * NS_PER_MS;
     look(c);
 }

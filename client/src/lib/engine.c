@@ -396,9 +396,9 @@ const char *trivet_version(void)
 const char *trivet_status_name(int status)
 {
     static const char *const names[] = {
-        "TRIVET_OK",          "TRIVET_REFUSED", "TRIVET_UNKNOWN",   "TRIVET_DEADLINE",
-        "TRIVET_CANCELED",    "TRIVET_UNAVAILABLE", "TRIVET_INVALID", "TRIVET_BUSY",
-        "TRIVET_COMPACTED",   "TRIVET_EXPIRED", "TRIVET_MALFORMED", "TRIVET_CLOSED",
+        "TRIVET_OK",        "TRIVET_REFUSED",     "TRIVET_UNKNOWN",   "TRIVET_DEADLINE",
+        "TRIVET_CANCELED",  "TRIVET_UNAVAILABLE", "TRIVET_INVALID",   "TRIVET_BUSY",
+        "TRIVET_COMPACTED", "TRIVET_EXPIRED",     "TRIVET_MALFORMED", "TRIVET_CLOSED",
         "TRIVET_TIMEOUT",
     };
     return status >= 0 && (size_t)status < sizeof(names) / sizeof(names[0]) ? names[status]

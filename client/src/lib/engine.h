@@ -64,14 +64,14 @@ enum endpoint_source { FROM_OPTIONS, FROM_FILE, FROM_DNS, FROM_MEMBERS };
 struct endpoint {
     struct trivet_client *client;
     int index;
-    char *address; /* as it was given */
-    char *url;     /* for the transport */
-    char *zone;    /* NULL: none */
+    char *address;  /* as it was given */
+    char *url;      /* for the transport */
+    char *zone;     /* NULL: none */
     char *tls_host; /* NULL: the url's */
     enum endpoint_source source;
     uint32_t source_id; /* FROM_DNS: which name */
-    bool seen;  /* while a list is compared */
-    bool going; /* no new calls; closed when the last one has ended */
+    bool seen;          /* while a list is compared */
+    bool going;         /* no new calls; closed when the last one has ended */
     bool probing;
     uint64_t member_id;
     struct connection connections[ENDPOINT_CONNECTIONS_MAX];
@@ -133,7 +133,7 @@ struct call {
     uint32_t refs;
     bool is_read;
     bool linearizable;
-    bool own;       /* the engine's: not counted, without a token's waiting */
+    bool own; /* the engine's: not counted, without a token's waiting */
     bool ended;
     bool canceled;
     bool part_seen;
@@ -271,16 +271,16 @@ void discover__tick(struct trivet_client *c, uint64_t now_ns);
 
 /* call.c */
 struct call *rpc__new(struct trivet_client *c, const struct trivet_request *q,
-                       const struct trivet_call_options *o, int *ret_error);
+                      const struct trivet_call_options *o, int *ret_error);
 /* One of the engine's own, to this endpoint (BALANCER_NONE: any). */
 struct call *rpc__new_own(struct trivet_client *c, const struct trivet_request *q, int endpoint,
-                           uint64_t timeout_ms, call_end_fn end, void *arg);
+                          uint64_t timeout_ms, call_end_fn end, void *arg);
 void rpc__post(struct call *call);
 void rpc__begin(struct call *call);
 void rpc__unref(struct call *call);
 void rpc__cancel(struct call *call);
 void rpc__end(struct call *call, int status, enum grpc_code code, struct slice text,
-               struct buf *message);
+              struct buf *message);
 /* Those that wait for a connection or a token are tried again. */
 void calls__kick(struct trivet_client *c);
 void calls__tick(struct trivet_client *c, uint64_t now_ns);

@@ -105,7 +105,7 @@ static void end_awaited(struct call *call, const struct call_end *end)
         if (wire_range_stream_response_decode(msg, &inner) != 0 ||
             buf_append(&w->parts, inner.data, inner.size) != 0)
             rpc__end(call, TRIVET_MALFORMED, GRPC_OK,
-                      SLICE_LITERAL("the parts cannot be read, or are too many"), NULL);
+                     SLICE_LITERAL("the parts cannot be read, or are too many"), NULL);
         return;
     }
     /* Messages one behind the other are one message: protobuf merges them. */

@@ -103,9 +103,8 @@ static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice 
 {
     struct lease_stream *s = grpc_call_user(grpc);
     struct trivet_client *c = s->client;
-    enum balancer_outcome outcome = !s->left && retry_blames_member(code, text, true)
-                                        ? BALANCER_FAILED
-                                        : BALANCER_ABANDONED;
+    enum balancer_outcome outcome =
+        !s->left && retry_blames_member(code, text, true) ? BALANCER_FAILED : BALANCER_ABANDONED;
     s->grpc = NULL;
     s->connection->in_flight--;
     (void)balancer_ended(&c->balancer, s->endpoint, outcome, 0, engine__now_ns());
@@ -127,10 +126,8 @@ static void open_stream(struct trivet_client *c, uint64_t now_ns)
     if (!auth__token(c, &token) || n == NULL)
         return;
     struct lease_stream *s = mem_alloc_zero(sizeof(*s));
-    *s = (struct lease_stream){.client = c,
-                               .connection = n,
-                               .endpoint = endpoint,
-                               .token_number = c->auth.token_number};
+    *s = (struct lease_stream){
+        .client = c, .connection = n, .endpoint = endpoint, .token_number = c->auth.token_number};
     struct grpc_pair pairs[2] = {{SLICE_LITERAL("hasleader"), SLICE_LITERAL("true")},
                                  {SLICE_LITERAL("token"), SLICE_EMPTY}};
     if (token != NULL)

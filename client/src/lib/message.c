@@ -1,5 +1,5 @@
-/* Walks the tables of method.c. Writing appends to a buffer, a submessage's length in front of it once
- * it is known; reading is in place, with one pass before to count the lists. */
+/* Walks the tables of method.c. Writing appends to a buffer, a submessage's length in front of it
+ * once it is known; reading is in place, with one pass before to count the lists. */
 #include "message.h"
 
 #include "base/assert.h"
@@ -159,7 +159,7 @@ static int put_shape(struct buf *out, const struct message_shape *shape, const v
             put_uint(out, f->number, *(const uint64_t *)at);
             break;
         case MESSAGE_INT32:
-            put_uint(out, f->number, (uint64_t)(int64_t) * (const int32_t *)at);
+            put_uint(out, f->number, (uint64_t)(int64_t)*(const int32_t *)at);
             break;
         case MESSAGE_BOOL:
             put_uint(out, f->number, *(const bool *)at);
@@ -370,7 +370,7 @@ static int read_shape(struct reading *r, const struct message_shape *shape, stru
 }
 
 int message_read(const struct message_shape *shape, struct slice msg, struct arena *arena,
-                   void *ret)
+                 void *ret)
 {
     struct reading r = {.arena = arena};
     return read_shape(&r, shape, msg, ret);

@@ -15,9 +15,9 @@ enum message_type {
     MESSAGE_INT32, /* 4 bytes: enums, uint32 */
     MESSAGE_BOOL,
     MESSAGE_BYTES,
-    MESSAGE_SUB,        /* a struct inside; always on the wire */
-    MESSAGE_BYTES_LIST, /* pointer and count */
-    MESSAGE_SUB_LIST,   /* likewise */
+    MESSAGE_SUB,         /* a struct inside; always on the wire */
+    MESSAGE_BYTES_LIST,  /* pointer and count */
+    MESSAGE_SUB_LIST,    /* likewise */
     MESSAGE_INT64_ITEMS, /* a list of messages whose field 1 is the number, as int64_t */
     MESSAGE_COMPARES,
     MESSAGE_OPS,       /* struct trivet_request */
@@ -45,9 +45,9 @@ enum { MESSAGE_DEPTH_MAX = 64 };
 
 /* Who may be asked, and what may be done when no answer comes. */
 enum method_class {
-    METHOD_READ,   /* any member; repeated */
-    METHOD_WRITE,  /* the leader first; never repeated once it may have been applied */
-    METHOD_MEMBER, /* about the member that is asked; repeated at the same one */
+    METHOD_READ,         /* any member; repeated */
+    METHOD_WRITE,        /* the leader first; never repeated once it may have been applied */
+    METHOD_MEMBER,       /* about the member that is asked; repeated at the same one */
     METHOD_MEMBER_WRITE, /* likewise, not repeated */
 };
 
@@ -55,12 +55,12 @@ struct method {
     const char *path;
     const struct message_shape *request;
     const struct message_shape *response;
-    uint16_t request_offset;  /* in struct trivet_request */
-    uint8_t klass;            /* enum method_class */
-    bool stream;              /* answers come in parts */
-    bool wrapped;             /* each part has the response as its field 1 */
-    bool no_deadline;         /* the client's timeout is not for it */
-    bool half_open;           /* a stream of requests, of which one is sent */
+    uint16_t request_offset; /* in struct trivet_request */
+    uint8_t klass;           /* enum method_class */
+    bool stream;             /* answers come in parts */
+    bool wrapped;            /* each part has the response as its field 1 */
+    bool no_deadline;        /* the client's timeout is not for it */
+    bool half_open;          /* a stream of requests, of which one is sent */
 };
 
 /* NULL: there is no such method. */
@@ -68,7 +68,8 @@ const struct method *method_of(int32_t method);
 
 extern const struct message_shape message_watch_response;
 
-/* Append the request. Errors: TRIVET_INVALID (a txn too deep, or with an operation of another kind). */
+/* Append the request. Errors: TRIVET_INVALID (a txn too deep, or with an operation of another
+ * kind). */
 int message_request_encode(const struct trivet_request *q, struct buf *out);
 /* Fill header and the method's part of `ret`, which is zeroed; bytes point into `msg`, lists lie in
  * `arena`. Errors: TRIVET_MALFORMED. */
@@ -76,7 +77,7 @@ int message_response_decode(const struct method *m, struct slice msg, struct are
                             struct trivet_result *ret);
 /* Any message. Errors: TRIVET_MALFORMED. */
 int message_read(const struct message_shape *shape, struct slice msg, struct arena *arena,
-                   void *ret);
+                 void *ret);
 
 /* A WatchResponse as it comes. */
 struct watch_response {

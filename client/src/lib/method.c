@@ -24,12 +24,9 @@ static const struct message_field header_fields[] = {
 static const struct message_shape header = SHAPE(header, struct trivet_header);
 
 static const struct message_field kv_fields[] = {
-    F(1, BYTES, struct trivet_kv, key),
-    F(2, INT64, struct trivet_kv, create_revision),
-    F(3, INT64, struct trivet_kv, mod_revision),
-    F(4, INT64, struct trivet_kv, version),
-    F(5, BYTES, struct trivet_kv, value),
-    F(6, INT64, struct trivet_kv, lease),
+    F(1, BYTES, struct trivet_kv, key),          F(2, INT64, struct trivet_kv, create_revision),
+    F(3, INT64, struct trivet_kv, mod_revision), F(4, INT64, struct trivet_kv, version),
+    F(5, BYTES, struct trivet_kv, value),        F(6, INT64, struct trivet_kv, lease),
 };
 static const struct message_shape kv = SHAPE(kv, struct trivet_kv);
 
@@ -152,8 +149,7 @@ static const struct message_field alarm_request_fields[] = {
     F(2, INT64, struct trivet_alarm_request, member_id),
     F(3, INT32, struct trivet_alarm_request, alarm),
 };
-static const struct message_shape alarm_request =
-    SHAPE(alarm_request, struct trivet_alarm_request);
+static const struct message_shape alarm_request = SHAPE(alarm_request, struct trivet_alarm_request);
 static const struct message_field hash_kv_fields[] = {
     F(1, INT64, struct trivet_maintenance_request, revision),
 };
@@ -177,8 +173,7 @@ static const struct message_field user_password_fields[] = {
     F(1, BYTES, struct trivet_auth_request, user),
     F(2, BYTES, struct trivet_auth_request, password),
 };
-static const struct message_shape user_password =
-    SHAPE(user_password, struct trivet_auth_request);
+static const struct message_shape user_password = SHAPE(user_password, struct trivet_auth_request);
 static const struct message_field add_options_fields[] = {
     F(1, BOOL, struct trivet_auth_request, no_password),
 };
@@ -254,16 +249,17 @@ static const struct message_shape resign = SHAPE(resign, struct trivet_contest_r
 static const struct message_field header_only_fields[] = {R_HEADER};
 static const struct message_shape header_only = SHAPE(header_only, struct trivet_result);
 
-static const struct message_field range_r_fields[] = {
-    R_HEADER, R_LIST(2, SUB_LIST, range.kvs, &kv), R(3, BOOL, range.more), R(4, INT64, range.count)};
+static const struct message_field range_r_fields[] = {R_HEADER, R_LIST(2, SUB_LIST, range.kvs, &kv),
+                                                      R(3, BOOL, range.more),
+                                                      R(4, INT64, range.count)};
 static const struct message_shape range_r = SHAPE_WITH_LISTS(range_r, struct trivet_result);
 static const struct message_field put_r_fields[] = {R_HEADER, R_SUB(2, put.prev_kv, &kv)};
 static const struct message_shape put_r = SHAPE(put_r, struct trivet_result);
-static const struct message_field del_r_fields[] = {
-    R_HEADER, R(2, INT64, del.deleted), R_LIST(3, SUB_LIST, del.prev_kvs, &kv)};
+static const struct message_field del_r_fields[] = {R_HEADER, R(2, INT64, del.deleted),
+                                                    R_LIST(3, SUB_LIST, del.prev_kvs, &kv)};
 static const struct message_shape del_r = SHAPE_WITH_LISTS(del_r, struct trivet_result);
-static const struct message_field txn_r_fields[] = {
-    R_HEADER, R(2, BOOL, txn.succeeded), R_LIST(3, RESPONSES, txn.responses, NULL)};
+static const struct message_field txn_r_fields[] = {R_HEADER, R(2, BOOL, txn.succeeded),
+                                                    R_LIST(3, RESPONSES, txn.responses, NULL)};
 static const struct message_shape txn_r = SHAPE_WITH_LISTS(txn_r, struct trivet_result);
 static const struct message_field lease_r_fields[] = {
     R_HEADER,
@@ -278,10 +274,9 @@ static const struct message_field lease_ttl_r_fields[] = {
     R(4, INT64, lease.granted_ttl),
     R_LIST(5, BYTES_LIST, lease.keys, NULL),
 };
-static const struct message_shape lease_ttl_r =
-    SHAPE_WITH_LISTS(lease_ttl_r, struct trivet_result);
-static const struct message_field lease_list_r_fields[] = {
-    R_HEADER, R_LIST(2, INT64_ITEMS, lease.ids, NULL)};
+static const struct message_shape lease_ttl_r = SHAPE_WITH_LISTS(lease_ttl_r, struct trivet_result);
+static const struct message_field lease_list_r_fields[] = {R_HEADER,
+                                                           R_LIST(2, INT64_ITEMS, lease.ids, NULL)};
 static const struct message_shape lease_list_r =
     SHAPE_WITH_LISTS(lease_list_r, struct trivet_result);
 static const struct message_field member_add_r_fields[] = {
@@ -294,8 +289,8 @@ static const struct message_shape members_r = SHAPE_WITH_LISTS(members_r, struct
 static const struct message_field alarm_r_fields[] = {
     R_HEADER, R_LIST(2, SUB_LIST, alarm.alarms, &alarm_shape)};
 static const struct message_shape alarm_r = SHAPE_WITH_LISTS(alarm_r, struct trivet_result);
-static const struct message_field downgrade_info_fields[] = {
-    R(1, BOOL, status.downgrade_enabled), R(2, BYTES, status.downgrade_target)};
+static const struct message_field downgrade_info_fields[] = {R(1, BOOL, status.downgrade_enabled),
+                                                             R(2, BYTES, status.downgrade_target)};
 static const struct message_shape downgrade_info = SHAPE(downgrade_info, struct trivet_result);
 static const struct message_field status_r_fields[] = {
     R_HEADER,
@@ -330,8 +325,8 @@ static const struct message_shape snapshot_r = SHAPE(snapshot_r, struct trivet_r
 static const struct message_field downgrade_r_fields[] = {R_HEADER,
                                                           R(2, BYTES, maintenance.version)};
 static const struct message_shape downgrade_r = SHAPE(downgrade_r, struct trivet_result);
-static const struct message_field auth_status_r_fields[] = {
-    R_HEADER, R(2, BOOL, auth.enabled), R(3, INT64, auth.revision)};
+static const struct message_field auth_status_r_fields[] = {R_HEADER, R(2, BOOL, auth.enabled),
+                                                            R(3, INT64, auth.revision)};
 static const struct message_shape auth_status_r = SHAPE(auth_status_r, struct trivet_result);
 static const struct message_field token_r_fields[] = {R_HEADER, R(2, BYTES, auth.token)};
 static const struct message_shape token_r = SHAPE(token_r, struct trivet_result);
@@ -343,8 +338,8 @@ static const struct message_field role_get_r_fields[] = {
 static const struct message_shape role_get_r = SHAPE_WITH_LISTS(role_get_r, struct trivet_result);
 static const struct message_field lock_r_fields[] = {R_HEADER, R(2, BYTES, contest.key)};
 static const struct message_shape lock_r = SHAPE(lock_r, struct trivet_result);
-static const struct message_field campaign_r_fields[] = {
-    R_HEADER, R_SUB(2, contest.leader, &leader_key)};
+static const struct message_field campaign_r_fields[] = {R_HEADER,
+                                                         R_SUB(2, contest.leader, &leader_key)};
 static const struct message_shape campaign_r = SHAPE(campaign_r, struct trivet_result);
 static const struct message_field leader_r_fields[] = {R_HEADER, R_SUB(2, contest.kv, &kv)};
 static const struct message_shape leader_r = SHAPE(leader_r, struct trivet_result);
@@ -378,9 +373,9 @@ const struct message_shape message_watch_response =
 #define MAINTENANCE "/etcdserverpb.Maintenance/"
 #define AUTH "/etcdserverpb.Auth/"
 #define ELECTION "/v3electionpb.Election/"
-#define M(path, part, request, response, class, ...)                                            \
-    {path, &(request), &(response), offsetof(struct trivet_request, u.part), METHOD_##class, \
-     __VA_ARGS__}
+#define M(path, part, request, response, class, ...)                                   \
+    {path,           &(request), &(response), offsetof(struct trivet_request, u.part), \
+     METHOD_##class, __VA_ARGS__}
 
 static const struct method methods[TRIVET_METHODS_COUNT] = {
     [TRIVET_RANGE] = M(KV "Range", range, range, range_r, READ),

@@ -86,7 +86,7 @@ static enum retry_verdict judge_write(const struct retry_case *c)
         /* Of etcd's own errors this code has those that it does not translate; the transport's is
          * without words. */
         return c->text.size == 0 || says(c->text, TV_TIMEOUT_LEADER_TRANSFER) ? RETRY_UNKNOWN
-                                                                               : RETRY_END;
+                                                                              : RETRY_END;
     default:
         return RETRY_END;
     }
@@ -110,7 +110,8 @@ enum retry_verdict retry_judge(const struct retry_case *c)
 
 bool retry_blames_member(enum grpc_code code, struct slice text, bool was_sent)
 {
-    /* Words of the cluster's: some say that this member is cut off, the others are about the call. */
+    /* Words of the cluster's: some say that this member is cut off, the others are about the call.
+     */
     if (slice_starts_with(text, SLICE_LITERAL("etcdserver:")))
         return says(text, TV_NO_LEADER) || says(text, TV_TIMEOUT) || says(text, TV_STOPPED) ||
                says(text, TV_TIMEOUT_CONNECTION_LOST) || says(text, TV_CORRUPT);

@@ -11,7 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* --- budget: retries may be a part of the calls, so that they do not bring down who is in trouble --- */
+/* --- budget: retries may be a part of the calls, so that they do not bring down who is in trouble
+ * --- */
 
 enum { RETRY_BURST = 10, RETRY_SAVED_MAX = 100 };
 
@@ -25,29 +26,29 @@ void retry_budget_call(struct retry_budget *b);
 /* True: there was one left, and it is taken. */
 bool retry_budget_take(struct retry_budget *b);
 
-/* Before the `n`th retry (1, 2, ...): none before the first, then 10 ms, doubled, at most 500 ms, of which half
- * is random. */
+/* Before the `n`th retry (1, 2, ...): none before the first, then 10 ms, doubled, at most 500 ms,
+ * of which half is random. */
 uint64_t retry_delay_ms(uint32_t n, struct rng *rng);
 
 /* --- verdicts --- */
 
 enum retry_verdict {
-    RETRY_END,           /* the answer is final: TRIVET_OK or TRIVET_REFUSED */
-    RETRY_ELSEWHERE,     /* not applied, or it does not matter: again, at another */
-    RETRY_LEADER_MOVED,  /* not applied: learn who leads, once more */
-    RETRY_TOKEN,         /* not applied: authenticate, once more */
-    RETRY_LATER,         /* not applied, the member is busy: again, after a pause */
-    RETRY_UNKNOWN,       /* a write, of which nobody knows: TRIVET_UNKNOWN */
-    RETRY_DEADLINE,      /* TRIVET_DEADLINE */
-    RETRY_CANCELED,      /* TRIVET_CANCELED */
+    RETRY_END,          /* the answer is final: TRIVET_OK or TRIVET_REFUSED */
+    RETRY_ELSEWHERE,    /* not applied, or it does not matter: again, at another */
+    RETRY_LEADER_MOVED, /* not applied: learn who leads, once more */
+    RETRY_TOKEN,        /* not applied: authenticate, once more */
+    RETRY_LATER,        /* not applied, the member is busy: again, after a pause */
+    RETRY_UNKNOWN,      /* a write, of which nobody knows: TRIVET_UNKNOWN */
+    RETRY_DEADLINE,     /* TRIVET_DEADLINE */
+    RETRY_CANCELED,     /* TRIVET_CANCELED */
 };
 
 struct retry_case {
     bool is_write;
-    bool was_sent;     /* it had a connection */
-    bool part_seen;    /* of a stream: parts were given to the caller */
+    bool was_sent;  /* it had a connection */
+    bool part_seen; /* of a stream: parts were given to the caller */
     bool deadline_over;
-    bool canceled;     /* by the caller */
+    bool canceled; /* by the caller */
     enum grpc_code code;
     struct slice text;
 };

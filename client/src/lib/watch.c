@@ -3,8 +3,8 @@
  *
  * Invariants:
  * 1. Everything below next_revision was given to the caller, nothing at or above it was.
- * 2. A message is given whole: fragments are put together first, since a revision may be spread over
- *    several of them, and a stream that ends between two leaves next_revision where it was. */
+ * 2. A message is given whole: fragments are put together first, since a revision may be spread
+ * over several of them, and a stream that ends between two leaves next_revision where it was. */
 #include "engine.h"
 
 #include "base/assert.h"
@@ -221,10 +221,8 @@ static void skip_known(const struct trivet_watch *w, struct trivet_watch_message
 
 static void on_response(struct trivet_watch *w, const struct watch_response *r)
 {
-    struct trivet_watch_message m = {.header = r->header,
-                                     .error = "",
-                                     .events = r->events,
-                                     .events_count = r->events_count};
+    struct trivet_watch_message m = {
+        .header = r->header, .error = "", .events = r->events, .events_count = r->events_count};
     if (r->canceled) {
         on_canceled(w, r);
         return;
@@ -248,8 +246,8 @@ static void on_response(struct trivet_watch *w, const struct watch_response *r)
     skip_known(w, &m);
     if (r->events_count > 0 && m.events_count == 0)
         return;
-    int64_t told = m.events_count > 0 ? m.events[m.events_count - 1].kv.mod_revision
-                                      : r->header.revision;
+    int64_t told =
+        m.events_count > 0 ? m.events[m.events_count - 1].kv.mod_revision : r->header.revision;
     if (told + 1 > w->next_revision)
         w->next_revision = told + 1;
     (void)give(w, &m);
@@ -305,9 +303,8 @@ static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice 
     struct stream *s = grpc_call_user(grpc);
     struct trivet_client *c = s->client;
     struct trivet_watch *w = s->watch;
-    enum balancer_outcome outcome = w != NULL && retry_blames_member(code, text, true)
-                                        ? BALANCER_FAILED
-                                        : BALANCER_ABANDONED;
+    enum balancer_outcome outcome =
+        w != NULL && retry_blames_member(code, text, true) ? BALANCER_FAILED : BALANCER_ABANDONED;
     s->grpc = NULL;
     s->connection->in_flight--;
     (void)balancer_ended(&c->balancer, s->endpoint, outcome, 0, engine__now_ns());
@@ -544,8 +541,7 @@ static struct kept *wait_in_loop(struct trivet_watch *w, uint64_t until_ns, bool
     return k;
 }
 
-int trivet_watch_next(struct trivet_watch *w, uint64_t timeout_ms,
-                      struct trivet_watch_message *ret)
+int trivet_watch_next(struct trivet_watch *w, uint64_t timeout_ms, struct trivet_watch_message *ret)
 {
     struct trivet_client *c = w->client;
     uint64_t until_ns = engine__now_ns() + timeout_ms * NS_PER_MS;
