@@ -212,7 +212,7 @@ def libtrivet(suite, full):
     need()
     if not full:
         return program(suite, [sys.executable, "tests/clients/libtrivet.py", "--only",
-                               "header,symbols,calls-1,calls-3,calls-etcd,users,tls,endpoints,"
+                               "examples,header,symbols,calls-1,calls-3,calls-etcd,users,tls,endpoints,"
                                "nonsense,kills,cuts"])
     return program(suite, [sys.executable, "tests/clients/libtrivet.py"])
 

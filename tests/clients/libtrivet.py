@@ -133,11 +133,15 @@ def tls():
                 time.sleep(0.05)
             mine = ["cert_file=" + who.cert, "key_file=" + who.key]
             scene("TLS", "calls", node.endpoint(), "ca_file=" + ca_file, *mine)
-            scene("TLS, another CA", "nobody", node.endpoint(), "ca_file=" + other_file,
-                  "timeout_ms=1000", *mine)
-            scene("TLS, no certificate", "nobody", node.endpoint(), "ca_file=" + ca_file,
-                  "timeout_ms=1000")
-            scene("no TLS", "nobody", node.endpoint(), "timeout_ms=1000")
+            strangers = {
+                "TLS, another CA": ["ca_file=" + other_file] + mine,
+                "TLS, no certificate": ["ca_file=" + ca_file],
+                "no TLS": [],
+            }
+            begun = {name: begin("nobody", node.endpoint(), "timeout_ms=700", *options)
+                     for name, options in strangers.items()}
+            for name, process in begun.items():
+                end(process, name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -191,9 +195,6 @@ class Listener:
         except OSError:
             pass
 
-    def close(self):
-        self.socket.close()
-
 
 SETTINGS = b"\0\0\0\4\0\0\0\0\0" + b"\0\0\0\4\1\0\0\0\0"
 
@@ -229,11 +230,15 @@ def nonsense():
         "settings and silence": lambda c: (c.sendall(SETTINGS), time.sleep(8)),
         "answers nobody asked for": answer_grpc(b"\x0a\xff\xff\xff\xff"),
     }
+    begun = {}
     for name, talk in talks.items():
         listener = Listener(talk)
-        scene("a server that %s" % name, "nobody", "127.0.0.1:%d" % listener.port, "timeout_ms=700")
-        listener.close()
-    scene("nobody listens", "nobody", "127.0.0.1:%d" % clusters.free_ports(1)[0], "timeout_ms=700")
+        begun["a server that %s" % name] = begin("nobody", "127.0.0.1:%d" % listener.port,
+                                                 "timeout_ms=700")
+    begun["nobody listens"] = begin("nobody", "127.0.0.1:%d" % clusters.free_ports(1)[0],
+                                    "timeout_ms=700")
+    for name, process in begun.items():
+        end(process, name)
 
 
 # --- faults ---
@@ -317,7 +322,27 @@ def symbols():
     tally.check(len(names) > 20 and not others, "only trivet_* is shown", str(others))
 
 
+def examples():
+    folder = os.path.join(clusters.build_dir(), "client")
+    with Cluster("trivet", size=1) as cluster:
+        cluster.start()
+        endpoint = cluster.endpoints()
+        watch = subprocess.Popen([os.path.join(folder, "example_watch"), endpoint, "l", "10"],
+                                 stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
+                                 preexec_fn=clusters.die_with_parent)
+        time.sleep(0.5)
+        for name, wanted in (("hello", "world at revision 2"), ("loop", "revision 12")):
+            done = clusters.run([os.path.join(folder, "example_" + name), endpoint],
+                                capture_output=True, text=True, env=ENVIRONMENT, timeout=20)
+            tally.check(done.returncode == 0 and wanted in done.stdout, "example " + name,
+                        done.stdout + done.stderr)
+        output, _ = watch.communicate(timeout=20)
+        tally.check(watch.returncode == 0 and output.count("put loop = ") == 10, "example watch",
+                    output)
+
+
 PARTS = {
+    "examples": examples,
     "header": header_in_cpp,
     "symbols": symbols,
     "calls-1": lambda: calls("trivet", 1),

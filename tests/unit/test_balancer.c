@@ -180,6 +180,15 @@ START_TEST(test_no_write_is_repeated_blindly)
     ck_assert_int_eq(judge(true, GRPC_UNAVAILABLE, tv_err_text(TV_TIMEOUT)), RETRY_UNKNOWN);
     ck_assert_int_eq(judge(true, GRPC_UNAVAILABLE, tv_err_text(TV_LEADER_CHANGED)), RETRY_UNKNOWN);
     ck_assert_int_eq(judge(true, GRPC_UNKNOWN, ""), RETRY_UNKNOWN);
+    ck_assert_int_eq(judge(true, GRPC_UNKNOWN, "unexpected HTTP status code"), RETRY_UNKNOWN);
+    ck_assert_int_eq(judge(true, GRPC_UNKNOWN, tv_err_text(TV_NO_PASSWORD_USER)), RETRY_END);
+    struct retry_case large = {.is_write = true,
+                               .was_sent = true,
+                               .answer_too_large = true,
+                               .code = GRPC_RESOURCE_EXHAUSTED};
+    ck_assert_int_eq(retry_judge(&large), RETRY_UNKNOWN);
+    large.answer_too_large = false;
+    ck_assert_int_eq(retry_judge(&large), RETRY_END);
     /* These say that nothing was done. */
     ck_assert_int_eq(judge(true, GRPC_FAILED_PRECONDITION, tv_err_text(TV_NOT_LEADER)),
                      RETRY_LEADER_MOVED);

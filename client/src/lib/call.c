@@ -8,6 +8,8 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
+#include <stdio.h>
+
 static void go(struct call *call);
 
 /* --- memory --- */
@@ -227,14 +229,22 @@ static bool may_retry(struct call *call)
     return true;
 }
 
-static int final_status(const struct call *call, enum grpc_code code, struct slice text)
+/* Of what is not repeated, and was no write that may have been applied. */
+static int final_status(enum grpc_code code, struct slice text)
 {
-    if (code != GRPC_UNAVAILABLE && code != GRPC_INTERNAL && code != GRPC_CANCELLED &&
-        code != GRPC_DEADLINE_EXCEEDED)
-        return TRIVET_REFUSED;
-    if (slice_starts_with(text, SLICE_LITERAL("etcdserver:")))
-        return TRIVET_REFUSED;
-    return call->part_seen || code != GRPC_UNAVAILABLE ? TRIVET_REFUSED : TRIVET_UNAVAILABLE;
+    bool in_the_way = code == GRPC_UNAVAILABLE || code == GRPC_INTERNAL || code == GRPC_CANCELLED ||
+                      code == GRPC_DEADLINE_EXCEEDED;
+    bool said_so = slice_starts_with(text, SLICE_LITERAL("etcdserver:"));
+    return in_the_way && !said_so ? TRIVET_UNAVAILABLE : TRIVET_REFUSED;
+}
+
+/* The transport's words for a message above our own bound; those of a server name its bound. */
+static bool is_above_our_bound(const struct trivet_client *c, struct slice text)
+{
+    char bound[64];
+    int size = snprintf(bound, sizeof(bound), " vs. %u)", (unsigned)c->o.response_bytes_max);
+    return slice_starts_with(text, SLICE_LITERAL("grpc: received message larger than max")) &&
+           memmem(text.data, text.size, bound, (size_t)size) != NULL;
 }
 
 static void judge(struct call *call, enum grpc_code code, struct slice text)
@@ -248,6 +258,7 @@ static void judge(struct call *call, enum grpc_code code, struct slice text)
         .part_seen = call->part_seen,
         .deadline_over =
             call->deadline_ns != 0 && now_ns + CLOCKS_DIFFER_MS * NS_PER_MS >= call->deadline_ns,
+        .answer_too_large = is_above_our_bound(c, text),
         .code = code,
         .text = text,
     };
@@ -290,7 +301,7 @@ static void judge(struct call *call, enum grpc_code code, struct slice text)
         rpc__end(call, TRIVET_CANCELED, code, text, NULL);
         return;
     }
-    rpc__end(call, final_status(call, code, text), code, text, NULL);
+    rpc__end(call, final_status(code, text), code, text, NULL);
 }
 
 static void succeeded(struct call *call, struct attempt *a)

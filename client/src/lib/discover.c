@@ -154,6 +154,9 @@ static void on_members(struct call *call, const struct call_end *end)
             continue;
         (void)snprintf(url, sizeof(url), "%.*s", (int)m->client_urls[0].size,
                        (const char *)m->client_urls[0].data);
+        /* Nobody talks us out of TLS. */
+        if (c->is_secure && strncmp(url, "http://", strlen("http://")) == 0)
+            continue;
         if (endpoints__check(url, c->is_secure) == 0 && !is_name(url))
             endpoints__list(c, url, FROM_MEMBERS, 0, NULL);
     }

@@ -67,6 +67,16 @@ static enum retry_verdict judge_read(const struct retry_case *c)
     }
 }
 
+/* The cluster's refusals without a code of their own. What else has this one may come from anything
+ * on the way. */
+static bool is_untranslated(struct slice text)
+{
+    return !says(text, TV_TIMEOUT_LEADER_TRANSFER) &&
+           (slice_starts_with(text, SLICE_LITERAL("etcdserver:")) ||
+            slice_starts_with(text, SLICE_LITERAL("auth:")) ||
+            slice_starts_with(text, SLICE_LITERAL("bcrypt:")));
+}
+
 static enum retry_verdict judge_write(const struct retry_case *c)
 {
     if (!c->was_sent)
@@ -83,10 +93,9 @@ static enum retry_verdict judge_write(const struct retry_case *c)
     case GRPC_DATA_LOSS:
         return RETRY_UNKNOWN;
     case GRPC_UNKNOWN:
-        /* Of etcd's own errors this code has those that it does not translate; the transport's is
-         * without words. */
-        return c->text.size == 0 || says(c->text, TV_TIMEOUT_LEADER_TRANSFER) ? RETRY_UNKNOWN
-                                                                              : RETRY_END;
+        return is_untranslated(c->text) ? RETRY_END : RETRY_UNKNOWN;
+    case GRPC_RESOURCE_EXHAUSTED:
+        return c->answer_too_large ? RETRY_UNKNOWN : RETRY_END;
     default:
         return RETRY_END;
     }

@@ -48,7 +48,8 @@ struct retry_case {
     bool was_sent;  /* it had a connection */
     bool part_seen; /* of a stream: parts were given to the caller */
     bool deadline_over;
-    bool canceled; /* by the caller */
+    bool canceled;         /* by the caller */
+    bool answer_too_large; /* for us: there was one, and it is dropped */
     enum grpc_code code;
     struct slice text;
 };
