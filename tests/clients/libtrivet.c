@@ -541,7 +541,7 @@ static void scene_loop(struct trivet_client *c)
 
 /* --- faults: what is written, read and seen while members die --- */
 
-enum { KEYS_MAX = 400000 };
+enum { KEYS_MAX = 2000000 };
 enum { FATE_NONE, FATE_OK, FATE_UNKNOWN, FATE_NOT };
 
 static struct trivet_client *client;
