@@ -78,6 +78,7 @@ struct config {
     uint64_t auth_token_ttl_s;
     uint32_t bcrypt_cost;
     enum log_level log_level;
+    char *metrics; /* "extensive": the durations of calls are shown, too */
     bool pre_vote;
     bool lease_reads;
 

@@ -122,6 +122,9 @@ const struct flag config_flags[] = {
     {"log-level", FLAG_LOG_LEVEL, FIELD(log_level), "info", "Logging",
      "debug, info, warn, error, panic or fatal."},
 
+    {"metrics", FLAG_STRING, FIELD(metrics), "basic", "Metrics",
+     "basic, or extensive: then with the durations of all calls by method."},
+
     {"wal-io", FLAG_WAL_IO, FIELD(wal_io), "auto", "trivet",
      "How the log is written: auto, uring (io_uring) or sync (a thread)."},
     {"repair", FLAG_REPAIR, FIELD(repair), "auto", NULL,
@@ -148,7 +151,6 @@ const struct flag config_flags[] = {
     ONLY("log-outputs", "stderr"),
     ONLY("auto-compaction-retention", "0"),
     ONLY("auto-compaction-mode", "periodic"),
-    ONLY("metrics", "basic"),
     ONLY("cors", "*"),
     ONLY("host-whitelist", "*"),
     ONLY_BOOL("enable-log-rotation", "false"),

@@ -368,6 +368,7 @@ static void end(struct core *c, struct request *req, int err)
         return;
     }
     c->proposals_count--;
+    metric_add(&c->meters.proposals_failed, 1);
     core__answer(c, req, err);
 }
 

@@ -33,6 +33,7 @@ static void move_lease(struct exec *x, struct slice key, int64_t from, int64_t t
 int exec_range(struct exec *x, const struct wire_range_request *req, struct exec_result *ret)
 {
     *ret = (struct exec_result){.kind = EXEC_RANGE};
+    x->tally.ranges++;
     int err = range_begin(&ret->range, x->mvcc, req, x->writer);
     if (err != 0)
         return err;
@@ -61,6 +62,8 @@ static size_t kv_field_size(const struct mvcc_version *v)
 static void run_put(struct exec *x, const struct wire_put_request *req, struct exec_result *ret)
 {
     *ret = (struct exec_result){.kind = EXEC_PUT};
+    x->tally.puts++;
+    x->tally.ranges += req->ignore_value || req->ignore_lease || req->prev_kv;
     struct slice value = req->value;
     int64_t lease = req->lease;
     if (req->ignore_value || req->ignore_lease) {
@@ -72,6 +75,7 @@ static void run_put(struct exec *x, const struct wire_put_request *req, struct e
         if (req->ignore_lease)
             lease = now == NULL ? 0 : mvcc_version_lease(now);
     }
+    x->tally.put_bytes += req->key.size + value.size;
     const struct mvcc_version *prev;
     (void)mvcc_txn_put(x->mvcc, req->key, value, lease, &prev);
     move_lease(x, req->key, prev == NULL ? 0 : mvcc_version_lease(prev), lease);
@@ -116,6 +120,8 @@ static void run_delete(struct exec *x, const struct wire_delete_range_request *r
                        struct exec_result *ret)
 {
     *ret = (struct exec_result){.kind = EXEC_DELETE};
+    x->tally.deletes++;
+    x->tally.ranges += req->prev_kv;
     struct deletion d = {.x = x, .want_prevs = req->prev_kv && x->want_results, .ret = ret};
     ret->deleted.count = mvcc_txn_delete_range(x->mvcc, req->key, req->range_end, on_deleted, &d);
     ret->rev = mvcc_txn_revision(x->mvcc);
@@ -132,6 +138,7 @@ int exec_delete(struct exec *x, const struct wire_delete_range_request *req,
 void exec_delete_key(struct exec *x, struct slice key)
 {
     struct deletion d = {.x = x};
+    x->tally.deletes++;
     (void)mvcc_txn_delete_range(x->mvcc, key, SLICE_EMPTY, on_deleted, &d);
 }
 
@@ -186,8 +193,9 @@ static bool compare_version(const struct wire_compare *c, const struct mvcc_vers
     return compare_holds(order, c->result);
 }
 
-static bool compare_one(const struct exec *x, const struct wire_compare *c)
+static bool compare_one(struct exec *x, const struct wire_compare *c)
 {
+    x->tally.ranges++;
     if (c->range_end.size == 0) {
         const struct mvcc_version *v = get(x, c->key);
         /* A key that does not exist has no value to compare, not an empty one. */
@@ -207,7 +215,7 @@ static bool compare_one(const struct exec *x, const struct wire_compare *c)
     return true;
 }
 
-static bool compare_all(const struct exec *x, const struct wire_txn *req)
+static bool compare_all(struct exec *x, const struct wire_txn *req)
 {
     struct wire_txn_it it;
     struct wire_compare c;
@@ -268,8 +276,10 @@ static int check(const struct exec *x, const struct wire_txn *req,
 
 static void run_range(struct exec *x, const struct wire_range_request *req, struct exec_result *ret)
 {
-    if (!x->want_results)
+    if (!x->want_results) {
+        x->tally.ranges++;
         return;
+    }
     int err = exec_range(x, req, ret);
     ASSERT(err == 0); /* check() has seen it */
 }

@@ -6,8 +6,6 @@
 
 #include "base/mem.h"
 
-enum { METRICS_BYTES_MAX = 1 << 20 };
-
 /* A page that waits for a linearizable read. */
 struct http_wait {
     struct http1_exchange *exchange;
@@ -18,11 +16,27 @@ struct http_wait {
     uint8_t text[];
 };
 
-static void respond(struct http1_exchange *x, struct slice method, struct slice path,
-                    struct slice query, const struct http_status *st)
+static void count_answer(struct worker *w, struct slice path, const struct http_answer *a)
+{
+    struct worker_meters *m = &w->meters;
+    if (slice_equal(path, SLICE_LITERAL("/health")) && a->status != 405)
+        metric_add(a->status == 200 ? &m->health_success : &m->health_failures, 1);
+    for (int check = 0; check < METER_CHECKS_COUNT; check++) {
+        bool ok = (a->failed >> check & 1) == 0;
+        if ((a->checked >> check & 1) == 0)
+            continue;
+        metric_add(&m->checks[check][ok], 1);
+        metric_set(&m->checks_last_ok[check], ok);
+        metric_set(&m->checks_last_ns[check], worker_now_ns(w));
+    }
+}
+
+static void respond(struct worker *w, struct http1_exchange *x, struct slice method,
+                    struct slice path, struct slice query, const struct http_status *st)
 {
     struct http_answer a;
     http_info_answer(method, path, query, st, &a);
+    count_answer(w, path, &a);
     if (a.allow != NULL)
         http1_add_header(x, "Allow", a.allow);
     if (a.nosniff)
@@ -34,7 +48,7 @@ static void on_barrier(struct worker *w, struct request *req)
 {
     struct http_wait *wait = req->user;
     wait->status.linearizable_read_err = req->err;
-    respond(wait->exchange, wait->method, wait->path, wait->query, &wait->status);
+    respond(w, wait->exchange, wait->method, wait->path, wait->query, &wait->status);
     mem_free(wait);
     worker_request_free(w, req);
 }
@@ -48,28 +62,18 @@ static struct slice keep(uint8_t **at, struct slice s)
     return kept;
 }
 
-/* As Prometheus' own handler, it takes any method. */
-static void serve_metrics(struct http1_exchange *x, struct node *n)
-{
-    struct buf body;
-    buf_init(&body, METRICS_BYTES_MAX);
-    metrics_write(n, &body);
-    http1_respond(x, 200, METRICS_CONTENT_TYPE, buf_slice(&body));
-    buf_fini(&body);
-}
-
 void http_serve(struct http1_exchange *x, const struct http1_request *req, void *arg)
 {
     struct worker *w = arg;
     if (slice_equal(req->path, SLICE_LITERAL("/metrics"))) {
-        serve_metrics(x, w->node);
+        metrics_serve(w, x, req);
         return;
     }
     bool metrics_alone = grpc_conn_port(req->conn)->owner == ports_metrics;
     if (!http_info_knows(req->path) ||
         (metrics_alone && slice_equal(req->path, SLICE_LITERAL("/version")))) {
         struct http_status unknown = {0};
-        respond(x, req->method, SLICE_LITERAL("/no-such-page"), req->query, &unknown);
+        respond(w, x, req->method, SLICE_LITERAL("/no-such-page"), req->query, &unknown);
         return;
     }
     struct core_status s;
@@ -87,7 +91,7 @@ void http_serve(struct http1_exchange *x, const struct http1_request *req, void 
     uint32_t reads = http_info_reads(req->method, req->path, req->query, &st);
     /* A local read cannot fail: the store is in memory. */
     if ((reads & HTTP_READ_LINEARIZABLE) == 0) {
-        respond(x, req->method, req->path, req->query, &st);
+        respond(w, x, req->method, req->path, req->query, &st);
         return;
     }
     struct http_wait *wait =

@@ -55,6 +55,9 @@ static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop 
     o.http1_arg = w;
     uint32_t count;
     w->methods = services_table(w, &count);
+    w->method_stats = mem_alloc_zero(count * sizeof(*w->method_stats));
+    o.method_stats = w->method_stats;
+    o.message_bytes = &w->message_bytes;
     return grpc_server_new(gl, &o, w->methods, count);
 }
 
@@ -273,6 +276,7 @@ void node__free_workers(struct node *n)
         worker_drop_answers(w);
         worker_fini(w);
         mem_free(w->methods);
+        mem_free(w->method_stats);
         if (n->threads != NULL) {
             grpc_loop_free(w->gl);
             node__finish_loop(&n->threads[i].loop);

@@ -12,6 +12,10 @@
  * caller frees it with mem_free(). */
 struct grpc_method *services_table(struct worker *w, uint32_t *ret_count);
 
+/* The methods of that table, in its order: those of all workers are the same. */
+uint32_t services_count(void);
+const struct grpc_method *services_method(uint32_t at);
+
 /* --- what the files of services share --- */
 
 static inline struct worker *service_worker(const struct grpc_call *call)

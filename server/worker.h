@@ -15,11 +15,13 @@
 #define SERVER_WORKER_H
 
 #include "server/auth.h"
+#include "server/meter.h"
 #include "server/request.h"
 #include "server/watch.h"
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "proto/grpc.h"
 
 #include <uv.h>
 
@@ -57,6 +59,10 @@ struct worker {
     uint64_t leader_lost_ms; /* 0 = there is a leader */
     struct list snapshots;   /* svc_snapshot.c's, to clients */
     uint32_t snapshots_count;
+
+    struct worker_meters meters;
+    struct grpc_method_stats *method_stats; /* as many as there are methods */
+    struct grpc_message_bytes message_bytes;
 };
 
 void worker_init(struct worker *w, struct node *node, uv_loop_t *loop);
@@ -64,6 +70,9 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop);
 void worker_drop_answers(struct worker *w);
 /* All calls are closed and nothing is with the core. */
 void worker_fini(struct worker *w);
+
+/* The clock, read once in a round of the worker's loop. */
+uint64_t worker_now_ns(struct worker *w);
 
 /* --- requests --- */
 

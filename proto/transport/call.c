@@ -112,6 +112,8 @@ void call__tell_closed(struct grpc_call *call, enum grpc_code code, struct slice
     timer_clear(&call->gl->timers, &call->deadline);
     if (call->is_client)
         (void)call__drop_queue(call);
+    if (call->stats != NULL)
+        server__call_ended(call, code);
     call->ops->closed(call, code, text);
     if (call->is_client)
         client__call_gone(call);
@@ -359,7 +361,7 @@ static bool check_prefix(struct grpc_call *call, const uint8_t *p, uint32_t *ret
 static void deliver(struct grpc_call *call, struct slice msg)
 {
     if (!call->is_client && call->conn != NULL)
-        server__message_counted(call->conn, false);
+        server__message_counted(call, false, msg.size);
     if (call->ops->message != NULL)
         call->ops->message(call, msg);
 }

@@ -86,6 +86,7 @@ struct grpc_loop {
     struct pool memory; /* nghttp2's */
     uint64_t calls_made;
     uint64_t conns_made;
+    uint64_t now_ns; /* of this round; 0: not read yet */
 
     /* budget.c */
     struct list starved; /* connections with messages that wait for a grant */
@@ -255,6 +256,8 @@ struct grpc_call {
     const struct conn_limits *limits;
     struct page *page; /* it is no gRPC: page.h */
     void *user;
+    struct grpc_method_stats *stats; /* NULL: not counted */
+    uint64_t started_ns;             /* when it began to count */
     uint64_t id;
     uint64_t deadline_ns;
     int32_t stream_id;
@@ -386,7 +389,10 @@ void server__conn_gone(struct grpc_conn *conn);
 /* For handshake_timeout_ms at most. */
 void server__await_first_bytes(struct grpc_conn *conn);
 void server__call_counted(struct grpc_conn *conn, int change);
-void server__message_counted(struct grpc_conn *conn, bool sent);
+void server__message_counted(struct grpc_call *call, bool sent, size_t size);
+/* It has begun to count, or has ended. */
+void server__call_began(struct grpc_call *call);
+void server__call_ended(struct grpc_call *call, enum grpc_code code);
 uint64_t server__keepalive_interval_ns(const struct grpc_conn *conn);
 uint64_t server__keepalive_timeout_ns(const struct grpc_conn *conn);
 const struct grpc_server_options *server__options(const struct grpc_server *s);

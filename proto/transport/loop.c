@@ -4,6 +4,7 @@
 #include "internal.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 /* --- output --- */
@@ -123,10 +124,18 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct grpc_loop *gl = prepare->data;
     turn(gl);
+    gl->now_ns = 0;
     io_new_turn(&gl->io);
     /* Not before all calls of a closed channel are told their end. */
     if (list_is_empty(&gl->work))
         bury(gl);
+}
+
+uint64_t grpc_loop_now_ns(struct grpc_loop *gl)
+{
+    if (gl->now_ns == 0)
+        gl->now_ns = clock_mono_ns();
+    return gl->now_ns;
 }
 
 void grpc_loop_flush(struct grpc_loop *gl)

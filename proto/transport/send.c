@@ -371,14 +371,15 @@ static int check_send(struct grpc_call *call, uint64_t size)
     return 0;
 }
 
-static void count_queued(struct grpc_call *call, size_t size)
+/* A message of `size` bytes, `queued` of which are kept for it. */
+static void count_queued(struct grpc_call *call, size_t queued, uint64_t size)
 {
-    call->queued_bytes += size;
+    call->queued_bytes += queued;
     if (call->queued_bytes > call->limits->send_queue_low_bytes)
         call->above_low = true;
     call__update_paused_by_queue(call);
     if (!call->is_client && call->conn != NULL)
-        server__message_counted(call->conn, true);
+        server__message_counted(call, true, size);
 }
 
 int grpc_send(struct grpc_call *call, const struct slice *parts, uint32_t parts_count)
@@ -400,7 +401,7 @@ int grpc_send(struct grpc_call *call, const struct slice *parts, uint32_t parts_
         (void)put_parts(b->data + GRPC_PREFIX_BYTES, parts, parts_count);
         push_shared(call, b, b->data, total, false);
     }
-    count_queued(call, total);
+    count_queued(call, total, size);
     kick(call);
     return 0;
 }
@@ -420,7 +421,7 @@ int grpc_send_shared(struct grpc_call *call, struct slice prefix, struct bref *o
     put_prefix(p, size);
     (void)put_parts(p + GRPC_PREFIX_BYTES, &prefix, 1);
     push_shared(call, bref_ref(owner), body.data, body.size, true);
-    count_queued(call, GRPC_PREFIX_BYTES + (size_t)size);
+    count_queued(call, GRPC_PREFIX_BYTES + (size_t)size, size);
     kick(call);
     return 0;
 }
@@ -437,7 +438,7 @@ int grpc_send_source(struct grpc_call *call, uint64_t size, const struct grpc_so
     c->source.src = *src;
     c->source.left = size;
     push_chunk(call, c);
-    count_queued(call, GRPC_PREFIX_BYTES);
+    count_queued(call, GRPC_PREFIX_BYTES, size);
     kick(call);
     return 0;
 }
