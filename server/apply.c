@@ -89,6 +89,7 @@ static int apply_kv(struct applier *a, const struct wire_raft_request *entry, st
     int err = run_kv(a, entry, &x, &result);
     mvcc_txn_end(a->mvcc);
     kv_meters_add(&a->meters.kv, &x.tally);
+    kv_meters_add(&a->meters.kv, &x.tally_before);
     if (err == 0 && req != NULL)
         encode_answer(a, &result, req);
     exec_result_fini(&result);
@@ -113,6 +114,7 @@ static int apply_compaction(struct applier *a, const struct wire_raft_request *e
     if (err != 0)
         return err;
     a->compacted = true;
+    metric_add(&a->meters.kv.ranges, 1); /* etcd reads a key for the revision of its answer */
     applier__answer_header(a, req);
     return 0;
 }

@@ -45,6 +45,11 @@ int exec_range(struct exec *x, const struct wire_range_request *req, struct exec
 
 /* --- put --- */
 
+static bool looks_first(const struct wire_put_request *req)
+{
+    return req->ignore_value || req->ignore_lease || req->prev_kv;
+}
+
 static int check_put(const struct exec *x, const struct wire_put_request *req)
 {
     if (req->lease != 0 && !lessor_exists(x->lessor, req->lease))
@@ -63,7 +68,7 @@ static void run_put(struct exec *x, const struct wire_put_request *req, struct e
 {
     *ret = (struct exec_result){.kind = EXEC_PUT};
     x->tally.puts++;
-    x->tally.ranges += req->ignore_value || req->ignore_lease || req->prev_kv;
+    x->tally.ranges += looks_first(req);
     struct slice value = req->value;
     int64_t lease = req->lease;
     if (req->ignore_value || req->ignore_lease) {
@@ -89,6 +94,8 @@ int exec_put(struct exec *x, const struct wire_put_request *req, struct exec_res
     int err = check_put(x, req);
     if (err == 0)
         run_put(x, req, ret);
+    else if (err == TV_KEY_NOT_FOUND)
+        x->tally.ranges++;
     return err;
 }
 
@@ -195,7 +202,7 @@ static bool compare_version(const struct wire_compare *c, const struct mvcc_vers
 
 static bool compare_one(struct exec *x, const struct wire_compare *c)
 {
-    x->tally.ranges++;
+    (x->writer ? &x->tally_before : &x->tally)->ranges++;
     if (c->range_end.size == 0) {
         const struct mvcc_version *v = get(x, c->key);
         /* A key that does not exist has no value to compare, not an empty one. */
@@ -253,8 +260,14 @@ static int check_range_revision(const struct exec *x, const struct wire_range_re
                      : mvcc_check_revision(x->mvcc, req->revision, &rev);
 }
 
+static int check_put_of_txn(struct exec *x, const struct wire_put_request *req)
+{
+    x->tally_before.ranges += looks_first(req);
+    return check_put(x, req);
+}
+
 /* Everything on the path that can fail is found before anything is changed. */
-static int check(const struct exec *x, const struct wire_txn *req,
+static int check(struct exec *x, const struct wire_txn *req,
                  const struct exec_result *planned)
 {
     struct wire_txn_it it;
@@ -265,7 +278,7 @@ static int check(const struct exec *x, const struct wire_txn *req,
         if (op.kind == WIRE_OP_RANGE)
             err = check_range_revision(x, &op.range);
         else if (op.kind == WIRE_OP_PUT)
-            err = check_put(x, &op.put);
+            err = check_put_of_txn(x, &op.put);
         else if (op.kind == WIRE_OP_TXN)
             err = check(x, &op.txn, &planned->txn.results[i]);
         if (err != 0)

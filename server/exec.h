@@ -23,6 +23,8 @@ struct exec {
     struct lessor *lessor; /* writer only; NULL: leases do not follow the keys */
     struct arena *arena;   /* results live here */
     struct kv_tally tally; /* out: what etcd counts of it */
+    /* Likewise, of what a transaction that writes looked at first: in etcd one of its own. */
+    struct kv_tally tally_before;
 };
 
 enum exec_kind { EXEC_NONE, EXEC_RANGE, EXEC_PUT, EXEC_DELETE, EXEC_TXN };

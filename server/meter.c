@@ -109,6 +109,12 @@ void meter_version_count(struct worker_meters *m, struct slice version, bool str
     metric_add(stream ? &v->streams : &v->unary, 1);
 }
 
+void meter_version_uncount(struct worker_meters *m)
+{
+    struct metric_counter *c = &m->versions[m->version_last].unary;
+    metric_set(c, metric_read(c) - 1);
+}
+
 /* --- learners --- */
 
 void meter_promotion_count(struct worker_meters *m, struct slice reason)

@@ -190,6 +190,8 @@ struct worker_meters {
 /* Count a call by what the client calls its version; data NULL: it says nothing. */
 void meter_version_count(struct worker_meters *m, struct slice version, bool stream);
 
+/* The unary call that was counted last does not count. */
+void meter_version_uncount(struct worker_meters *m);
 /* Count a call of MemberPromote by its outcome; empty: it did. */
 void meter_promotion_count(struct worker_meters *m, struct slice reason);
 

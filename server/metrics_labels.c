@@ -206,7 +206,8 @@ void metrics__write_apply(struct metrics_page *p)
     char labels[LABELS_BYTES_MAX];
     for (int op = 0; op < METER_OPS_COUNT; op++)
         for (int ok = 0; ok < 2; ok++) {
-            say(labels, "op=\"%s\",success=\"%s\",version=\"v3\"", meter_op_name(op),
+            say(labels, "op=\"%s\",success=\"%s\",version=\"v3\"",
+                op == METER_AUTH_STATUS ? "unknown" : meter_op_name(op), /* as in etcd */
                 ok ? "true" : "false");
             write_if_counted(p, labels, &p->v->core->apply[op][ok], &metrics__apply_bounds);
         }

@@ -11,7 +11,8 @@
 
 void service_malformed(struct grpc_call *call)
 {
-    grpc_call_uncount(call);
+    if (grpc_call_uncount(call))
+        meter_version_uncount(&service_worker(call)->meters);
     grpc_finish(call, GRPC_INTERNAL,
                 "grpc: error unmarshalling request: proto: cannot parse invalid "
                 "wire-format data");
@@ -244,6 +245,7 @@ static const struct grpc_method table[] = {
      .server_streaming = true},
     UNARY("/v3electionpb.Election/Resign", election_resign_ops),
     UNARY("/grpc.health.v1.Health/Check", health_check_ops),
+    UNARY("/grpc.health.v1.Health/List", health_list_ops),
     {.path = "/grpc.health.v1.Health/Watch", .ops = &health_watch_ops, .server_streaming = true},
 };
 
@@ -300,7 +302,7 @@ static void count_outcome(struct grpc_call *call, const struct grpc_call_ops *op
     struct worker_meters *m = &w->meters;
     uint64_t took_ns = worker_now_ns(w) - grpc_call_started_ns(call);
     bool ok = code == GRPC_OK;
-    if (ops == &kv_range_ops)
+    if (ops == &kv_range_ops && code != GRPC_INVALID_ARGUMENT) /* that was not asked at all */
         metric_observe(&m->request[METER_RANGE][ok], METER_REQUEST_SCALE, took_ns);
     else if (ops == &cluster_member_promote_ops)
         meter_promotion_count(m, ok ? SLICE_EMPTY : text);

@@ -88,7 +88,8 @@ extern const struct grpc_call_ops lease_grant_ops, lease_revoke_ops, lease_keep_
     lease_time_to_live_ops, lease_leases_ops;
 void lease_keep_alive_open(struct grpc_call *call, void *arg);
 extern const struct grpc_call_ops maintenance_status_ops, maintenance_alarm_ops,
-    maintenance_move_leader_ops, maintenance_hash_kv_ops, health_check_ops, health_watch_ops;
+    maintenance_move_leader_ops, maintenance_hash_kv_ops, health_check_ops, health_list_ops,
+    health_watch_ops;
 extern const struct grpc_call_ops maintenance_snapshot_ops, maintenance_hash_ops,
     maintenance_downgrade_ops, maintenance_defragment_ops;
 /* Every 100 ms or so: streams whose clients do not read are ended. */

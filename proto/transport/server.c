@@ -339,6 +339,10 @@ void server__call_ended(struct grpc_call *call, enum grpc_code code)
 {
     struct grpc_method_stats *stats = call->stats;
     call->stats = NULL;
+    if (counts_from_message(call))
+        metric_add(&stats->messages_sent, 1);
+    if (call->method->client_streaming)
+        metric_add(&stats->messages_received, 1);
     metric_add(&stats->handled[(unsigned)code < GRPC_CODES_COUNT ? code : GRPC_UNKNOWN], 1);
     uint64_t ns = grpc_loop_now_ns(call->gl) - call->started_ns;
     uint32_t at = 0;
@@ -348,14 +352,15 @@ void server__call_ended(struct grpc_call *call, enum grpc_code code)
     metric_add(&stats->handling_ns, ns);
 }
 
-void grpc_call_uncount(struct grpc_call *call)
+bool grpc_call_uncount(struct grpc_call *call)
 {
     struct grpc_method_stats *stats = call->stats;
     if (stats == NULL || !counts_from_message(call))
-        return;
+        return false;
     call->stats = NULL;
     metric_set(&stats->started, metric_read(&stats->started) - 1);
     metric_set(&stats->messages_received, metric_read(&stats->messages_received) - 1);
+    return true;
 }
 
 uint64_t grpc_call_started_ns(const struct grpc_call *call)
@@ -372,7 +377,7 @@ void server__message_counted(struct grpc_call *call, bool sent, size_t size)
         server__call_began(call);
     s->stats.messages_sent += sent;
     s->stats.messages_received += !sent;
-    if (call->stats != NULL)
+    if (call->stats != NULL && !(sent && counts_from_message(call)))
         metric_add(sent ? &call->stats->messages_sent : &call->stats->messages_received, 1);
     if (s->o.message_bytes != NULL)
         metric_add(sent ? &s->o.message_bytes->sent : &s->o.message_bytes->received, size);

@@ -147,7 +147,8 @@ struct grpc_method {
 enum { GRPC_CODES_COUNT = 17, GRPC_HANDLING_BOUNDS_COUNT = 11 };
 
 /* What a server counts of one method. A call counts from its open() on; one without client
- * streaming from its message on, as in grpc-go, whose interceptors hear of it then.
+ * streaming from its message on, as in grpc-go, whose interceptors hear of it then. As there, an
+ * answer counts as sent also when it is an error, and the end of a client's stream as received.
  * Owner: the loop's thread; read by any. */
 struct grpc_method_stats {
     struct metric_counter started;
@@ -159,8 +160,9 @@ struct grpc_method_stats {
 };
 /* Upper bounds of grpc_method_stats.handling: those that Prometheus' clients have by default. */
 extern const uint64_t grpc_handling_bounds_ns[GRPC_HANDLING_BOUNDS_COUNT];
-/* The call's message did not decode: as in grpc-go, it does not count. */
-void grpc_call_uncount(struct grpc_call *call);
+/* The call's message did not decode: as in grpc-go, one that began with it does not count. False:
+ * it has begun before. */
+bool grpc_call_uncount(struct grpc_call *call);
 /* When the call began to count, on the clock of grpc_loop_now_ns(). */
 uint64_t grpc_call_started_ns(const struct grpc_call *call);
 
