@@ -63,8 +63,7 @@ void core__note_tick(struct core *c)
 {
     uint64_t before_ms = c->heartbeat_at_ms;
     c->heartbeat_at_ms = core__leading(c) ? c->now_ms : 0;
-    if (before_ms != 0 && c->heartbeat_at_ms != 0 &&
-        c->now_ms - before_ms > 2 * c->o.heartbeat_ms)
+    if (before_ms != 0 && c->heartbeat_at_ms != 0 && c->now_ms - before_ms > 2 * c->o.heartbeat_ms)
         metric_add(&c->meters.heartbeats_late, c->links_count);
 }
 

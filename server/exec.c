@@ -267,8 +267,7 @@ static int check_put_of_txn(struct exec *x, const struct wire_put_request *req)
 }
 
 /* Everything on the path that can fail is found before anything is changed. */
-static int check(struct exec *x, const struct wire_txn *req,
-                 const struct exec_result *planned)
+static int check(struct exec *x, const struct wire_txn *req, const struct exec_result *planned)
 {
     struct wire_txn_it it;
     struct wire_op op;

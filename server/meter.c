@@ -132,7 +132,8 @@ void meter_promotion_count(struct worker_meters *m, struct slice reason)
             reason = slice_of_string(other);
         if (is_free)
             memcpy(r->text, reason.data, reason.size);
-        bool is_it = strlen(r->text) == reason.size && memcmp(r->text, reason.data, reason.size) == 0;
+        bool is_it =
+            strlen(r->text) == reason.size && memcmp(r->text, reason.data, reason.size) == 0;
         if (!is_it && i < METER_REASONS_MAX - 1)
             continue;
         /* Pairs with the acquire of whoever shows it. */

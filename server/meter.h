@@ -42,7 +42,7 @@ enum meter_op {
     METER_CLUSTER_VERSION_SET,
     METER_CLUSTER_MEMBER_ATTR_SET,
     METER_DOWNGRADE_INFO_SET,
-    METER_RANGE,        /* no entry of the log: these two are a worker's alone */
+    METER_RANGE, /* no entry of the log: these two are a worker's alone */
     METER_READONLY_TXN,
     METER_OPS_COUNT,
     METER_OTHER = METER_OPS_COUNT, /* trivet's own entries: not counted by operation */

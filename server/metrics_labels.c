@@ -28,23 +28,10 @@ static void say(char labels[LABELS_BYTES_MAX], const char *fmt, ...)
 /* --- gRPC --- */
 
 static const char *const code_names[GRPC_CODES_COUNT] = {
-    "OK",
-    "Canceled",
-    "Unknown",
-    "InvalidArgument",
-    "DeadlineExceeded",
-    "NotFound",
-    "AlreadyExists",
-    "PermissionDenied",
-    "ResourceExhausted",
-    "FailedPrecondition",
-    "Aborted",
-    "OutOfRange",
-    "Unimplemented",
-    "Internal",
-    "Unavailable",
-    "DataLoss",
-    "Unauthenticated",
+    "OK",       "Canceled",        "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+    "NotFound", "AlreadyExists",   "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+    "Aborted",  "OutOfRange",      "Unimplemented",    "Internal",          "Unavailable",
+    "DataLoss", "Unauthenticated",
 };
 
 static void say_method(char labels[LABELS_BYTES_MAX], const struct grpc_method *m)
@@ -244,7 +231,8 @@ void metrics__write_client_requests(struct metrics_page *p)
     }
 }
 
-static void write_if_more(struct metrics_page *p, const char *labels, const struct metric_counter *c)
+static void write_if_more(struct metrics_page *p, const char *labels,
+                          const struct metric_counter *c)
 {
     if (metric_read(c) > 0)
         metrics__series(p, "", labels, metric_read(c));
@@ -384,7 +372,8 @@ static void write_send_inflights(struct metrics_page *p, const char *labels,
                                  const struct peer_meters *m)
 {
     if (metric_read(&m->snapshots_sent) + metric_read(&m->snapshots_send_failures) +
-            metric_read(&m->snapshots_sending) > 0)
+            metric_read(&m->snapshots_sending) >
+        0)
         metrics__series(p, "", labels, metric_read(&m->snapshots_sending));
 }
 
@@ -392,19 +381,20 @@ static void write_receive_inflights(struct metrics_page *p, const char *labels,
                                     const struct peer_meters *m)
 {
     if (metric_read(&m->snapshots_received) + metric_read(&m->snapshots_receive_failures) +
-            metric_read(&m->snapshots_receiving) > 0)
+            metric_read(&m->snapshots_receiving) >
+        0)
         metrics__series(p, "", labels, metric_read(&m->snapshots_receiving));
 }
 
-#define PEER_COUNTER(row, direction, member)                                       \
-    static void write_##member(struct metrics_page *p, const char *labels,         \
-                               const struct peer_meters *m)                        \
-    {                                                                              \
-        write_if_more(p, labels, &m->member);                                      \
-    }                                                                              \
-    void metrics__write_##row(struct metrics_page *p)                              \
-    {                                                                              \
-        write_peers(p, direction, write_##member);                                 \
+#define PEER_COUNTER(row, direction, member)                               \
+    static void write_##member(struct metrics_page *p, const char *labels, \
+                               const struct peer_meters *m)                \
+    {                                                                      \
+        write_if_more(p, labels, &m->member);                              \
+    }                                                                      \
+    void metrics__write_##row(struct metrics_page *p)                      \
+    {                                                                      \
+        write_peers(p, direction, write_##member);                         \
     }
 
 PEER_COUNTER(disconnected_peers, NULL, disconnected)

@@ -31,8 +31,9 @@ static void read_stat(struct process_view *v)
     read_file("/proc/self/stat", text, sizeof(text));
     const char *at = strrchr(text, ')');
     if (at == NULL ||
-        sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %llu "
-                       "%*d %llu %llu %lld",
+        sscanf(at + 1,
+               " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %llu "
+               "%*d %llu %llu %lld",
                &threads, &start_ticks, &virtual_bytes, &pages) != 4)
         return;
     v->threads = threads;

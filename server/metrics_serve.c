@@ -77,8 +77,8 @@ static uint32_t quality_of(struct slice list, const char *name)
     while (next_part(&list, ',', &item)) {
         struct slice rest = item;
         (void)next_part(&rest, ';', &value);
-        bool is_it = slice_equal(value, slice_of_string(name)) ||
-                     slice_equal(value, SLICE_LITERAL("*"));
+        bool is_it =
+            slice_equal(value, slice_of_string(name)) || slice_equal(value, SLICE_LITERAL("*"));
         if (is_it && quality(item) > best)
             best = quality(item);
     }

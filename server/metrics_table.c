@@ -4,27 +4,67 @@
 
 /* --- bounds: etcd's, as Go writes them --- */
 
-static const char *const ms14_labels[] = {"0.001", "0.002", "0.004", "0.008", "0.016", "0.032", "0.064", "0.128", "0.256", "0.512", "1.024", "2.048", "4.096", "8.192"};
+static const char *const ms14_labels[] = {"0.001", "0.002", "0.004", "0.008", "0.016",
+                                          "0.032", "0.064", "0.128", "0.256", "0.512",
+                                          "1.024", "2.048", "4.096", "8.192"};
 const struct metric_bounds metrics__request_bounds = {ms14_labels, 14, 1000000000};
-static const char *const ttl_labels[] = {"1", "2", "4", "8", "16", "32", "64", "128", "256", "512", "1024", "2048", "4096", "8192", "16384", "32768", "65536", "131072", "262144", "524288", "1.048576e+06", "2.097152e+06", "4.194304e+06", "8.388608e+06"};
+static const char *const ttl_labels[] = {"1",
+                                         "2",
+                                         "4",
+                                         "8",
+                                         "16",
+                                         "32",
+                                         "64",
+                                         "128",
+                                         "256",
+                                         "512",
+                                         "1024",
+                                         "2048",
+                                         "4096",
+                                         "8192",
+                                         "16384",
+                                         "32768",
+                                         "65536",
+                                         "131072",
+                                         "262144",
+                                         "524288",
+                                         "1.048576e+06",
+                                         "2.097152e+06",
+                                         "4.194304e+06",
+                                         "8.388608e+06"};
 static const struct metric_bounds ttl_bounds = {ttl_labels, 24, 1};
-static const char *const cpause_labels[] = {"1", "2", "4", "8", "16", "32", "64", "128", "256", "512", "1024", "2048", "4096"};
+static const char *const cpause_labels[] = {"1",   "2",   "4",   "8",    "16",   "32",  "64",
+                                            "128", "256", "512", "1024", "2048", "4096"};
 static const struct metric_bounds compaction_pause_bounds = {cpause_labels, 13, 1000000};
-static const char *const ctotal_labels[] = {"100", "200", "400", "800", "1600", "3200", "6400", "12800", "25600", "51200", "102400", "204800", "409600", "819200"};
+static const char *const ctotal_labels[] = {"100",    "200",    "400",    "800",   "1600",
+                                            "3200",   "6400",   "12800",  "25600", "51200",
+                                            "102400", "204800", "409600", "819200"};
 static const struct metric_bounds compaction_total_bounds = {ctotal_labels, 14, 1000000};
-static const char *const ipause_labels[] = {"0.5", "1", "2", "4", "8", "16", "32", "64", "128", "256", "512", "1024", "2048", "4096"};
+static const char *const ipause_labels[] = {"0.5", "1",   "2",   "4",   "8",    "16",   "32",
+                                            "64",  "128", "256", "512", "1024", "2048", "4096"};
 static const struct metric_bounds index_pause_bounds = {ipause_labels, 14, 1000000};
-static const char *const defrag_labels[] = {"0.1", "0.2", "0.4", "0.8", "1.6", "3.2", "6.4", "12.8", "25.6", "51.2", "102.4", "204.8", "409.6"};
+static const char *const defrag_labels[] = {"0.1",  "0.2",  "0.4",  "0.8",   "1.6",   "3.2",  "6.4",
+                                            "12.8", "25.6", "51.2", "102.4", "204.8", "409.6"};
 static const struct metric_bounds defrag_bounds = {defrag_labels, 13, 1000000000};
-static const char *const snap_labels[] = {"0.01", "0.02", "0.04", "0.08", "0.16", "0.32", "0.64", "1.28", "2.56", "5.12", "10.24", "20.48", "40.96", "81.92", "163.84", "327.68", "655.36"};
+static const char *const snap_labels[] = {"0.01",  "0.02",  "0.04",   "0.08",   "0.16",  "0.32",
+                                          "0.64",  "1.28",  "2.56",   "5.12",   "10.24", "20.48",
+                                          "40.96", "81.92", "163.84", "327.68", "655.36"};
 static const struct metric_bounds snapshot_bounds = {snap_labels, 17, 1000000000};
-static const char *const hash_labels[] = {"0.01", "0.02", "0.04", "0.08", "0.16", "0.32", "0.64", "1.28", "2.56", "5.12", "10.24", "20.48", "40.96", "81.92", "163.84"};
+static const char *const hash_labels[] = {"0.01",  "0.02",  "0.04",  "0.08",  "0.16",
+                                          "0.32",  "0.64",  "1.28",  "2.56",  "5.12",
+                                          "10.24", "20.48", "40.96", "81.92", "163.84"};
 static const struct metric_bounds hash_bounds = {hash_labels, 15, 1000000000};
-static const char *const transfer_labels[] = {"0.1", "0.2", "0.4", "0.8", "1.6", "3.2", "6.4", "12.8", "25.6", "51.2"};
+static const char *const transfer_labels[] = {"0.1", "0.2", "0.4",  "0.8",  "1.6",
+                                              "3.2", "6.4", "12.8", "25.6", "51.2"};
 const struct metric_bounds metrics__transfer_bounds = {transfer_labels, 10, 1000000000};
-static const char *const apply_labels[] = {"0.0001", "0.0002", "0.0004", "0.0008", "0.0016", "0.0032", "0.0064", "0.0128", "0.0256", "0.0512", "0.1024", "0.2048", "0.4096", "0.8192", "1.6384", "3.2768", "6.5536", "13.1072", "26.2144", "52.4288"};
+static const char *const apply_labels[] = {"0.0001", "0.0002", "0.0004",  "0.0008",  "0.0016",
+                                           "0.0032", "0.0064", "0.0128",  "0.0256",  "0.0512",
+                                           "0.1024", "0.2048", "0.4096",  "0.8192",  "1.6384",
+                                           "3.2768", "6.5536", "13.1072", "26.2144", "52.4288"};
 const struct metric_bounds metrics__apply_bounds = {apply_labels, 20, 1000000000};
-static const char *const rtt_labels[] = {"0.0001", "0.0002", "0.0004", "0.0008", "0.0016", "0.0032", "0.0064", "0.0128", "0.0256", "0.0512", "0.1024", "0.2048", "0.4096", "0.8192", "1.6384", "3.2768"};
+static const char *const rtt_labels[] = {"0.0001", "0.0002", "0.0004", "0.0008", "0.0016", "0.0032",
+                                         "0.0064", "0.0128", "0.0256", "0.0512", "0.1024", "0.2048",
+                                         "0.4096", "0.8192", "1.6384", "3.2768"};
 const struct metric_bounds metrics__round_trip_bounds = {rtt_labels, 16, 1000000000};
 
 /* --- the rows --- */
@@ -46,8 +86,8 @@ const struct metric_row metrics__table[] = {
         "The version that the cluster runs as, as a label."),
     NUMBER("etcd_debugging_auth_revision", "gauge", VIEW(auth_revision),
         "The current revision of users and roles."),
-    HISTOGRAM("etcd_debugging_disk_backend_commit_rebalance_duration_seconds", metrics__request_bounds,
-        VIEW(empty),
+    HISTOGRAM("etcd_debugging_disk_backend_commit_rebalance_duration_seconds",
+        metrics__request_bounds, VIEW(empty),
         "Always empty: a sorted store has no tree to balance."),
     HISTOGRAM("etcd_debugging_disk_backend_commit_spill_duration_seconds", metrics__request_bounds,
         IN(lsm, lsm_meters, files),
@@ -74,16 +114,16 @@ const struct metric_row metrics__table[] = {
         "Versions that compactions gave up."),
     SECONDS("etcd_debugging_mvcc_db_compaction_last", "gauge", VIEW(compacted_at_ns),
         "When the last compaction was through, in seconds since 1970."),
-    HISTOGRAM("etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", compaction_pause_bounds,
-        IN(core, core_meters, compaction_pause),
+    HISTOGRAM("etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
+        compaction_pause_bounds, IN(core, core_meters, compaction_pause),
         "A slice of a compaction, during which nothing else is applied."),
-    HISTOGRAM("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", compaction_total_bounds,
-        IN(core, core_meters, compaction_total),
+    HISTOGRAM("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds",
+        compaction_total_bounds, IN(core, core_meters, compaction_total),
         "Compactions, from the first slice to the last."),
     COUNTER("etcd_debugging_mvcc_events_total", "counter", VIEW(workers.watch.events),
         "Events sent to watchers."),
-    HISTOGRAM("etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds", index_pause_bounds,
-        IN(core, core_meters, index_compaction_pause),
+    HISTOGRAM("etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds",
+        index_pause_bounds, IN(core, core_meters, index_compaction_pause),
         "The same slices: the index is compacted with the versions."),
     NUMBER("etcd_debugging_mvcc_keys_total", "gauge", VIEW(mvcc.keys),
         "Keys that exist."),
@@ -102,17 +142,17 @@ const struct metric_row metrics__table[] = {
     COUNTER("etcd_debugging_server_lease_expired_total", "counter", IN(core, core_meters,
         leases_expired),
         "Leases that this member ended for their time was up."),
-    HISTOGRAM("etcd_debugging_server_watch_send_loop_control_stream_duration_seconds", metrics__request_bounds,
-        VIEW(workers.watch.send_control),
+    HISTOGRAM("etcd_debugging_server_watch_send_loop_control_stream_duration_seconds",
+        metrics__request_bounds, VIEW(workers.watch.send_control),
         "Queueing a response that a watch was made or ended."),
-    HISTOGRAM("etcd_debugging_server_watch_send_loop_progress_duration_seconds", metrics__request_bounds,
-        VIEW(workers.watch.send_progress),
+    HISTOGRAM("etcd_debugging_server_watch_send_loop_progress_duration_seconds",
+        metrics__request_bounds, VIEW(workers.watch.send_progress),
         "Queueing a notification of progress."),
-    HISTOGRAM("etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds", metrics__request_bounds,
-        VIEW(workers.watch.send_per_event),
+    HISTOGRAM("etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds",
+        metrics__request_bounds, VIEW(workers.watch.send_per_event),
         "Queueing a response with events, by event."),
-    HISTOGRAM("etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds", metrics__request_bounds,
-        VIEW(workers.watch.send),
+    HISTOGRAM("etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds",
+        metrics__request_bounds, VIEW(workers.watch.send),
         "Queueing a response with events."),
     HISTOGRAM("etcd_debugging_snap_save_marshalling_duration_seconds", metrics__request_bounds,
         VIEW(empty),

@@ -51,8 +51,8 @@ struct peers {
     struct raft_entry *entries; /* being read */
     uint32_t entries_capacity;
     bool closing;
-    uint64_t probed_ns;           /* the last time */
-    struct peers_meters *meters;  /* the options', or our own, which nobody reads */
+    uint64_t probed_ns;          /* the last time */
+    struct peers_meters *meters; /* the options', or our own, which nobody reads */
     struct peers_meters *unread;
 };
 

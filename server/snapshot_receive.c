@@ -81,7 +81,8 @@ static int take_end(struct incoming *t, struct slice frame)
         return fail(t, TV_ECORRUPT, "what came is not what was sent");
     uint64_t from_ns = clock_mono_ns();
     lsm_intake_commit(t->intake, t->own_metas);
-    metric_observe(&t->owner->o.meters->snapshot_fsync, METER_FSYNC_SCALE, clock_mono_ns() - from_ns);
+    metric_observe(&t->owner->o.meters->snapshot_fsync, METER_FSYNC_SCALE,
+                   clock_mono_ns() - from_ns);
     t->own_metas = NULL;
     t->whole = true;
     return 0;

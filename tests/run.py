@@ -202,6 +202,11 @@ def grpc_diff(suite, full):
                            "--requests", "50000" if full else "6000"])
 
 
+def metrics(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/metrics_diff.py"])
+
+
 def lock(suite, full):
     need(etcd=True, tool="contest")
     return program(suite, [sys.executable, "tests/clients/contest_diff.py"])
@@ -351,6 +356,7 @@ SUITES = [
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
+    Suite("metrics", "what /metrics says of the same calls, beside etcd's", metrics),
     Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),
     Suite("snapshotfile", "snapshots that etcd reads, and etcd's that we read", snapshot_file),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),

@@ -322,7 +322,7 @@ void server__call_counted(struct grpc_conn *conn, int change)
 }
 
 const uint64_t grpc_handling_bounds_ns[GRPC_HANDLING_BOUNDS_COUNT] = {
-    5000000,   10000000,  25000000,   50000000,   100000000,  250000000,
+    5000000,   10000000,   25000000,   50000000,   100000000,  250000000,
     500000000, 1000000000, 2500000000, 5000000000, 10000000000};
 
 void server__call_began(struct grpc_call *call)

@@ -83,9 +83,9 @@ struct lsm_meters {
 
 struct lsm_options {
     struct lsm_meters *meters; /* borrowed; default NULL */
-    size_t block_cache_bytes; /* default 4 MiB: nothing is read after start */
-    uint32_t open_files_max;  /* default 128 */
-    bool compress;            /* LZ4; default true */
+    size_t block_cache_bytes;  /* default 4 MiB: nothing is read after start */
+    uint32_t open_files_max;   /* default 128 */
+    bool compress;             /* LZ4; default true */
     /* Versions that compactions gave up may make this share of what is on disk, in percent, before
      * they are collected (default 50, 1..99), but at least this many (default 100,000). */
     uint32_t garbage_percent;

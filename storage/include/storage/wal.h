@@ -58,7 +58,7 @@ struct wal_options {
     uint32_t writes_max; /* batches under way at once, at most 8; default 0: the disk's advice */
     uint64_t salt;       /* of a new log's checksums; default 0: from the kernel. For simulation. */
     struct wal_meters *meters; /* borrowed; default NULL: nothing is measured */
-    uint64_t log_id;     /* what wal_log_id() said before; default 0: a log may be made anew */
+    uint64_t log_id; /* what wal_log_id() said before; default 0: a log may be made anew */
 };
 
 void wal_options_init(struct wal_options *o);
