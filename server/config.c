@@ -119,6 +119,16 @@ int config_parse_duration(const char *text, uint64_t *ret_ms)
     return 0;
 }
 
+static int parse_int(const char *text, int64_t *ret)
+{
+    bool negative = *text == '-';
+    uint64_t value;
+    int err = parse_uint(text + negative, INT64_MAX, &value);
+    if (err == 0)
+        *ret = negative ? -(int64_t)value : (int64_t)value;
+    return err;
+}
+
 static int parse_quota(const char *text, uint64_t *ret)
 {
     bool negative = *text == '-';
@@ -162,6 +172,9 @@ static bool set_value(struct parser *p, const struct flag *f, const char *text)
     case FLAG_UINT32:
         err = parse_uint(text, UINT32_MAX, &number);
         *(uint32_t *)field = (uint32_t)number;
+        break;
+    case FLAG_INT:
+        err = parse_int(text, field);
         break;
     case FLAG_QUOTA:
         err = parse_quota(text, field);
@@ -504,6 +517,20 @@ static bool check_sizes(struct parser *p)
     return false;
 }
 
+static bool check_tracing(struct parser *p)
+{
+    const char *why = NULL;
+    if (p->config->trace_enabled && p->config->trace_rate < 0)
+        why = "must be positive";
+    else if (p->config->trace_enabled && p->config->trace_rate > 1000000)
+        why = "must be less than 1000000";
+    if (why == NULL)
+        return true;
+    snprintf(p->err_text, p->err_size, /* the word is etcd's */
+             "distributed tracing configurition is not valid: (tracing sampling rate %s)", why);
+    return false;
+}
+
 static bool is_set(const struct parser *p, const char *name)
 {
     uint32_t i = find_flag(name, strlen(name));
@@ -519,7 +546,7 @@ static bool validate(struct parser *p)
                  "--advertise-client-urls is required when --listen-client-urls is set explicitly");
         return false;
     }
-    return check_tls(p) && check_sizes(p);
+    return check_tls(p) && check_sizes(p) && check_tracing(p);
 }
 
 /* --- the whole --- */

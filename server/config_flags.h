@@ -12,6 +12,7 @@ enum flag_kind {
     FLAG_URLS,     /* struct urls */
     FLAG_UINT,     /* uint64_t */
     FLAG_UINT32,   /* uint32_t */
+    FLAG_INT,      /* int64_t */
     FLAG_QUOTA,    /* uint64_t, from an int64_t: see config.h */
     FLAG_DURATION, /* uint64_t, milliseconds */
     FLAG_BOOL,

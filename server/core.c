@@ -316,6 +316,8 @@ static int apply_request(struct core *c, const struct wire_raft_request *entry)
     }
     c->proposals_count--;
     req->applied = true;
+    if (req->traced)
+        req->applied_ns = core__clock_ns(c);
     if (req->wait_scrub && req->err == 0) {
         list_remove(&req->link);
         list_push_back(&c->scrub_waiters, &req->link);

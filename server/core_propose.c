@@ -294,6 +294,8 @@ static void proposed(struct core *c, struct request *req)
     list_push_back(&c->proposals, &req->link);
     req->proposed = true;
     req->proposed_ms = c->now_ms;
+    if (req->traced)
+        req->proposed_ns = core__clock_ns(c);
     if (req->guest)
         c->guests_bytes -= req->payload_size;
     else

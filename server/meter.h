@@ -182,6 +182,8 @@ struct worker_meters {
     struct metric_counter checks_last_ok[METER_CHECKS_COUNT];
     struct metric_counter checks_last_ns[METER_CHECKS_COUNT]; /* when; 0: never */
     struct metric_counter scrapes;
+    struct metric_counter spans_sent;
+    struct metric_counter spans_dropped;
 };
 #define METER_HASH_SCALE METRIC_FROM_10_MS(15)
 #define METER_DEFRAG_SCALE METRIC_FROM_100_MS(13)

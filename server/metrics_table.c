@@ -373,6 +373,10 @@ const struct metric_row metrics__table[] = {
         "Whether this member's contents differ from the majority's: it serves nobody then."),
     NUMBER("trivet_mvcc_versions", "gauge", VIEW(mvcc.versions),
         "Versions in memory, of deletions too."),
+    COUNTER("trivet_trace_spans_dropped_total", "counter", VIEW(workers.spans_dropped),
+        "Spans that found no room, or did not get through to the collector."),
+    COUNTER("trivet_trace_spans_sent_total", "counter", VIEW(workers.spans_sent),
+        "Spans that the collector took."),
     WRITTEN("trivet_version", "gauge", trivet_version,
         "The version of trivet, as a label."),
 };

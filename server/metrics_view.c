@@ -95,6 +95,8 @@ static void add_worker(struct metrics_view *v, const struct worker *w)
     ADD(into, from, checks);
     add_checks(into, from);
     ADD(into, from, scrapes);
+    ADD(into, from, spans_sent);
+    ADD(into, from, spans_dropped);
     v->client_received_bytes += metric_read(&w->message_bytes.received);
     v->client_sent_bytes += metric_read(&w->message_bytes.sent);
     add_counters(v->methods, w->method_stats, v->methods_count * sizeof(*v->methods));

@@ -4,6 +4,7 @@
 
 #include "server/http.h"
 #include "server/services.h"
+#include "server/trace.h"
 
 #include "base/err.h"
 #include "base/log.h"
@@ -54,6 +55,7 @@ static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop 
     o.http1 = http_serve;
     o.http1_arg = w;
     uint32_t count;
+    w->tracer = tracer_new(w, gl);
     w->methods = services_table(w, &count);
     w->method_stats = mem_alloc_zero(count * sizeof(*w->method_stats));
     o.method_stats = w->method_stats;
@@ -263,8 +265,10 @@ void node__close_clients(struct node *n)
 {
     for (uint32_t i = 0; n->threads != NULL && i < n->workers_count; i++)
         stop_thread(&n->threads[i]);
-    for (uint32_t i = 0; i < n->workers_count; i++)
+    for (uint32_t i = 0; i < n->workers_count; i++) {
         grpc_server_free(n->workers[i].server);
+        tracer_free(n->workers[i].tracer);
+    }
     if (n->acceptor != NULL)
         grpc_server_free(n->acceptor);
 }

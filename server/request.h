@@ -64,6 +64,9 @@ struct request {
     bool waits;            /* for its turn */
     bool proposed;
 
+    bool traced;     /* the core notes when it proposed and applied it, by its clock */
+    uint64_t proposed_ns;
+    uint64_t applied_ns;
     bool applied;    /* core: its entry was, whatever came of it */
     bool wait_scrub; /* a physical compaction: answered when the scrub is through */
 

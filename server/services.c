@@ -5,6 +5,7 @@
 #include "base/mem.h"
 
 #include "server/node.h"
+#include "server/trace.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -91,6 +92,10 @@ void service_propose(struct grpc_call *call, uint32_t raft_kind, struct slice bo
     }
     struct request *req = worker_request(w, REQUEST_PROPOSE, call, service_answered);
     req->wait_scrub = wait_scrub;
+    if (w->tracer != NULL) {
+        trace_work(call, raft_kind, body, false);
+        trace_proposed(call, req);
+    }
     if (!worker_payload_by(w, req, raft_kind, body, &caller)) {
         worker_request_free(w, req);
         worker_fail(call, TV_REQUEST_TOO_LARGE);
@@ -283,6 +288,8 @@ static void on_message(struct grpc_call *call, struct slice msg)
 static void on_unary_message(struct grpc_call *call, struct slice msg)
 {
     count_client(call, false);
+    if (service_worker(call)->tracer != NULL)
+        trace_begin(service_worker(call)->tracer, call);
     on_message(call, msg);
 }
 
@@ -290,6 +297,8 @@ static void on_open(struct grpc_call *call, void *arg)
 {
     size_t at = (size_t)(grpc_call_method(call) - service_worker(call)->methods);
     count_client(call, true);
+    if (service_worker(call)->tracer != NULL)
+        trace_begin(service_worker(call)->tracer, call);
     if (table[at].open != NULL)
         table[at].open(call, arg);
 }
@@ -334,6 +343,8 @@ static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice 
         service_held_closed(call);
     if (has_outcome(ops))
         count_outcome(call, ops, code, text);
+    if (service_worker(call)->tracer != NULL)
+        trace_end(service_worker(call)->tracer, call, code, text);
     ops->closed(call, code, text);
 }
 

@@ -6,6 +6,7 @@
 #include "server/exec.h"
 #include "server/node.h"
 #include "server/quota.h"
+#include "server/trace.h"
 #include "server/validate.h"
 
 #include "base/assert.h"
@@ -134,6 +135,8 @@ static void on_txn(struct grpc_call *call, struct slice msg)
     }
     if (service_refused(call))
         return;
+    if (w->tracer != NULL && shape.reads_only)
+        trace_work(call, WIRE_RAFT_TXN, msg, true);
     if (shape.reads_only)
         worker_read(w, call, msg, !shape.serializable, serve_txn);
     else

@@ -3,6 +3,7 @@
 
 #include "server/node.h"
 #include "server/range_stream.h"
+#include "server/trace.h"
 #include "server/validate.h"
 
 #include "base/assert.h"
@@ -168,8 +169,11 @@ static void on_range(struct grpc_call *call, struct slice msg)
         return;
     }
     bool refused = req.serializable ? service_lacks_leader(call) : service_refused(call);
-    if (!refused)
-        worker_read(service_worker(call), call, msg, !req.serializable, serve_range);
+    if (refused)
+        return;
+    if (service_worker(call)->tracer != NULL)
+        trace_work(call, WIRE_RAFT_RANGE, msg, true);
+    worker_read(service_worker(call), call, msg, !req.serializable, serve_range);
 }
 
 const struct grpc_call_ops kv_range_ops = {.message = on_range, .closed = worker_call_closed};

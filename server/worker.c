@@ -2,6 +2,7 @@
 
 #include "server/node.h"
 #include "server/services.h"
+#include "server/trace.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -106,6 +107,8 @@ static void take_answer(struct worker *w, struct request *req)
     if (op != METER_OTHER)
         metric_observe(&w->meters.request[op][req->applied], METER_REQUEST_SCALE,
                        worker_now_ns(w) - req->posted_ns);
+    if (req->traced)
+        trace_answered(req);
     req->answered(w, req);
 }
 
@@ -368,4 +371,5 @@ void worker_tick(struct worker *w, uint64_t now_ms)
     if (!list_is_empty(&w->held))
         worker_wake(w);
     maintenance_snapshot_tick(w);
+    tracer_tick(w->tracer, now_ms);
 }

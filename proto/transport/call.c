@@ -630,6 +630,16 @@ void *grpc_call_user(const struct grpc_call *call)
     return call->user;
 }
 
+struct trace *grpc_call_trace(const struct grpc_call *call)
+{
+    return call->trace;
+}
+
+void grpc_call_set_trace(struct grpc_call *call, struct trace *trace)
+{
+    call->trace = trace;
+}
+
 void grpc_call_set_user(struct grpc_call *call, void *user)
 {
     call->user = user;

@@ -256,6 +256,7 @@ struct grpc_call {
     const struct conn_limits *limits;
     struct page *page; /* it is no gRPC: page.h */
     void *user;
+    struct trace *trace;
     struct grpc_method_stats *stats; /* NULL: not counted */
     uint64_t started_ns;             /* when it began to count */
     uint64_t id;

@@ -80,6 +80,10 @@ struct grpc_call_ops {
 /* What the owner of a call hangs on it; NULL to begin with. */
 void *grpc_call_user(const struct grpc_call *call);
 void grpc_call_set_user(struct grpc_call *call, void *user);
+/* Another such pointer, for whoever traces calls. */
+struct trace;
+struct trace *grpc_call_trace(const struct grpc_call *call);
+void grpc_call_set_trace(struct grpc_call *call, struct trace *trace);
 /* Change who is told, for instance to a service's own ops from inside open(). Borrowed. */
 void grpc_call_set_ops(struct grpc_call *call, const struct grpc_call_ops *ops);
 /* Server only: the table entry; NULL on client calls. */
