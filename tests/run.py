@@ -207,6 +207,11 @@ def metrics(suite, full):
     return program(suite, [sys.executable, "tests/clients/metrics_diff.py"])
 
 
+def trace(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/trace_diff.py"])
+
+
 def lock(suite, full):
     need(etcd=True, tool="contest")
     return program(suite, [sys.executable, "tests/clients/contest_diff.py"])
@@ -357,6 +362,7 @@ SUITES = [
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
     Suite("metrics", "what /metrics says of the same calls, beside etcd's", metrics),
+    Suite("trace", "the spans of the same calls, beside etcd's; collectors that do not answer", trace),
     Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),
     Suite("snapshotfile", "snapshots that etcd reads, and etcd's that we read", snapshot_file),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
