@@ -97,16 +97,20 @@ static uint32_t version_slot(struct worker_meters *m, struct slice name)
     return at;
 }
 
-void meter_version_count(struct worker_meters *m, struct slice version, bool stream)
+void meter_version_count(struct worker_meters *m, struct slice version, struct slice metadata,
+                         bool stream)
 {
     if (version.data == NULL)
         version = slice_of_string(version_unknown);
+    m->version_last = version_slot(m, version);
     struct meter_version *v = &m->versions[m->version_last];
-    if (TV_UNLIKELY(!version_is(v, version))) {
-        m->version_last = version_slot(m, version);
-        v = &m->versions[m->version_last];
-    }
     metric_add(stream ? &v->streams : &v->unary, 1);
+    m->metadata_size = UINT32_MAX;
+    if (metadata.size > METER_METADATA_BYTES_MAX)
+        return;
+    m->metadata_size = (uint32_t)metadata.size;
+    if (metadata.size > 0)
+        memcpy(m->metadata, metadata.data, metadata.size);
 }
 
 void meter_version_uncount(struct worker_meters *m)

@@ -9,6 +9,7 @@
 #include "base/slice.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 struct cluster;
 
@@ -123,7 +124,7 @@ struct core_meters {
 /* --- a worker's --- */
 
 /* Calls by the client's version, as it names itself; the last slot has what finds no other. */
-enum { METER_VERSIONS_MAX = 16, METER_VERSION_BYTES_MAX = 24 };
+enum { METER_VERSIONS_MAX = 16, METER_VERSION_BYTES_MAX = 24, METER_METADATA_BYTES_MAX = 256 };
 struct meter_version {
     char name[METER_VERSION_BYTES_MAX]; /* written before `used` */
     struct metric_counter used;
@@ -166,7 +167,11 @@ struct worker_meters {
     struct metric_hist range[2];
     struct metric_counter slow_ranges;
     struct meter_version versions[METER_VERSIONS_MAX];
-    uint32_t version_last; /* the slot used last; the owner's alone */
+    /* The slot used last, and the metadata of the call that it was used for, or a size of
+     * UINT32_MAX when that was too long to be kept. The owner's alone. */
+    uint32_t version_last;
+    uint32_t metadata_size;
+    uint8_t metadata[METER_METADATA_BYTES_MAX];
     struct watch_meters watch;
     struct metric_counter watch_receive_failures; /* streams that brought what does not decode */
     struct metric_counter lease_receive_failures;
@@ -189,8 +194,21 @@ struct worker_meters {
 #define METER_DEFRAG_SCALE METRIC_FROM_100_MS(13)
 #define METER_SNAPSHOT_SCALE METRIC_FROM_10_MS(17)
 
-/* Count a call by what the client calls its version; data NULL: it says nothing. */
-void meter_version_count(struct worker_meters *m, struct slice version, bool stream);
+/* Count a call by what the client calls its version; data NULL: it says nothing. `metadata` is all
+ * that the client said: as long as that stays the same, so does the version. */
+void meter_version_count(struct worker_meters *m, struct slice version, struct slice metadata,
+                         bool stream);
+/* The same for a call with the metadata of the last one. False: it has other metadata. */
+static inline bool meter_version_count_again(struct worker_meters *m, struct slice metadata,
+                                             bool stream)
+{
+    if (m->metadata_size != metadata.size ||
+        (metadata.size > 0 && memcmp(m->metadata, metadata.data, metadata.size) != 0))
+        return false;
+    struct meter_version *v = &m->versions[m->version_last];
+    metric_add(stream ? &v->streams : &v->unary, 1);
+    return true;
+}
 
 /* The unary call that was counted last does not count. */
 void meter_version_uncount(struct worker_meters *m);

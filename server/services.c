@@ -264,8 +264,10 @@ struct methods {
 
 static void count_client(struct grpc_call *call, bool stream)
 {
-    meter_version_count(&service_worker(call)->meters,
-                        grpc_call_metadata(call, "client-api-version"), stream);
+    struct worker_meters *m = &service_worker(call)->meters;
+    struct slice metadata = grpc_call_metadata_bytes(call);
+    if (TV_UNLIKELY(!meter_version_count_again(m, metadata, stream)))
+        meter_version_count(m, grpc_call_metadata(call, "client-api-version"), metadata, stream);
 }
 
 static const struct grpc_call_ops *inner_ops(const struct grpc_call *call)

@@ -302,6 +302,7 @@ static void hub_wake(void *ctx)
 void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
 {
     *w = (struct worker){.node = node, .loop = loop};
+    w->meters.metadata_size = UINT32_MAX; /* none yet */
     list_init(&w->requests_free);
     list_init(&w->reads_asked);
     list_init(&w->reads_next);

@@ -676,6 +676,11 @@ uint64_t grpc_call_deadline_ns(const struct grpc_call *call)
     return call->deadline_ns;
 }
 
+struct slice grpc_call_metadata_bytes(const struct grpc_call *call)
+{
+    return buf_slice(&call->metadata);
+}
+
 struct slice grpc_call_metadata(const struct grpc_call *call, const char *name)
 {
     return metadata_get(&call->metadata, slice_of_string(name));

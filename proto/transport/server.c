@@ -373,14 +373,20 @@ void server__message_counted(struct grpc_call *call, bool sent, size_t size)
     struct grpc_server *s = call->conn->server;
     if (s == NULL)
         return;
-    if (!sent && counts_from_message(call))
-        server__call_began(call);
+    bool from_message = counts_from_message(call);
     s->stats.messages_sent += sent;
     s->stats.messages_received += !sent;
-    if (call->stats != NULL && !(sent && counts_from_message(call)))
-        metric_add(sent ? &call->stats->messages_sent : &call->stats->messages_received, 1);
-    if (s->o.message_bytes != NULL)
-        metric_add(sent ? &s->o.message_bytes->sent : &s->o.message_bytes->received, size);
+    if (s->o.method_stats == NULL)
+        return;
+    if (!sent && from_message)
+        server__call_began(call);
+    if (call->stats == NULL)
+        return;
+    metric_add(sent ? &s->o.message_bytes->sent : &s->o.message_bytes->received, size);
+    if (!sent)
+        metric_add(&call->stats->messages_received, 1);
+    else if (!from_message)
+        metric_add(&call->stats->messages_sent, 1);
 }
 
 uint64_t server__keepalive_interval_ns(const struct grpc_conn *conn)

@@ -100,6 +100,8 @@ uint64_t grpc_call_deadline_ns(const struct grpc_call *call);
  * value, borrowed until closed() returns (client: until the next header block); data is NULL when
  * there is none. "-bin" values are as on the wire. */
 struct slice grpc_call_metadata(const struct grpc_call *call, const char *name);
+/* All of it, in a form of the transport's own: calls with the same bytes have the same metadata. */
+struct slice grpc_call_metadata_bytes(const struct grpc_call *call);
 
 /* Send one message made of these parts. Copied (small ones into the connection's output).
  * Errors: TV_ECLOSED after the end of sending; TV_ETOOLARGE above max_send_message_bytes;
@@ -229,7 +231,7 @@ struct grpc_server_options {
     uint32_t http1_body_bytes_max;
     /* One for each method, in the order of the table; borrowed. NULL: nothing is counted. */
     struct grpc_method_stats *method_stats;
-    struct grpc_message_bytes *message_bytes; /* likewise: of all methods */
+    struct grpc_message_bytes *message_bytes; /* with it: of all methods */
     /* A connection is there, or is gone. NULL allowed. */
     void (*conn_opened)(struct grpc_conn *conn, void *arg);
     void (*conn_closed)(struct grpc_conn *conn, void *arg);
