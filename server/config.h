@@ -83,7 +83,7 @@ struct config {
     char *trace_service;
     char *trace_instance;
     int64_t trace_rate; /* of a million */
-    char *metrics; /* "extensive": the durations of calls are shown, too */
+    char *metrics;      /* "extensive": the durations of calls are shown, too */
     bool pre_vote;
     bool lease_reads;
 

@@ -64,7 +64,7 @@ struct request {
     bool waits;            /* for its turn */
     bool proposed;
 
-    bool traced;     /* the core notes when it proposed and applied it, by its clock */
+    bool traced; /* the core notes when it proposed and applied it, by its clock */
     uint64_t proposed_ns;
     uint64_t applied_ns;
     bool applied;    /* core: its entry was, whatever came of it */

@@ -118,8 +118,9 @@ static void put_attribute(struct buf *b, uint32_t field, const char *key, uint32
     uint8_t value[16];
     size_t value_size = 0;
     if (value_field != VALUE_STRING)
-        value_size = (size_t)(wire_varint_put(wire_tag_put(value, value_field, WIRE_VARINT),
-                                              number) - value);
+        value_size =
+            (size_t)(wire_varint_put(wire_tag_put(value, value_field, WIRE_VARINT), number) -
+                     value);
     else
         value_size = wire_item_size(VALUE_STRING, text.size);
     struct slice name = slice_of_string(key);
@@ -377,8 +378,7 @@ void trace_begin(struct tracer *t, struct grpc_call *call)
 {
     struct trace_parent parent;
     struct trace made = {.started_ns = clock_mono_ns()};
-    made.has_parent =
-        trace_parse_parent(grpc_call_metadata(call, "traceparent"), &parent);
+    made.has_parent = trace_parse_parent(grpc_call_metadata(call, "traceparent"), &parent);
     if (made.has_parent) {
         memcpy(made.trace_id, parent.trace_id, sizeof(made.trace_id));
         memcpy(made.parent_id, parent.span_id, sizeof(made.parent_id));
@@ -584,8 +584,8 @@ static void put_resource(const struct tracer *t, struct buf *b)
     buf_fini(&resource);
 }
 
-/* ExportTraceServiceRequest: 1 ResourceSpans: 1 resource, 2 ScopeSpans: 1 scope (1 name, 2 version),
- * 2 spans. What is before the spans, up to the head of the ScopeSpans. */
+/* ExportTraceServiceRequest: 1 ResourceSpans: 1 resource, 2 ScopeSpans: 1 scope (1 name, 2
+ * version), 2 spans. What is before the spans, up to the head of the ScopeSpans. */
 static void put_request_head(const struct tracer *t, struct buf *ret)
 {
     struct buf scope, inner;
@@ -616,12 +616,12 @@ void tracer_flush(struct tracer *t)
 {
     if (t->call != NULL || t->spans_count == 0)
         return;
-    t->call = grpc_start(t->channel, &(struct grpc_start_options){
-                                         .path = export_path,
-                                         .deadline_ns = clock_mono_ns() +
-                                                        SEND_TIMEOUT_MS * UINT64_C(1000000),
-                                         .ops = &export_ops,
-                                         .user = t});
+    t->call = grpc_start(t->channel,
+                         &(struct grpc_start_options){
+                             .path = export_path,
+                             .deadline_ns = clock_mono_ns() + SEND_TIMEOUT_MS * UINT64_C(1000000),
+                             .ops = &export_ops,
+                             .user = t});
     struct buf head;
     buf_init(&head, SIZE_MAX);
     put_request_head(t, &head);

@@ -7,8 +7,8 @@
  * does not get through, is dropped and counted.
  *
  * Limits: TRACE_SPANS_MAX spans and TRACE_BYTES_MAX wait in a worker, and as many are under way;
- * keys in attributes are cut at TRACE_TEXT_MAX bytes. Owner: the worker's thread. Sources: W3C Trace
- * Context; opentelemetry-proto trace/v1. */
+ * keys in attributes are cut at TRACE_TEXT_MAX bytes. Owner: the worker's thread. Sources: W3C
+ * Trace Context; opentelemetry-proto trace/v1. */
 #ifndef SERVER_TRACE_H
 #define SERVER_TRACE_H
 

@@ -9,6 +9,7 @@
  *          data
  *   QUESTION  flags u8, about u8; token u64, subject u64, ttl i64, granted ttl i64, err i32
  *   REPORT    mark u64, digest u64
+ *   PROBE     is it a reply u8, sent u64
  *
  * A snapshot has a call of its own: HELLO, SNAP_HEAD, SNAP_PIECE..., SNAP_END from the leader, one
  * SNAP_DONE back. After the kind each has the CRC-32C of the rest, u32, and:
@@ -31,7 +32,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PEERWIRE_VERSION = 1, PEERWIRE_ENTRIES_MAX = 1 << 20, PEERWIRE_URLS_MAX = 16 };
+enum { PEERWIRE_VERSION = 2, PEERWIRE_ENTRIES_MAX = 1 << 20, PEERWIRE_URLS_MAX = 16 };
 
 enum peerwire_kind {
     PEERWIRE_HELLO = 1,
