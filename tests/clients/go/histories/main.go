@@ -21,7 +21,7 @@ import (
 const allServices = "kv,watch,lease,cluster,maintenance,auth,lock,election,raw,restart"
 
 func main() {
-	p := &player{}
+	p := &player{times: map[string]time.Duration{}}
 	flag.StringVar(&p.etcd, "etcd", "", "etcd's program")
 	flag.StringVar(&p.trivetd, "trivetd", "", "trivet's program")
 	flag.StringVar(&p.dir, "dir", "", "where the data goes; a folder in memory makes it fast")
@@ -68,6 +68,7 @@ func main() {
 		}
 	}
 	fmt.Printf("%d requests in %.0f s\n", compared, time.Since(begin).Seconds())
+	p.printTimes()
 	tally.Finish()
 }
 
