@@ -425,7 +425,7 @@ func (g *generator) watchStep() step {
 // --- what does not decode ---
 
 var rawMethods = []string{"etcdserverpb.KV/Put", "etcdserverpb.KV/Range", "etcdserverpb.KV/Txn",
-	"etcdserverpb.KV/DeleteRange", "etcdserverpb.Lease/LeaseGrant", "etcdserverpb.Lease/LeaseTimeToLive", "etcdserverpb.Maintenance/HashKV"}
+	"etcdserverpb.KV/DeleteRange", "etcdserverpb.Lease/LeaseTimeToLive", "etcdserverpb.Maintenance/HashKV"}
 
 // rawStep is a request with some of its bytes changed.
 func (g *generator) rawStep() step {
@@ -441,8 +441,6 @@ func (g *generator) rawStep() step {
 			Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: g.key(), Value: g.value()}}}}}
 	case "etcdserverpb.KV/DeleteRange":
 		m = &pb.DeleteRangeRequest{Key: g.key(), PrevKv: g.chance(50)}
-	case "etcdserverpb.Lease/LeaseGrant":
-		m = &pb.LeaseGrantRequest{ID: g.endingLease(), TTL: 3600}
 	case "etcdserverpb.Lease/LeaseTimeToLive":
 		m = &pb.LeaseTimeToLiveRequest{ID: 7, Keys: true}
 	default:
