@@ -91,6 +91,8 @@ static uint32_t version_slot(struct worker_meters *m, struct slice name)
     if (at == METER_VERSIONS_MAX - 1)
         name = slice_of_string(other);
     struct meter_version *v = &m->versions[at];
+    if (metric_read(&v->used) != 0)
+        return at;
     memcpy(v->name, name.data, name.size);
     /* Pairs with the acquire of whoever shows it. */
     atomic_store_explicit(&v->used.value, 1, memory_order_release);

@@ -1,9 +1,11 @@
 #include "server/trace.h"
 
 #include "server/node.h"
+#include "server/trace_http.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "proto/wirefield.h"
@@ -56,8 +58,9 @@ struct trace {
 
 struct tracer {
     struct worker *worker;
-    struct grpc_channel *channel;
-    struct grpc_call *call; /* the request under way */
+    struct grpc_channel *channel; /* NULL: by HTTP */
+    struct grpc_call *call;       /* the request under way */
+    struct http_post *post;       /* or this */
     bool closing;
     struct rng rng;
     uint64_t rate_bound; /* of the last 63 bits of a trace id */
@@ -558,14 +561,24 @@ void trace_renewed(struct tracer *t, struct grpc_call *call, int64_t lease_id, u
 
 /* --- to the collector --- */
 
-static void on_exported(struct grpc_call *call, enum grpc_code code, struct slice text)
+static void export_ended(struct tracer *t, bool ok)
 {
-    struct tracer *t = grpc_call_user(call);
     struct worker_meters *m = &t->worker->meters;
-    (void)text;
-    metric_add(code == GRPC_OK ? &m->spans_sent : &m->spans_dropped, t->under_way);
+    metric_add(ok ? &m->spans_sent : &m->spans_dropped, t->under_way);
     t->under_way = 0;
     t->call = NULL;
+    t->post = NULL;
+}
+
+static void on_exported(struct grpc_call *call, enum grpc_code code, struct slice text)
+{
+    (void)text;
+    export_ended(grpc_call_user(call), code == GRPC_OK);
+}
+
+static void on_posted(void *ctx, bool ok)
+{
+    export_ended(ctx, ok);
 }
 
 static const struct grpc_call_ops export_ops = {.closed = on_exported};
@@ -612,23 +625,33 @@ static void put_request_head(const struct tracer *t, struct buf *ret)
     buf_fini(&inner);
 }
 
-void tracer_flush(struct tracer *t)
+static void send_by_grpc(struct tracer *t, struct slice head)
 {
-    if (t->call != NULL || t->spans_count == 0)
-        return;
+    struct slice parts[] = {head, buf_slice(&t->spans)};
     t->call = grpc_start(t->channel,
                          &(struct grpc_start_options){
                              .path = export_path,
                              .deadline_ns = clock_mono_ns() + SEND_TIMEOUT_MS * UINT64_C(1000000),
                              .ops = &export_ops,
                              .user = t});
+    (void)grpc_send(t->call, parts, 2); /* when it is refused, closed() says so */
+    grpc_half_close(t->call);
+}
+
+void tracer_flush(struct tracer *t)
+{
+    if (t->call != NULL || t->post != NULL || t->spans_count == 0)
+        return;
     struct buf head;
     buf_init(&head, SIZE_MAX);
     put_request_head(t, &head);
-    struct slice parts[] = {buf_slice(&head), buf_slice(&t->spans)};
     t->under_way = t->spans_count;
-    (void)grpc_send(t->call, parts, 2); /* when it is refused, closed() says so */
-    grpc_half_close(t->call);
+    if (t->channel != NULL)
+        send_by_grpc(t, buf_slice(&head));
+    else
+        t->post =
+            http_post_start(t->worker->loop, t->worker->node->config->trace_address, "/v1/traces",
+                            buf_slice(&head), buf_slice(&t->spans), SEND_TIMEOUT_MS, on_posted, t);
     buf_fini(&head);
     buf_clear(&t->spans);
     t->spans_count = 0;
@@ -649,14 +672,20 @@ struct tracer *tracer_new(struct worker *w, struct grpc_loop *gl)
     const struct config *c = w->node->config;
     if (!c->trace_enabled)
         return NULL;
-    struct grpc_channel_options o;
-    grpc_channel_options_init(&o);
-    o.addresses = (const char *const[]){c->trace_address};
-    o.addresses_count = 1;
-    o.calls_max = 1;
-    struct grpc_channel *channel = grpc_channel_new(gl, &o);
-    if (channel == NULL)
-        return NULL;
+    struct grpc_channel *channel = NULL;
+    if (!http_post_is_url(c->trace_address)) {
+        struct grpc_channel_options o;
+        grpc_channel_options_init(&o);
+        o.addresses = (const char *const[]){c->trace_address};
+        o.addresses_count = 1;
+        o.calls_max = 1;
+        channel = grpc_channel_new(gl, &o);
+        if (channel == NULL) {
+            log_warn("cannot send traces: this is no address",
+                     LOG_STR("address", c->trace_address));
+            return NULL;
+        }
+    }
     struct tracer *t = mem_alloc_zero(sizeof(*t));
     t->worker = w;
     t->channel = channel;
@@ -672,7 +701,10 @@ void tracer_free(struct tracer *t)
 {
     if (t == NULL)
         return;
-    grpc_channel_close(t->channel);
+    if (t->channel != NULL)
+        grpc_channel_close(t->channel);
+    if (t->post != NULL)
+        http_post_abandon(t->post);
     buf_fini(&t->spans);
     buf_fini(&t->scratch);
     mem_free(t);

@@ -1,5 +1,6 @@
 /* Distributed tracing: spans of calls and of what is done for them, sent to an OpenTelemetry
- * collector by OTLP over gRPC. Names and attributes are those that etcd and otelgrpc give.
+ * collector by OTLP over gRPC, or, when its address begins with http://, over HTTP. Names and
+ * attributes are those that etcd and otelgrpc give.
  *
  * A call is traced when the client's `traceparent` says so, or, when it has none, by chance
  * (--distributed-tracing-sampling-rate). A finished span is encoded at once; what waits goes to the
@@ -24,7 +25,7 @@ struct worker;
 
 enum { TRACE_SPANS_MAX = 2048, TRACE_BYTES_MAX = 1 << 20, TRACE_TEXT_MAX = 1024 };
 
-/* NULL when tracing is off, or the address cannot be one: config_parse() has looked. */
+/* NULL when tracing is off, or the address is none: said in the log. */
 struct tracer *tracer_new(struct worker *w, struct grpc_loop *gl);
 /* All calls have ended. What was not sent is dropped. NULL allowed. */
 void tracer_free(struct tracer *t);

@@ -344,7 +344,8 @@ def wait_for(condition, seconds):
 
 def check_mixin(tally, kind):
     """Three members; one goes, and then another: what alerts stand on moves."""
-    with cluster.Cluster(kind, 3, ["--metrics", "extensive"]) as c:
+    flags = ["--metrics", "extensive"] + (["--io-threads", "2"] if kind == "trivet" else [])
+    with cluster.Cluster(kind, 3, flags) as c:
         c.start()
         with Client(c.nodes[0].host, c.nodes[0].client_port) as client:
             for i in range(10):

@@ -143,6 +143,25 @@ def check_sampling(tally):
         tally.check(100 < len(collector.spans) < 260, "three of ten", str(len(collector.spans)))
 
 
+def check_http(tally):
+    for prefix, suffix, path in (("http://", "", "/v1/traces"), ("http://", "/", "/v1/traces"),
+                                 ("http://", "/other/place", "/other/place")):
+        with Collector() as collector, \
+                cluster.Cluster("trivet", 1, flags_for(prefix + collector.address + suffix, 0)) as c:
+            c.start()
+            with Client(c.nodes[0].host, c.nodes[0].client_port) as client:
+                client.call(KV + "Put", put(b"a", b"b"), metadata=SAMPLED)
+                tally.check(collector.wait(2), "spans by HTTP")
+                client.call(KV + "Put", put(b"a", b"b"), metadata=SAMPLED)
+                tally.check(collector.wait(4), "and again")
+            tally.check(collector.paths == {path}, "the path", str(collector.paths))
+            tally.check(collector.errors == [], "requests are well formed", str(collector.errors))
+            time.sleep(0.3)
+            page = prometheus.fetch(c.nodes[0].endpoint())
+            tally.check(page.value("trivet_trace_spans_sent_total") == 4, "sent spans")
+            tally.check(c.stop(0) == [0], "it stops")
+
+
 def put_many(node, count):
     begin = time.monotonic()
     with Client(node.host, node.client_port) as client:
@@ -192,6 +211,7 @@ def main():
     tally = cluster.Tally()
     compare(tally)
     check_sampling(tally)
+    check_http(tally)
     check_collectors(tally)
     check_flags(tally)
     return tally.finish()
