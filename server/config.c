@@ -486,6 +486,27 @@ static bool check_tls(struct parser *p)
     return false;
 }
 
+/* As etcd keeps them: each once, in its form. */
+static bool check_cors(struct parser *p)
+{
+    enum { TEXT_BYTES = URLS_MAX * (URL_BYTES_MAX + 1) };
+    struct config *c = p->config;
+    struct urls urls;
+    if (strcmp(c->cors, "*") == 0)
+        return true;
+    char why[600];
+    if (urls_parse(c->cors, &urls, why, sizeof(why)) != 0) {
+        snprintf(p->err_text, p->err_size, "invalid value \"%.200s\" for flag -cors: %.500s",
+                 c->cors, why);
+        return false;
+    }
+    mem_free(c->cors);
+    c->cors = mem_alloc(TEXT_BYTES);
+    urls_join(&urls, "", c->cors, TEXT_BYTES);
+    urls_fini(&urls);
+    return true;
+}
+
 static bool check_sizes(struct parser *p)
 {
     if (p->config->max_request_bytes > REQUEST_BYTES_MAX)
@@ -519,7 +540,7 @@ static bool validate(struct parser *p)
                  "--advertise-client-urls is required when --listen-client-urls is set explicitly");
         return false;
     }
-    return check_tls(p) && check_sizes(p);
+    return check_tls(p) && check_cors(p) && check_sizes(p);
 }
 
 /* --- the whole --- */

@@ -78,6 +78,10 @@ struct config {
     uint64_t auth_token_ttl_s;
     uint32_t bcrypt_cost;
     enum log_level log_level;
+    bool enable_grpc_gateway;
+    bool enable_pprof;
+    char *cors;           /* "*", or URLs, comma-separated */
+    char *host_whitelist; /* "*", or names, comma-separated */
     bool pre_vote;
     bool lease_reads;
 

@@ -87,7 +87,7 @@ static int bad(struct scan *s, const char *where)
         json__format(s->err, "unexpected EOF");
     else
         complain(s->err, *s->at, where);
-    return TV_EMALFORMED;
+    return TV_EMALFORMED; /* json_next_value() tells them apart */
 }
 
 static int scan_escape(struct scan *s)
@@ -265,14 +265,14 @@ int json_next_value(struct slice *rest, struct slice *ret_value, struct buf *err
     s.err = err;
     skip_blanks(&s);
     if (s.at == s.end)
-        return 0;
+        return JSON_NOTHING;
     const uint8_t *begin = s.at;
     for (;;) {
         int rv = scan_value(&s);
         if (rv == 1)
             rv = scan_behind(&s);
         if (rv < 0)
-            return rv;
+            return s.at == s.end ? JSON_CUT_OFF : rv;
         if (rv == 1)
             break;
         if (s.depth > 0 && !in_object(&s))
@@ -280,5 +280,5 @@ int json_next_value(struct slice *rest, struct slice *ret_value, struct buf *err
     }
     *ret_value = slice_of(begin, (size_t)(s.at - begin));
     *rest = slice_of(s.at, (size_t)(s.end - s.at));
-    return 1;
+    return JSON_VALUE;
 }

@@ -26,8 +26,10 @@ enum {
 
 bool json_supports(const ProtobufCMessageDescriptor *desc);
 
-/* Cut the first value off `*rest`. 1: it is in *ret_value; 0: nothing but blanks is left; or
- * TV_EMALFORMED, and `err` says why. */
+enum { JSON_NOTHING = 0, JSON_VALUE = 1, JSON_CUT_OFF = 2 };
+
+/* Cut the first value off `*rest`. JSON_VALUE: it is in *ret_value; JSON_NOTHING: only blanks are
+ * left; JSON_CUT_OFF: it would go on; or TV_EMALFORMED. For the last two `err` says why. */
 int json_next_value(struct slice *rest, struct slice *ret_value, struct buf *err);
 
 /* Append the message that `value`, from json_next_value(), stands for. On TV_EMALFORMED `err` says
