@@ -148,7 +148,7 @@ static void redirect(struct http1_exchange *x, const struct http1_request *req, 
     bool has_type = is_get || slice_equal(req->method, SLICE_LITERAL("HEAD"));
     buf_init(&where, SIZE_MAX);
     buf_init(&body, SIZE_MAX);
-    (void)buf_append(&where, path.data, path.size);
+    http_path_encode(path, &where); /* once more: as Go does */
     if (req->query.size > 0) {
         (void)buf_append(&where, "?", 1);
         (void)buf_append(&where, req->query.data, req->query.size);
@@ -156,7 +156,7 @@ static void redirect(struct http1_exchange *x, const struct http1_request *req, 
     if (is_get) {
         (void)buf_append(&body, "<a href=\"", 9);
         put_html(&body, buf_slice(&where));
-        (void)buf_append(&body, "\">Temporary Redirect</a>.\n\n", 28);
+        (void)buf_append(&body, "\">Temporary Redirect</a>.\n\n", 27);
     }
     (void)buf_append(&where, "", 1);
     http1_add_header(x, "Location", (const char *)where.data);
@@ -226,12 +226,16 @@ void http_serve(struct http1_exchange *x, const struct http1_request *req, void 
     struct buf escaped, path;
     buf_init(&escaped, SIZE_MAX);
     buf_init(&path, SIZE_MAX);
-    (void)buf_append(&escaped, req->path.data, req->path.size);
     if (http_path_decode(req->path, &path)) {
+        if (http_path_is_encoded(req->path))
+            (void)buf_append(&escaped, req->path.data, req->path.size);
+        else
+            http_path_encode(buf_slice(&path), &escaped);
         rename_beta(&escaped);
         rename_beta(&path);
         serve(x, req, buf_slice(&escaped), buf_slice(&path), arg);
     } else {
+        http1_close_after(x);
         http1_respond(x, 400, "text/plain; charset=utf-8", SLICE_LITERAL("400 Bad Request"));
     }
     buf_fini(&escaped);

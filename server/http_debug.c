@@ -183,6 +183,8 @@ static void serve_profile(struct http1_exchange *x, struct slice name)
     http1_add_header(x, "X-Content-Type-Options", "nosniff");
     if (name.size > 0) {
         int status = put_profile(&body, name);
+        if (status == 404)
+            http1_add_header(x, "X-Go-Pprof", "1");
         respond(x, status, text_plain, &body);
         return;
     }

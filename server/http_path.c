@@ -25,6 +25,34 @@ bool http_path_decode(struct slice escaped, struct buf *ret)
     return true;
 }
 
+static bool is_plain(uint8_t c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("-_.~$&+,/:;=@", c) != NULL);
+}
+
+void http_path_encode(struct slice path, struct buf *ret)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < path.size; i++) {
+        uint8_t c = path.data[i];
+        char encoded[3] = {'%', digits[c >> 4], digits[c & 15]};
+        if (is_plain(c))
+            (void)buf_append(ret, &c, 1);
+        else
+            (void)buf_append(ret, encoded, sizeof(encoded));
+    }
+}
+
+bool http_path_is_encoded(struct slice path)
+{
+    for (size_t i = 0; i < path.size; i++)
+        if (!is_plain(path.data[i]) &&
+            (path.data[i] == '\0' || strchr("!'()*[]%", path.data[i]) == NULL))
+            return false;
+    return true;
+}
+
 static void drop_last(struct buf *path, size_t begin)
 {
     while (path->size > begin && path->data[--path->size] != '/')

@@ -32,6 +32,7 @@ struct http1_exchange {
     bool is_head;
     bool keep_alive;
     bool chunked; /* the answer */
+    bool is_1_0;
     bool begun;
     bool raw;                /* what comes is no request */
     bool awaits_writable;
@@ -333,6 +334,11 @@ void http1_clear_headers(struct http1_exchange *x)
     buf_clear(&x->headers);
 }
 
+void http1_close_after(struct http1_exchange *x)
+{
+    x->keep_alive = false;
+}
+
 void http1_set_trailer(struct http1_exchange *x, const char *line)
 {
     x->trailer = line;
@@ -340,10 +346,11 @@ void http1_set_trailer(struct http1_exchange *x, const char *line)
 
 static void put_head(struct http1 *h, int status, const char *content_type, bool keep_alive)
 {
-    text_format(&h->out, "HTTP/1.1 %d %s\r\n", status, status_text(status));
+    bool is_1_0 = h->current != NULL && h->current->is_1_0;
+    text_format(&h->out, "HTTP/1.%d %d %s\r\n", is_1_0 ? 0 : 1, status, status_text(status));
     if (content_type != NULL)
         text_format(&h->out, "Content-Type: %.200s\r\n", content_type);
-    if (!keep_alive)
+    if (!keep_alive && !is_1_0)
         text_format(&h->out, "Connection: close\r\n");
 }
 
@@ -606,6 +613,7 @@ static void handle(struct http1 *h, const struct head *head, struct slice body)
     x->is_head = slice_equal(head->method, SLICE_LITERAL("HEAD"));
     x->keep_alive = head->keep_alive;
     x->chunked = !head->is_1_0;
+    x->is_1_0 = head->is_1_0;
     if (head->is_1_0)
         x->keep_alive = false;
     h->current = x;

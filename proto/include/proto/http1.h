@@ -37,6 +37,8 @@ void http1_clear_headers(struct http1_exchange *x);
 void http1_respond(struct http1_exchange *x, int status, const char *content_type,
                    struct slice body);
 
+/* The connection ends with the answer. */
+void http1_close_after(struct http1_exchange *x);
 /* One line behind a chunked answer, "Name: value"; borrowed: a literal. */
 void http1_set_trailer(struct http1_exchange *x, const char *line);
 
