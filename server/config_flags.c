@@ -69,7 +69,7 @@ const struct flag config_flags[] = {
 
     {"enable-grpc-gateway", FLAG_BOOL, FIELD(enable_grpc_gateway), "true", NULL,
      "Serve the API as JSON over HTTP, below /v3/."},
-    {"cors", FLAG_STRING, FIELD(cors), "*", NULL,
+    {"cors", FLAG_ORIGINS, FIELD(cors), "*", NULL,
      "Origins whose pages may use HTTP in a browser, comma-separated; * is any."},
     {"host-whitelist", FLAG_STRING, FIELD(host_whitelist), "*", NULL,
      "Names of this host that HTTP is served under where there is no TLS, comma-separated;\n"

@@ -272,8 +272,7 @@ static uint64_t unit_ns(uint8_t unit)
     }
 }
 
-/* What has passed already is told when it begins. */
-static bool parse_timeout(struct slice text, uint64_t *ret_ns)
+static bool parse_timeout(struct slice text, uint64_t *ret_ns, bool *ret_is_late)
 {
     enum { DIGITS_MAX = 18 };
     uint64_t unit = text.size < 2 ? 0 : unit_ns(text.data[text.size - 1]);
@@ -287,7 +286,8 @@ static bool parse_timeout(struct slice text, uint64_t *ret_ns)
             return false;
         n = n * 10 + (text.data[at] - '0');
     }
-    *ret_ns = negative && n > 0 ? 1 : n > INT64_MAX / unit ? INT64_MAX : n * unit;
+    *ret_is_late = negative && n > 0;
+    *ret_ns = n > INT64_MAX / unit ? INT64_MAX : n * unit;
     return true;
 }
 
@@ -296,7 +296,7 @@ static bool take_headers(struct gateway_metadata *md, const struct http1_request
 {
     struct slice rest = req->headers, name, value;
     struct slice timeout = http1_header(req, "grpc-timeout");
-    if (timeout.size > 0 && !parse_timeout(timeout, &md->timeout_ns)) {
+    if (timeout.size > 0 && !parse_timeout(timeout, &md->timeout_ns, &md->is_late)) {
         (void)buf_append(err, "invalid grpc-timeout: ", 22);
         (void)buf_append(err, timeout.data, timeout.size);
         return false;
@@ -336,6 +336,11 @@ static void fail_route(struct gateway_call *c, bool known)
         gateway_call_fail(c, GRPC_NOT_FOUND, SLICE_LITERAL("Not Found"));
 }
 
+static void fail_late(struct gateway_call *c)
+{
+    gateway_call_fail(c, GRPC_DEADLINE_EXCEEDED, SLICE_LITERAL("context deadline exceeded"));
+}
+
 /* The requests end with the first that is none, and nobody is told, as in etcd. */
 static void start_stream(struct gateway_call *c, const struct gateway_metadata *md,
                          struct slice body)
@@ -362,7 +367,10 @@ static void start_unary(struct gateway_call *c, const struct gateway_metadata *m
     int rv = json_next_value(&body, &value, &err);
     if (rv == JSON_NOTHING)
         value = SLICE_LITERAL("{}");
-    if ((rv == JSON_NOTHING || rv == JSON_VALUE) && gateway_call_read(c, value, &framed, &err)) {
+    bool ok = (rv == JSON_NOTHING || rv == JSON_VALUE) && gateway_call_read(c, value, &framed, &err);
+    if (ok && md->is_late) {
+        fail_late(c);
+    } else if (ok) {
         gateway_call_start(c, md);
         grpc_local_send(c->local, framed.data, framed.size);
         grpc_local_half_close(c->local);
@@ -384,6 +392,8 @@ static void serve(struct gateway_call *c, const struct http1_request *req, struc
         gateway_call_fail(c, GRPC_INVALID_ARGUMENT, buf_slice(&err));
     else if (c->ws != NULL)
         gateway_ws_begin(c, md);
+    else if (c->method->client_streaming && md->is_late)
+        fail_late(c);
     else if (c->method->client_streaming)
         start_stream(c, md, body);
     else

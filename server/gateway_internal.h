@@ -17,6 +17,7 @@ struct gateway_metadata {
     uint32_t count;
     struct buf names;
     uint64_t timeout_ns; /* 0 = none */
+    bool is_late;        /* its time was up before it came */
 };
 
 struct gateway_ws;

@@ -10,6 +10,8 @@
 
 #include "base/mem.h"
 
+#include <ctype.h>
+
 enum { METRICS_BYTES_MAX = 1 << 20 };
 
 /* A page that waits for a linearizable read. */
@@ -221,12 +223,35 @@ static void serve(struct http1_exchange *x, const struct http1_request *req, str
         serve_page(x, req, path, w, metrics_alone);
 }
 
+/* What Go's server says of a request that it does not hand on. */
+static void refuse(struct http1_exchange *x, const char *text)
+{
+    http1_close_after(x);
+    http1_respond(x, 400, "text/plain; charset=utf-8", slice_of_string(text));
+}
+
+/* NULL: there is nothing wrong with it. */
+static const char *host_error(const struct http1_request *req)
+{
+    struct slice host = http1_header(req, "host");
+    if (host.data == NULL)
+        return req->is_1_0 ? NULL : "400 Bad Request: missing required Host header";
+    for (size_t i = 0; i < host.size; i++)
+        if (!isalnum(host.data[i]) &&
+            (host.data[i] == '\0' || strchr("!$%&()*+,-.:;=[]'_~", host.data[i]) == NULL))
+            return "400 Bad Request: malformed Host header";
+    return NULL;
+}
+
 void http_serve(struct http1_exchange *x, const struct http1_request *req, void *arg)
 {
     struct buf escaped, path;
     buf_init(&escaped, SIZE_MAX);
     buf_init(&path, SIZE_MAX);
-    if (http_path_decode(req->path, &path)) {
+    const char *why = host_error(req);
+    if (why != NULL) {
+        refuse(x, why);
+    } else if (http_path_decode(req->path, &path)) {
         if (http_path_is_encoded(req->path))
             (void)buf_append(&escaped, req->path.data, req->path.size);
         else
@@ -235,8 +260,7 @@ void http_serve(struct http1_exchange *x, const struct http1_request *req, void 
         rename_beta(&path);
         serve(x, req, buf_slice(&escaped), buf_slice(&path), arg);
     } else {
-        http1_close_after(x);
-        http1_respond(x, 400, "text/plain; charset=utf-8", SLICE_LITERAL("400 Bad Request"));
+        refuse(x, "400 Bad Request");
     }
     buf_fini(&escaped);
     buf_fini(&path);

@@ -43,9 +43,17 @@ def plain(text):
     return text
 
 
+def is_by_the_way(name, answer):
+    """Go sends in chunks what is longer than 2 KiB; and with TLS, etcd's gateway hands on what the page in
+    between had added."""
+    if name == "transfer-encoding":
+        return len(answer.body) > 2000 and not answer.body.startswith(b'{"result')
+    return name.startswith("grpc-metadata-") and name != "grpc-metadata-content-type"
+
+
 def shown(answer):
     headers = sorted("%s: %s" % (k, plain(v)) for k, v in answer.headers
-                     if k.lower() not in HEADERS_LEFT_OUT)
+                     if k.lower() not in HEADERS_LEFT_OUT and not is_by_the_way(k.lower(), answer))
     body = plain(answer.body)
     if body.startswith(("[+]", "[-]")):
         body = "\n".join(sorted(body.split("\n")))  # etcd's come in any order
@@ -318,17 +326,12 @@ def test_slow_reader(pair):
                 writer.send(post("/v3/kv/put", {"key": b64("slow"), "value": value}))
                 TALLY.check(writer.receive().status == 200, "put")
         grown = node.rss_bytes() - before
-        answer = c.receive(1)
         deadline = time.monotonic() + 30
-        while answer.body.count(b'"mod_revision"') < 600 and time.monotonic() < deadline:
-            more = rawhttp.Answer()
-            more.headers = answer.headers
-            try:
-                c.body(more, time.monotonic() + 1, False)
-            except OSError:
-                pass
-            answer.body += more.body
-        events = answer.body.count(b'"mod_revision"')
+        events, end = 0, b""
+        while events < 600 and c.fill(deadline):
+            # A chunk's size may stand between two letters, of a few of them.
+            events += c.buffer.count(b'"version"') + (end + c.buffer[:8]).count(b'"version"')
+            end, c.buffer = c.buffer[-8:], b""
     # The versions themselves are some 40 MB, and what trivet keeps of them on their way to disk.
     TALLY.check(grown < 190 << 20, "600 events of 64 KiB that nobody reads: %d MB more" % (grown >> 20))
     TALLY.check(events == 600, "the events when it reads: %d" % events)
@@ -383,8 +386,8 @@ def test_websocket(pair):
         TALLY.check(want == got, "websocket: " + name, "--- etcd\n%s\n--- trivet\n%s" % (want, got))
     want, got = [talk(a, "/v3/watch", [(create,)], ["Sec-WebSocket-Protocol: Bearer, nonsense"]) for a in pair.addresses()]
     TALLY.check(want == got, "websocket: a token", want + "\n---\n" + got)
-    got = talk(pair.addresses()[1], "/v3/kv/range", [('{"key":"YQ=="}',)])
-    TALLY.check('"kvs"' in got, "websocket: a call of one message", got)
+    got = talk(pair.addresses()[1], "/v3/kv/range", [('{"key":"YQ==","serializable":true}',)])
+    TALLY.check('1 {"header":{' in got and got.endswith("end "), "websocket: a call of one message", got)
     for headers in (["Sec-WebSocket-Version: 12"], ["Sec-WebSocket-Key: x"], []):
         upgrade = ["Connection: keep-alive, Upgrade", "Upgrade: WebSocket"] + headers
         pair.same("a bad handshake %r" % headers, request("GET", "/v3/watch", headers=upgrade))
@@ -496,7 +499,7 @@ def test_http2(pair, ca, client):
         done = cluster.run(["curl", "-s", "-i", "-N", "--http2", "-m", str(seconds), "--cacert", ca.cert, "--cert", client.cert, "--key", client.key,
                             "-d", body, "https://127.0.0.1:%d%s" % (port, path)], capture_output=True, text=True, timeout=20)
         head, _, rest = done.stdout.replace("\r", "").partition("\n\n")
-        return plain("\n".join(sorted(line for line in head.split("\n") if not line.lower().startswith(("date", "content-length")))) + "\n\n" + rest)
+        return plain("\n".join(sorted(line for line in head.split("\n") if not line.lower().startswith(("date", "content-length", "grpc-metadata-access", "grpc-metadata-trailer")))) + "\n\n" + rest)
     for path, body, seconds in (("/v3/kv/range", '{"key":"YQ=="}', 5), ("/v3/kv/range", "x", 5), ("/v3/none", "", 5), ("/v3/lease/keepalive", '{"ID":4}', 5),
                                 ("/v3/watch", '{"create_request":{"key":"YQ==","start_revision":2}}', 1), ("/health", "", 5), ("/v3", "", 5)):
         want, got = [curl(port, path, body, seconds) for _, port in pair.addresses()]
