@@ -55,9 +55,9 @@ static void refuse_host(struct http1_exchange *x, struct slice host)
     for (size_t i = 0; i < host.size; i++) {
         char escaped[8];
         uint8_t c = host.data[i];
-        int size = c == '"' || c == '\\'       ? snprintf(escaped, sizeof(escaped), "\\%c", c)
+        int size = c == '"' || c == '\\'  ? snprintf(escaped, sizeof(escaped), "\\%c", c)
                    : c < ' ' || c >= 0x7f ? snprintf(escaped, sizeof(escaped), "\\x%02x", c)
-                                               : snprintf(escaped, sizeof(escaped), "%c", c);
+                                          : snprintf(escaped, sizeof(escaped), "%c", c);
         (void)buf_append(&body, escaped, (size_t)size);
     }
     (void)buf_append(&body, behind, sizeof(behind) - 1);

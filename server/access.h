@@ -1,7 +1,7 @@
 /* Who may use HTTP at all, before any page is looked for: etcd's access controller. Hosts
- * (--host-whitelist, against DNS rebinding, where there is no TLS), origins of pages in browsers (--cors), and
- * certificates whose name the gateway would not go by. Source of rules and texts: etcd
- * server/embed/serve.go.
+ * (--host-whitelist, against DNS rebinding, where there is no TLS), origins of pages in browsers
+ * (--cors), and certificates whose name the gateway would not go by. Source of rules and texts:
+ * etcd server/embed/serve.go.
  *
  * Thread: a worker's. */
 #ifndef SERVER_ACCESS_H

@@ -152,12 +152,30 @@ static bool equal_nocase(struct slice s, const char *text)
 static bool is_handed_on(struct slice name)
 {
     static const char *const names[] = {
-        "Accept",        "Accept-Charset", "Accept-Language",     "Accept-Ranges",
-        "Authorization", "Cache-Control",  "Content-Type",        "Cookie",
-        "Date",          "Expect",         "From",                "Host",
-        "If-Match",      "If-None-Match",  "If-Modified-Since",   "If-Schedule-Tag-Match",
-        "Max-Forwards",  "Origin",         "If-Unmodified-Since", "Pragma",
-        "Referer",       "User-Agent",     "Via",                 "Warning",
+        "Accept",
+        "Accept-Charset",
+        "Accept-Language",
+        "Accept-Ranges",
+        "Authorization",
+        "Cache-Control",
+        "Content-Type",
+        "Cookie",
+        "Date",
+        "Expect",
+        "From",
+        "Host",
+        "If-Match",
+        "If-None-Match",
+        "If-Modified-Since",
+        "If-Schedule-Tag-Match",
+        "Max-Forwards",
+        "Origin",
+        "If-Unmodified-Since",
+        "Pragma",
+        "Referer",
+        "User-Agent",
+        "Via",
+        "Warning",
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (equal_nocase(name, names[i]))
@@ -227,7 +245,8 @@ static bool take_header(struct gateway_metadata *md, struct slice name, struct s
     enum { PREFIX_SIZE = sizeof(prefix) - 1 };
     if (equal_nocase(name, "Authorization"))
         gateway_metadata_add(md, "", name, value);
-    bool own = name.size > PREFIX_SIZE && strncasecmp((const char *)name.data, prefix, PREFIX_SIZE) == 0;
+    bool own =
+        name.size > PREFIX_SIZE && strncasecmp((const char *)name.data, prefix, PREFIX_SIZE) == 0;
     if (!own && !is_handed_on(name))
         return true;
     if (!is_plain_name(name))
@@ -349,8 +368,7 @@ static void start_stream(struct gateway_call *c, const struct gateway_metadata *
     struct buf err;
     buf_init(&err, SIZE_MAX);
     gateway_call_start(c, md);
-    while (json_next_value(&body, &value, &err) == JSON_VALUE &&
-           gateway_call_send(c, value, &err))
+    while (json_next_value(&body, &value, &err) == JSON_VALUE && gateway_call_send(c, value, &err))
         continue;
     grpc_local_half_close(c->local);
     buf_fini(&err);
@@ -367,7 +385,8 @@ static void start_unary(struct gateway_call *c, const struct gateway_metadata *m
     int rv = json_next_value(&body, &value, &err);
     if (rv == JSON_NOTHING)
         value = SLICE_LITERAL("{}");
-    bool ok = (rv == JSON_NOTHING || rv == JSON_VALUE) && gateway_call_read(c, value, &framed, &err);
+    bool ok =
+        (rv == JSON_NOTHING || rv == JSON_VALUE) && gateway_call_read(c, value, &framed, &err);
     if (ok && md->is_late) {
         fail_late(c);
     } else if (ok) {

@@ -49,10 +49,12 @@ static bool has_word(struct slice list, const char *word)
     size_t size = strlen(word);
     size_t at = 0;
     while (at < list.size) {
-        while (at < list.size && (list.data[at] == ' ' || list.data[at] == ',' || list.data[at] == '\t'))
+        while (at < list.size &&
+               (list.data[at] == ' ' || list.data[at] == ',' || list.data[at] == '\t'))
             at++;
         size_t from = at;
-        while (at < list.size && list.data[at] != ',' && list.data[at] != ' ' && list.data[at] != '\t')
+        while (at < list.size && list.data[at] != ',' && list.data[at] != ' ' &&
+               list.data[at] != '\t')
             at++;
         if (at - from == size && strncasecmp((const char *)list.data + from, word, size) == 0)
             return true;

@@ -109,8 +109,7 @@ static void serve_page(struct http1_exchange *x, const struct http1_request *req
     }
     if (!metrics_alone && http_debug_serve(x, req, path, w))
         return;
-    if (!http_info_knows(path) ||
-        (metrics_alone && slice_equal(path, SLICE_LITERAL("/version")))) {
+    if (!http_info_knows(path) || (metrics_alone && slice_equal(path, SLICE_LITERAL("/version")))) {
         struct http_status unknown = {0};
         respond(x, req->method, SLICE_LITERAL("/no-such-page"), req->query, &unknown);
         return;
@@ -130,10 +129,10 @@ static bool is_folder(const struct worker *w, struct slice path, bool metrics_al
 static void put_html(struct buf *out, struct slice text)
 {
     for (size_t i = 0; i < text.size; i++) {
-        const char *escaped = text.data[i] == '&'   ? "&amp;"
-                              : text.data[i] == '<' ? "&lt;"
-                              : text.data[i] == '>' ? "&gt;"
-                              : text.data[i] == '"' ? "&#34;"
+        const char *escaped = text.data[i] == '&'    ? "&amp;"
+                              : text.data[i] == '<'  ? "&lt;"
+                              : text.data[i] == '>'  ? "&gt;"
+                              : text.data[i] == '"'  ? "&#34;"
                               : text.data[i] == '\'' ? "&#39;"
                                                      : NULL;
         if (escaped != NULL)
@@ -201,9 +200,10 @@ static bool is_first_element(struct slice escaped, const char *wanted)
     struct buf first;
     const uint8_t *end = escaped.size < 2 ? NULL : memchr(escaped.data + 1, '/', escaped.size - 1);
     buf_init(&first, SIZE_MAX);
-    bool is = end != NULL &&
-              http_path_decode(slice_of(escaped.data + 1, (size_t)(end - escaped.data) - 1), &first) &&
-              slice_equal(buf_slice(&first), slice_of_string(wanted));
+    bool is =
+        end != NULL &&
+        http_path_decode(slice_of(escaped.data + 1, (size_t)(end - escaped.data) - 1), &first) &&
+        slice_equal(buf_slice(&first), slice_of_string(wanted));
     buf_fini(&first);
     return is;
 }
@@ -217,7 +217,8 @@ static void serve(struct http1_exchange *x, const struct http1_request *req, str
         return;
     if (is_redirected(x, req, escaped, w, metrics_alone))
         return;
-    if (gateway && slice_starts_with(path, SLICE_LITERAL("/v3/")) && is_first_element(escaped, "v3"))
+    if (gateway && slice_starts_with(path, SLICE_LITERAL("/v3/")) &&
+        is_first_element(escaped, "v3"))
         gateway_serve(x, req, path, w);
     else
         serve_page(x, req, path, w, metrics_alone);

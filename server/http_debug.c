@@ -89,9 +89,9 @@ static void put_raft(struct buf *out, const struct node *n)
 {
     struct core_status s;
     core_status(n->core, &s);
-    const char *state = s.leader == n->member_id    ? "StateLeader"
+    const char *state = s.leader == n->member_id                      ? "StateLeader"
                         : s.standing == CORE_LEARNER || s.leader != 0 ? "StateFollower"
-                                                    : "StateCandidate";
+                                                                      : "StateCandidate";
     put(out,
         "\"raft.status\": {\"id\":\"%" PRIx64 "\",\"term\":%" PRIu64 ",\"commit\":%" PRIu64
         ",\"lead\":\"%" PRIx64 "\",\"raftState\":\"%s\",\"applied\":%" PRIu64 "}",
@@ -189,7 +189,8 @@ static void serve_profile(struct http1_exchange *x, struct slice name)
         return;
     }
     static const char *const names[] = {"cmdline", "heap", "threadcreate"};
-    put(&body, "<html>\n<head>\n<title>/debug/pprof/</title>\n</head>\n<body>\n/debug/pprof/\n<ul>\n");
+    put(&body,
+        "<html>\n<head>\n<title>/debug/pprof/</title>\n</head>\n<body>\n/debug/pprof/\n<ul>\n");
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         put(&body, "<li><a href='%s'>%s</a></li>\n", names[i], names[i]);
     put(&body, "</ul>\n</body>\n</html>\n");

@@ -1,8 +1,9 @@
 /* JSON to messages. The text is known to be JSON (json_next_value()); what can be wrong still are
  * strings that are no Unicode, and values that are not what a field wants.
  *
- * A submessage's size is known when it ends. So five bytes are left for it, the sizes are noted, and
- * one walk at the end moves everything together: `marks` are in the order in which the submessages begin. */
+ * A submessage's size is known when it ends. So five bytes are left for it, the sizes are noted,
+ * and one walk at the end moves everything together: `marks` are in the order in which the
+ * submessages begin. */
 #include "internal.h"
 
 #include "proto/wirefield.h"
@@ -16,7 +17,7 @@
 
 enum {
     SIZE_ROOM_BYTES = 5,
-    FIELDS_MAX = 64, /* of a message: what was seen is a bit each */
+    FIELDS_MAX = 64,        /* of a message: what was seen is a bit each */
     NUMBER_DIGITS_MAX = 20, /* of the largest uint64 */
 };
 
@@ -121,8 +122,7 @@ static void put_utf8(struct buf *b, uint32_t c)
 
 /* Behind the first half of a pair: the second, or the error that Go gives, which looks at six
  * bytes, whatever they are. */
-static int read_second_half(struct reader *r, const uint8_t *token, const uint8_t **at,
-                            uint32_t *c)
+static int read_second_half(struct reader *r, const uint8_t *token, const uint8_t **at, uint32_t *c)
 {
     const uint8_t *p = *at;
     uint32_t low = 0;
@@ -317,7 +317,8 @@ static bool parse_exponent(const struct number *n, int64_t *ret)
 }
 
 /* The digits of a number that is an integer; false when it is none, or has too many. */
-static bool integer_digits(const struct number *n, char ret[NUMBER_DIGITS_MAX + 1], size_t *ret_size)
+static bool integer_digits(const struct number *n, char ret[NUMBER_DIGITS_MAX + 1],
+                           size_t *ret_size)
 {
     int64_t exponent, whole = (int64_t)n->integer.size, part = (int64_t)n->fraction.size;
     *ret_size = 0;
@@ -396,7 +397,8 @@ static int base64_digit(uint8_t c, bool url)
  * 4, and not allowed else. Written to `dst`, which has room for 3/4. */
 static bool base64_decode(struct slice s, uint8_t *dst, size_t *ret_size)
 {
-    bool url = s.size > 0 && (memchr(s.data, '-', s.size) != NULL || memchr(s.data, '_', s.size) != NULL);
+    bool url =
+        s.size > 0 && (memchr(s.data, '-', s.size) != NULL || memchr(s.data, '_', s.size) != NULL);
     bool padded = s.size % 4 == 0;
     uint32_t bits = 0, digits = 0, pads = 0;
     uint8_t *p = dst;
@@ -770,8 +772,8 @@ static bool supports(const ProtobufCMessageDescriptor *desc, uint32_t depth)
         return false;
     for (unsigned i = 0; i < desc->n_fields && depth < NESTING_MAX; i++) {
         const ProtobufCFieldDescriptor *f = &desc->fields[i];
-        bool known = strcmp(kind_name(f->type), "string") != 0 || f->type == PROTOBUF_C_TYPE_STRING ||
-                     f->type == PROTOBUF_C_TYPE_MESSAGE;
+        bool known = strcmp(kind_name(f->type), "string") != 0 ||
+                     f->type == PROTOBUF_C_TYPE_STRING || f->type == PROTOBUF_C_TYPE_MESSAGE;
         if (!known || f->label == PROTOBUF_C_LABEL_REQUIRED)
             return false;
         if (f->type == PROTOBUF_C_TYPE_MESSAGE && !supports(f->descriptor, depth + 1))

@@ -1,5 +1,5 @@
-/* Where a JSON value ends, and whether it is one: the grammar of RFC 8259, and the complaints of Go's
- * encoding/json. */
+/* Where a JSON value ends, and whether it is one: the grammar of RFC 8259, and the complaints of
+ * Go's encoding/json. */
 #include "internal.h"
 
 #include "base/err.h"
@@ -261,7 +261,8 @@ static int scan_behind(struct scan *s)
 
 int json_next_value(struct slice *rest, struct slice *ret_value, struct buf *err)
 {
-    struct scan s = {.at = rest->data, .end = rest->size > 0 ? rest->data + rest->size : rest->data};
+    struct scan s = {.at = rest->data,
+                     .end = rest->size > 0 ? rest->data + rest->size : rest->data};
     s.err = err;
     skip_blanks(&s);
     if (s.at == s.end)

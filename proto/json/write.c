@@ -64,7 +64,8 @@ static bool is_escaped(const struct writer *w, const uint8_t *s, size_t n)
         return true;
     if (w->style != JSON_TIGHT)
         return false;
-    bool line_end = n == 3 && s[0] == 0xe2 && s[1] == 0x80 && (s[2] | 1) == 0xa9; /* U+2028, U+2029 */
+    bool line_end =
+        n == 3 && s[0] == 0xe2 && s[1] == 0x80 && (s[2] | 1) == 0xa9; /* U+2028, U+2029 */
     return s[0] == '<' || s[0] == '>' || s[0] == '&' || line_end;
 }
 

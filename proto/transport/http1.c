@@ -19,7 +19,8 @@ enum {
     CHUNK_LINE_BYTES_MAX = 256,
     IN_EXTRA_BYTES_MAX = 64 << 10,
     HEADERS_BYTES_MAX = 18 << 10, /* a Location may be as long as a request's head */
-    /* Unfinished requests of a loop; above it those with more than IN_EXTRA_BYTES_MAX are refused. */
+    /* Unfinished requests of a loop; above it those with more than IN_EXTRA_BYTES_MAX are refused.
+     */
     LOOP_IN_BYTES_MAX = 64 << 20,
 };
 
@@ -34,10 +35,10 @@ struct http1_exchange {
     bool chunked; /* the answer */
     bool is_1_0;
     bool begun;
-    bool raw;                /* what comes is no request */
+    bool raw; /* what comes is no request */
     bool awaits_writable;
-    struct buf headers;      /* added, as lines */
-    const char *trailer;     /* a line */
+    struct buf headers;  /* added, as lines */
+    const char *trailer; /* a line */
 };
 
 struct http1 {
@@ -45,7 +46,7 @@ struct http1 {
     struct http1_exchange *current;
     struct buf in;
     struct buf out;
-    struct buf body; /* of a chunked request */
+    struct buf body;         /* of a chunked request */
     size_t in_counted_bytes; /* of gl->http1_in_bytes */
     uint32_t depth;          /* on the stack */
     bool freed;
@@ -380,8 +381,7 @@ void http1_respond(struct http1_exchange *x, int status, const char *content_typ
     ASSERT(!x->begun);
     struct http1 *h = x->h;
     if (x->page != NULL) {
-        page__begin_answer(x->page, status, content_type, buf_slice(&x->headers),
-                           body.size);
+        page__begin_answer(x->page, status, content_type, buf_slice(&x->headers), body.size);
         page__write(x->page, body);
     }
     if (h != NULL) {
@@ -401,8 +401,7 @@ void http1_respond_begin(struct http1_exchange *x, int status, const char *conte
     struct http1 *h = x->h;
     x->begun = true;
     if (x->page != NULL)
-        page__begin_answer(x->page, status, content_type, buf_slice(&x->headers),
-                           SIZE_MAX);
+        page__begin_answer(x->page, status, content_type, buf_slice(&x->headers), SIZE_MAX);
     if (h == NULL)
         return;
     /* HTTP/1.0 has no chunks: the body ends with the connection. */
@@ -617,8 +616,11 @@ static void handle(struct http1 *h, const struct head *head, struct slice body)
     if (head->is_1_0)
         x->keep_alive = false;
     h->current = x;
-    struct http1_request req = {
-        .method = head->method, .body = body, .headers = head->headers, .conn = h->conn, .is_1_0 = head->is_1_0};
+    struct http1_request req = {.method = head->method,
+                                .body = body,
+                                .headers = head->headers,
+                                .conn = h->conn,
+                                .is_1_0 = head->is_1_0};
     http1__cut_query(head->target, &req.path, &req.query);
     o->http1(x, &req, o->http1_arg);
 }

@@ -99,8 +99,8 @@ static void tell(struct grpc_local *l)
     l->telling = true;
     while (l->call != NULL && !l->paused && told_bytes < TURN_BYTES && take_message(l)) {
         told_bytes += l->need;
-        l->ops->message(l->user, slice_of(l->msg.data + GRPC_PREFIX_BYTES,
-                                          l->msg.size - GRPC_PREFIX_BYTES));
+        l->ops->message(l->user,
+                        slice_of(l->msg.data + GRPC_PREFIX_BYTES, l->msg.size - GRPC_PREFIX_BYTES));
         clear_message(l);
     }
     l->telling = false;

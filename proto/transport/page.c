@@ -14,7 +14,7 @@ enum { NAME_BYTES_MAX = 128, FIELDS_MAX = 16 };
 
 /* Owner: the call's stream until page__stream_closed(), and the handler until it has answered. */
 struct page {
-    struct grpc_conn *conn; /* NULL: the stream is gone */
+    struct grpc_conn *conn;          /* NULL: the stream is gone */
     struct http1_exchange *exchange; /* from asked to answered */
     int32_t stream_id;
     bool asked;    /* the handler has it */

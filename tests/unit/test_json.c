@@ -1,5 +1,6 @@
-/* JSON to messages and back. What etcd says to each text is compared in tests/clients/gateway_diff.py; here
- * are the forms, the bounds, and texts and messages that nobody would write. */
+/* JSON to messages and back. What etcd says to each text is compared in
+ * tests/clients/gateway_diff.py; here are the forms, the bounds, and texts and messages that nobody
+ * would write. */
 #include "unit.h"
 
 #include "proto/json.h"
@@ -55,19 +56,25 @@ static const struct {
     {USER, "{\"name\":\"\\ud83d\\ude00\\u00e9\\n\"}", "0a07f09f9880c3a90a", NULL},
     {MEMBER, "{\"peerURLs\":[\"a\",\"\"],\"isLearner\":true}", "0a01610a001001", NULL},
     {TXN, "{\"compare\":[{},{\"version\":0}],\"success\":[{\"request_txn\":{\"failure\":[{}]}}]}",
-     "0a000a022000" "12042202" "1a00", NULL},
+     "0a000a022000"
+     "12042202"
+     "1a00",
+     NULL},
     {WATCH, "{\"create_request\":{\"filters\":[1,\"NOPUT\"]}}", "0a0428012800", NULL},
     {WATCH, "{\"progress_request\":{}}", "1a00", NULL},
-    {RANGE, "{\"key\":\"=\"}", NULL, "proto:\xc2\xa0(line 1:8): invalid value for bytes field key: \"=\""},
+    {RANGE, "{\"key\":\"=\"}", NULL,
+     "proto:\xc2\xa0(line 1:8): invalid value for bytes field key: \"=\""},
     {RANGE, "{\n \"sortOrder\":true}", NULL,
      "proto:\xc2\xa0(line 2:14): invalid value for enum field sortOrder: true"},
     {LEASE, "{\"TTL\":9223372036854775808}", NULL,
      "proto:\xc2\xa0(line 1:8): invalid value for int64 field TTL: 9223372036854775808"},
-    {RANGE, "{\"key\":\"\",\"key\":null}", NULL, "proto:\xc2\xa0(line 1:11): duplicate field \"key\""},
+    {RANGE, "{\"key\":\"\",\"key\":null}", NULL,
+     "proto:\xc2\xa0(line 1:11): duplicate field \"key\""},
     {RANGE, "{\"key\"", NULL, "unexpected EOF"},
     {RANGE, "{\"key\":tru\xff", NULL, "invalid character 'ÿ' in literal true (expecting 'e')"},
     {TXN, "{\"compare\":7}", NULL, "proto:\xc2\xa0syntax error (line 1:12): unexpected token 7"},
-    {TXN, "{\"compare\":[null]}", NULL, "proto:\xc2\xa0syntax error (line 1:13): unexpected token null"},
+    {TXN, "{\"compare\":[null]}", NULL,
+     "proto:\xc2\xa0syntax error (line 1:13): unexpected token null"},
     {WATCH, "{\"create_request\":{},\"cancelRequest\":{}}", NULL,
      "proto:\xc2\xa0(line 1:22): error parsing \"cancelRequest\", oneof "
      "etcdserverpb.WatchRequest.request_union is already set"},
@@ -106,32 +113,40 @@ START_TEST(test_write)
 {
     static const uint8_t range[] = {
         0x0a, 0x04, 0x08, 0x01, 0x18, 0x05, /* header: cluster 1, revision 5 */
-        0x12, 0x05, 0x0a, 0x03, 'a', 'b', 'c', 0x12, 0x00, 0x20, 0x02};
+        0x12, 0x05, 0x0a, 0x03, 'a',  'b',  'c', 0x12, 0x00, 0x20, 0x02};
     static const uint8_t odd[] = {0x18, 0x00, 0x08, 0x01, 0x08, 0x02, 0x7a, 0x01, 'x'};
     static const uint8_t bad[] = {0x0a, 0x05, 0x01};
     static const uint8_t not_text[] = {0x12, 0x01, 0xff};
     struct buf out;
     buf_init(&out, SIZE_MAX);
-    ck_assert_int_eq(json_write(slice_of(range, sizeof(range)), &etcdserverpb__range_response__descriptor,
-                                JSON_SPACED, &out), 0);
-    ck_assert(slice_equal(buf_slice(&out), SLICE_LITERAL(
-        "{\"header\":{\"cluster_id\":\"1\", \"revision\":\"5\"}, \"kvs\":[{\"key\":\"YWJj\"}, {}], \"count\":\"2\"}")));
+    ck_assert_int_eq(json_write(slice_of(range, sizeof(range)),
+                                &etcdserverpb__range_response__descriptor, JSON_SPACED, &out),
+                     0);
+    ck_assert(slice_equal(buf_slice(&out),
+                          SLICE_LITERAL("{\"header\":{\"cluster_id\":\"1\", \"revision\":\"5\"}, "
+                                        "\"kvs\":[{\"key\":\"YWJj\"}, {}], \"count\":\"2\"}")));
     buf_clear(&out);
     /* The last of two, a default that is written, and a field that nobody knows. */
-    ck_assert_int_eq(json_write(slice_of(odd, sizeof(odd)), &etcdserverpb__response_header__descriptor,
-                                JSON_TIGHT, &out), 0);
+    ck_assert_int_eq(json_write(slice_of(odd, sizeof(odd)),
+                                &etcdserverpb__response_header__descriptor, JSON_TIGHT, &out),
+                     0);
     ck_assert(slice_equal(buf_slice(&out), SLICE_LITERAL("{\"cluster_id\":\"2\"}")));
-    ck_assert_int_eq(json_write(slice_of(bad, sizeof(bad)), RANGE, JSON_TIGHT, &out), TV_EMALFORMED);
-    ck_assert_int_eq(json_write(slice_of(not_text, sizeof(not_text)), USER, JSON_TIGHT, &out), TV_EMALFORMED);
+    ck_assert_int_eq(json_write(slice_of(bad, sizeof(bad)), RANGE, JSON_TIGHT, &out),
+                     TV_EMALFORMED);
+    ck_assert_int_eq(json_write(slice_of(not_text, sizeof(not_text)), USER, JSON_TIGHT, &out),
+                     TV_EMALFORMED);
     buf_clear(&out);
-    ck_assert_int_eq(json_write_string(SLICE_LITERAL("<\xe2\x80\xa8&\"\\\x01\x7f"), JSON_TIGHT, &out), 0);
+    ck_assert_int_eq(
+        json_write_string(SLICE_LITERAL("<\xe2\x80\xa8&\"\\\x01\x7f"), JSON_TIGHT, &out), 0);
     ck_assert_int_eq(json_write_string(SLICE_LITERAL("<\xe2\x80\xa8&\b"), JSON_SPACED, &out), 0);
-    ck_assert(slice_equal(buf_slice(&out), SLICE_LITERAL(
-        "\"\\u003c\\u2028\\u0026\\\"\\\\\\u0001\x7f\"\"<\xe2\x80\xa8&\\b\"")));
+    ck_assert(slice_equal(
+        buf_slice(&out),
+        SLICE_LITERAL("\"\\u003c\\u2028\\u0026\\\"\\\\\\u0001\x7f\"\"<\xe2\x80\xa8&\\b\"")));
     buf_fini(&out);
     buf_init(&out, 10);
-    ck_assert_int_eq(json_write(slice_of(range, sizeof(range)), &etcdserverpb__range_response__descriptor,
-                                JSON_SPACED, &out), TV_ETOOLARGE);
+    ck_assert_int_eq(json_write(slice_of(range, sizeof(range)),
+                                &etcdserverpb__range_response__descriptor, JSON_SPACED, &out),
+                     TV_ETOOLARGE);
     buf_fini(&out);
 }
 END_TEST
@@ -139,10 +154,14 @@ END_TEST
 /* --- whatever the schema has --- */
 
 static const ProtobufCServiceDescriptor *const services[] = {
-    &etcdserverpb__kv__descriptor,          &etcdserverpb__watch__descriptor,
-    &etcdserverpb__lease__descriptor,       &etcdserverpb__cluster__descriptor,
-    &etcdserverpb__maintenance__descriptor, &etcdserverpb__auth__descriptor,
-    &v3lockpb__lock__descriptor,            &v3electionpb__election__descriptor,
+    &etcdserverpb__kv__descriptor,
+    &etcdserverpb__watch__descriptor,
+    &etcdserverpb__lease__descriptor,
+    &etcdserverpb__cluster__descriptor,
+    &etcdserverpb__maintenance__descriptor,
+    &etcdserverpb__auth__descriptor,
+    &v3lockpb__lock__descriptor,
+    &v3electionpb__election__descriptor,
 };
 enum { SERVICES_COUNT = sizeof(services) / sizeof(services[0]) };
 
@@ -263,7 +282,8 @@ static void spoil(struct rng *rng, struct buf *b)
     }
 }
 
-/* Whatever comes: an error with a text, or a message that protobuf-c takes and that can be written. */
+/* Whatever comes: an error with a text, or a message that protobuf-c takes and that can be written.
+ */
 START_TEST(test_spoiled)
 {
     struct rng rng;

@@ -53,7 +53,6 @@ bool http1_is_gone(const struct http1_exchange *x);
 /* Bytes written and not yet handed to the socket. */
 size_t http1_queued_bytes(const struct http1_exchange *x);
 
-
 /* --- for who answers later --- */
 
 struct http1_events {

@@ -1,11 +1,11 @@
-/* Protobuf's JSON, in the form that etcd's gateway has it, between text and messages on the wire, by
- * the descriptors that protobuf-c makes of a schema.
+/* Protobuf's JSON, in the form that etcd's gateway has it, between text and messages on the wire,
+ * by the descriptors that protobuf-c makes of a schema.
  *
  * Reading follows Go's encoding/json, which finds where a value ends, and then
- * google.golang.org/protobuf's protojson, errors word by word: names as in the schema or in camel case,
- * integers as numbers or strings, bytes in either base64, unknown fields and enum names passed
- * over, null as absent, no field twice. Written are names as in the schema and no field that has
- * its default value.
+ * google.golang.org/protobuf's protojson, errors word by word: names as in the schema or in camel
+ * case, integers as numbers or strings, bytes in either base64, unknown fields and enum names
+ * passed over, null as absent, no field twice. Written are names as in the schema and no field that
+ * has its default value.
  *
  * What etcd's schema does not have (maps, floating point, fixed-size and zigzag integers, required
  * fields) is not supported: json_supports() says so.
@@ -42,8 +42,8 @@ enum json_style {
     JSON_TIGHT,  /* none, and <, > and & as \u003c...: as encoding/json hands that on */
 };
 
-/* Append the text of `msg`. TV_EMALFORMED when it is none of that kind or a string in it is no UTF-8: `out`
- * holds part of it. TV_ETOOLARGE: `out` is full. */
+/* Append the text of `msg`. TV_EMALFORMED when it is none of that kind or a string in it is no
+ * UTF-8: `out` holds part of it. TV_ETOOLARGE: `out` is full. */
 int json_write(struct slice msg, const ProtobufCMessageDescriptor *desc, enum json_style style,
                struct buf *out);
 /* A string, in quotes. Errors: as json_write(). */
