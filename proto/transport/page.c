@@ -151,7 +151,8 @@ static ssize_t on_body_read(nghttp2_session *session, int32_t stream_id, uint8_t
     struct page *p = source->ptr;
     if (size > p->out.size)
         size = p->out.size;
-    memcpy(buf, p->out.data, size);
+    if (size > 0)
+        memcpy(buf, p->out.data, size);
     buf_consume(&p->out, size);
     if (p->out.size == 0 && p->answered)
         *data_flags |= NGHTTP2_DATA_FLAG_EOF;

@@ -350,23 +350,30 @@ def test_slow_reader(pair):
     node = pair.both[1].nodes[0]
     address = pair.addresses()[1]
     value = b64(os.urandom(64 << 10))
-    with rawhttp.Connection(address, receive_bytes=4096) as c:
-        c.send(post("/v3/watch", {"create_request": {"key": b64("slow")}}))
-        time.sleep(0.3)
+
+    def grow(key):
+        """What 600 puts of it add to the process, in MB."""
         before = node.rss_bytes()
         with rawhttp.Connection(address) as writer:
             for _ in range(600):
-                writer.send(post("/v3/kv/put", {"key": b64("slow"), "value": value}))
+                writer.send(post("/v3/kv/put", {"key": b64(key), "value": value}))
                 TALLY.check(writer.receive().status == 200, "put")
-        grown = node.rss_bytes() - before
+        return (node.rss_bytes() - before) >> 20
+
+    with rawhttp.Connection(address, receive_bytes=4096) as c:
+        c.send(post("/v3/watch", {"create_request": {"key": b64("slow")}}))
+        time.sleep(0.3)
+        grow("warm up")
+        unwatched, watched = grow("other"), grow("slow")
         deadline = time.monotonic() + 30
         events, end = 0, b""
         while events < 600 and c.fill(deadline):
             # A chunk's size may stand between two letters, of a few of them.
             events += c.buffer.count(b'"version"') + (end + c.buffer[:8]).count(b'"version"')
             end, c.buffer = c.buffer[-8:], b""
-    # The versions themselves are some 40 MB, and what trivet keeps of them on their way to disk.
-    TALLY.check(grown < 190 << 20, "600 events of 64 KiB that nobody reads: %d MB more" % (grown >> 20))
+    print("600 puts of 64 KiB add %d MB, and %d MB with a watcher that does not read" % (unwatched, watched))
+    if "asan" not in cluster.build_dir():
+        TALLY.check(watched < unwatched + 25, "53 MB of events that nobody reads")
     TALLY.check(events == 600, "the events when it reads: %d" % events)
 
 
