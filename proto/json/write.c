@@ -281,8 +281,10 @@ static void put_field(struct writer *w, struct place *at, const ProtobufCFieldDe
     put_value(w, f, v);
 }
 
-/* Are the fields in their order, each once that is no list? -1: it is malformed. */
-static int is_in_order(const ProtobufCMessageDescriptor *desc, struct slice msg)
+/* Are the fields in their order, each once that is no list, and no two of a oneof? -1: it is
+ * malformed. *ret_oneof is the last of a oneof's, which is the one that counts. */
+static int is_in_order(const ProtobufCMessageDescriptor *desc, struct slice msg,
+                       uint32_t *ret_oneof)
 {
     struct wire_reader r = wire_reader_of(msg);
     struct wire_field v;
@@ -296,6 +298,10 @@ static int is_in_order(const ProtobufCMessageDescriptor *desc, struct slice msg)
         if (v.number < last || (v.number == last && f->label != PROTOBUF_C_LABEL_REPEATED))
             ordered = false;
         last = v.number;
+        if (!json__is_oneof(f))
+            continue;
+        ordered = ordered && *ret_oneof == 0;
+        *ret_oneof = v.number;
     }
     return rv != 0 ? -1 : ordered;
 }
@@ -331,7 +337,8 @@ static void put_by_field(struct writer *w, struct place *at, const ProtobufCFiel
 static void put_message(struct writer *w, const ProtobufCMessageDescriptor *desc, struct slice msg)
 {
     struct place at = {0};
-    int ordered = is_in_order(desc, msg);
+    uint32_t oneof = 0;
+    int ordered = is_in_order(desc, msg, &oneof);
     if (ordered < 0 || w->depth == JSON_MESSAGES_DEPTH_MAX) {
         w->err = TV_EMALFORMED;
         return;
@@ -341,7 +348,8 @@ static void put_message(struct writer *w, const ProtobufCMessageDescriptor *desc
     if (ordered)
         put_in_order(w, &at, desc, msg);
     for (unsigned i = 0; !ordered && i < desc->n_fields; i++)
-        put_by_field(w, &at, &desc->fields[i], msg);
+        if (!json__is_oneof(&desc->fields[i]) || desc->fields[i].id == oneof)
+            put_by_field(w, &at, &desc->fields[i], msg);
     end_list(w, &at);
     put_text(w, "}");
     w->depth--;
