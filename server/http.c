@@ -236,7 +236,7 @@ static const char *host_error(const struct http1_request *req)
 {
     struct slice host = http1_header(req, "host");
     if (host.data == NULL)
-        return req->is_1_0 ? NULL : "400 Bad Request: missing required Host header";
+        return req->needs_host ? "400 Bad Request: missing required Host header" : NULL;
     for (size_t i = 0; i < host.size; i++)
         if (!isalnum(host.data[i]) &&
             (host.data[i] == '\0' || strchr("!$%&()*+,-.:;=[]'_~", host.data[i]) == NULL))

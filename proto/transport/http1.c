@@ -620,7 +620,7 @@ static void handle(struct http1 *h, const struct head *head, struct slice body)
                                 .body = body,
                                 .headers = head->headers,
                                 .conn = h->conn,
-                                .is_1_0 = head->is_1_0};
+                                .needs_host = !head->is_1_0};
     http1__cut_query(head->target, &req.path, &req.query);
     o->http1(x, &req, o->http1_arg);
 }

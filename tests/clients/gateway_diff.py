@@ -254,7 +254,10 @@ def test_headers(pair):
         pair.same("headers %r and a stream" % headers, post("/v3/lease/keepalive", '{"ID":4711}', headers))
     pair.same("chunked", request("POST", "/v3/kv/range", headers=["Transfer-Encoding: chunked"]).replace(
         b"Content-Length: 0\r\n", b"") + b"7\r\n{\"key\":\r\n7\r\n\"YQ==\"}\r\n0\r\n\r\n")
-    pair.same("HTTP/1.0", post("/v3/kv/range", rng, version="HTTP/1.0"))
+    for version in ("HTTP/1.0", "HTTP/1.1"):
+        whole = post("/v3/kv/range", rng, version=version)
+        pair.same(version, whole)
+        pair.same(version + " without a host", whole.replace(b"Host: localhost\r\n", b""))
 
 
 def test_streams(pair):

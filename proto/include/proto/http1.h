@@ -22,7 +22,7 @@ struct http1_request {
     struct slice body;
     struct slice headers; /* the raw header lines */
     struct grpc_conn *conn;
-    bool is_1_0;
+    bool needs_host; /* by HTTP/1.1 */
 };
 
 /* The value without surrounding blanks; data is NULL when absent. `name` in any case. */
