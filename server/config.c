@@ -145,6 +145,24 @@ static const char *number_error(int err)
     return err == TV_ETOOLARGE ? "value out of range" : "parse error";
 }
 
+/* Each once, in the form that etcd's URLs have. */
+static bool set_origins(struct parser *p, char **field, const char *text)
+{
+    enum { TEXT_BYTES = URLS_MAX * (URL_BYTES_MAX + 1) };
+    struct urls urls = {0};
+    bool any = strcmp(text, "*") == 0;
+    if (!any && urls_parse(text, &urls, p->why, sizeof(p->why)) != 0)
+        return false;
+    mem_free(*field);
+    *field = mem_alloc(TEXT_BYTES);
+    if (any)
+        snprintf(*field, TEXT_BYTES, "*");
+    else
+        urls_join(&urls, "", *field, TEXT_BYTES);
+    urls_fini(&urls);
+    return true;
+}
+
 /* False with the reason in p->why. */
 static bool set_value(struct parser *p, const struct flag *f, const char *text)
 {
@@ -156,6 +174,8 @@ static bool set_value(struct parser *p, const struct flag *f, const char *text)
         mem_free(*(char **)field);
         *(char **)field = mem_strdup(text);
         return true;
+    case FLAG_ORIGINS:
+        return set_origins(p, field, text);
     case FLAG_URLS: {
         struct urls urls;
         if (*text == '\0')
@@ -621,7 +641,7 @@ void config_fini(struct config *c)
 {
     for (uint32_t i = 0; i < config_flags_count; i++) {
         void *field = (char *)c + config_flags[i].offset;
-        if (config_flags[i].kind == FLAG_STRING)
+        if (config_flags[i].kind == FLAG_STRING || config_flags[i].kind == FLAG_ORIGINS)
             mem_free(*(char **)field);
         else if (config_flags[i].kind == FLAG_URLS)
             urls_fini(field);

@@ -84,6 +84,10 @@ struct config {
     char *trace_instance;
     int64_t trace_rate; /* of a million */
     char *metrics;      /* "extensive": the durations of calls are shown, too */
+    bool enable_grpc_gateway;
+    bool enable_pprof;
+    char *cors;           /* "*", or URLs, comma-separated */
+    char *host_whitelist; /* "*", or names, comma-separated */
     bool pre_vote;
     bool lease_reads;
 

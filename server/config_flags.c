@@ -67,6 +67,16 @@ const struct flag config_flags[] = {
     {"initial-cluster-state", FLAG_CLUSTER_STATE, FIELD(cluster_is_new), "new", NULL,
      "'new', or 'existing' for a member that joins a cluster."},
 
+    {"enable-grpc-gateway", FLAG_BOOL, FIELD(enable_grpc_gateway), "true", NULL,
+     "Serve the API as JSON over HTTP, below /v3/."},
+    {"cors", FLAG_ORIGINS, FIELD(cors), "*", NULL,
+     "Origins whose pages may use HTTP in a browser, comma-separated; * is any."},
+    {"host-whitelist", FLAG_STRING, FIELD(host_whitelist), "*", NULL,
+     "Names of this host that HTTP is served under where there is no TLS, comma-separated;\n"
+     "    * is any."},
+    {"enable-pprof", FLAG_BOOL, FIELD(enable_pprof), "false", NULL,
+     "Serve what there is of /debug/pprof/."},
+
     {"auth-token", FLAG_STRING, FIELD(auth_token), "simple", "Auth",
      "How users show who they are once they have given their password: simple, or\n"
      "    jwt,sign-method=ES256,pub-key=FILE,priv-key=FILE,ttl=5m"},
@@ -162,11 +172,7 @@ const struct flag config_flags[] = {
     ONLY("log-outputs", "stderr"),
     ONLY("auto-compaction-retention", "0"),
     ONLY("auto-compaction-mode", "periodic"),
-    ONLY("cors", "*"),
-    ONLY("host-whitelist", "*"),
     ONLY_BOOL("enable-log-rotation", "false"),
-    ONLY_BOOL("enable-pprof", "false"),
-    ONLY_BOOL("enable-grpc-gateway", "false"),
     ONLY_BOOL("memory-mlock", "false"),
     ONLY_BOOL("socket-reuse-port", "false"),
     ONLY_BOOL("force-new-cluster", "false"),

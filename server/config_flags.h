@@ -10,6 +10,7 @@
 enum flag_kind {
     FLAG_STRING,   /* char * */
     FLAG_URLS,     /* struct urls */
+    FLAG_ORIGINS,  /* char *: "*", or URLs, comma-separated */
     FLAG_UINT,     /* uint64_t */
     FLAG_UINT32,   /* uint32_t */
     FLAG_INT,      /* int64_t */

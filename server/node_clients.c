@@ -54,13 +54,15 @@ static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop 
     o.keepalive_timeout_ms = c->keepalive_timeout_ms;
     o.http1 = http_serve;
     o.http1_arg = w;
-    uint32_t count;
     w->tracer = tracer_new(w, gl);
-    w->methods = services_table(w, &count);
-    w->method_stats = mem_alloc_zero(count * sizeof(*w->method_stats));
+    /* A request's bytes as base64, with something around them. */
+    w->http_body_bytes_max = 2 * o.recv_message_bytes_max;
+    o.http1_body_bytes_max = w->http_body_bytes_max;
+    w->methods = services_table(w, &w->methods_count);
+    w->method_stats = mem_alloc_zero(w->methods_count * sizeof(*w->method_stats));
     o.method_stats = w->method_stats;
     o.message_bytes = &w->message_bytes;
-    return grpc_server_new(gl, &o, w->methods, count);
+    return grpc_server_new(gl, &o, w->methods, w->methods_count);
 }
 
 int node__listen_all(const struct listen_port *ports, uint32_t count, struct grpc_server *server)

@@ -34,6 +34,8 @@ struct worker {
     struct grpc_loop *gl; /* NULL: the core's */
     struct grpc_server *server;
     struct grpc_method *methods;
+    uint32_t methods_count;
+    uint32_t http_body_bytes_max;
     struct watch_hub *hub;
     struct epoch_reader *reader;
     struct buf scratch; /* answers on their way to the transport */

@@ -190,6 +190,13 @@ def auth(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "tests/clients/auth_diff.py",
                            "--count", "10000" if full else "400"])
+
+
+def gateway(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/gateway_diff.py"])
+
+
 def tls(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "-W", "ignore::DeprecationWarning",
@@ -368,6 +375,7 @@ SUITES = [
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
+    Suite("gateway", "HTTP: the JSON gateway, WebSocket and the pages, against etcd's", gateway),
     Suite("errors", "every error of etcd's API is in our table, code and text", errors),
     Suite("rangestream", "long RangeStreams, message by message against etcd's", range_stream),
     Suite("histories", "random histories of all services: every answer and event against etcd's",

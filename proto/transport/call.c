@@ -181,6 +181,8 @@ void call__stream_closed(struct grpc_call *call, uint32_t http2_error)
     if (call->page != NULL)
         page__stream_closed(call->page);
     call->page = NULL;
+    if (call->local != NULL)
+        local__call_gone(call->local);
     detach(call);
     if (call->is_client) {
         client_end(call, http2_error);
@@ -199,7 +201,7 @@ void call__stream_closed(struct grpc_call *call, uint32_t http2_error)
 
 void call__reset(struct grpc_call *call, uint32_t http2_error)
 {
-    if (call->stream_gone || call->conn->session == NULL)
+    if (call->stream_gone || call->local != NULL || call->conn->session == NULL)
         return;
     (void)nghttp2_submit_rst_stream(call->conn->session, 0, call->stream_id, http2_error);
     conn__mark_dirty(call->conn);
@@ -225,7 +227,7 @@ void call__abort(struct grpc_call *call, enum grpc_code code, struct slice text)
             client__park(call);
         call__reset(call, NGHTTP2_CANCEL);
         call__queue_work(call, WORK_CLOSED);
-    } else if (mid_message) {
+    } else if (mid_message && call->local == NULL) {
         call__reset(call, NGHTTP2_CANCEL);
     } else {
         call__send_status(call);
@@ -301,7 +303,8 @@ static void give_window_within_bounds(struct grpc_call *call)
 /* Give back the stream's window, in steps that are worth a frame. */
 static void give_window(struct grpc_call *call)
 {
-    if (call->stream_gone || call->peer_closed || (is_paused(call) && !call->recv_off))
+    if (call->stream_gone || call->peer_closed || call->local != NULL ||
+        (is_paused(call) && !call->recv_off))
         return;
     if (call->conn->account != NULL) {
         give_window_within_bounds(call);

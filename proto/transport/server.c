@@ -254,6 +254,25 @@ static bool counts_from_message(const struct grpc_call *call)
     return !call->method->client_streaming && !call->method->server_streaming;
 }
 
+void server__open(struct grpc_call *call, bool has_timeout, uint64_t timeout_ns)
+{
+    struct timer_wheel *timers = &call->gl->timers;
+    call->ops = call->method->ops;
+    call->opened = true;
+    call->deadline_ns = UINT64_MAX;
+    server__call_counted(call->conn, 1);
+    if (has_timeout) {
+        /* Never before the client's own: clientv3 takes our DEADLINE_EXCEEDED, while its time is
+         * not up, for a reason to make the same call again, a put too. */
+        call->deadline_ns = timer_fresh_now_ns(timers) + NS_PER_MS + timeout_ns;
+        timer_set(timers, &call->deadline, call->deadline_ns);
+    }
+    if (!counts_from_message(call))
+        server__call_began(call);
+    if (call->method->open != NULL)
+        call->method->open(call, call->method->arg);
+}
+
 bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream)
 {
     call->headers_seen = true;
@@ -278,21 +297,7 @@ bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_st
         return false;
     }
     call__hold(call);
-    call->ops = call->method->ops;
-    call->opened = true;
-    call->deadline_ns = UINT64_MAX;
-    server__call_counted(conn, 1);
-    if (call->deadline_set) {
-        /* Never before the client's own: clientv3 takes our DEADLINE_EXCEEDED, while its time is
-         * not up, for a reason to make the same call again, a put too. */
-        uint64_t now_ns = timer_fresh_now_ns(&conn->gl->timers) + NS_PER_MS;
-        call->deadline_ns = now_ns + call->timeout_ns;
-        timer_set(&conn->gl->timers, &call->deadline, call->deadline_ns);
-    }
-    if (!counts_from_message(call))
-        server__call_began(call);
-    if (call->method->open != NULL)
-        call->method->open(call, call->method->arg);
+    server__open(call, call->deadline_set, call->timeout_ns);
     if (end_stream)
         call__peer_closed(call);
     call__release(call);

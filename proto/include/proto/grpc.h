@@ -286,6 +286,8 @@ const char *grpc_conn_peer(const struct grpc_conn *conn);
 /* Of the subject of the client's certificate, which was verified: its CN, as Go sees it (the last,
  * if there are several). NULL when there is none. Borrowed, as long as the connection. */
 const char *grpc_conn_peer_cn(const struct grpc_conn *conn);
+/* Its hands were shaken; the first bytes have come. */
+bool grpc_conn_is_tls(const struct grpc_conn *conn);
 /* A server's: where it came in. */
 const struct grpc_port *grpc_conn_port(const struct grpc_conn *conn);
 void *grpc_conn_user(const struct grpc_conn *conn);
