@@ -195,8 +195,12 @@ int message_request_encode(const struct trivet_request *q, struct buf *out)
 
 /* --- reading --- */
 
+/* Of the lists of one message: items of two bytes must not become gigabytes. */
+#define LISTS_BYTES_MAX (UINT64_C(1) << 30)
+
 struct reading {
     struct arena *arena;
+    uint64_t lists_bytes;
     int depth;
 };
 
@@ -251,6 +255,9 @@ static int make_room(struct reading *r, const struct message_shape *shape, struc
         if (counts[i] == 0)
             continue;
         const struct message_field *f = &shape->fields[i];
+        r->lists_bytes += (uint64_t)item_size(f) * counts[i];
+        if (r->lists_bytes > LISTS_BYTES_MAX)
+            return TRIVET_MALFORMED;
         void *items = arena_alloc_zero(r->arena, item_size(f) * counts[i]);
         memcpy(to + f->offset, &items, sizeof(items));
     }
