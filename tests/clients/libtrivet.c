@@ -79,6 +79,7 @@ static void read_options(int argc, char **argv, struct trivet_options *o)
         NUMBER(endpoints_interval_ms, uint64_t);
         NUMBER(members_refresh, bool);
         NUMBER(connections_max, uint32_t);
+        NUMBER(watch_bytes_max, uint64_t);
         NUMBER(subset, uint32_t);
     }
 }
@@ -831,6 +832,45 @@ static void scene_endpoints(struct trivet_client *c, int seconds)
     passed++;
 }
 
+/* A watch that nobody reads for a while, with room for a few messages: the server waits, and then
+ * all comes. */
+static void scene_slow(struct trivet_client *c)
+{
+    enum { ROUNDS = 30, EACH = 100, WATCHES = 6 };
+    static const char value[2000];
+    struct trivet_watch *w, *watches[WATCHES];
+    struct trivet_watch_message m;
+    struct trivet_watch_options o = {.key = trivet_str("s")};
+    static struct trivet_request q[EACH];
+    static struct trivet_result r[EACH];
+    for (int i = 0; i < WATCHES; i++) {
+        CHECK(trivet_watch_open(c, &o, NULL, NULL, &watches[i]) == 0);
+        CHECK(trivet_watch_next(watches[i], 5000, &m) == TRIVET_OK && m.created);
+        trivet_watch_message_clear(&m);
+    }
+    for (int i = 0; i < EACH; i++) {
+        q[i].method = TRIVET_PUT;
+        q[i].u.put.key = trivet_str("s");
+        q[i].u.put.value = trivet_bytes(value, sizeof(value));
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        CHECK(trivet_batch(c, q, EACH, NULL, r) == 0);
+        for (int i = 0; i < EACH; i++)
+            trivet_result_clear(&r[i]);
+    }
+    for (int k = 0; k < WATCHES; k++) {
+        int events = 0, wrong = 0;
+        w = watches[k];
+        while (events < ROUNDS * EACH && trivet_watch_next(w, 5000, &m) == TRIVET_OK) {
+            for (uint32_t i = 0; i < m.events_count; i++, events++)
+                wrong += m.events[i].kv.version != events + 1;
+            trivet_watch_message_clear(&m);
+        }
+        CHECK(events == ROUNDS * EACH && wrong == 0);
+        trivet_watch_close(w);
+    }
+}
+
 /* --- how fast --- */
 
 static _Atomic uint64_t bench_done, bench_failed;
@@ -906,6 +946,8 @@ int main(int argc, char **argv)
         scene_nobody(c);
     else if (strcmp(scene, "endpoints") == 0)
         scene_endpoints(c, seconds);
+    else if (strcmp(scene, "slow") == 0)
+        scene_slow(c);
     else if (strcmp(scene, "bench") == 0)
         scene_bench(c, seconds);
     else

@@ -86,6 +86,8 @@ def calls(kind, size):
         scene("every call, %s of %d" % (kind, size), "calls", cluster.endpoints())
         scene("the caller's loop, %s of %d" % (kind, size), "loop", cluster.endpoints(),
               "own_loop=1")
+        scene("a watch that is not read, %s of %d" % (kind, size), "slow", cluster.endpoints(),
+              "watch_bytes_max=20000")
         cluster.check_running()
 
 
