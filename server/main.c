@@ -1,5 +1,6 @@
 /* trivetd: a member of a trivet cluster. */
 #include "server/config.h"
+#include "server/log_setup.h"
 #include "server/node.h"
 
 #include "base/log.h"
@@ -35,6 +36,7 @@ int main(int argc, char **argv)
             status = node_run(&config, &history);
         } while (status == NODE_RUN_AGAIN);
         log_stop_thread();
+        log_setup_close();
     }
     config_fini(&config);
     return status;
