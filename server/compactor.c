@@ -32,22 +32,46 @@ static bool parse_count(const char *text, int64_t *ret)
     return *text == '\0' && value <= INT64_MAX;
 }
 
+static bool is_unit(const char *text, size_t size)
+{
+    static const char *const units[] = {"ns", "us", "\u00b5s", "\u03bcs", "ms", "s", "m", "h"};
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+        if (strlen(units[i]) == size && memcmp(units[i], text, size) == 0)
+            return true;
+    return false;
+}
+
 /* What time.ParseDuration() has against it. */
 static void say_why(const char *text, char *err_text, size_t err_size)
 {
     const char *p = text + (*text == '-' || *text == '+');
-    size_t number = strspn(p, "0123456789.");
-    size_t unit = strcspn(p + number, "0123456789.");
-    if (number > 0 && strspn(p, ".") != number && p[number] == '\0')
-        snprintf(err_text, err_size,
-                 "error parsing CompactionRetention: time: missing unit in duration \"%s\"", text);
-    else if (number > 0 && strspn(p, ".") != number)
-        snprintf(err_text, err_size,
-                 "error parsing CompactionRetention: time: unknown unit \"%.*s\" in duration \"%s\"",
-                 (int)unit, p + number, text);
-    else
-        snprintf(err_text, err_size,
-                 "error parsing CompactionRetention: time: invalid duration \"%s\"", text);
+    for (;;) {
+        size_t whole = strspn(p, "0123456789"), part = 0;
+        const char *rest = p + whole;
+        if (*rest == '.') {
+            part = strspn(rest + 1, "0123456789");
+            rest += 1 + part;
+        }
+        size_t unit = strcspn(rest, "0123456789.");
+        if (whole + part == 0 || whole > 18)
+            break;
+        if (unit == 0) {
+            snprintf(err_text, err_size,
+                     "error parsing CompactionRetention: time: missing unit in duration \"%s\"",
+                     text);
+            return;
+        }
+        if (!is_unit(rest, unit)) {
+            snprintf(err_text, err_size,
+                     "error parsing CompactionRetention: time: unknown unit \"%.*s\" in duration "
+                     "\"%s\"",
+                     (int)unit, rest, text);
+            return;
+        }
+        p = rest + unit;
+    }
+    snprintf(err_text, err_size,
+             "error parsing CompactionRetention: time: invalid duration \"%s\"", text);
 }
 
 static uint64_t period_ms(const struct compactor_options *o)

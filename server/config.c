@@ -237,20 +237,20 @@ enum config_outcome config_parse(struct config *ret, int argc, char *const *argv
         outcome = open_log(&ret->log, err_text, err_size);
     if (outcome == CONFIG_OK && !config__check(&p))
         outcome = CONFIG_INVALID;
-    if (outcome == CONFIG_OK || outcome == CONFIG_INVALID) {
-        if (*ret->config_file != '\0' && outcome == CONFIG_OK)
-            log_info("loaded server configuration, other configuration command line flags and "
-                     "environment variables will be ignored if provided",
-                     LOG_STR("path", ret->config_file));
+    bool from_a_file = *ret->config_file != '\0';
+    if (outcome == CONFIG_OK && from_a_file)
+        log_info("loaded server configuration, other configuration command line flags and "
+                 "environment variables will be ignored if provided",
+                 LOG_STR("path", ret->config_file));
+    if (outcome == CONFIG_OK || (outcome == CONFIG_INVALID && !from_a_file))
         warn_deprecated(&p);
-    }
     if (outcome != CONFIG_OK)
         return outcome;
     complete_data_dir(ret);
     complete_addresses(ret);
     complete_numbers(ret);
     say_meanings(&p);
-    return CONFIG_OK;
+    return config__check_start(&p) ? CONFIG_OK : CONFIG_FATAL;
 }
 
 void config_fini(struct config *c)
@@ -292,6 +292,9 @@ static int say_outcome(enum config_outcome outcome, const char *err_text)
         if (strncmp(err_text, "--advertise-client-urls is required", 35) == 0)
             log_warn("advertise client URLs are not set", LOG_STR("error", err_text));
         return 1;
+    case CONFIG_FATAL:
+        LOG_AT(LOG_FATAL, "failed to start etcd", LOG_STR("error", err_text));
+        return 1;
     case CONFIG_PLAIN:
         fprintf(stderr, "%s\n", err_text);
         return 1;
@@ -302,6 +305,7 @@ static int say_outcome(enum config_outcome outcome, const char *err_text)
                LOG_STR("environment-variable", err_text));
         return 1;
     case CONFIG_HELP:
+        config_print_usage(stderr); /* as etcd */
         config_print_help(stdout);
         return 0;
     case CONFIG_VERSION:

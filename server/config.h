@@ -143,6 +143,7 @@ enum config_outcome {
     CONFIG_USAGE, /* a flag that does not parse: err_text and the usage to stderr, exit status 2 */
     CONFIG_PANIC, /* what ends etcd in a panic: err_text to stderr, exit status 2 */
     CONFIG_INVALID,  /* exit status 1 */
+    CONFIG_FATAL,    /* the same, and said as the end of a start */
     CONFIG_PLAIN,    /* the same, and err_text goes to stderr as it is */
     CONFIG_SHADOWED, /* a variable is set that a flag sets too: err_text names it; exit status 1 */
     CONFIG_HELP,

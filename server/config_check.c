@@ -204,16 +204,12 @@ static bool check_tls(struct parser *p)
     return false;
 }
 
-/* trivet's own, and what etcd finds out as it starts. */
 static bool check_sizes(struct parser *p)
 {
     const struct config *c = p->config;
-    struct compactor_options unused;
     if (c->max_request_bytes > REQUEST_BYTES_MAX)
         snprintf(p->err_text, p->err_size, "--max-request-bytes must be at most %d",
                  REQUEST_BYTES_MAX);
-    else if (c->learners_max < 0)
-        snprintf(p->err_text, p->err_size, "membership: too many learner members in cluster");
     else if (c->io_threads > IO_THREADS_MAX)
         snprintf(p->err_text, p->err_size, "--io-threads must be at most %d", IO_THREADS_MAX);
     else if (c->log_segment_bytes < LOG_SEGMENT_BYTES_MIN ||
@@ -222,8 +218,22 @@ static bool check_sizes(struct parser *p)
                  "--log-segment-bytes must be a multiple of 4096 from %d to %d",
                  LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_BYTES_MAX);
     else
-        return compactor_parse(c->compaction_mode, c->compaction_retention, &unused, p->err_text,
-                               p->err_size) == 0;
+        return true;
+    return false;
+}
+
+bool config__check_start(struct parser *p)
+{
+    const struct config *c = p->config;
+    struct compactor_options unused;
+    if (tls_ciphers_check(c->cipher_suites, p->err_text, p->err_size) != 0)
+        return false;
+    if (compactor_parse(c->compaction_mode, c->compaction_retention, &unused, p->err_text,
+                        p->err_size) != 0)
+        return false;
+    if (c->learners_max >= 0)
+        return true;
+    snprintf(p->err_text, p->err_size, "membership: too many learner members in cluster");
     return false;
 }
 

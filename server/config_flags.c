@@ -18,7 +18,7 @@ const struct flag config_flags[] = {
     {"listen-peer-urls", FLAG_URLS, FIELD(listen_peer_urls), "http://localhost:2380", NULL, "Addresses to listen on for the other members."},
     {"listen-client-urls", FLAG_URLS, FIELD(listen_client_urls), "http://localhost:2379", NULL, "Addresses to listen on for clients."},
     {"listen-client-http-urls", FLAG_URLS, FIELD(listen_client_http_urls), NULL, NULL, "Addresses to listen on for HTTP alone; those of --listen-client-urls then serve gRPC alone."},
-    {"max-wals", FLAG_UINT32, FIELD(max_wals), "5", NULL, "Files of the log that are kept for members which were away; 0 is all. The newest\n"      "    --snapshot-count entries, and what a member that is catching up needs, stay beyond "      "that.", "it counts segments of --log-segment-bytes; what members that lag need stays beyond that"},
+    {"max-wals", FLAG_UINT_CLAMPED, FIELD(max_wals), "5", NULL, "Files of the log that are kept for members which were away; 0 is all. The newest\n"      "    --snapshot-count entries, and what a member that is catching up needs, stay beyond "      "that.", "it counts segments of --log-segment-bytes; what members that lag need stays beyond that"},
     {"max-snapshots", FLAG_UINT, FLAG_NO_FIELD, "5", NULL, "Nothing: there are no snapshot files.", "there are no snapshot files"},
     {"memory-mlock", FLAG_BOOL, FIELD(memory_mlock), "false", NULL, "Keep all memory of the process from being swapped out."},
     {"quota-backend-bytes", FLAG_QUOTA, FIELD(quota_backend_bytes), "0", NULL, "Size of the store above which writes are refused; 0 is 2 GiB, below 0 is no limit.", "it bounds what the store takes in memory, not the size of a file"},
@@ -74,6 +74,7 @@ const struct flag config_flags[] = {
     {"client-cert-auth", FLAG_BOOL, FIELD(client_tls.client_cert_auth), "false", NULL, "Clients must show a certificate. Likewise when there is a --trusted-ca-file.", NULL, "client-transport-security.client-cert-auth"},
     {"client-crl-file", FLAG_STRING, FIELD(client_tls.crl_file), "", NULL, "Certificates of clients that are revoked, in PEM or DER.", NULL, ""},
     {"client-cert-allowed-hostname", FLAG_STRINGS, FIELD(client_tls.allowed_hostnames), "", NULL, "Names of which a client's certificate must have one, comma-separated.", NULL, "client-transport-security.allowed-hostname"},
+    {"client-transport-security.allowed-cn", FLAG_STRINGS, FIELD(client_tls.allowed_cns), "", NULL, NULL},
     {"trusted-ca-file", FLAG_STRING, FIELD(client_tls.ca_file), "", NULL, "Who signs the certificates of clients.", NULL, "client-transport-security.trusted-ca-file"},
     {"auto-tls", FLAG_BOOL, FIELD(client_tls.auto_tls), "false", NULL, "Make a certificate to show to clients.", NULL, "client-transport-security.auto-tls"},
     {"peer-cert-file", FLAG_STRING, FIELD(peer_tls.cert_file), "", NULL, "Certificate shown to the other members, in PEM.", NULL, "peer-transport-security.cert-file"},
@@ -147,7 +148,8 @@ _Static_assert(sizeof(config_flags) / sizeof(config_flags[0]) <= FLAGS_MAX, "FLA
 
 uint32_t config_find_flag(const char *name, size_t size)
 {
-    for (uint32_t i = 0; i < config_flags_count; i++)
+    /* A name with a dot in it is one in files alone. */
+    for (uint32_t i = 0; i < config_flags_count && memchr(name, '.', size) == NULL; i++)
         if (strncmp(config_flags[i].name, name, size) == 0 && config_flags[i].name[size] == '\0')
             return i;
     return UINT32_MAX;
@@ -166,7 +168,6 @@ void config_print_usage(FILE *out)
 
 void config_print_help(FILE *out)
 {
-    config_print_usage(out);
     fputs("Each flag can be given as a variable instead: --max-txn-ops is ETCD_MAX_TXN_OPS.\n",
           out);
     for (uint32_t i = 0; i < config_flags_count; i++) {

@@ -40,5 +40,7 @@ enum config_outcome config__read_file(struct parser *p, const char *path);
 
 /* etcd's embed.Config.Validate(), but for the log. False with the reason in p->err_text. */
 bool config__check(struct parser *p);
+/* What etcd finds out only as it starts. */
+bool config__check_start(struct parser *p);
 
 #endif

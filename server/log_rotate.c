@@ -96,6 +96,10 @@ static int not_an_object(const char *json, char *err_text, size_t err_size)
         snprintf(err_text, err_size,
                  "invalid log rotation config: json: cannot unmarshal array into Go value of type "
                  "embed.logRotationConfig");
+    else if (*json != '\0' && json[strspn(json, "0123456789")] == '\0')
+        snprintf(err_text, err_size,
+                 "invalid log rotation config: json: cannot unmarshal number into Go value of type "
+                 "embed.logRotationConfig");
     else
         snprintf(err_text, err_size, "improperly formatted log rotation config: %s",
                  *json == '\0' || strchr(json, '}') == NULL ? "unexpected end of JSON input"

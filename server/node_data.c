@@ -84,6 +84,14 @@ static int find_place(struct node *n)
     struct cluster initial;
     int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &initial, err_text,
                                    sizeof(err_text));
+    if (err != 0 && strstr(err_text, "URL") != NULL) {
+        char why[400];
+        snprintf(why, sizeof(why), "%.399s", err_text);
+        snprintf(err_text, sizeof(err_text), "error setting up initial cluster: %s", why);
+    }
+    if (*c->initial_cluster == '\0') /* in etcd's words */
+        snprintf(err_text, sizeof(err_text),
+                 "couldn't find local name \"%.200s\" in the initial cluster configuration", c->name);
     if (err == 0)
         err = cluster_check_local(&initial, c->name, &c->advertise_peer_urls, err_text,
                                   sizeof(err_text));

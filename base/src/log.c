@@ -246,6 +246,8 @@ int log_level_parse(const char *name, enum log_level *ret_level)
         *ret_level = LOG_INFO;
         return 0;
     }
+    if (strcasecmp(name, "warning") == 0)
+        name = "warn";
     for (int level = LOG_DEBUG; level <= LOG_FATAL; level++) {
         if (strcasecmp(name, level_name((enum log_level)level)) == 0) {
             *ret_level = (enum log_level)level;

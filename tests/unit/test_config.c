@@ -268,7 +268,7 @@ START_TEST(test_refused)
          "open /no/such/file: no such file or directory"},
         {"--feature-gates=X=true", "", CONFIG_USAGE,
          "invalid value \"X=true\" for flag -feature-gates: unrecognized feature gate: X"},
-        {"--auto-compaction-retention=1x", "", CONFIG_INVALID,
+        {"--auto-compaction-retention=1x", "", CONFIG_FATAL,
          "error parsing CompactionRetention: time: unknown unit \"x\" in duration \"1x\""},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
