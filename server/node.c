@@ -113,6 +113,7 @@ static void on_tick(uv_timer_t *timer)
     core_tick(n->core, node__now_ms());
     peers_tick(n->peers);
     node__tick_snapshots(n);
+    node__tick_compactor(n);
     if (n->threads == NULL)
         worker_tick(&n->workers[0], node__now_ms());
     publish_self(n);
@@ -331,8 +332,9 @@ static void on_signal(uv_signal_t *sig, int number)
         uv_stop(&n->loop);
         return;
     }
-    log_info("received signal; shutting down", LOG_STR("signal", strsignal(number)));
+    log_info("received signal; shutting down", LOG_STR("signal", number == SIGINT ? "interrupt" : "terminated"));
     n->begin_anew = false;
+    n->signal = number;
     shut_down(n);
 }
 
@@ -370,6 +372,7 @@ static void stop(struct node *n)
     lessor_free(n->lessor);
     mvcc_free(n->mvcc);
     cluster_fini(&n->cluster);
+    compactor_fini(&n->compactor);
     mem_free(n->lsm_dir);
 }
 
@@ -435,6 +438,7 @@ int node_run(const struct config *config, struct node_history *history)
         return 1; /* said already; the process ends */
     start_loop(n);
     start_space(n);
+    node__start_compactor(n);
     node__start_workers(n);
     if (node__start_peers(n) != 0 || node__serve_clients(n) != 0)
         return 1;
@@ -444,8 +448,9 @@ int node_run(const struct config *config, struct node_history *history)
     node__wake(n);
     uv_run(&n->loop, UV_RUN_DEFAULT);
     bool again = n->begin_anew;
+    int number = n->signal;
     stop(n);
     mem_free(n);
     log_info("stopped");
-    return again ? NODE_RUN_AGAIN : 0;
+    return again ? NODE_RUN_AGAIN : number > 0 ? NODE_SIGNALLED + number : 0;
 }

@@ -3,6 +3,7 @@
 #include "server/node_internal.h"
 
 #include "server/http.h"
+#include "server/notify.h"
 #include "server/services.h"
 
 #include "base/err.h"
@@ -35,6 +36,7 @@ void node__say_ready(struct node *n)
     }
     for (uint32_t i = 0; i < n->ports.metrics_count; i++)
         log_info("serving metrics", LOG_STR("address", n->ports.metrics[i].url));
+    notify_ready();
 }
 
 static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop *gl)

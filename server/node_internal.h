@@ -3,6 +3,7 @@
  *   node.c           the core's loop, what the core asks of the world, the end; main() begins here
  *   node_data.c      the start: the data folder, who we are, the log and the store, the core
  *   node_clients.c   workers, I/O threads, the client ports
+ *   node_compact.c   the leader's own compactions
  *   node_peers.c     the other members: messages, snapshots, joining */
 #ifndef SERVER_NODE_INTERNAL_H
 #define SERVER_NODE_INTERNAL_H
@@ -66,6 +67,11 @@ void node__close_clients(struct node *n);
 void node__free_workers(struct node *n);
 /* On each of them. Errors: said already. */
 int node__listen_all(const struct listen_port *ports, uint32_t count, struct grpc_server *server);
+
+/* --- node_compact.c --- */
+
+void node__start_compactor(struct node *n);
+void node__tick_compactor(struct node *n);
 
 /* --- node_peers.c --- */
 
