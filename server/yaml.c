@@ -432,8 +432,14 @@ static bool at_key(const struct reader *r)
     const char *p = r->at;
     if (p < r->end && (*p == '"' || *p == '\'')) {
         char quote = *p++;
-        while (p < r->end && *p != '\n' && *p != quote)
-            p += *p == '\\' && quote == '"' && p + 1 < r->end ? 2 : 1;
+        for (; p < r->end && *p != '\n'; p++) {
+            bool twice = p + 1 < r->end && p[1] == quote;
+            if (*p == quote && (quote == '"' || !twice))
+                break;
+            p += (*p == '\\' && quote == '"' && p + 1 < r->end && p[1] != '\n') || *p == quote;
+        }
+        if (p >= r->end || *p != quote)
+            return false;
         for (p++; p < r->end && is_blank(*p); p++)
             continue;
         return p < r->end && *p == ':' && (p + 1 >= r->end || ends_word(p[1]));
