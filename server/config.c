@@ -330,10 +330,3 @@ int config_load(struct config *ret, int argc, char *const *argv)
         log_setup_close();
     return status;
 }
-
-int64_t config_lease_ttl_min_s(const struct config *c)
-{
-    uint64_t ticks = c->election_ms / c->heartbeat_ms;
-    uint64_t min_ms = 3 * ticks / 2 * c->heartbeat_ms;
-    return (int64_t)((min_ms + 999) / 1000);
-}

@@ -173,6 +173,11 @@ void config_format_duration(int64_t ns, char *ret_text, size_t size);
 int config_load(struct config *ret, int argc, char *const *argv);
 
 /* The shortest TTL a lease gets, as etcd computes it from the election timeout. */
-int64_t config_lease_ttl_min_s(const struct config *c);
+static inline int64_t config_lease_ttl_min_s(const struct config *c)
+{
+    uint64_t ticks = c->election_ms / c->heartbeat_ms;
+    uint64_t min_ms = 3 * ticks / 2 * c->heartbeat_ms;
+    return (int64_t)((min_ms + 999) / 1000);
+}
 
 #endif

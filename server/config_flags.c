@@ -14,7 +14,7 @@ const struct flag config_flags[] = {
     {"snapshot-catchup-entries", FLAG_UINT, FIELD(snapshot_catchup), "5000", NULL, "Log entries that are kept for followers which lag, if --snapshot-count is less.", "the larger of it and --snapshot-count says how many entries are kept for members that lag"},
     {"heartbeat-interval", FLAG_UINT, FIELD(heartbeat_ms), "100", NULL, "Milliseconds between a leader's heartbeats."},
     {"election-timeout", FLAG_UINT, FIELD(election_ms), "1000", NULL, "Milliseconds without a heartbeat after which there is an election."},
-    {"initial-election-tick-advance", FLAG_BOOL, FIELD(tick_advance), "true", NULL, "Call the first election without waiting for a whole election timeout."},
+    {"initial-election-tick-advance", FLAG_BOOL, FIELD(tick_advance), "true", NULL, "A cluster of one elects its leader at once.", "only a cluster of one does not wait for its first election timeout"},
     {"listen-peer-urls", FLAG_URLS, FIELD(listen_peer_urls), "http://localhost:2380", NULL, "Addresses to listen on for the other members."},
     {"listen-client-urls", FLAG_URLS, FIELD(listen_client_urls), "http://localhost:2379", NULL, "Addresses to listen on for clients."},
     {"listen-client-http-urls", FLAG_URLS, FIELD(listen_client_http_urls), NULL, NULL, "Addresses to listen on for HTTP alone; those of --listen-client-urls then serve gRPC alone."},

@@ -5,7 +5,11 @@
 
 #include "base/log.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -25,6 +29,15 @@ static void raise_open_files_limit(void)
         return;
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* What is there and what will be, as it is touched. */
+static bool lock_memory(void)
+{
+    if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0)
+        return true;
+    LOG_AT(LOG_FATAL, "cannot lock memory for --memory-mlock", LOG_STR("error", strerror(errno)));
+    return false;
 }
 
 /* As etcd: who waits for us learns by which signal we ended. The first process of a container cannot end
@@ -47,6 +60,8 @@ int main(int argc, char **argv)
     if (status < 0) {
         signal(SIGPIPE, SIG_IGN);
         raise_open_files_limit();
+        if (config.memory_mlock && !lock_memory())
+            return 1;
         log_start_thread();
         do {
             status = node_run(&config, &history);

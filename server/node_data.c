@@ -96,7 +96,7 @@ static int find_place(struct node *n)
         err = cluster_check_local(&initial, c->name, &c->advertise_peer_urls, err_text,
                                   sizeof(err_text));
     if (err == 0 && c->cluster_is_new)
-        held_ports_open(&n->held, &c->listen_client_urls);
+        held_ports_open(&n->held, &c->listen_client_urls, c->reuse_port);
     if (err == 0)
         err = join_run(c, &n->ports, n->gl, &initial, repair_was_set_aside(c->data_dir),
                        &n->member_id, &n->cluster, err_text, sizeof(err_text));
@@ -183,7 +183,8 @@ static void store_log_id(struct node *n)
 static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t applied_term)
 {
     char err_text[512];
-    int err = disk_open(n->config->wal_io, dir, &n->disk, err_text, sizeof(err_text));
+    enum disk_mode mode = n->config->no_fsync ? DISK_UNSYNCED : n->config->wal_io;
+    int err = disk_open(mode, dir, &n->disk, err_text, sizeof(err_text));
     if (err != 0)
         return node__refuse("cannot open the write-ahead log's directory", err_text);
     log_info("write-ahead log", LOG_STR("path", dir), LOG_STR("method", disk_describe(n->disk)));
@@ -308,6 +309,11 @@ static uint64_t log_keep_bytes(const struct config *c)
     return c->max_wals == 0 ? UINT64_MAX / 8 : c->max_wals * c->log_segment_bytes;
 }
 
+static uint64_t entries_kept(const struct config *c)
+{
+    return c->snapshot_count > c->snapshot_catchup ? c->snapshot_count : c->snapshot_catchup;
+}
+
 static void start_core(struct node *n, const struct lsm_meta *meta, const struct restore *r)
 {
     struct persist_options po;
@@ -328,9 +334,10 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .pre_vote = n->config->pre_vote,
         .lease_reads = n->config->lease_reads,
         .strict_reconfig = n->config->strict_reconfig,
+        .stand_at_once = n->config->tick_advance,
         .seed = rng_seed_from_os(),
         .id_seed = (uint64_t)clock_wall_us(),
-        .snapshot_count = n->config->snapshot_count,
+        .snapshot_count = entries_kept(n->config),
         .log_keep_bytes = log_keep_bytes(n->config),
         .hard_state = r->hard_state,
         .applied_index = meta->applied_index,
