@@ -101,8 +101,9 @@ void contest_session(struct contest *k, int64_t lease, void (*next)(struct conte
     ASSERT(size <= sizeof(body));
     wire_lease_grant_request_put(body, &grant);
     k->lease = grant.id;
-    bool fits = inner_propose(&k->inner, WIRE_RAFT_LEASE_GRANT, slice_of(body, size), on_granted);
-    ASSERT(fits);
+    int err = inner_propose(&k->inner, WIRE_RAFT_LEASE_GRANT, slice_of(body, size), on_granted);
+    if (err != 0)
+        contest_fail(k, err);
 }
 
 static void set(struct buf *b, struct slice s, const char *suffix)
@@ -184,17 +185,37 @@ void contest_put_leader(const struct inner *in, int64_t rev, struct slice kv, st
     out->size += size;
 }
 
+int contest_permit(const struct contest *k)
+{
+    uint64_t auth_revision;
+    return service_permit_range(k->inner.call, buf_slice(&k->prefix), buf_slice(&k->prefix_end),
+                                &auth_revision);
+}
+
+/* Its place in the queue goes. */
+static void give_up(struct contest *k, int err)
+{
+    if (k->abandoned != NULL)
+        k->abandoned(k);
+    contest_fail(k, err);
+}
+
 static void look(struct contest *k)
 {
     struct worker *w = k->inner.worker;
     int64_t rev = contest_enter(k);
-    const struct mvcc_version *v = find_awaited(k, rev);
+    int err = contest_permit(k);
+    const struct mvcc_version *v = err == 0 ? find_awaited(k, rev) : NULL;
     if (v != NULL) {
         struct slice key = mvcc_version_key(v);
         buf_clear(&k->awaited);
         (void)buf_append(&k->awaited, key.data, key.size);
     }
     epoch_leave(w->reader);
+    if (err != 0) {
+        give_up(k, err);
+        return;
+    }
     if (v == NULL) {
         k->next(k);
         return;
@@ -222,13 +243,10 @@ static void on_barrier(struct inner *in, int err, struct slice reply)
 {
     struct contest *k = CONTAINER_OF(in, struct contest, inner);
     (void)reply;
-    if (err != 0) {
-        if (k->abandoned != NULL)
-            k->abandoned(k);
-        contest_fail(k, err);
-        return;
-    }
-    look(k);
+    if (err != 0)
+        give_up(k, err);
+    else
+        look(k);
 }
 
 void contest_wait(struct contest *k, int64_t revision_max, void (*next)(struct contest *k))

@@ -57,6 +57,8 @@ void contest_wait(struct contest *k, int64_t revision_max, void (*next)(struct c
 /* Enter a section of the store, at the revision from which on a listener that is made now hears
  * everything; epoch_leave() ends it. Returns the revision. */
 int64_t contest_enter(struct contest *k);
+/* In a section: may the caller read the names? Errors: as service_permit_range(). */
+int contest_permit(const struct contest *k);
 /* In a section: the oldest key of the prefix at `rev`, whose owner has it; NULL: nobody does. */
 const struct mvcc_version *contest_first(const struct contest *k, int64_t rev);
 /* Append a LeaderResponse: 1 header, 2 kv. */

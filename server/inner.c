@@ -1,9 +1,11 @@
 #include "server/inner.h"
 
 #include "server/node.h"
+#include "server/services.h"
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include "proto/grpc.h"
 
 static void on_call_closed(struct call_tie *tie)
@@ -30,6 +32,8 @@ void inner_release(struct inner *in)
     if (in->call != NULL)
         grpc_call_set_user(in->call, NULL);
     in->call = NULL;
+    mem_free(in->caller);
+    in->caller = NULL;
 }
 
 static void on_answered(struct worker *w, struct request *req)
@@ -53,18 +57,34 @@ static struct request *begin(struct inner *in, enum request_kind kind,
     return in->request;
 }
 
-bool inner_propose(struct inner *in, uint32_t raft_kind, struct slice body,
-                   void (*done)(struct inner *in, int err, struct slice reply))
+static void remember(struct inner *in, const struct auth_caller *caller)
 {
+    if (!caller->known || in->caller != NULL)
+        return;
+    in->caller = mem_alloc(caller->name.size + 1);
+    if (caller->name.size > 0)
+        memcpy(in->caller, caller->name.data, caller->name.size);
+    in->caller[caller->name.size] = '\0';
+}
+
+int inner_propose(struct inner *in, uint32_t raft_kind, struct slice body,
+                  void (*done)(struct inner *in, int err, struct slice reply))
+{
+    struct auth_caller caller = {0};
     struct request *req = begin(in, REQUEST_PROPOSE, done);
-    bool fits = worker_payload(in->worker, req, raft_kind, body);
-    if (fits) {
+    int err = auth_is_enabled(&in->worker->node->applier.auth)
+                  ? service_caller(in->call, &caller)
+                  : 0;
+    if (err == 0 && !worker_payload_by(in->worker, req, raft_kind, body, &caller))
+        err = TV_REQUEST_TOO_LARGE;
+    if (err == 0) {
+        remember(in, &caller);
         worker_post(in->worker, req);
     } else {
         in->request = NULL;
         worker_request_free(in->worker, req);
     }
-    return fits;
+    return err;
 }
 
 void inner_barrier(struct inner *in, void (*done)(struct inner *in, int err, struct slice reply))
@@ -72,10 +92,16 @@ void inner_barrier(struct inner *in, void (*done)(struct inner *in, int err, str
     worker_post(in->worker, begin(in, REQUEST_READ_BARRIER, done));
 }
 
-void inner_propose_after(struct worker *w, uint32_t raft_kind, struct slice body)
+void inner_propose_after(struct inner *in, uint32_t raft_kind, struct slice body)
 {
+    struct worker *w = in->worker;
     struct request *req = worker_request(w, REQUEST_PROPOSE, NULL, worker_request_free);
-    bool fits = worker_payload(w, req, raft_kind, body);
+    struct auth_caller caller = {0};
+    if (in->caller != NULL)
+        caller = (struct auth_caller){.known = true,
+                                      .name = slice_of_string(in->caller),
+                                      .revision = auth_revision(&w->node->applier.auth)};
+    bool fits = worker_payload_by(w, req, raft_kind, body, &caller);
     ASSERT(fits); /* less than what the call had put there itself */
     worker_post(w, req);
 }

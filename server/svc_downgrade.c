@@ -22,6 +22,7 @@ struct downgrade {
 
 static void on_ended(struct inner *in)
 {
+    inner_release(in);
     mem_free(CONTAINER_OF(in, struct downgrade, inner));
 }
 
@@ -78,8 +79,9 @@ static void on_barrier(struct inner *in, int err, struct slice reply)
     }
     size_t size = versions_put_downgrade_set(body, sizeof(body), d->action == DOWNGRADE_ENABLE,
                                              (uint16_t)d->minor);
-    bool fits = inner_propose(in, WIRE_RAFT_DOWNGRADE_INFO_SET, slice_of(body, size), on_set);
-    ASSERT(fits);
+    err = inner_propose(in, WIRE_RAFT_DOWNGRADE_INFO_SET, slice_of(body, size), on_set);
+    if (err != 0)
+        end(d, err);
 }
 
 /* DowngradeRequest: 1 action, 2 version. */
@@ -101,7 +103,7 @@ static void on_downgrade(struct grpc_call *call, struct slice msg)
         service_malformed(call);
         return;
     }
-    if (service_refused(call))
+    if (service_refused(call) || service_lacks_root(call))
         return;
     if (action > DOWNGRADE_CANCEL) {
         worker_fail(call, TV_UNKNOWN_METHOD);
@@ -129,7 +131,7 @@ const struct grpc_call_ops maintenance_downgrade_ops = {.message = on_downgrade,
 static void on_defragment(struct grpc_call *call, struct slice msg)
 {
     struct worker *w = service_worker(call);
-    if (!service_is_well_formed(call, msg) || service_refused(call))
+    if (!service_is_well_formed(call, msg) || service_refused(call) || service_lacks_root(call))
         return;
     struct request *req = worker_request(w, REQUEST_DEFRAGMENT, call, service_answered);
     log_info("defragmentation was asked for: it goes on all the time");

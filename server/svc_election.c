@@ -143,10 +143,10 @@ static void propose_led(struct contest *k, struct slice key, int64_t rev, struct
     }
     buf_init(&txn, SIZE_MAX);
     contest_txn_put(&txn, key, rev, &then, 1, NULL, 0);
-    bool fits = inner_propose(&k->inner, WIRE_RAFT_TXN, buf_slice(&txn), done);
+    int err = inner_propose(&k->inner, WIRE_RAFT_TXN, buf_slice(&txn), done);
     buf_fini(&txn);
-    if (!fits)
-        contest_fail(k, TV_REQUEST_TOO_LARGE);
+    if (err != 0)
+        contest_fail(k, err);
 }
 
 /* Who gives up standing: its key goes, if it still is the one. */
@@ -156,7 +156,7 @@ static void resign_after(struct contest *k)
     buf_init(&txn, SIZE_MAX);
     struct wire_op del = contest_op_delete(buf_slice(&k->key));
     contest_txn_put(&txn, buf_slice(&k->key), k->revision, &del, 1, NULL, 0);
-    inner_propose_after(k->inner.worker, WIRE_RAFT_TXN, buf_slice(&txn));
+    inner_propose_after(&k->inner, WIRE_RAFT_TXN, buf_slice(&txn));
     buf_fini(&txn);
 }
 
@@ -239,10 +239,10 @@ static void on_campaign_session(struct contest *k)
     struct wire_op put = contest_op_put(key, buf_slice(&e->value), k->lease);
     struct wire_op get = contest_op_get(key);
     contest_txn_put(&txn, key, 0, &put, 1, &get, 1);
-    bool fits = inner_propose(&k->inner, WIRE_RAFT_TXN, buf_slice(&txn), on_stands);
+    int err = inner_propose(&k->inner, WIRE_RAFT_TXN, buf_slice(&txn), on_stands);
     buf_fini(&txn);
-    if (!fits)
-        contest_fail(k, TV_REQUEST_TOO_LARGE);
+    if (err != 0)
+        contest_fail(k, err);
 }
 
 static void on_campaign(struct grpc_call *call, struct slice msg)
@@ -334,11 +334,14 @@ static void on_leader_barrier(struct inner *in, int err, struct slice reply)
     buf_clear(b);
     epoch_enter(mvcc_epoch(w->node->mvcc), w->reader);
     int64_t rev = mvcc_revision(w->node->mvcc);
-    const struct mvcc_version *v = contest_first(k, rev);
+    err = contest_permit(k);
+    const struct mvcc_version *v = err == 0 ? contest_first(k, rev) : NULL;
     if (v != NULL)
         contest_put_leader(in, rev, mvcc_version_kv(v), b);
     epoch_leave(w->reader);
-    if (v == NULL)
+    if (err != 0)
+        contest_fail(k, err);
+    else if (v == NULL)
         contest_fail_text(k, no_leader_text);
     else
         contest_reply(k, buf_slice(b));

@@ -34,7 +34,7 @@ static void lock_abandoned(struct contest *k)
     size_t size = wire_delete_range_request_size(&d);
     uint8_t *body = mem_alloc(size);
     (void)wire_delete_range_request_put(body, &d);
-    inner_propose_after(k->inner.worker, WIRE_RAFT_DELETE_RANGE, slice_of(body, size));
+    inner_propose_after(&k->inner, WIRE_RAFT_DELETE_RANGE, slice_of(body, size));
     mem_free(body);
 }
 
@@ -60,11 +60,16 @@ static void on_checked(struct inner *in, int err, struct slice reply)
         contest_fail(k, err);
         return;
     }
+    uint64_t auth_revision;
     epoch_enter(mvcc_epoch(w->node->mvcc), w->reader);
+    err = service_permit_range(in->call, buf_slice(&k->key), SLICE_EMPTY, &auth_revision);
     bool held = mvcc_get(w->node->mvcc, buf_slice(&k->key), 0) != NULL;
     k->header = inner_header(in, mvcc_revision(w->node->mvcc));
     epoch_leave(w->reader);
-    if (held)
+    if (err != 0) {
+        lock_abandoned(k);
+        contest_fail(k, err);
+    } else if (held)
         reply_lock(k);
     else
         contest_fail_text(k, "mutex: session is expired");
@@ -105,9 +110,10 @@ static void on_session(struct contest *k)
     struct wire_op then[] = {contest_op_put(key, SLICE_EMPTY, k->lease), contest_op_first(k)};
     struct wire_op or_else[] = {contest_op_get(key), contest_op_first(k)};
     contest_txn_put(&txn, key, 0, then, 2, or_else, 2);
-    if (!inner_propose(&k->inner, WIRE_RAFT_TXN, buf_slice(&txn), on_queued))
-        contest_fail(k, TV_REQUEST_TOO_LARGE);
+    int err = inner_propose(&k->inner, WIRE_RAFT_TXN, buf_slice(&txn), on_queued);
     buf_fini(&txn);
+    if (err != 0)
+        contest_fail(k, err);
 }
 
 /* LockRequest: 1 name, 2 lease. */
@@ -187,9 +193,10 @@ static void on_unlock(struct grpc_call *call, struct slice msg)
     size_t size = wire_delete_range_request_size(&d);
     uint8_t *body = mem_alloc(size);
     (void)wire_delete_range_request_put(body, &d);
-    if (!inner_propose(&k->inner, WIRE_RAFT_DELETE_RANGE, slice_of(body, size), on_deleted))
-        contest_fail(k, TV_REQUEST_TOO_LARGE);
+    int err = inner_propose(&k->inner, WIRE_RAFT_DELETE_RANGE, slice_of(body, size), on_deleted);
     mem_free(body);
+    if (err != 0)
+        contest_fail(k, err);
 }
 
 const struct grpc_call_ops lock_unlock_ops = {.message = on_unlock, .closed = worker_call_closed};

@@ -16,6 +16,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+static const char closed_text[] = "election: observe closed early";
+
 enum { OBSERVE_QUEUED_BYTES_MAX = 1 << 20 };
 
 enum observe_state { OBSERVE_ASKING, OBSERVE_EMPTY, OBSERVE_FOLLOWING, OBSERVE_STALLED };
@@ -133,12 +135,17 @@ static void on_barrier(struct inner *in, int err, struct slice reply)
         return;
     }
     int64_t rev = contest_enter(k);
-    const struct mvcc_version *v = contest_first(k, rev);
+    err = contest_permit(k);
+    const struct mvcc_version *v = err == 0 ? contest_first(k, rev) : NULL;
     if (v != NULL) {
         follow(o, mvcc_version_key(v));
         queue_message(o, rev, mvcc_version_kv(v));
     }
     epoch_leave(w->reader);
+    if (err != 0) {
+        contest_fail_text(k, closed_text); /* etcd keeps the reason to itself */
+        return;
+    }
     send_queued(o);
     if (v != NULL) {
         listen_to_key(o);

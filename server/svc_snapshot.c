@@ -260,12 +260,13 @@ static void ask_copy(struct grpc_call *call, struct slice msg, bool want_hash)
 
 static void on_snapshot(struct grpc_call *call, struct slice msg)
 {
-    ask_copy(call, msg, false);
+    if (!service_lacks_root(call))
+        ask_copy(call, msg, false);
 }
 
 static void on_hash(struct grpc_call *call, struct slice msg)
 {
-    if (!service_refused(call)) /* a learner's Hash is refused, its Snapshot not */
+    if (!service_refused(call) && !service_lacks_root(call)) /* a learner's Hash is refused, its Snapshot not */
         ask_copy(call, msg, true);
 }
 

@@ -389,6 +389,12 @@ void grpc_charge_return(struct grpc_charge *charge)
     (void)charge;
 }
 
+const char *grpc_conn_peer_cn(const struct grpc_conn *conn)
+{
+    (void)conn;
+    return NULL;
+}
+
 const char *grpc_conn_peer(const struct grpc_conn *conn)
 {
     (void)conn;
