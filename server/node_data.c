@@ -381,6 +381,8 @@ static int open_folders(struct node *n)
     r.applied_term = meta.applied_term;
     err = open_log(n, wal_dir, &r, meta.applied_term);
     if (err == 0)
+        node__force_new_cluster(n, &r);
+    if (err == 0)
         err = check_name(n);
     if (err == 0)
         err = start_applier(n, &meta);

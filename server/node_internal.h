@@ -2,6 +2,7 @@
  *
  *   node.c           the core's loop, what the core asks of the world, the end; main() begins here
  *   node_data.c      the start: the data folder, who we are, the log and the store, the core
+ *   node_force.c     --force-new-cluster
  *   node_clients.c   workers, I/O threads, the client ports
  *   node_compact.c   the leader's own compactions
  *   node_peers.c     the other members: messages, snapshots, joining */
@@ -50,6 +51,12 @@ void node__finish_loop(uv_loop_t *loop);
 int node__open_data(struct node *n);
 /* Damage found while running; the caller ends the process. Thread: any. */
 void node__damaged(void *ctx, const char *what);
+
+/* --- node_force.c --- */
+
+struct restore;
+/* With --force-new-cluster, or when it was given before: between the log and the core. */
+void node__force_new_cluster(struct node *n, struct restore *r);
 
 /* --- node_clients.c --- */
 
