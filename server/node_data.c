@@ -2,6 +2,7 @@
  * is damaged is set aside, see repair.h. */
 #include "server/node_internal.h"
 
+#include "server/discovery.h"
 #include "server/disk_space.h"
 #include "server/folder.h"
 #include "server/join.h"
@@ -76,25 +77,67 @@ static int choose_dirs(const struct config *c, char *wal_dir, char *lsm_dir, siz
     return err != 0 ? err : make_dir(member);
 }
 
+/* Who the members are, as --initial-cluster has it: from there, from a domain, or from another cluster. */
+static int find_members(struct node *n, const char **ret_token, struct buf *ret, char *err_text,
+                        size_t err_size)
+{
+    const struct config *c = n->config;
+    *ret_token = c->initial_cluster_token;
+    if (*c->discovery_srv != '\0')
+        return discovery_srv(c, ret, err_text, err_size);
+    if (*c->discovery.endpoints == '\0')
+        return buf_append(ret, c->initial_cluster, strlen(c->initial_cluster));
+    if (!c->cluster_is_new) {
+        snprintf(err_text, err_size,
+                 "discovery URL should not be set when joining existing initial cluster");
+        return TV_EINVAL;
+    }
+    char self[4096], prefix[300];
+    struct cluster alone;
+    snprintf(prefix, sizeof(prefix), "%.290s=", c->name);
+    urls_join(&c->advertise_peer_urls, prefix, self, sizeof(self));
+    *ret_token = c->discovery.token;
+    int err = cluster_from_initial(self, *ret_token, &alone, err_text, err_size);
+    if (err != 0)
+        return err;
+    err = discovery_join(c, n->gl, alone.members[0].id, self, ret, err_text, err_size);
+    cluster_fini(&alone);
+    return err;
+}
+
+/* In etcd's words. */
+static int read_members(struct node *n, struct cluster *ret, char *err_text, size_t err_size)
+{
+    const struct config *c = n->config;
+    const char *token;
+    char why[400];
+    struct buf members;
+    *ret = (struct cluster){0};
+    buf_init(&members, 1 << 20);
+    int err = find_members(n, &token, &members, err_text, err_size);
+    if (err == 0 && (members.size == 0 || buf_append(&members, "", 1) != 0)) {
+        snprintf(err_text, err_size,
+                 "couldn't find local name \"%.200s\" in the initial cluster configuration", c->name);
+        err = TV_EINVAL;
+    }
+    if (err == 0) {
+        err = cluster_from_initial((const char *)members.data, token, ret, why, sizeof(why));
+        if (err != 0)
+            snprintf(err_text, err_size, "%s%s",
+                     strstr(why, "URL") != NULL ? "error setting up initial cluster: " : "", why);
+    }
+    buf_fini(&members);
+    return err != 0 ? err
+                    : cluster_check_local(ret, c->name, &c->advertise_peer_urls, err_text, err_size);
+}
+
 /* There is no data: the flags and the other members say who we are. */
 static int find_place(struct node *n)
 {
-    char err_text[512];
+    char err_text[1024];
     const struct config *c = n->config;
     struct cluster initial;
-    int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &initial, err_text,
-                                   sizeof(err_text));
-    if (err != 0 && strstr(err_text, "URL") != NULL) {
-        char why[400];
-        snprintf(why, sizeof(why), "%.399s", err_text);
-        snprintf(err_text, sizeof(err_text), "error setting up initial cluster: %s", why);
-    }
-    if (*c->initial_cluster == '\0') /* in etcd's words */
-        snprintf(err_text, sizeof(err_text),
-                 "couldn't find local name \"%.200s\" in the initial cluster configuration", c->name);
-    if (err == 0)
-        err = cluster_check_local(&initial, c->name, &c->advertise_peer_urls, err_text,
-                                  sizeof(err_text));
+    int err = read_members(n, &initial, err_text, sizeof(err_text));
     if (err == 0 && c->cluster_is_new)
         held_ports_open(&n->held, &c->listen_client_urls, c->reuse_port);
     if (err == 0)

@@ -34,13 +34,19 @@ def put(node, count, key="k"):
         etcdctl(node.endpoint(), "put", key, str(i))
 
 
+def as_line(text):
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) and "msg" in value else {"level": "", "msg": ""}
+
+
 def lines_of(path):
     with open(path, encoding="utf-8", errors="replace") as f:
-        for line in f:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+        for line in map(as_line, f):
+            if line["msg"]:
+                yield line
 
 
 def wait_for(what, timeout=15):
@@ -290,7 +296,69 @@ def slow():
                     str(found))
 
 
-PARTS = {f.__name__: f for f in (compaction, ends, notifies, log_files, new_cluster, unsafe, memory, ports, file)}
+# --- finding each other ---
+
+def start_error(kind, flags, env=None, wrap=()):
+    """What a start says that comes to nothing."""
+    with tempfile.TemporaryDirectory(prefix="trivet-config-") as folder:
+        client, peer = clusters.free_ports(2)
+        command = list(wrap) + [
+            clusters.binary(kind), "--data-dir", os.path.join(folder, "d"), "--name", "a",
+            "--listen-client-urls=http://127.0.0.1:%d" % client,
+            "--advertise-client-urls=http://127.0.0.1:%d" % client,
+            "--listen-peer-urls=http://127.0.0.1:%d" % peer,
+            "--initial-advertise-peer-urls=http://127.0.0.1:%d" % peer] + flags
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False,
+                              preexec_fn=clusters.die_with_parent)
+        errors = [line["error"] for line in map(as_line, done.stderr.splitlines())
+                  if line["level"] == "fatal" or line["msg"].startswith("failed to bootstrap")]
+        return done.returncode, errors[-1:]
+
+
+def discovery():
+    with Cluster("etcd", 1) as theirs, Cluster("trivet", 1) as ours:
+        theirs.start()
+        ours.start()
+        for where, other in (("etcd", theirs), ("trivet", ours)):
+            registry = "/_etcd/registry/a-token/"
+            flags = ["--discovery-token=a-token",
+                     "--discovery-endpoints=http://" + other.nodes[0].endpoint()]
+            said = {kind: start_error(kind, flags) for kind in KINDS}
+            tally.check(said["etcd"] == said["trivet"] and said["trivet"][0] == 1, "no size, at " + where,
+                        str(said))
+            etcdctl(other.endpoints(), "put", registry + "_config/size", "x")
+            said = {kind: start_error(kind, flags) for kind in KINDS}
+            tally.check(said["etcd"] == said["trivet"], "a bad size, at " + where, str(said))
+            said = {kind: start_error(kind, flags + ["--initial-cluster-state=existing"]) for kind in KINDS}
+            tally.check(said["etcd"] == said["trivet"], "discovery of what is there, at " + where, str(said))
+            etcdctl(other.endpoints(), "put", registry + "_config/size", "3")
+            with Cluster("trivet", 3, flags) as c:
+                for node in c.nodes:
+                    node.command = lambda node=node: without_initial_cluster(node)
+                c.start()
+                members = etcdctl(c.nodes[0].endpoint(), "member", "list").stdout
+                tally.check(len(members.splitlines()) == 3 and all(n.name in members for n in c.nodes),
+                            "three find each other, by " + where, members)
+                put(c.nodes[0], 2)
+                tally.check(etcdctl(c.nodes[2].endpoint(), "get", "k").stdout == "k\n1\n", "and are one cluster")
+                there = etcdctl(other.endpoints(), "get", "--prefix", "--keys-only", registry + "members/").stdout
+                ids = sorted(line.split(",")[0] for line in members.splitlines())
+                tally.check(sorted(line.rsplit("/", 1)[1] for line in there.split()) == ids,
+                            "under their ids", there)
+                said = {kind: start_error(kind, flags) for kind in KINDS}
+                tally.check(said["etcd"] == said["trivet"] and "full" in str(said), "a fourth does not", str(said))
+                c.kill(1)
+                c.start_node(1)
+                c.wait_healthy([1])
+
+
+def without_initial_cluster(node):
+    args = clusters.Node.command(node)
+    at = args.index("--initial-cluster")
+    return args[:at] + args[at + 2:]
+
+
+PARTS = {f.__name__: f for f in (compaction, ends, notifies, log_files, new_cluster, unsafe, memory, ports, file, discovery)}
 
 
 def main():
