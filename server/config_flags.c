@@ -115,7 +115,7 @@ const struct flag config_flags[] = {
     {"compaction-sleep-interval", FLAG_DURATION_NS, FLAG_NO_FIELD, "0", NULL, "Nothing, as before.", "what is compacted goes in slices of 50 us, between requests"},
     {"watch-progress-notify-interval", FLAG_DURATION, FIELD(watch_progress_interval_ms), "10m", NULL, "How often watchers that ask for it are told how far they are."},
     {"downgrade-check-time", FLAG_DURATION_NS, FLAG_NO_FIELD, "5s", NULL, "Nothing: it is looked at every 4 seconds.", "it is looked at every 4 seconds, with the version of the cluster"},
-    {"warning-apply-duration", FLAG_DURATION, FIELD(warn_apply_ms), "100ms", NULL, "A request whose execution takes longer is named in the log."},
+    {"warning-apply-duration", FLAG_DURATION, FIELD(warn_apply_ms), "100ms", NULL, "A turn of the core that takes longer is said in the log.", "a turn, in which all that was committed is applied together, is what is measured"},
     {"bootstrap-defrag-threshold-megabytes", FLAG_UINT, FLAG_NO_FIELD, "0", NULL, "Nothing: the store is dense after each start.", "the store is dense after each start"},
     {"force-new-cluster", FLAG_BOOL, FIELD(force_new_cluster), "false", "Unsafe", "Make this member a cluster of its own, with the data that it has. The others\n    must never run again."},
     {"unsafe-no-fsync", FLAG_BOOL, FIELD(no_fsync), "false", NULL, "Do not wait for disks: a crash of the machine loses what was acknowledged."},

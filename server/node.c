@@ -67,13 +67,26 @@ static void env_wake_in(void *ctx, uint64_t ms)
         uv_timer_start(&n->wake_timer, on_wake_timer, ms, 0);
 }
 
+/* What was committed is applied in one turn: nobody is served while that lasts. */
+static void warn_of_turn(const struct node *n, uint64_t took_ns)
+{
+    char took[32], expected[32];
+    config_format_duration((int64_t)took_ns, took, sizeof(took));
+    config_format_duration((int64_t)n->config->warn_apply_ms * 1000000, expected, sizeof(expected));
+    log_warn("apply request took too long", LOG_STR("took", took),
+             LOG_STR("expected-duration", expected));
+}
+
 static void on_turn(uv_check_t *check)
 {
     struct node *n = check->data;
     if (!n->turn_due)
         return;
     n->turn_due = false;
-    core_turn(n->core, node__now_ms());
+    uint64_t began_ns = clock_mono_ns();
+    core_turn(n->core, began_ns / 1000000);
+    if (clock_mono_ns() - began_ns > n->config->warn_apply_ms * 1000000)
+        warn_of_turn(n, clock_mono_ns() - began_ns);
     if (!n->turn_due)
         uv_idle_stop(&n->again);
 }

@@ -190,6 +190,14 @@ def auth(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "tests/clients/auth_diff.py",
                            "--count", "10000" if full else "400"])
+def config(suite, full):
+    """Two programs: what is taken and refused, and what options do."""
+    need(etcd=True)
+    passed, failed = program(suite, [sys.executable, "tests/clients/config_diff.py"])
+    more = program(suite, [sys.executable, "tests/clients/config_run.py"], append=True)
+    return passed + more[0], failed + more[1]
+
+
 def tls(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "-W", "ignore::DeprecationWarning",
@@ -348,6 +356,7 @@ SUITES = [
     Suite("probes", "rare branches that the simulator cannot reach: reached by other tests", probes),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
+    Suite("config", "flags, variables and files, against etcd; what options do", config),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),

@@ -150,20 +150,23 @@ def flag_cases():
             yield flag("--" + name)
         yield flag("--%s=F" % name)
         yield flag("--%s=maybe" % name)
-    for name in UNSIGNED:
-        for value in ("0x10", "-1", "x", "", "1_0", "18446744073709551616", "1e3", "08"):
+    for i, name in enumerate(UNSIGNED):
+        values = ("0x10", "-1", "x", "", "1_0", "18446744073709551616", "1e3", "08")
+        for value in values if i < 3 else values[:3]:
             yield flag("--%s=%s" % (name, value))
     for name in SIGNED:
         for value in ("-1", "+7", "x", "9223372036854775808", "0b11", "1__0"):
             yield flag("--%s=%s" % (name, value))
-    for name in DURATIONS:
-        for value in ("1h2m3.5s", "0", "-1s", "5", "x", "", "1us", "9999999h"):
+    for i, name in enumerate(DURATIONS):
+        values = ("1h2m3.5s", "-1s", "x", "0", "5", "", "1us", "9999999h")
+        for value in values if i < 2 else values[:3]:
             yield flag("--%s=%s" % (name, value))
     for name in TEXTS:
         yield bare("--" + name)
-    for name in URLS:
-        for value in ("foo", "ftp://a:1", "http://127.0.0.1", "http://127.0.0.1:1/path",
-                      "http://127.0.0.1:1,foo", "http://a b:1", "http://127.0.0.1:x", "://x"):
+    for i, name in enumerate(URLS):
+        values = ("foo", "http://127.0.0.1:1/path", "http://127.0.0.1:1,foo", "ftp://a:1",
+                  "http://127.0.0.1", "http://a b:1", "http://127.0.0.1:x", "://x")
+        for value in values if i < 2 else values[:3]:
             yield flag("--%s=%s" % (name, value))
     for value in ("x", "-1", "4294967296", "4294967295", ""):
         yield flag("--max-concurrent-streams=" + value)
