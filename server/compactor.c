@@ -70,8 +70,8 @@ static void say_why(const char *text, char *err_text, size_t err_size)
         }
         p = rest + unit;
     }
-    snprintf(err_text, err_size,
-             "error parsing CompactionRetention: time: invalid duration \"%s\"", text);
+    snprintf(err_text, err_size, "error parsing CompactionRetention: time: invalid duration \"%s\"",
+             text);
 }
 
 static uint64_t period_ms(const struct compactor_options *o)
@@ -96,8 +96,8 @@ int compactor_parse(const char *mode, const char *retention, struct compactor_op
     if (*retention == '\0')
         retention = "0";
     if (parse_count(retention, &o.retention)) {
-        if (!o.by_revision && __builtin_mul_overflow(o.retention, INT64_C(3600000000000),
-                                                     &o.retention))
+        if (!o.by_revision &&
+            __builtin_mul_overflow(o.retention, INT64_C(3600000000000), &o.retention))
             o.retention = INT64_MAX;
     } else if (config_parse_duration(retention, &o.retention) != 0) {
         say_why(retention, err_text, err_size);

@@ -1,9 +1,9 @@
-/* When the leader compacts by itself: --auto-compaction-mode and -retention. A function of the times and
- * revisions that it is told; the rules are etcd's (server/etcdserver/api/v3compactor).
+/* When the leader compacts by itself: --auto-compaction-mode and -retention. A function of the
+ * times and revisions that it is told; the rules are etcd's (server/etcdserver/api/v3compactor).
  *
- * periodic: the revision is noted ten times in a period, or in an hour if that is less, by leader and
- * followers alike; after the first period, and then every period or hour, what is older than a period goes.
- * revision: every five minutes all but the newest revisions go. */
+ * periodic: the revision is noted ten times in a period, or in an hour if that is less, by leader
+ * and followers alike; after the first period, and then every period or hour, what is older than a
+ * period goes. revision: every five minutes all but the newest revisions go. */
 #ifndef SERVER_COMPACTOR_H
 #define SERVER_COMPACTOR_H
 

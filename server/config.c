@@ -86,8 +86,8 @@ static void complete_data_dir(struct config *c)
     log_warn("'data-dir' was empty; using default", LOG_STR("data-dir", c->data_dir));
 }
 
-/* Who listens everywhere, and has not said by which address he is reached, is reached by that of the
- * default route. */
+/* Who listens everywhere, and has not said by which address he is reached, is reached by that of
+ * the default route. */
 static bool advertise_host(const struct urls *listen, struct urls *advertised, const char *initial,
                            const char *host)
 {

@@ -1,9 +1,9 @@
-/* The configuration of a node, under etcd's names: from the command line and the environment, or from a
- * file, and then from nothing else.
+/* The configuration of a node, under etcd's names: from the command line and the environment, or
+ * from a file, and then from nothing else.
  *
- * All of etcd's flags are taken. What one means that has another meaning here is said in a line of the
- * log when it is set. As in etcd, an option given both as a flag and in the environment is an error,
- * and so is a value that does not parse.
+ * All of etcd's flags are taken. What one means that has another meaning here is said in a line of
+ * the log when it is set. As in etcd, an option given both as a flag and in the environment is an
+ * error, and so is a value that does not parse.
  *
  * Source of names, defaults and texts: etcd server/embed/config.go, server/etcdmain. */
 #ifndef SERVER_CONFIG_H
@@ -120,8 +120,14 @@ struct config {
     uint32_t bcrypt_cost;
     uint64_t warn_request_ms;
     uint64_t warn_apply_ms; /* 0 = every request is named */
-    bool tracing;
-    int64_t tracing_rate;
+    bool trace_enabled;     /* the rest of these: only then */
+    char *trace_address;
+    char *trace_service;
+    char *trace_instance;
+    int64_t trace_rate; /* of a million */
+    char *metrics;
+    bool enable_grpc_gateway;
+    bool enable_pprof;
     char *cors;           /* "*", or origins, comma-separated */
     char *host_whitelist; /* "*" among them: all */
     struct config_log log;
@@ -154,10 +160,10 @@ enum config_outcome {
 typedef enum config_outcome (*config_open_log)(const struct config_log *log, char *err_text,
                                                size_t err_size);
 
-/* Parse argv (from [1] on), the variables of `env` that begin with ETCD_, and a file that they name;
- * `cpus` chooses io_threads. Prints nothing, but logs which variables were used and which nobody
- * knows. `open_log`, if not NULL, is called when it is known where the log goes, and before anything
- * else is checked. *ret owns its memory and wants config_fini() whatever the outcome. */
+/* Parse argv (from [1] on), the variables of `env` that begin with ETCD_, and a file that they
+ * name; `cpus` chooses io_threads. Prints nothing, but logs which variables were used and which
+ * nobody knows. `open_log`, if not NULL, is called when it is known where the log goes, and before
+ * anything else is checked. *ret owns its memory and wants config_fini() whatever the outcome. */
 enum config_outcome config_parse(struct config *ret, int argc, char *const *argv, char *const *env,
                                  uint32_t cpus, config_open_log open_log, char *err_text,
                                  size_t err_size);

@@ -152,7 +152,8 @@ static enum config_outcome use_variable(struct parser *p, uint32_t i, const char
     return CONFIG_OK;
 }
 
-/* In the order of the flags' names; of several that do not parse the last one is told, as etcd does. */
+/* In the order of the flags' names; of several that do not parse the last one is told, as etcd
+ * does. */
 static enum config_outcome use_variables(struct parser *p, const bool *by_flag, bool *used)
 {
     enum config_outcome outcome = CONFIG_OK;

@@ -108,7 +108,8 @@ static bool check_bootstrap(struct parser *p)
         snprintf(p->err_text, p->err_size,
                  "both --discovery-token and --discovery-endpoints must be set");
     else if (endpoints && has_empty(c->discovery.endpoints))
-        snprintf(p->err_text, p->err_size, "--discovery-endpoints must not contain empty endpoints");
+        snprintf(p->err_text, p->err_size,
+                 "--discovery-endpoints must not contain empty endpoints");
     else
         return true;
     return false;
@@ -153,8 +154,8 @@ static bool check_compaction(struct parser *p)
 
 static bool check_tracing(struct parser *p)
 {
-    int64_t rate = p->config->tracing_rate;
-    if (!p->config->tracing || (rate >= 0 && rate <= TRACING_RATE_MAX))
+    int64_t rate = p->config->trace_rate;
+    if (!p->config->trace_enabled || (rate >= 0 && rate <= TRACING_RATE_MAX))
         return true;
     snprintf(p->err_text, p->err_size,
              "distributed tracing configurition is not valid: (tracing sampling rate must be %s)",

@@ -1,5 +1,5 @@
-/* Options from a file, in YAML or JSON. Types are as strict as Go's encoding/json, and errors are in its
- * words; names that nobody knows are passed over, with a warning that etcd does not give. */
+/* Options from a file, in YAML or JSON. Types are as strict as Go's encoding/json, and errors are
+ * in its words; names that nobody knows are passed over, with a warning that etcd does not give. */
 #include "server/config_internal.h"
 
 #include "server/yaml.h"
@@ -109,10 +109,10 @@ static bool is_in_config_json(const struct flag *f)
 
 static void describe(const struct yaml_node *node, bool with_number, char *ret, size_t size)
 {
-    static const char *const names[] = {[YAML_NULL] = "null",     [YAML_BOOL] = "bool",
-                                        [YAML_INT] = "number",    [YAML_FLOAT] = "number",
-                                        [YAML_STRING] = "string", [YAML_LIST] = "array",
-                                        [YAML_MAP] = "object"};
+    static const char *const names[] = {
+        [YAML_NULL] = "null",    [YAML_BOOL] = "bool",     [YAML_INT] = "number",
+        [YAML_FLOAT] = "number", [YAML_STRING] = "string", [YAML_LIST] = "array",
+        [YAML_MAP] = "object"};
     bool number = node->kind == YAML_INT || node->kind == YAML_FLOAT;
     if (number && with_number)
         snprintf(ret, size, "number %.*s", (int)node->text.size, node->text.data);
@@ -294,10 +294,14 @@ static void read_map(struct reading *r, const struct folder *folder, const struc
 /* What etcd reads from text when all types are right, in its order. */
 static enum config_outcome read_later(struct reading *r)
 {
-    static const char *const names[] = {
-        "feature-gates",           "listen-peer-urls",     "listen-client-urls",
-        "listen-client-http-urls", "initial-advertise-peer-urls", "advertise-client-urls",
-        "listen-metrics-urls",     "cors"};
+    static const char *const names[] = {"feature-gates",
+                                        "listen-peer-urls",
+                                        "listen-client-urls",
+                                        "listen-client-http-urls",
+                                        "initial-advertise-peer-urls",
+                                        "advertise-client-urls",
+                                        "listen-metrics-urls",
+                                        "cors"};
     struct parser *p = r->p;
     for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++) {
         uint32_t i = config_find_flag(names[n], strlen(names[n]));

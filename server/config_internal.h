@@ -18,7 +18,7 @@ struct parser {
     bool set[FLAGS_MAX]; /* by a flag, a variable, or the file */
     char *err_text;
     size_t err_size;
-    char cluster_state[64];       /* as the file has it; "" when it has none */
+    char cluster_state[64];      /* as the file has it; "" when it has none */
     char why[URL_BYTES_MAX * 2]; /* a value did not parse: the reason */
 };
 

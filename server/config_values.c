@@ -41,7 +41,8 @@ static int digit_of(char c)
     return c >= 'a' && c <= 'z' ? c - 'a' + 10 : INT_MAX;
 }
 
-/* strconv.ParseUint() with base 0: 10, 0x10, 0b10, 0o10, 010, 1_000. 0, TV_EINVAL or TV_ETOOLARGE. */
+/* strconv.ParseUint() with base 0: 10, 0x10, 0b10, 0o10, 010, 1_000. 0, TV_EINVAL or TV_ETOOLARGE.
+ */
 static int parse_uint(const char *text, uint64_t max, uint64_t *ret)
 {
     int base = 10;
@@ -210,10 +211,14 @@ static bool parse_names(struct parser *p, const char *text, char **ret)
         items[count++] = item;
     bool ok = rest == NULL;
     qsort(items, count, sizeof(items[0]), by_text);
-    *joined = '\0';
-    for (size_t i = 0; i < count; i++)
-        if (i == 0 || strcmp(items[i], items[i - 1]) != 0)
-            at += sprintf(at, "%s%s", i == 0 ? "" : ",", items[i]);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && strcmp(items[i], items[i - 1]) == 0)
+            continue;
+        if (i > 0)
+            *at++ = ',';
+        at = stpcpy(at, items[i]);
+    }
+    *at = '\0';
     mem_free(copy);
     if (!ok) {
         snprintf(p->why, sizeof(p->why), "more than %d values", NAMES_MAX);

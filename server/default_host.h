@@ -1,4 +1,5 @@
-/* The address of this machine by its default route, as etcd finds it (pkg/netutil/routes_linux.go). */
+/* The address of this machine by its default route, as etcd finds it (pkg/netutil/routes_linux.go).
+ */
 #ifndef SERVER_DEFAULT_HOST_H
 #define SERVER_DEFAULT_HOST_H
 

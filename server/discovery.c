@@ -144,8 +144,8 @@ static bool log_in(struct discovery *d)
     const struct config_discovery *c = &d->config->discovery;
     const char *colon = strchr(c->user, ':');
     const char *password = *c->password == '\0' && colon != NULL ? colon + 1 : c->password;
-    int user_size = colon != NULL && *c->password == '\0' ? (int)(colon - c->user)
-                                                          : (int)strlen(c->user);
+    int user_size =
+        colon != NULL && *c->password == '\0' ? (int)(colon - c->user) : (int)strlen(c->user);
     snprintf(user, sizeof(user), "%.*s", user_size, c->user);
     uint8_t msg[1024];
     if (*user == '\0' || strlen(password) > sizeof(msg) / 2)
@@ -167,8 +167,8 @@ static int get_size(struct discovery *d, uint32_t *ret, char *err_text, size_t e
     char key[KEY_BYTES_MAX], text[32];
     snprintf(key, sizeof(key), "/_etcd/registry/%.900s/_config/size", d->config->discovery.token);
     if (!get(d, key, false)) {
-        log_warn("failed to get cluster size from discovery service", LOG_STR("clusterSizeKey", key),
-                 LOG_STR("error", d->why));
+        log_warn("failed to get cluster size from discovery service",
+                 LOG_STR("clusterSizeKey", key), LOG_STR("error", d->why));
         return TV_EIO;
     }
     struct wire_reader r = wire_reader_of(buf_slice(&d->answer));
@@ -349,7 +349,8 @@ int discovery_join(const struct config *c, struct grpc_loop *gl, uint64_t self_i
     buf_init(&d.token, 4096);
     uv_timer_init(grpc_loop_uv(gl), &d.timer);
     d.timer.data = &d.timer_closed;
-    log_info("Bootstrapping cluster using v3 discovery.", LOG_STR("discovery-token", c->discovery.token),
+    log_info("Bootstrapping cluster using v3 discovery.",
+             LOG_STR("discovery-token", c->discovery.token),
              LOG_STR("discovery-endpoints", c->discovery.endpoints));
     int err = open_channel(&d, why, sizeof(why));
     if (err == 0 && !log_in(&d)) {
@@ -369,7 +370,6 @@ int discovery_join(const struct config *c, struct grpc_loop *gl, uint64_t self_i
     if (err != 0)
         snprintf(err_text, err_size, "failed to join discovery cluster (%s)", why);
     else
-        log_info("discovery joined cluster successfully",
-                 LOG_SLICE("cluster", buf_slice(ret)));
+        log_info("discovery joined cluster successfully", LOG_SLICE("cluster", buf_slice(ret)));
     return err == 0 ? 0 : TV_EINVAL;
 }

@@ -88,7 +88,8 @@ static int look_up(const char *service, const char *domain, struct srv_record *r
     int size = res_query(name, CLASS_IN, TYPE_SRV, answer, ANSWER_BYTES_MAX);
     int count = size < 0 ? TV_ENOTFOUND : srv_parse(answer, (size_t)size, ret);
     if (count <= 0)
-        snprintf(why, why_size, "error querying DNS SRV records for _%s lookup %s: %s", service, name,
+        snprintf(why, why_size, "error querying DNS SRV records for _%s lookup %s: %s", service,
+                 name,
                  size < 0 && (h_errno == TRY_AGAIN || h_errno == NO_RECOVERY) ? "server misbehaving"
                  : count == TV_EMALFORMED ? "the answer is malformed"
                                           : "no such host");
@@ -181,12 +182,12 @@ static int add_service(const struct config *c, const char *scheme, const char *s
         if (url == NULL || *c->name == '\0')
             snprintf(name, sizeof(name), "%u", others++);
         size_t scheme_size = strlen(scheme);
-        if (url == NULL ||
-            (strncmp(url, scheme, scheme_size) == 0 && url[scheme_size] == ':'))
+        if (url == NULL || (strncmp(url, scheme, scheme_size) == 0 && url[scheme_size] == ':'))
             add(out, url != NULL && *c->name != '\0' ? c->name : name, scheme, &records[i]);
         else
             snprintf(mismatch, sizeof(mismatch),
-                     "bootstrap at %s://%.250s:%u from DNS for %s has scheme mismatch with expected peer %s",
+                     "bootstrap at %s://%.250s:%u from DNS for %s has scheme mismatch with "
+                     "expected peer %s",
                      scheme, records[i].target, records[i].port, service, url);
     }
     if (count > 0 && out->size == before) {
@@ -202,12 +203,10 @@ static void report(const struct config *c, const char *scheme, const char *servi
     char message[96];
     snprintf(message, sizeof(message), "get cluster for %.60s SRV",
              strcmp(scheme, "https") == 0 ? "etcd-server-ssl" : "etcd-server");
-    struct log_field fields[] = {LOG_STR("service-scheme", scheme),
-                                 LOG_STR("service-name", service),
-                                 LOG_STR("server-name", c->name),
-                                 LOG_STR("discovery-srv", c->discovery_srv),
-                                 LOG_SLICE("found-cluster", found),
-                                 LOG_STR("error", why)};
+    struct log_field fields[] = {
+        LOG_STR("service-scheme", scheme), LOG_STR("service-name", service),
+        LOG_STR("server-name", c->name),   LOG_STR("discovery-srv", c->discovery_srv),
+        LOG_SLICE("found-cluster", found), LOG_STR("error", why)};
     log_write(LOG_INFO, __FILE__, __LINE__, message, fields, *why == '\0' ? 5 : 6);
 }
 
@@ -229,24 +228,26 @@ int discovery_srv(const struct config *c, struct buf *ret, char *err_text, size_
     char services[2][128], why[2][1400] = {"", ""};
     static const char *const schemes[] = {"https", "http"};
     const char *dash = *c->discovery_srv_name == '\0' ? "" : "-";
-    snprintf(services[0], sizeof(services[0]), "etcd-server-ssl%s%.90s", dash, c->discovery_srv_name);
+    snprintf(services[0], sizeof(services[0]), "etcd-server-ssl%s%.90s", dash,
+             c->discovery_srv_name);
     snprintf(services[1], sizeof(services[1]), "etcd-server%s%.90s", dash, c->discovery_srv_name);
     bool found = false;
     for (uint32_t i = 0; i < 2; i++) {
         size_t before = ret->size;
         int err = add_service(c, schemes[i], services[i], ret, why[i], sizeof(why[i]));
         found |= err == 0 && ret->size > before;
-        report(c, schemes[i], services[i],
-               slice_of(ret->data + before, ret->size - before), why[i]);
+        report(c, schemes[i], services[i], slice_of(ret->data + before, ret->size - before),
+               why[i]);
     }
     if (!found)
         snprintf(err_text, err_size, "error setting up initial cluster: %.220s\n%.220s", why[0],
                  why[1]);
     else if (!names_us(c, buf_slice(ret)))
-        snprintf(err_text, err_size,
-                 "error setting up initial cluster: cannot find local etcd member \"%.200s\" in SRV "
-                 "records",
-                 c->name);
+        snprintf(
+            err_text, err_size,
+            "error setting up initial cluster: cannot find local etcd member \"%.200s\" in SRV "
+            "records",
+            c->name);
     else
         return 0;
     return TV_EINVAL;

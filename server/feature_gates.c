@@ -13,7 +13,8 @@ static const struct {
     bool value;
     const char *meaning;
 } gates[FEATURES_COUNT] = {
-    {"CompactHashCheck", FEATURE_ALPHA, false, "members are compared all the time, with or without it"},
+    {"CompactHashCheck", FEATURE_ALPHA, false,
+     "members are compared all the time, with or without it"},
     {"FastLeaseKeepAlive", FEATURE_BETA, true, "renewals never wait for what is being applied"},
     {"InitialCorruptCheck", FEATURE_ALPHA, false,
      "what is read at the start is verified, and compared afterwards, with or without it"},
@@ -24,7 +25,8 @@ static const struct {
     {"SetMemberLocalAddr", FEATURE_ALPHA, false,
      "the kernel chooses the address from which other members are called"},
     {"StopGRPCServiceOnDefrag", FEATURE_ALPHA, false, "a defragmentation stops nobody"},
-    {"TxnModeWriteWithSharedBuffer", FEATURE_BETA, true, "reads are from memory and share no buffer"},
+    {"TxnModeWriteWithSharedBuffer", FEATURE_BETA, true,
+     "reads are from memory and share no buffer"},
 };
 
 void features_init(struct features *f)

@@ -1,5 +1,5 @@
-/* etcd's feature gates: --feature-gates takes those of 3.7, in its words. What a gate means here is in
- * features_meaning(). */
+/* etcd's feature gates: --feature-gates takes those of 3.7, in its words. What a gate means here is
+ * in features_meaning(). */
 #ifndef SERVER_FEATURE_GATES_H
 #define SERVER_FEATURE_GATES_H
 
@@ -29,8 +29,8 @@ struct features {
 };
 
 void features_init(struct features *f);
-/* "A=true,B=false", onto what is set already; `f` is unchanged after an error. Errors: TV_EINVAL, with
- * etcd's text. */
+/* "A=true,B=false", onto what is set already; `f` is unchanged after an error. Errors: TV_EINVAL,
+ * with etcd's text. */
 int features_set(struct features *f, const char *text, char *err_text, size_t err_size);
 const char *feature_name(enum feature which);
 enum feature_stage feature_stage(enum feature which);

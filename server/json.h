@@ -1,5 +1,5 @@
-/* The members of one JSON object (RFC 8259): strings, numbers and booleans are given out, whatever else
- * is in it is checked and passed over.
+/* The members of one JSON object (RFC 8259): strings, numbers and booleans are given out, whatever
+ * else is in it is checked and passed over.
  *
  * Thread: any. */
 #ifndef SERVER_JSON_H

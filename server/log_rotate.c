@@ -22,7 +22,7 @@
 enum {
     SIZE_MB_DEFAULT = 100,
     PATH_BYTES_MAX = 4200,
-    STAMP_BYTES = 23, /* 2006-01-02T15-04-05.000 */
+    STAMP_BYTES = 23,   /* 2006-01-02T15-04-05.000 */
     BACKUPS_MAX = 4096, /* looked at; more are left alone */
     COPY_BYTES = 64 << 10,
 };

@@ -1,5 +1,6 @@
-/* A log file that is set aside when it is full, as lumberjack does it for etcd: name-TIME.ext beside it, TIME in
- * UTC or local time; old ones are deleted by number and age, or compressed, by a thread of their own.
+/* A log file that is set aside when it is full, as lumberjack does it for etcd: name-TIME.ext
+ * beside it, TIME in UTC or local time; old ones are deleted by number and age, or compressed, by a
+ * thread of their own.
  *
  * Thread: one at a time. */
 #ifndef SERVER_LOG_ROTATE_H

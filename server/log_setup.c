@@ -102,8 +102,9 @@ static int check_rotation(const struct config_log *log, const struct names *n,
     for (uint32_t i = 0; i < n->count; i++)
         files += !is_standard(n->items[i]);
     if (files > 1 || (n->count == 1 && files == 0)) {
-        snprintf(err_text, err_size, "--log-outputs requires a single file path when "
-                                     "--log-rotate-config-json is defined");
+        snprintf(err_text, err_size,
+                 "--log-outputs requires a single file path when "
+                 "--log-rotate-config-json is defined");
         return TV_EINVAL;
     }
     return log_rotate_parse(log->rotation, ret, err_text, err_size);

@@ -40,8 +40,8 @@ static bool lock_memory(void)
     return false;
 }
 
-/* As etcd: who waits for us learns by which signal we ended. The first process of a container cannot end
- * so. */
+/* As etcd: who waits for us learns by which signal we ended. The first process of a container
+ * cannot end so. */
 static void end_by(int number)
 {
     if (getpid() == 1)

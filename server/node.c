@@ -345,7 +345,8 @@ static void on_signal(uv_signal_t *sig, int number)
         uv_stop(&n->loop);
         return;
     }
-    log_info("received signal; shutting down", LOG_STR("signal", number == SIGINT ? "interrupt" : "terminated"));
+    log_info("received signal; shutting down",
+             LOG_STR("signal", number == SIGINT ? "interrupt" : "terminated"));
     n->begin_anew = false;
     n->signal = number;
     shut_down(n);

@@ -97,8 +97,9 @@ struct node {
 };
 
 enum { NODE_RUN_AGAIN = -1, NODE_SIGNALLED = 128 };
-/* Run a node until SIGTERM or SIGINT, and then give NODE_SIGNALLED and the signal's number; or else the exit
- * status, or NODE_RUN_AGAIN: what it held is marked as damaged, and the next run sees to that. */
+/* Run a node until SIGTERM or SIGINT, and then give NODE_SIGNALLED and the signal's number; or else
+ * the exit status, or NODE_RUN_AGAIN: what it held is marked as damaged, and the next run sees to
+ * that. */
 int node_run(const struct config *config, struct node_history *history);
 
 /* How the node's store is opened. */

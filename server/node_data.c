@@ -77,7 +77,8 @@ static int choose_dirs(const struct config *c, char *wal_dir, char *lsm_dir, siz
     return err != 0 ? err : make_dir(member);
 }
 
-/* Who the members are, as --initial-cluster has it: from there, from a domain, or from another cluster. */
+/* Who the members are, as --initial-cluster has it: from there, from a domain, or from another
+ * cluster. */
 static int find_members(struct node *n, const char **ret_token, struct buf *ret, char *err_text,
                         size_t err_size)
 {
@@ -117,7 +118,8 @@ static int read_members(struct node *n, struct cluster *ret, char *err_text, siz
     int err = find_members(n, &token, &members, err_text, err_size);
     if (err == 0 && (members.size == 0 || buf_append(&members, "", 1) != 0)) {
         snprintf(err_text, err_size,
-                 "couldn't find local name \"%.200s\" in the initial cluster configuration", c->name);
+                 "couldn't find local name \"%.200s\" in the initial cluster configuration",
+                 c->name);
         err = TV_EINVAL;
     }
     if (err == 0) {
@@ -127,8 +129,9 @@ static int read_members(struct node *n, struct cluster *ret, char *err_text, siz
                      strstr(why, "URL") != NULL ? "error setting up initial cluster: " : "", why);
     }
     buf_fini(&members);
-    return err != 0 ? err
-                    : cluster_check_local(ret, c->name, &c->advertise_peer_urls, err_text, err_size);
+    return err != 0
+               ? err
+               : cluster_check_local(ret, c->name, &c->advertise_peer_urls, err_text, err_size);
 }
 
 /* There is no data: the flags and the other members say who we are. */

@@ -1,6 +1,7 @@
-/* --force-new-cluster: the member becomes a cluster of its own, with all that it has. What its log says about
- * members, from before that, counts no more: not now, and not when it is read again. Nothing else of the log is
- * given up: what the others had not acknowledged yet is committed now. */
+/* --force-new-cluster: the member becomes a cluster of its own, with all that it has. What its log
+ * says about members, from before that, counts no more: not now, and not when it is read again.
+ * Nothing else of the log is given up: what the others had not acknowledged yet is committed now.
+ */
 #include "server/node_internal.h"
 
 #include "server/restore.h"
@@ -46,8 +47,7 @@ static void stay_alone(struct node *n)
     }
     struct cluster_member *self = cluster_find(&n->cluster, n->member_id);
     self->learner = self->replacement = false;
-    n->cluster.raft =
-        (struct raft_membership){.voters = {.ids = {n->member_id}, .count = 1}};
+    n->cluster.raft = (struct raft_membership){.voters = {.ids = {n->member_id}, .count = 1}};
 }
 
 static void forget_changes(struct restore *r, uint64_t index)
@@ -66,11 +66,12 @@ static void forget_changes(struct restore *r, uint64_t index)
 void node__force_new_cluster(struct node *n, struct restore *r)
 {
     bool has_data = r->applied_index > 0 || r->count > 0;
-    if (n->config->force_new_cluster && has_data && cluster_find(&n->cluster, n->member_id) != NULL) {
+    if (n->config->force_new_cluster && has_data &&
+        cluster_find(&n->cluster, n->member_id) != NULL) {
         stay_alone(n);
         store(n, wal_last_index(n->wal));
-        log_warn("forcing a new cluster of this member alone",
-                 LOG_HEX("cluster-id", n->cluster_id), LOG_HEX("local-member-id", n->member_id),
+        log_warn("forcing a new cluster of this member alone", LOG_HEX("cluster-id", n->cluster_id),
+                 LOG_HEX("local-member-id", n->member_id),
                  LOG_UINT("commit-index", wal_last_index(n->wal)));
     }
     forget_changes(r, load_forced(n));

@@ -22,8 +22,8 @@ static int send_to(const char *path, const char *state)
     if (fd < 0)
         return errno;
     socklen_t address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size);
-    ssize_t sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL,
-                          (const struct sockaddr *)&address, address_size);
+    ssize_t sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
+                          address_size);
     int why = sent < 0 ? errno : 0;
     (void)close(fd);
     return why;

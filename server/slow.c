@@ -161,5 +161,6 @@ void slow_read(struct worker *w, const struct grpc_call *call, const struct read
         describe_range(&c, msg);
     else
         count = -1;
-    say(call, slow_now(w) - r->begun_ms, type, count, count < 0 ? -1 : (int64_t)r->msg_size, -1, &c);
+    say(call, slow_now(w) - r->begun_ms, type, count, count < 0 ? -1 : (int64_t)r->msg_size, -1,
+        &c);
 }

@@ -1,7 +1,8 @@
-/* Calls that took longer than --warning-unary-request-duration are named in the log, as etcd names them: what
- * was asked, but never a value.
+/* Calls that took longer than --warning-unary-request-duration are named in the log, as etcd names
+ * them: what was asked, but never a value.
  *
- * Times are those of the worker's loop: what a call costs for this is one subtraction. Thread: the worker's. */
+ * Times are those of the worker's loop: what a call costs for this is one subtraction. Thread: the
+ * worker's. */
 #ifndef SERVER_SLOW_H
 #define SERVER_SLOW_H
 

@@ -224,7 +224,8 @@ void worker_read(struct worker *w, struct grpc_call *call, struct slice msg, boo
                  void (*serve)(struct read *r))
 {
     struct read *r = mem_alloc(sizeof(*r) + msg.size);
-    *r = (struct read){.worker = w, .call = call, .serve = serve, .begun_ms = slow_now(w), .msg_size = msg.size};
+    *r = (struct read){
+        .worker = w, .call = call, .serve = serve, .begun_ms = slow_now(w), .msg_size = msg.size};
     r->tie.closed = on_read_call_closed;
     if (msg.size > 0)
         memcpy(r->msg, msg.data, msg.size);

@@ -157,7 +157,8 @@ static void append_rune(struct reader *r, uint32_t rune)
     }
 }
 
-/* `lines` ends of lines lie between two pieces of a scalar: one is a blank, more are kept but one. */
+/* `lines` ends of lines lie between two pieces of a scalar: one is a blank, more are kept but one.
+ */
 static void fold(struct reader *r, uint32_t lines)
 {
     if (lines == 1)
@@ -650,8 +651,8 @@ static int read_scalar(struct reader *r, int indent, struct yaml_node **ret)
     return 0;
 }
 
-/* The node at this place, which belongs to what stands at `indent`. `in_line`: behind its key, where
- * neither a map nor a list may begin. */
+/* The node at this place, which belongs to what stands at `indent`. `in_line`: behind its key,
+ * where neither a map nor a list may begin. */
 static int read_block_node(struct reader *r, int indent, bool in_line, struct yaml_node **ret)
 {
     char c = look(r, 0);
@@ -707,7 +708,12 @@ static int check_bytes(struct reader *r)
             r->line_number++;
         if ((c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f)
             return fail(r, "control characters are not allowed");
-        uint32_t more = c < 0x80 ? 0 : c < 0xc2 ? 4 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : 4;
+        uint32_t more = c < 0x80   ? 0
+                        : c < 0xc2 ? 4
+                        : c < 0xe0 ? 1
+                        : c < 0xf0 ? 2
+                        : c < 0xf5 ? 3
+                                   : 4;
         if (more == 4)
             return fail(r, "invalid leading UTF-8 octet");
         for (; more > 0; more--)

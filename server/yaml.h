@@ -2,8 +2,8 @@
  * maps and lists, plain and quoted scalars, literal and folded text, comments, one document.
  * Anchors, aliases, tags and keys that are not scalars are refused, with a text that says so.
  *
- * Plain scalars become what sigs.k8s.io/yaml makes of them: "yes" and "on" are true, 010 is 8, "~" is
- * null. Of a key that is there twice the last one counts. Sizes are bounded; bytes need not be
+ * Plain scalars become what sigs.k8s.io/yaml makes of them: "yes" and "on" are true, 010 is 8, "~"
+ * is null. Of a key that is there twice the last one counts. Sizes are bounded; bytes need not be
  * trusted.
  *
  * Thread: any. */
@@ -33,8 +33,9 @@ struct yaml_node {
     struct yaml_node *next;
 };
 
-/* *ret and all below it live as long as the arena, and borrow nothing from `text`. On error err_text says
- * what and where, in libyaml's words where there are such. Errors: TV_EMALFORMED, TV_ETOOLARGE. */
+/* *ret and all below it live as long as the arena, and borrow nothing from `text`. On error
+ * err_text says what and where, in libyaml's words where there are such. Errors: TV_EMALFORMED,
+ * TV_ETOOLARGE. */
 int yaml_parse(struct slice text, struct arena *arena, const struct yaml_node **ret, char *err_text,
                size_t err_size);
 /* Of a map; NULL when there is no such key, or this is none. */

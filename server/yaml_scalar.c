@@ -18,8 +18,8 @@ static bool is_one_of(struct slice s, const char *const *words, size_t count)
     return false;
 }
 
-#define IS_ONE_OF(s, ...)                                                    \
-    is_one_of((s), (const char *const[]){__VA_ARGS__},                       \
+#define IS_ONE_OF(s, ...)                              \
+    is_one_of((s), (const char *const[]){__VA_ARGS__}, \
               sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
 
 /* An integer in Go's syntax with base 0; `text` has no underscores. */
@@ -107,7 +107,8 @@ void yaml__resolve(struct yaml_node *node, struct slice s, struct arena *arena)
         node->kind = YAML_NULL;
         return;
     }
-    bool yes = IS_ONE_OF(s, "y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON");
+    bool yes =
+        IS_ONE_OF(s, "y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON");
     if (yes ||
         IS_ONE_OF(s, "n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF")) {
         node->kind = YAML_BOOL;

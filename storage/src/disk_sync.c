@@ -177,7 +177,8 @@ static int choose(struct disk_sync *s, char *err_text, size_t err_size)
     (void)snprintf(s->posix.d.description, sizeof(s->posix.d.description), "thread, %s, %s",
                    s->posix.open_flags != 0 ? "O_DIRECT" : "page cache",
                    s->unsynced    ? "never synced"
-                   : s->has_dsync ? "pwritev2 with RWF_DSYNC" : "pwritev2, then fdatasync");
+                   : s->has_dsync ? "pwritev2 with RWF_DSYNC"
+                                  : "pwritev2, then fdatasync");
     return 0;
 }
 

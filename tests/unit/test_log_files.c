@@ -221,8 +221,10 @@ START_TEST(test_journal)
     static const struct {
         const char *line, *priority, *package;
     } cases[] = {
-        {"{\"level\":\"info\",\"ts\":\"x\",\"caller\":\"server/node.c:5\",\"msg\":\"m\"}\n", "6", "server"},
-        {"{\"level\":\"warn\",\"ts\":\"x\",\"caller\":\"server/node.c:5\",\"msg\":\"m\"}\n", "4", "server"},
+        {"{\"level\":\"info\",\"ts\":\"x\",\"caller\":\"server/node.c:5\",\"msg\":\"m\"}\n", "6",
+         "server"},
+        {"{\"level\":\"warn\",\"ts\":\"x\",\"caller\":\"server/node.c:5\",\"msg\":\"m\"}\n", "4",
+         "server"},
         {"{\"level\":\"fatal\",\"ts\":\"x\",\"caller\":\"node.c:5\",\"msg\":\"m\"}\n", "2", "."},
         {"2026-01-01T00:00:00.000000Z\terror\tserver/node.c:5\tm\n", "3", "server"},
     };
@@ -249,7 +251,8 @@ END_TEST
 
 START_TEST(test_journal_socket)
 {
-    static const char lines[] = "{\"level\":\"info\",\"msg\":\"one\"}\n{\"level\":\"info\",\"msg\":\"two\"}\n";
+    static const char lines[] =
+        "{\"level\":\"info\",\"msg\":\"one\"}\n{\"level\":\"info\",\"msg\":\"two\"}\n";
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char got[512];
     new_folder();
@@ -273,5 +276,5 @@ START_TEST(test_journal_socket)
 }
 END_TEST
 
-UNIT_MAIN("log files", test_rotates, test_batches, test_keeps_few, test_forgets_old_ones, test_compresses,
-          test_rotation_options, test_journal, test_journal_socket)
+UNIT_MAIN("log files", test_rotates, test_batches, test_keeps_few, test_forgets_old_ones,
+          test_compresses, test_rotation_options, test_journal, test_journal_socket)

@@ -107,11 +107,14 @@ START_TEST(test_documents)
         {"%YAML 1.1\n---\na: b\n", "{a:'b'}"},
         {"a: b\n---\nc: d\n", "{a:'b'}"},
         {"\"a b\": c\n'd': e\n", "{a b:'c',d:'e'}"},
-        {"\xef\xbb\xbf" "a: b\r\nc: d\r\n", "{a:'b',c:'d'}"},
+        {"\xef\xbb\xbf"
+         "a: b\r\nc: d\r\n",
+         "{a:'b',c:'d'}"},
         {"1: 2\ntrue: x\n", "{1:2,true:'x'}"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        ck_assert_msg(parse(cases[i][0], strlen(cases[i][0])) == 0, "%s: %s", cases[i][0], err_text);
+        ck_assert_msg(parse(cases[i][0], strlen(cases[i][0])) == 0, "%s: %s", cases[i][0],
+                      err_text);
         ck_assert_str_eq(shown, cases[i][1]);
     }
 }
@@ -180,8 +183,9 @@ END_TEST
 /* Any bytes: it ends, and reads nothing that is not there. */
 START_TEST(test_anything)
 {
-    static const char pieces[][8] = {"a", ": ", "\n",  "  ", "- ", "[",  "]", "{",  "}", ",", "\"", "'",
-                                     "#", "|",  ">\n", "\t", "5",  "\\", ":", "---", "?", "&", "!", "é"};
+    static const char pieces[][8] = {"a", ": ", "\n", "  ",  "- ", "[", "]",   "{",
+                                     "}", ",",  "\"", "'",   "#",  "|", ">\n", "\t",
+                                     "5", "\\", ":",  "---", "?",  "&", "!",   "é"};
     srand(7);
     for (uint32_t i = 0; i < 200000; i++) {
         char text[128];
