@@ -204,10 +204,15 @@ def tls(suite, full):
                            "tests/clients/tls_diff.py"])
 
 
-def grpc_diff(suite, full):
-    need(etcd=True, tool="grpcdiff")
-    return program(suite, [sys.executable, "tests/clients/grpc_diff.py",
-                           "--requests", "50000" if full else "6000"])
+def range_stream(suite, full):
+    need(etcd=True, tool="rangestream")
+    return program(suite, [sys.executable, "tests/clients/rangestream_diff.py"])
+
+
+def histories(suite, full):
+    need(etcd=True, tool="histories")
+    seconds = 4 * 3600 if full else 600 if os.environ.get("CI") else 60
+    return program(suite, [sys.executable, "tests/clients/histories.py", "--seconds", str(seconds)])
 
 
 def lock(suite, full):
@@ -331,9 +336,8 @@ def sanitized(options, env):
         try:
             need_etcd()
             runs.append(["tests/clients/etcdctl_diff.py"])
-            if os.access(os.path.join(cluster.TOOLS, "grpcdiff"), os.X_OK):
-                runs.append(["tests/clients/grpc_diff.py", "--requests",
-                             "20000" if full else "1500"])
+            if os.access(os.path.join(cluster.TOOLS, "histories"), os.X_OK):
+                runs.append(["tests/clients/histories.py", "--seconds", "600" if full else "15"])
         except Skip as why:
             print("  SKIPPED IN %s: ETCDCTL: %s" % (suite.name.upper(), str(why).upper()))
         for args in runs:
@@ -358,7 +362,9 @@ SUITES = [
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("config", "flags, variables and files, against etcd; what options do", config),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
-    Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
+    Suite("rangestream", "long RangeStreams, message by message against etcd's", range_stream),
+    Suite("histories", "random histories of all services: every answer and event against etcd's",
+          histories, 18000),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
     Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),
     Suite("snapshotfile", "snapshots that etcd reads, and etcd's that we read", snapshot_file),
@@ -417,8 +423,13 @@ def main():
     parser = argparse.ArgumentParser(prog="./dev test")
     parser.add_argument("suites", nargs="*", help="which; default all")
     parser.add_argument("--full", action="store_true", help="all rounds (hours)")
+    parser.add_argument("--diff", action="store_true",
+                        help="ten minutes of random histories beside etcd; four hours with --full")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
+    if args.diff:
+        args.suites = ["histories"]
+        os.environ["CI"] = "true"  # as long as there
     if args.list:
         for suite in SUITES:
             print("%-12s %s" % (suite.name, suite.about))
