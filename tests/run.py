@@ -191,11 +191,13 @@ def auth(suite, full):
     return program(suite, [sys.executable, "tests/clients/auth_diff.py",
                            "--count", "10000" if full else "400"])
 def config(suite, full):
-    """Two programs: what is taken and refused, and what options do."""
+    """What is taken and refused; what options do; what is said of them."""
     need(etcd=True)
     passed, failed = program(suite, [sys.executable, "tests/clients/config_diff.py"])
-    more = program(suite, [sys.executable, "tests/clients/config_run.py"], append=True)
-    return passed + more[0], failed + more[1]
+    for name in ("run", "docs"):
+        more = program(suite, [sys.executable, "tests/clients/config_%s.py" % name], append=True)
+        passed, failed = passed + more[0], failed + more[1]
+    return passed, failed
 
 
 def tls(suite, full):
