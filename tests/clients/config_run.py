@@ -2,6 +2,7 @@
 """What options do once a member runs, beside etcd where it can be asked: compaction by itself, how it ends, what it tells
 systemd, log files, a new cluster from one member of three, ports that are shared, discovery."""
 
+import concurrent.futures
 import glob
 import gzip
 import json
@@ -462,8 +463,13 @@ PARTS = {f.__name__: f for f in (compaction, ends, notifies, log_files, new_clus
 
 
 def main():
-    for name in sys.argv[1:] or PARTS:
-        (by_srv if name == "by_srv" else PARTS[name])()
+    if sys.argv[1:] == ["by_srv"]:
+        by_srv()
+    else:
+        # They wait most of the time. The pool's threads live until all is done, and so do their nodes.
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            for part in [pool.submit(PARTS[name]) for name in sys.argv[1:] or PARTS]:
+                part.result()
     return tally.finish()
 
 
