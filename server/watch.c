@@ -169,8 +169,8 @@ static bool shape_wants(const struct watch_shape *s, const struct mvcc_version *
 }
 
 /* What the key held before the revision of `v`, whatever else that revision did to it; nothing when
- * a compaction took it: etcd reads the revision before. Nor has one that was created anything before
- * it, not even when the same revision deleted it first. */
+ * a compaction took it: etcd reads the revision before. Nor has one that was created anything
+ * before it, not even when the same revision deleted it first. */
 static struct slice prev_kv_of(struct watch_hub *h, const struct mvcc_version *v)
 {
     if (mvcc_version_is_created(v))

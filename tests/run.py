@@ -211,6 +211,11 @@ def range_stream(suite, full):
     return program(suite, [sys.executable, "tests/clients/rangestream_diff.py"])
 
 
+def errors(suite, full):
+    need(tool="histories")  # the same Go module
+    return program(suite, [sys.executable, "tests/clients/errors_diff.py"])
+
+
 def histories(suite, full):
     need(etcd=True, tool="histories")
     seconds = 4 * 3600 if full else 600 if os.environ.get("CI") else 60
@@ -364,6 +369,7 @@ SUITES = [
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("config", "flags, variables and files, against etcd; what options do", config),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
+    Suite("errors", "every error of etcd's API is in our table, code and text", errors),
     Suite("rangestream", "long RangeStreams, message by message against etcd's", range_stream),
     Suite("histories", "random histories of all services: every answer and event against etcd's",
           histories, 18000),
