@@ -93,6 +93,7 @@ struct core_options {
     uint64_t election_ms;
     bool pre_vote;
     bool lease_reads;     /* as raft_options has it; then raft's ticks follow now_ms */
+    bool stand_at_once;   /* a cluster of one does not wait for an election timeout */
     bool strict_reconfig; /* changes that would endanger the quorum are refused */
     uint64_t seed;
     uint64_t id_seed; /* makes request ids of this run differ from the last one's */

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 
 #include "server/node.h"
+#include "server/slow.h"
 #include "server/trace.h"
 
 #include <stdio.h>
@@ -55,6 +56,8 @@ void service_answered(struct worker *w, struct request *req)
         else
             (void)grpc_reply(call, &reply, 1);
     }
+    if (slow_is(w, req->begun_ms))
+        slow_proposal(w, call, req);
     worker_request_free(w, req);
 }
 
