@@ -91,6 +91,7 @@ struct core_options {
     struct core_env env;
     uint64_t heartbeat_ms;
     uint64_t election_ms;
+    uint64_t slow_apply_ns; /* what takes longer is counted */
     bool pre_vote;
     bool lease_reads;     /* as raft_options has it; then raft's ticks follow now_ms */
     bool stand_at_once;   /* a cluster of one does not wait for an election timeout */

@@ -379,6 +379,7 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .env = node__env(n),
         .heartbeat_ms = n->config->heartbeat_ms,
         .election_ms = n->config->election_ms,
+        .slow_apply_ns = n->config->warn_apply_ms * 1000000,
         .pre_vote = n->config->pre_vote,
         .lease_reads = n->config->lease_reads,
         .strict_reconfig = n->config->strict_reconfig,
