@@ -197,6 +197,16 @@ def gateway(suite, full):
     return program(suite, [sys.executable, "tests/clients/gateway_diff.py"])
 
 
+def config(suite, full):
+    """What is taken and refused; what options do; what is said of them."""
+    need(etcd=True)
+    passed, failed = program(suite, [sys.executable, "tests/clients/config_diff.py"])
+    for name in ("run", "docs"):
+        more = program(suite, [sys.executable, "tests/clients/config_%s.py" % name], append=True)
+        passed, failed = passed + more[0], failed + more[1]
+    return passed, failed
+
+
 def tls(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "-W", "ignore::DeprecationWarning",
@@ -384,6 +394,7 @@ SUITES = [
     Suite("probes", "rare branches that the simulator cannot reach: reached by other tests", probes),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
+    Suite("config", "flags, variables and files, against etcd; what options do", config),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
     Suite("gateway", "HTTP: the JSON gateway, WebSocket and the pages, against etcd's", gateway),
     Suite("errors", "every error of etcd's API is in our table, code and text", errors),
