@@ -165,7 +165,7 @@ int __wrap_applier_apply(struct applier *a, const struct wire_raft_request *entr
     (void)wire_raft_request_whole_put(payload, entry);
     uint64_t index = judge_apply(m, slice_of(payload, size));
     mem_free(payload);
-    __real_applier_apply(a, entry, req);
+    int err = __real_applier_apply(a, entry, req);
     const struct model_outcome *o = &sim_now->model.outcomes[index];
     if (!judge_chain(m, index, a->chain))
         sim_fail("member %u: another chain after entry %llu", m->number, (unsigned long long)index);
@@ -173,6 +173,7 @@ int __wrap_applier_apply(struct applier *a, const struct wire_raft_request *entr
         sim_fail("member %u: revision %lld after entry %llu, not %lld", m->number,
                  (long long)mvcc_txn_revision(a->mvcc), (unsigned long long)index,
                  (long long)o->revision);
+    return err;
 }
 
 /* --- what node.c would have --- */
