@@ -202,6 +202,31 @@ def grpc_diff(suite, full):
                            "--requests", "50000" if full else "6000"])
 
 
+def clients(*names):
+    """What a client lacks here is said for it alone."""
+    def run(suite, full):
+        need(etcd=True)
+        passed = failed = 0
+        status, output = execute(suite, [sys.executable, "tests/clients/clients.py"] + list(names))
+        lacks = re.findall(r"^SKIPPED: (.*)", output, re.M)
+        if len(lacks) == len(names):
+            raise Skip("; ".join(lacks))
+        for what in lacks:
+            print("  SKIPPED IN %s: %s" % (suite.name.upper(), what.upper()))
+        closing = CLOSING.findall(output)
+        if closing:
+            passed, failed = int(closing[-1][0]), int(closing[-1][1])
+        return passed, max(failed, int(status != 0))
+    return run
+
+
+def clients_rust(suite, full):
+    """Its own tests, and what they leave out."""
+    passed, failed = clients("rust")(suite, full)
+    good, bad = program(suite, [sys.executable, "tests/clients/rust_crate.py"], append=True)
+    return passed + good, failed + bad
+
+
 def lock(suite, full):
     need(etcd=True, tool="contest")
     return program(suite, [sys.executable, "tests/clients/contest_diff.py"])
@@ -351,6 +376,10 @@ SUITES = [
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
+    Suite("clients", "Go's, Python's and Node's clients and grpcurl: what they do with etcd, with trivet",
+          clients("go", "python", "aetcd", "node", "grpcurl"), 900),
+    Suite("clients-java", "jetcd, the same", clients("java"), 1500),
+    Suite("clients-rust", "etcd-client, the same, and its own tests", clients_rust, 1500),
     Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),
     Suite("snapshotfile", "snapshots that etcd reads, and etcd's that we read", snapshot_file),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),

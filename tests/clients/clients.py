@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import certs  # noqa: E402
@@ -249,7 +250,7 @@ def run_scene(tally, scene_name, commands, kinds, verbose):
                     result[name] = scene.play(command)
                     scene.nodes.check_running()
             except Exception as error:  # whatever it is, the other side must not wait for it
-                failures.append("%s: %r" % (scene.kind, error))
+                failures.append("%s: %r\n%s" % (scene.kind, error, traceback.format_exc()))
 
         threads = [threading.Thread(target=one, args=pair) for pair in zip(scenes, results)]
         for thread in threads:

@@ -15,8 +15,11 @@ var failoverParts = []part{{"a member goes", memberGoes}}
 func memberGoes(ctx context.Context, c *clientv3.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	watch := c.Watch(clientv3.WithRequireLeader(ctx), "go/f", clientv3.WithCreatedNotify())
-	equal(within(watch).Created, true)
+	begin := need(c.Put(ctx, "go/f", "begin")).Header.Revision
+	again := func() clientv3.WatchChan {
+		return c.Watch(clientv3.WithRequireLeader(ctx), "go/f", clientv3.WithRev(begin))
+	}
+	watch := again()
 	s := need(concurrency.NewSession(c, concurrency.WithTTL(30)))
 	mutex := concurrency.NewMutex(s, "go/f-mutex")
 	must(mutex.Lock(ctx))
@@ -37,7 +40,9 @@ func memberGoes(ctx context.Context, c *clientv3.Client) {
 		})
 		for seen := ""; seen != want; {
 			answer := within(watch)
-			must(answer.Err())
+			if answer.Err() != nil { // no leader was known for a while
+				watch = again()
+			}
 			for _, ev := range answer.Events {
 				seen = string(ev.Kv.Value)
 			}
