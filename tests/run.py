@@ -181,6 +181,11 @@ def etcdctl_diff(suite, full):
     return program(suite, [sys.executable, "tests/clients/etcdctl_diff.py"])
 
 
+def etcdctl_flows(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/etcdctl_flows.py"] + (["--full"] if full else []))
+
+
 def operate_diff(suite, full):
     need(etcd=True, tool="operate")
     return program(suite, [sys.executable, "tests/clients/operate_diff.py"])
@@ -372,6 +377,7 @@ SUITES = [
     Suite("simulation", "whole clusters in virtual time, under faults, from seeds", simulation, 7200),
     Suite("probes", "rare branches that the simulator cannot reach: reached by other tests", probes),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
+    Suite("flows", "etcdctl from end to end: users, locks, mirrors, snapshots, against etcd", etcdctl_flows),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
     Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
