@@ -88,6 +88,8 @@ static int apply_kv(struct applier *a, const struct wire_raft_request *entry, st
     mvcc_txn_begin(a->mvcc);
     int err = run_kv(a, entry, &x, &result);
     mvcc_txn_end(a->mvcc);
+    kv_meters_add(&a->meters.kv, &x.tally);
+    kv_meters_add(&a->meters.kv, &x.tally_before);
     if (err == 0 && req != NULL)
         encode_answer(a, &result, req);
     exec_result_fini(&result);
@@ -112,6 +114,7 @@ static int apply_compaction(struct applier *a, const struct wire_raft_request *e
     if (err != 0)
         return err;
     a->compacted = true;
+    metric_add(&a->meters.kv.ranges, 1); /* etcd reads a key for the revision of its answer */
     applier__answer_header(a, req);
     return 0;
 }
@@ -128,6 +131,8 @@ static int apply_lease_grant(struct applier *a, const struct wire_raft_request *
     if (err != 0)
         return err;
     persist_meta_put_lease(&a->metas, g.id, granted);
+    metric_add(&a->meters.leases_granted, 1);
+    metric_observe(&a->meters.lease_ttl, METER_TTL_SCALE, (uint64_t)granted);
     if (req != NULL) {
         struct wire_header h = applier_header(a, mvcc_txn_revision(a->mvcc));
         uint8_t *p = request_reply_reserve(req, wire_lease_grant_response_size(&h, g.id, granted));
@@ -154,6 +159,8 @@ static int apply_lease_revoke(struct applier *a, const struct wire_raft_request 
     mvcc_txn_begin(a->mvcc);
     lessor_each_key(a->lessor, r.id, delete_key, &x);
     mvcc_txn_end(a->mvcc);
+    kv_meters_add(&a->meters.kv, &x.tally);
+    metric_add(&a->meters.leases_revoked, 1);
     lessor_revoke(a->lessor, r.id);
     persist_meta_delete_lease(&a->metas, r.id);
     applier__answer_header(a, req);
@@ -525,7 +532,7 @@ static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
     tv_fatal("a committed log entry has kind %u, which this version does not know", entry->kind);
 }
 
-void applier_apply(struct applier *a, const struct wire_raft_request *entry, struct request *req)
+int applier_apply(struct applier *a, const struct wire_raft_request *entry, struct request *req)
 {
     uint64_t added = mvcc_content_added(a->mvcc);
     int err = apply_entry(a, entry, req);
@@ -538,6 +545,7 @@ void applier_apply(struct applier *a, const struct wire_raft_request *entry, str
                                .added = mvcc_content_added(a->mvcc) - added,
                                .body = is_kv(entry->kind) ? SLICE_EMPTY : entry->body};
     a->chain = agree_step(a->chain, &step);
+    return err;
 }
 
 struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint64_t term)

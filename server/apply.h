@@ -14,6 +14,7 @@
 #include "server/auth_token.h"
 #include "server/cluster.h"
 #include "server/lease.h"
+#include "server/meter.h"
 #include "server/request.h"
 #include "server/versions.h"
 
@@ -49,6 +50,7 @@ struct applier {
     uint64_t chain;                   /* over all that was applied: server/agree.h */
     uint32_t last_kind;               /* of the entry applied last */
     struct agree_report last_verdict; /* when it was one */
+    struct apply_meters meters;
 };
 
 void applier_init(struct applier *a, struct mvcc *m, struct lessor *l, struct cluster *cluster,
@@ -62,8 +64,8 @@ void applier_decode(struct slice payload, struct wire_raft_request *ret);
 enum { APPLY_WARM_MAX = MVCC_WARM_MAX };
 void applier_warm(const struct applier *a, const struct wire_raft_request *entries, uint32_t count);
 /* Apply one committed entry. `req` is the local request that waits for it, or NULL; its answer (err
- * or reply) is filled in. */
-void applier_apply(struct applier *a, const struct wire_raft_request *entry, struct request *req);
+ * or reply) is filled in. What became of the entry: 0, or why it changed nothing. */
+int applier_apply(struct applier *a, const struct wire_raft_request *entry, struct request *req);
 /* Everything applied since the last call, for the persist thread; the store is published up to
  * there. */
 struct persist_batch *applier_take_batch(struct applier *a, uint64_t index, uint64_t term);

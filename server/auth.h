@@ -194,6 +194,11 @@ struct slice auth_record_name(enum auth_record record, uint32_t bucket,
                               char ret_name[AUTH_RECORD_NAME_MAX]);
 /* Appends the contents to *ret. */
 void auth_encode(const struct auth *a, enum auth_record record, uint32_t bucket, struct buf *ret);
+/* Append authpb.User and authpb.Role, as etcd keeps them. */
+void auth_user_encode(const struct auth_user *u, struct buf *ret);
+void auth_role_encode(const struct auth_role *r, struct buf *ret);
+/* Of a state that was put together anew. */
+void auth_set_revision(struct auth *a, uint64_t revision);
 /* The record's contents, borrowed until the next call; empty when there is none. */
 typedef struct slice (*auth_get_cb)(void *ctx, struct slice name);
 /* Take what the records say in the place of all that is known. Errors: TV_EMALFORMED: nothing has

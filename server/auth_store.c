@@ -118,6 +118,23 @@ static uint8_t *reserve(struct buf *b, size_t size)
     return p;
 }
 
+void auth_user_encode(const struct auth_user *u, struct buf *ret)
+{
+    (void)user_put(reserve(ret, user_size(u)), u);
+}
+
+void auth_role_encode(const struct auth_role *r, struct buf *ret)
+{
+    (void)role_put(reserve(ret, role_size(r)), r);
+}
+
+void auth_set_revision(struct auth *a, uint64_t revision)
+{
+    struct auth_view *v = auth__view_copy(auth_view(a));
+    v->revision = revision > 0 ? revision : 1;
+    auth__publish(a, v);
+}
+
 static void encode_state(const struct auth_view *v, struct buf *ret)
 {
     uint8_t bytes[64], *p = wire_uint_put(bytes, STATE_ENABLED, v->enabled);

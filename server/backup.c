@@ -7,6 +7,7 @@
 #include "server/backup.h"
 
 #include "server/apply.h"
+#include "server/backup_auth.h"
 #include "server/backup_file.h"
 #include "server/folder.h"
 #include "server/install.h"
@@ -36,7 +37,7 @@ struct restoring {
     int64_t compacted; /* -1: never */
     int64_t revision;  /* of the last entry */
     struct slice bucket;
-    bool has_auth;
+    struct backup_auth auth;
     char *err_text;
     size_t err_size;
 };
@@ -112,9 +113,8 @@ static int on_meta_entry(void *ctx, struct slice key, struct slice value)
     struct restoring *r = ctx;
     int64_t sub;
     bool tombstone;
-    if (slice_equal(r->bucket, SLICE_LITERAL("authUsers")) ||
-        slice_equal(r->bucket, SLICE_LITERAL("authRoles")))
-        r->has_auth = true;
+    if (backup_auth_read(&r->auth, r->bucket, key, value) != 0)
+        return fail(r, TV_ECORRUPT, "users or roles do not decode", "");
     if (!slice_equal(r->bucket, SLICE_LITERAL("meta")) ||
         (!slice_equal(key, SLICE_LITERAL("scheduledCompactRev")) &&
          !slice_equal(key, SLICE_LITERAL("finishedCompactRev"))))
@@ -207,9 +207,8 @@ static int read_file(struct restoring *r)
     int err = open_file(r);
     if (err == 0)
         err = walk(r, on_meta_bucket, on_meta_entry);
-    if (err == 0 && r->has_auth)
-        err = fail(r, TV_ENOTSUP,
-                   "the snapshot has users or roles, which this version cannot take over", "");
+    if (err == 0 && backup_auth_records(&r->auth, &r->metas) != 0)
+        err = fail(r, TV_ECORRUPT, "authentication is on, and there is no root", "");
     if (err != 0)
         return err;
     r->mvcc = mvcc_new(NULL);
@@ -282,6 +281,7 @@ static int write_store(struct restoring *r)
 int backup_restore(const struct backup_restore *o, char *err_text, size_t err_size)
 {
     struct restoring r = {.o = o, .err_text = err_text, .err_size = err_size};
+    backup_auth_init(&r.auth);
     int err = find_member(&r);
     if (err == 0)
         err = check_folders(&r);
@@ -292,6 +292,7 @@ int backup_restore(const struct backup_restore *o, char *err_text, size_t err_si
     persist_metas_free(r.metas);
     if (r.mvcc != NULL)
         mvcc_free(r.mvcc);
+    backup_auth_fini(&r.auth);
     backup_file_close(&r.file);
     cluster_fini(&r.cluster);
     return err;

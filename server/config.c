@@ -119,6 +119,16 @@ int config_parse_duration(const char *text, uint64_t *ret_ms)
     return 0;
 }
 
+static int parse_int(const char *text, int64_t *ret)
+{
+    bool negative = *text == '-';
+    uint64_t value;
+    int err = parse_uint(text + negative, INT64_MAX, &value);
+    if (err == 0)
+        *ret = negative ? -(int64_t)value : (int64_t)value;
+    return err;
+}
+
 static int parse_quota(const char *text, uint64_t *ret)
 {
     bool negative = *text == '-';
@@ -135,6 +145,24 @@ static const char *number_error(int err)
     return err == TV_ETOOLARGE ? "value out of range" : "parse error";
 }
 
+/* Each once, in the form that etcd's URLs have. */
+static bool set_origins(struct parser *p, char **field, const char *text)
+{
+    enum { TEXT_BYTES = URLS_MAX * (URL_BYTES_MAX + 1) };
+    struct urls urls = {0};
+    bool any = strcmp(text, "*") == 0;
+    if (!any && urls_parse(text, &urls, p->why, sizeof(p->why)) != 0)
+        return false;
+    mem_free(*field);
+    *field = mem_alloc(TEXT_BYTES);
+    if (any)
+        snprintf(*field, TEXT_BYTES, "*");
+    else
+        urls_join(&urls, "", *field, TEXT_BYTES);
+    urls_fini(&urls);
+    return true;
+}
+
 /* False with the reason in p->why. */
 static bool set_value(struct parser *p, const struct flag *f, const char *text)
 {
@@ -146,6 +174,8 @@ static bool set_value(struct parser *p, const struct flag *f, const char *text)
         mem_free(*(char **)field);
         *(char **)field = mem_strdup(text);
         return true;
+    case FLAG_ORIGINS:
+        return set_origins(p, field, text);
     case FLAG_URLS: {
         struct urls urls;
         if (*text == '\0')
@@ -162,6 +192,9 @@ static bool set_value(struct parser *p, const struct flag *f, const char *text)
     case FLAG_UINT32:
         err = parse_uint(text, UINT32_MAX, &number);
         *(uint32_t *)field = (uint32_t)number;
+        break;
+    case FLAG_INT:
+        err = parse_int(text, field);
         break;
     case FLAG_QUOTA:
         err = parse_quota(text, field);
@@ -504,6 +537,20 @@ static bool check_sizes(struct parser *p)
     return false;
 }
 
+static bool check_tracing(struct parser *p)
+{
+    const char *why = NULL;
+    if (p->config->trace_enabled && p->config->trace_rate < 0)
+        why = "must be positive";
+    else if (p->config->trace_enabled && p->config->trace_rate > 1000000)
+        why = "must be less than 1000000";
+    if (why == NULL)
+        return true;
+    snprintf(p->err_text, p->err_size, /* the word is etcd's */
+             "distributed tracing configurition is not valid: (tracing sampling rate %s)", why);
+    return false;
+}
+
 static bool is_set(const struct parser *p, const char *name)
 {
     uint32_t i = find_flag(name, strlen(name));
@@ -519,7 +566,7 @@ static bool validate(struct parser *p)
                  "--advertise-client-urls is required when --listen-client-urls is set explicitly");
         return false;
     }
-    return check_tls(p) && check_sizes(p);
+    return check_tls(p) && check_sizes(p) && check_tracing(p);
 }
 
 /* --- the whole --- */
@@ -594,7 +641,7 @@ void config_fini(struct config *c)
 {
     for (uint32_t i = 0; i < config_flags_count; i++) {
         void *field = (char *)c + config_flags[i].offset;
-        if (config_flags[i].kind == FLAG_STRING)
+        if (config_flags[i].kind == FLAG_STRING || config_flags[i].kind == FLAG_ORIGINS)
             mem_free(*(char **)field);
         else if (config_flags[i].kind == FLAG_URLS)
             urls_fini(field);

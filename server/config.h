@@ -78,6 +78,16 @@ struct config {
     uint64_t auth_token_ttl_s;
     uint32_t bcrypt_cost;
     enum log_level log_level;
+    bool trace_enabled; /* the rest of these: only then */
+    char *trace_address;
+    char *trace_service;
+    char *trace_instance;
+    int64_t trace_rate; /* of a million */
+    char *metrics;      /* "extensive": the durations of calls are shown, too */
+    bool enable_grpc_gateway;
+    bool enable_pprof;
+    char *cors;           /* "*", or URLs, comma-separated */
+    char *host_whitelist; /* "*", or names, comma-separated */
     bool pre_vote;
     bool lease_reads;
 

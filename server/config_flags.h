@@ -10,8 +10,10 @@
 enum flag_kind {
     FLAG_STRING,   /* char * */
     FLAG_URLS,     /* struct urls */
+    FLAG_ORIGINS,  /* char *: "*", or URLs, comma-separated */
     FLAG_UINT,     /* uint64_t */
     FLAG_UINT32,   /* uint32_t */
+    FLAG_INT,      /* int64_t */
     FLAG_QUOTA,    /* uint64_t, from an int64_t: see config.h */
     FLAG_DURATION, /* uint64_t, milliseconds */
     FLAG_BOOL,

@@ -301,24 +301,30 @@ static void take_incoming(struct core *c)
 /* --- apply --- */
 
 /* An entry that is no change of the membership and not empty. */
-static void apply_request(struct core *c, const struct wire_raft_request *entry)
+static int apply_request(struct core *c, const struct wire_raft_request *entry)
 {
     struct request *req = core__proposal_applied(c, entry->id);
-    applier_apply(c->applier, entry, req);
+    int err = applier_apply(c->applier, entry, req);
     core__agree_applied(c);
     c->changed = true;
     if (req == NULL) {
-        if (c->revokes_pending > 0 && applier_was_own_revoke(c->applier, entry))
+        if (c->revokes_pending > 0 && applier_was_own_revoke(c->applier, entry)) {
             c->revokes_pending--;
-        return;
+            metric_add(&c->meters.leases_expired, err == 0);
+        }
+        return err;
     }
     c->proposals_count--;
+    req->applied = true;
+    if (req->traced)
+        req->applied_ns = core__clock_ns(c);
     if (req->wait_scrub && req->err == 0) {
         list_remove(&req->link);
         list_push_back(&c->scrub_waiters, &req->link);
-        return;
+    } else {
+        core__answer(c, req, req->err);
     }
-    core__answer(c, req, req->err);
+    return err;
 }
 
 static bool is_request(const struct raft_entry *e)
@@ -335,6 +341,8 @@ static void apply_few(struct core *c, const struct raft_entry *entries, uint32_t
             applier_decode(entries[i].data, &decoded[i]);
     }
     applier_warm(c->applier, decoded, count);
+    struct apply_timing timing;
+    core__timing_begin(c, &timing);
     for (uint32_t i = 0; i < count; i++) {
         const struct raft_entry *e = &entries[i];
         ASSERT(e->log_index == c->applied_index + 1);
@@ -344,8 +352,9 @@ static void apply_few(struct core *c, const struct raft_entry *entries, uint32_t
         if (e->type == RAFT_ENTRY_CONF)
             core__apply_conf(c, e);
         else if (is_request(e))
-            apply_request(c, &decoded[i]);
+            core__timing_applied(c, &timing, decoded[i].kind, apply_request(c, &decoded[i]));
     }
+    core__timing_end(c, &timing);
 }
 
 static void queue_persist(struct core *c)
@@ -478,6 +487,7 @@ static void publish_status(struct core *c)
     atomic_store_explicit(&c->status_term, raft_term(c->raft), memory_order_relaxed);
     atomic_store_explicit(&c->status_commit, raft_commit_index(c->raft), memory_order_relaxed);
     atomic_store_explicit(&c->status_applied, c->applied_index, memory_order_relaxed);
+    metric_set(&c->meters.proposals_pending, c->proposals_count);
 }
 
 void core_status(const struct core *c, struct core_status *ret)
@@ -491,6 +501,16 @@ void core_status(const struct core *c, struct core_status *ret)
     ret->leader_changes = atomic_load_explicit(&c->leader_changes, memory_order_relaxed);
 }
 
+static bool scrub_slice(struct core *c)
+{
+    struct mvcc_stats before;
+    mvcc_stats(c->mvcc, &before);
+    uint64_t from_ns = core__clock_ns(c);
+    bool more = mvcc_scrub(c->mvcc, SCRUB_SLICE_VERSIONS);
+    core__note_scrub(c, from_ns, before.versions);
+    return more;
+}
+
 /* A slice of garbage a turn, so that no put waits behind a compaction; then, in slices too, memory
  * that it left goes back. */
 static void scrub(struct core *c)
@@ -499,7 +519,7 @@ static void scrub(struct core *c)
         c->applier->compacted = false;
         c->scrubbing = true;
     }
-    if (c->scrubbing && mvcc_scrub(c->mvcc, SCRUB_SLICE_VERSIONS)) {
+    if (c->scrubbing && scrub_slice(c)) {
         c->o.env.wake(c->o.env.ctx);
         return;
     }
@@ -507,6 +527,7 @@ static void scrub(struct core *c)
         c->o.env.wake(c->o.env.ctx);
     if (c->scrubbing && mvcc_scrub_is_done(c->mvcc)) {
         c->scrubbing = false;
+        core__note_scrub_done(c);
         core__answer_all(c, &c->scrub_waiters, 0);
         queue_persist(c); /* RocksDB may drop it too once it knows the sum of the rest */
         c->flush_due = true;
@@ -740,6 +761,7 @@ void core_tick(struct core *c, uint64_t now_ms)
         tick_by_clock(c);
     else
         raft_tick(c->raft);
+    core__note_tick(c);
     core__expire_proposals(c);
     core__expire(c, &c->askers, &c->questions_asked, NULL, TV_TIMEOUT);
     core__expire(c, &c->changes, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);

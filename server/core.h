@@ -71,6 +71,9 @@ struct core_env {
     void (*differs)(void *ctx, const char *what);
     /* Damage was found on this member's disk; the process ends when this returns. May be NULL. */
     void (*damaged)(void *ctx, const char *what);
+    /* clock_mono_ns(), for measuring what was done, never for deciding. NULL: nothing is measured.
+     */
+    uint64_t (*clock_ns)(void *ctx);
     /* A copy of what the persistent store holds now, for snapfile_open()'s reasons or none. NULL:
      * there are no copies. */
     int (*copy_store)(void *ctx, struct snapfile **ret);
@@ -166,6 +169,8 @@ struct core_status {
     uint64_t leader_changes; /* leaders that have come */
 };
 void core_status(const struct core *c, struct core_status *ret);
+/* Thread: any. */
+const struct core_meters *core_meters(const struct core *c);
 /* Nothing was ever logged here: neither by this member nor by a leader. Thread: the core's. */
 bool core_log_is_empty(const struct core *c);
 /* Set the attributes of those whose names are on this member's log and not applied yet: they may

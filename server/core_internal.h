@@ -153,6 +153,10 @@ struct core {
     _Atomic uint64_t status_commit;
     _Atomic uint64_t status_applied;
     _Atomic uint64_t leader_changes;
+
+    struct core_meters meters;
+    uint64_t heartbeat_at_ms;    /* the last tick; 0: we did not lead */
+    uint64_t compaction_from_ns; /* the scrub under way began; 0: there is none */
 };
 
 /* What one turn applied, on its way to RocksDB. */
@@ -171,6 +175,24 @@ void core__expire(struct core *c, struct list *requests, struct u64map *by_id, s
 /* Asked of raft itself: between two turns a message may have ended our term, and what a leader
  * alone may do would be forwarded to the next one. */
 bool core__leading(const struct core *c);
+
+/* --- core_meter.c --- */
+
+uint64_t core__clock_ns(const struct core *c);
+/* Entries that are applied one after the other: those that are cheap and alike are measured
+ * together. begin, applied for each, end. */
+struct apply_timing {
+    uint64_t from_ns;
+    enum meter_op op;
+    uint32_t count[2]; /* by success; 0 both: nothing is open */
+};
+void core__timing_begin(struct core *c, struct apply_timing *t);
+void core__timing_applied(struct core *c, struct apply_timing *t, uint32_t raft_kind, int err);
+void core__timing_end(struct core *c, struct apply_timing *t);
+void core__note_tick(struct core *c);
+/* Once for a slice of a scrub. */
+void core__note_scrub(struct core *c, uint64_t from_ns, uint64_t versions_before);
+void core__note_scrub_done(struct core *c);
 
 /* --- core_read.c --- */
 

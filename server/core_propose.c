@@ -294,6 +294,8 @@ static void proposed(struct core *c, struct request *req)
     list_push_back(&c->proposals, &req->link);
     req->proposed = true;
     req->proposed_ms = c->now_ms;
+    if (req->traced)
+        req->proposed_ns = core__clock_ns(c);
     if (req->guest)
         c->guests_bytes -= req->payload_size;
     else
@@ -368,6 +370,7 @@ static void end(struct core *c, struct request *req, int err)
         return;
     }
     c->proposals_count--;
+    metric_add(&c->meters.proposals_failed, 1);
     core__answer(c, req, err);
 }
 

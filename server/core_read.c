@@ -104,6 +104,13 @@ static void ask(struct core *c, struct request *req)
         c->o.env.send_question(c->o.env.ctx, c->leader, &msg);
 }
 
+static int renew(struct core *c, int64_t lease_id, int64_t *ret_ttl)
+{
+    int err = lessor_renew(c->lessor, lease_id, c->now_ms, ret_ttl);
+    metric_add(&c->meters.leases_renewed, err == 0);
+    return err;
+}
+
 static void answer_question(struct core *c, const struct question *q)
 {
     struct core_question reply = q->msg;
@@ -111,7 +118,7 @@ static void answer_question(struct core *c, const struct question *q)
     if (!core__leading(c) || raft_term(c->raft) != q->term)
         reply.err = TV_NOT_LEADER;
     else if (reply.about == QUESTION_LEASE_RENEW)
-        reply.err = lessor_renew(c->lessor, (int64_t)reply.subject, c->now_ms, &reply.ttl);
+        reply.err = renew(c, (int64_t)reply.subject, &reply.ttl);
     else if (reply.about == QUESTION_LEASE_LEFT)
         reply.err = lessor_remaining(c->lessor, (int64_t)reply.subject, c->now_ms, &reply.ttl,
                                      &reply.granted_ttl);
@@ -251,9 +258,11 @@ void core__retry_reads(struct core *c)
         struct read_batch *b = CONTAINER_OF(it, struct read_batch, link);
         if (b->deadline_ms <= c->now_ms) {
             PROBE(core_read_timeout);
+            metric_add(&c->meters.read_indexes_failed, 1);
             read_batch_free(c, b, TV_TIMEOUT);
         } else if (b->log_index == 0 && b->asked_ms + READ_RETRY_MS <= c->now_ms) {
             PROBE(core_read_retry);
+            metric_add(&c->meters.slow_read_indexes, 1);
             b->asked_ms = c->now_ms;
             b->context = core_next_request_id(c);
             (void)raft_read_index(c->raft, b->context);

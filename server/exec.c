@@ -33,6 +33,7 @@ static void move_lease(struct exec *x, struct slice key, int64_t from, int64_t t
 int exec_range(struct exec *x, const struct wire_range_request *req, struct exec_result *ret)
 {
     *ret = (struct exec_result){.kind = EXEC_RANGE};
+    x->tally.ranges++;
     int err = range_begin(&ret->range, x->mvcc, req, x->writer);
     if (err != 0)
         return err;
@@ -43,6 +44,11 @@ int exec_range(struct exec *x, const struct wire_range_request *req, struct exec
 }
 
 /* --- put --- */
+
+static bool looks_first(const struct wire_put_request *req)
+{
+    return req->ignore_value || req->ignore_lease || req->prev_kv;
+}
 
 static int check_put(const struct exec *x, const struct wire_put_request *req)
 {
@@ -61,6 +67,8 @@ static size_t kv_field_size(const struct mvcc_version *v)
 static void run_put(struct exec *x, const struct wire_put_request *req, struct exec_result *ret)
 {
     *ret = (struct exec_result){.kind = EXEC_PUT};
+    x->tally.puts++;
+    x->tally.ranges += looks_first(req);
     struct slice value = req->value;
     int64_t lease = req->lease;
     if (req->ignore_value || req->ignore_lease) {
@@ -72,6 +80,7 @@ static void run_put(struct exec *x, const struct wire_put_request *req, struct e
         if (req->ignore_lease)
             lease = now == NULL ? 0 : mvcc_version_lease(now);
     }
+    x->tally.put_bytes += req->key.size + value.size;
     const struct mvcc_version *prev;
     (void)mvcc_txn_put(x->mvcc, req->key, value, lease, &prev);
     move_lease(x, req->key, prev == NULL ? 0 : mvcc_version_lease(prev), lease);
@@ -85,6 +94,8 @@ int exec_put(struct exec *x, const struct wire_put_request *req, struct exec_res
     int err = check_put(x, req);
     if (err == 0)
         run_put(x, req, ret);
+    else if (err == TV_KEY_NOT_FOUND)
+        x->tally.ranges++;
     return err;
 }
 
@@ -116,6 +127,8 @@ static void run_delete(struct exec *x, const struct wire_delete_range_request *r
                        struct exec_result *ret)
 {
     *ret = (struct exec_result){.kind = EXEC_DELETE};
+    x->tally.deletes++;
+    x->tally.ranges += req->prev_kv;
     struct deletion d = {.x = x, .want_prevs = req->prev_kv && x->want_results, .ret = ret};
     ret->deleted.count = mvcc_txn_delete_range(x->mvcc, req->key, req->range_end, on_deleted, &d);
     ret->rev = mvcc_txn_revision(x->mvcc);
@@ -132,6 +145,7 @@ int exec_delete(struct exec *x, const struct wire_delete_range_request *req,
 void exec_delete_key(struct exec *x, struct slice key)
 {
     struct deletion d = {.x = x};
+    x->tally.deletes++;
     (void)mvcc_txn_delete_range(x->mvcc, key, SLICE_EMPTY, on_deleted, &d);
 }
 
@@ -186,8 +200,9 @@ static bool compare_version(const struct wire_compare *c, const struct mvcc_vers
     return compare_holds(order, c->result);
 }
 
-static bool compare_one(const struct exec *x, const struct wire_compare *c)
+static bool compare_one(struct exec *x, const struct wire_compare *c)
 {
+    (x->writer ? &x->tally_before : &x->tally)->ranges++;
     if (c->range_end.size == 0) {
         const struct mvcc_version *v = get(x, c->key);
         /* A key that does not exist has no value to compare, not an empty one. */
@@ -207,7 +222,7 @@ static bool compare_one(const struct exec *x, const struct wire_compare *c)
     return true;
 }
 
-static bool compare_all(const struct exec *x, const struct wire_txn *req)
+static bool compare_all(struct exec *x, const struct wire_txn *req)
 {
     struct wire_txn_it it;
     struct wire_compare c;
@@ -245,9 +260,14 @@ static int check_range_revision(const struct exec *x, const struct wire_range_re
                      : mvcc_check_revision(x->mvcc, req->revision, &rev);
 }
 
+static int check_put_of_txn(struct exec *x, const struct wire_put_request *req)
+{
+    x->tally_before.ranges += looks_first(req);
+    return check_put(x, req);
+}
+
 /* Everything on the path that can fail is found before anything is changed. */
-static int check(const struct exec *x, const struct wire_txn *req,
-                 const struct exec_result *planned)
+static int check(struct exec *x, const struct wire_txn *req, const struct exec_result *planned)
 {
     struct wire_txn_it it;
     struct wire_op op;
@@ -257,7 +277,7 @@ static int check(const struct exec *x, const struct wire_txn *req,
         if (op.kind == WIRE_OP_RANGE)
             err = check_range_revision(x, &op.range);
         else if (op.kind == WIRE_OP_PUT)
-            err = check_put(x, &op.put);
+            err = check_put_of_txn(x, &op.put);
         else if (op.kind == WIRE_OP_TXN)
             err = check(x, &op.txn, &planned->txn.results[i]);
         if (err != 0)
@@ -268,8 +288,10 @@ static int check(const struct exec *x, const struct wire_txn *req,
 
 static void run_range(struct exec *x, const struct wire_range_request *req, struct exec_result *ret)
 {
-    if (!x->want_results)
+    if (!x->want_results) {
+        x->tally.ranges++;
         return;
+    }
     int err = exec_range(x, req, ret);
     ASSERT(err == 0); /* check() has seen it */
 }

@@ -11,6 +11,7 @@
 #define SERVER_EXEC_H
 
 #include "server/lease.h"
+#include "server/meter.h"
 #include "server/range.h"
 
 #include "base/arena.h"
@@ -21,6 +22,9 @@ struct exec {
     bool want_results;     /* somebody waits for the answer */
     struct lessor *lessor; /* writer only; NULL: leases do not follow the keys */
     struct arena *arena;   /* results live here */
+    struct kv_tally tally; /* out: what etcd counts of it */
+    /* Likewise, of what a transaction that writes looked at first: in etcd one of its own. */
+    struct kv_tally tally_before;
 };
 
 enum exec_kind { EXEC_NONE, EXEC_RANGE, EXEC_PUT, EXEC_DELETE, EXEC_TXN };

@@ -1,4 +1,5 @@
-/* The HTTP/1.1 pages of a client port: /health, /livez, /readyz, /version. */
+/* HTTP on a client port: who may (access.h), the gateway (gateway.h), and the pages: /health,
+ * /livez, /readyz, /version, /metrics, /debug (http_debug.h). */
 #ifndef SERVER_HTTP_H
 #define SERVER_HTTP_H
 

@@ -151,6 +151,7 @@ static void answer_health(struct slice query, const struct http_status *st, stru
 /* --- /livez, /readyz --- */
 
 struct check {
+    enum meter_check id;
     const char *name;
     uint32_t reads;
     /* What is wrong, or NULL. */
@@ -178,14 +179,15 @@ static const char *fails_learner(const struct http_status *st)
 }
 
 static const struct check livez_checks[] = {
-    {"serializable_read", HTTP_READ_LOCAL, fails_local_read},
+    {METER_LIVEZ_SERIALIZABLE_READ, "serializable_read", HTTP_READ_LOCAL, fails_local_read},
 };
 
 static const struct check readyz_checks[] = {
-    {"data_corruption", HTTP_READ_NONE, fails_corruption},
-    {"serializable_read", HTTP_READ_LOCAL, fails_local_read},
-    {"linearizable_read", HTTP_READ_LINEARIZABLE, fails_linearizable_read},
-    {"non_learner", HTTP_READ_NONE, fails_learner},
+    {METER_READYZ_DATA_CORRUPTION, "data_corruption", HTTP_READ_NONE, fails_corruption},
+    {METER_READYZ_SERIALIZABLE_READ, "serializable_read", HTTP_READ_LOCAL, fails_local_read},
+    {METER_READYZ_LINEARIZABLE_READ, "linearizable_read", HTTP_READ_LINEARIZABLE,
+     fails_linearizable_read},
+    {METER_READYZ_NON_LEARNER, "non_learner", HTTP_READ_NONE, fails_learner},
 };
 
 /* The checks that a path stands for: all of its page but those excluded, or one. */
@@ -244,6 +246,8 @@ static void answer_checks(const struct page *page, struct slice query, const str
             append(a, "[+]%s ok\n", check->name);
         else
             append(a, "[-]%s failed: %s\n", check->name, failure);
+        a->checked |= 1u << check->id;
+        a->failed |= (failure != NULL ? 1u : 0u) << check->id;
         failed = failed || failure != NULL;
     }
     if (failed) {
@@ -305,6 +309,7 @@ void http_info_answer(struct slice method, struct slice path, struct slice query
     struct page page;
     ret->allow = NULL;
     ret->nosniff = false;
+    ret->checked = ret->failed = 0;
     ret->body_size = 0;
     if (!http_info_knows(path))
         answer_error(ret, 404, "404 page not found");

@@ -8,6 +8,8 @@
 #ifndef SERVER_HTTP_INFO_H
 #define SERVER_HTTP_INFO_H
 
+#include "server/meter.h"
+
 #include "base/slice.h"
 
 #include <stdbool.h>
@@ -34,6 +36,8 @@ struct http_answer {
     int status;
     const char *content_type;
     const char *allow; /* the Allow header of a 405, else NULL */
+    uint32_t checked;  /* of /livez and /readyz: bits 1 << enum meter_check */
+    uint32_t failed;   /* of these */
     bool nosniff;      /* with X-Content-Type-Options: nosniff */
     size_t body_size;
     char body[HTTP_INFO_BODY_MAX];

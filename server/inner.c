@@ -72,9 +72,8 @@ int inner_propose(struct inner *in, uint32_t raft_kind, struct slice body,
 {
     struct auth_caller caller = {0};
     struct request *req = begin(in, REQUEST_PROPOSE, done);
-    int err = auth_is_enabled(&in->worker->node->applier.auth)
-                  ? service_caller(in->call, &caller)
-                  : 0;
+    int err =
+        auth_is_enabled(&in->worker->node->applier.auth) ? service_caller(in->call, &caller) : 0;
     if (err == 0 && !worker_payload_by(in->worker, req, raft_kind, body, &caller))
         err = TV_REQUEST_TOO_LARGE;
     if (err == 0) {

@@ -33,7 +33,7 @@ void inner_release(struct inner *in);
 /* In the caller's name, who is checked when it is applied. `done` follows, not from inside. Errors,
  * and then nothing follows: TV_REQUEST_TOO_LARGE, TV_INVALID_AUTH_TOKEN. */
 int inner_propose(struct inner *in, uint32_t raft_kind, struct slice body,
-                   void (*done)(struct inner *in, int err, struct slice reply));
+                  void (*done)(struct inner *in, int err, struct slice reply));
 /* What is published when `done` is called is new enough for a linearizable read. */
 void inner_barrier(struct inner *in, void (*done)(struct inner *in, int err, struct slice reply));
 /* Clean up after the call, which may be gone, in the same name. Nobody hears what becomes of it. */

@@ -1,133 +1,171 @@
-/* See metrics.h: one function for each subject. */
-#include "server/metrics.h"
-
-#include "server/node.h"
+/* The page: Prometheus' text form 0.0.4. A page has some thousand lines, and the thread that writes
+ * it has clients to serve: numbers are formatted by hand. */
+#include "server/metrics_internal.h"
 
 #include "base/assert.h"
+#include "base/mem.h"
 
-#include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <sys/resource.h>
-#include <unistd.h>
+#include <string.h>
 
-enum { LINE_BYTES_MAX = 512 };
+enum { LINE_BYTES_MAX = 1024, DIGITS_MAX = 20 };
 
-static void append(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* --- lines --- */
 
-static void append(struct buf *out, const char *fmt, ...)
+static uint8_t *put_text(uint8_t *p, const char *text)
 {
-    char line[LINE_BYTES_MAX];
-    va_list args;
-    va_start(args, fmt);
-    int size = vsnprintf(line, sizeof(line), fmt, args);
-    va_end(args);
-    ASSERT(size > 0 && (size_t)size < sizeof(line));
-    (void)buf_append(out, line, (size_t)size); /* what does not fit is missing */
+    size_t size = strlen(text);
+    memcpy(p, text, size);
+    return p + size;
 }
 
-static void head(struct buf *out, const char *name, const char *type, const char *help)
+static uint8_t *put_number(uint8_t *p, uint64_t value)
 {
-    append(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+    char digits[DIGITS_MAX];
+    int count = 0;
+    do {
+        digits[count++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value != 0);
+    while (count > 0)
+        *p++ = (uint8_t)digits[--count];
+    return p;
 }
 
-static void gauge(struct buf *out, const char *name, uint64_t value, const char *help)
+/* value / unit, of which unit is a power of ten. */
+static uint8_t *put_quotient(uint8_t *p, uint64_t value, uint64_t unit)
 {
-    head(out, name, "gauge", help);
-    append(out, "%s %" PRIu64 "\n", name, value);
-}
-
-static void counter(struct buf *out, const char *name, uint64_t value, const char *help)
-{
-    head(out, name, "counter", help);
-    append(out, "%s %" PRIu64 "\n", name, value);
-}
-
-/* --- the parts --- */
-
-static void write_server(const struct node *n, struct buf *out)
-{
-    struct core_status s;
-    core_status(n->core, &s);
-    gauge(out, "etcd_server_has_leader", s.leader != 0, "Whether or not a leader is known.");
-    gauge(out, "etcd_server_is_leader", s.leader == n->member_id,
-          "Whether or not this member leads.");
-    gauge(out, "etcd_server_is_learner", s.standing == CORE_LEARNER,
-          "Whether or not this member is a learner.");
-    counter(out, "etcd_server_leader_changes_seen_total", s.leader_changes,
-            "Leaders that this process has seen come.");
-    gauge(out, "etcd_server_proposals_committed_total", s.commit_index,
-          "The newest entry of the log that is committed.");
-    gauge(out, "etcd_server_proposals_applied_total", s.applied_index,
-          "The newest entry of the log that is applied.");
-    gauge(out, "etcd_server_quota_backend_bytes", (uint64_t)n->config->quota_backend_bytes,
-          "The size at which the store is full.");
-    head(out, "etcd_server_id", "gauge", "This member's id, as a label.");
-    append(out, "etcd_server_id{server_id=\"%" PRIx64 "\"} 1\n", n->member_id);
-    head(out, "etcd_server_version", "gauge", "The version of etcd that is spoken.");
-    append(out, "etcd_server_version{server_version=\"%s\"} 1\n", CONFIG_ETCD_VERSION);
-    head(out, "trivet_version", "gauge", "The version of trivet.");
-    append(out, "trivet_version{version=\"%s\"} 1\n", CONFIG_TRIVET_VERSION);
-}
-
-static void write_store(const struct node *n, struct buf *out)
-{
-    struct mvcc_stats s;
-    mvcc_stats(n->mvcc, &s);
-    gauge(out, "etcd_mvcc_db_total_size_in_bytes", node_db_size(n), "Bytes of the store.");
-    gauge(out, "etcd_mvcc_db_total_size_in_use_in_bytes", node_db_size(n),
-          "Bytes of the store that hold something.");
-    gauge(out, "etcd_debugging_mvcc_keys_total", s.keys, "Keys that exist.");
-    gauge(out, "trivet_mvcc_versions", s.versions, "Versions in memory, of deletions too.");
-    gauge(out, "etcd_debugging_mvcc_current_revision", (uint64_t)mvcc_revision(n->mvcc),
-          "The current revision.");
-    gauge(out, "etcd_debugging_auth_revision", auth_revision(&n->applier.auth),
-          "The current revision of users and roles.");
-    int64_t compacted = mvcc_compacted(n->mvcc);
-    gauge(out, "etcd_debugging_mvcc_compact_revision", compacted < 0 ? 0 : (uint64_t)compacted,
-          "The revision of the last compaction.");
-}
-
-static void write_alarms(struct node *n, struct buf *out)
-{
-    struct alarms *a = &n->applier.alarms;
-    head(out, "trivet_alarms", "gauge", "Whether an alarm of this type stands in the cluster.");
-    append(out, "trivet_alarms{type=\"NOSPACE\"} %d\n", alarms_raised(a, ALARM_NOSPACE));
-    append(out, "trivet_alarms{type=\"CORRUPT\"} %d\n", alarms_raised(a, ALARM_CORRUPT));
-    gauge(out, "trivet_disk_lacks_room", core_lacks_room(n->core),
-          "Whether this member refuses writes for want of room on its disks.");
-    gauge(out, "trivet_member_differs", core_is_fenced(n->core),
-          "Whether this member's contents differ from the majority's: it serves nobody then.");
-    counter(out, "trivet_member_differences_total", n->history->differences,
-            "Times that this member's contents differed, since the process began.");
-    counter(out, "trivet_member_damages_total", n->history->damages,
-            "Times that this member's data was set aside, since the process began.");
-}
-
-static void write_process(struct buf *out)
-{
-    struct rusage r;
-    unsigned long long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (f != NULL) {
-        if (fscanf(f, "%*u %llu", &pages) != 1)
-            pages = 0;
-        fclose(f);
+    p = put_number(p, value / unit);
+    if (value % unit == 0)
+        return p;
+    *p++ = '.';
+    for (value %= unit; value != 0; value %= unit) {
+        unit /= 10;
+        *p++ = (uint8_t)('0' + value / unit);
     }
-    gauge(out, "process_resident_memory_bytes", pages * (uint64_t)sysconf(_SC_PAGESIZE),
-          "Resident memory.");
-    if (getrusage(RUSAGE_SELF, &r) != 0)
+    return p;
+}
+
+static uint8_t *put_name(uint8_t *p, const char *name, const char *suffix, const char *labels,
+                         const char *le)
+{
+    p = put_text(put_text(p, name), suffix);
+    if (labels[0] == '\0' && le == NULL)
+        return p;
+    *p++ = '{';
+    p = put_text(p, labels);
+    if (le != NULL) {
+        p = put_text(p, labels[0] == '\0' ? "le=\"" : ",le=\"");
+        p = put_text(p, le);
+        *p++ = '"';
+    }
+    *p++ = '}';
+    return p;
+}
+
+/* What does not fit the page is missing: its bound is far above what can be. */
+static void line(struct metrics_page *p, const char *suffix, const char *labels, const char *le,
+                 uint64_t value, uint64_t unit)
+{
+    ASSERT(strlen(labels) + 256 < LINE_BYTES_MAX);
+    uint8_t *from = buf_reserve(p->out, LINE_BYTES_MAX);
+    if (from == NULL)
         return;
-    head(out, "process_cpu_seconds_total", "counter", "Time on the CPUs.");
-    append(out, "process_cpu_seconds_total %.6f\n",
-           (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) +
-               (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) / 1e6);
+    uint8_t *at = put_name(from, p->row->name, suffix, labels, le);
+    *at++ = ' ';
+    at = put_quotient(at, value, unit);
+    *at++ = '\n';
+    p->out->size += (size_t)(at - from);
+}
+
+void metrics__series(struct metrics_page *p, const char *suffix, const char *labels, uint64_t value)
+{
+    line(p, suffix, labels, NULL, value, 1);
+}
+
+void metrics__buckets(struct metrics_page *p, const char *labels,
+                      const struct metric_counter *buckets, const struct metric_counter *sum,
+                      const struct metric_bounds *bounds)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i <= bounds->count; i++) {
+        count += metric_read(&buckets[i]);
+        line(p, "_bucket", labels, i < bounds->count ? bounds->labels[i] : "+Inf", count, 1);
+    }
+    line(p, "_sum", labels, NULL, metric_read(sum), bounds->unit);
+    line(p, "_count", labels, NULL, count, 1);
+}
+
+void metrics__histogram(struct metrics_page *p, const char *labels, const struct metric_hist *h,
+                        const struct metric_bounds *bounds)
+{
+    metrics__buckets(p, labels, h->buckets, &h->sum, bounds);
+}
+
+/* --- families --- */
+
+static void write_head(struct metrics_page *p)
+{
+    uint8_t *from = buf_reserve(p->out, LINE_BYTES_MAX);
+    if (from == NULL)
+        return;
+    uint8_t *at = put_text(put_text(from, "# HELP "), p->row->name);
+    *at++ = ' ';
+    at = put_text(put_text(at, p->row->help), "\n# TYPE ");
+    at = put_text(at, p->row->name);
+    *at++ = ' ';
+    at = put_text(at, p->row->type);
+    *at++ = '\n';
+    p->out->size += (size_t)(at - from);
+}
+
+static const void *find(const struct metrics_view *v, const struct metric_row *row)
+{
+    const char *holder = (const char *)v;
+    if (row->base >= 0)
+        memcpy(&holder, holder + row->base, sizeof(holder));
+    return holder + row->at;
+}
+
+static void write_values(struct metrics_page *p)
+{
+    const struct metric_row *row = p->row;
+    switch (row->kind) {
+    case METRIC_NUMBER:
+        line(p, "", "", NULL, *(const uint64_t *)find(p->v, row), 1);
+        break;
+    case METRIC_SECONDS:
+        line(p, "", "", NULL, *(const uint64_t *)find(p->v, row), 1000000000);
+        break;
+    case METRIC_COUNTER:
+        line(p, "", "", NULL, metric_read(find(p->v, row)), 1);
+        break;
+    case METRIC_HISTOGRAM:
+        metrics__histogram(p, "", find(p->v, row), row->bounds);
+        break;
+    case METRIC_WRITTEN:
+        row->write(p);
+        break;
+    }
+}
+
+/* A family without series is not shown at all. */
+static void write_family(struct metrics_page *p)
+{
+    size_t before = p->out->size;
+    write_head(p);
+    size_t head_end = p->out->size;
+    write_values(p);
+    if (p->out->size == head_end)
+        p->out->size = before;
 }
 
 void metrics_write(struct node *n, struct buf *out)
 {
-    write_server(n, out);
-    write_store(n, out);
-    write_alarms(n, out);
-    write_process(out);
+    struct metrics_view *v = metrics__view_new(n);
+    struct metrics_page p = {.out = out, .v = v};
+    for (uint32_t i = 0; i < metrics__table_count; i++) {
+        p.row = &metrics__table[i];
+        write_family(&p);
+    }
+    metrics__view_free(v);
 }

@@ -223,6 +223,12 @@ static int env_copy_store(void *ctx, struct snapfile **ret)
     return snapfile_open(n->lsm, n->mvcc, ret);
 }
 
+static uint64_t env_clock_ns(void *ctx)
+{
+    (void)ctx;
+    return clock_mono_ns();
+}
+
 struct core_env node__env(struct node *n)
 {
     return (struct core_env){.ctx = n,
@@ -237,6 +243,7 @@ struct core_env node__env(struct node *n)
                              .send_report = env_send_report,
                              .differs = env_differs,
                              .damaged = node__damaged,
+                             .clock_ns = env_clock_ns,
                              .copy_store = env_copy_store};
 }
 

@@ -18,6 +18,7 @@
 #include "server/core.h"
 #include "server/held_ports.h"
 #include "server/install.h"
+#include "server/meter.h"
 #include "server/metrics.h"
 #include "server/peer.h"
 #include "server/ports.h"
@@ -55,6 +56,10 @@ struct node {
     char *lsm_dir;
     struct install_place place; /* of the store */
     char damage[1024];          /* what was found when the data was opened: server/repair.h */
+
+    struct wal_meters wal_meters;
+    struct lsm_meters lsm_meters;
+    struct peers_meters peers_meters;
 
     struct disk_space *space; /* NULL: not looked at */
 

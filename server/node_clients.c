@@ -4,6 +4,7 @@
 
 #include "server/http.h"
 #include "server/services.h"
+#include "server/trace.h"
 
 #include "base/err.h"
 #include "base/log.h"
@@ -53,9 +54,15 @@ static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop 
     o.keepalive_timeout_ms = c->keepalive_timeout_ms;
     o.http1 = http_serve;
     o.http1_arg = w;
-    uint32_t count;
-    w->methods = services_table(w, &count);
-    return grpc_server_new(gl, &o, w->methods, count);
+    w->tracer = tracer_new(w, gl);
+    /* A request's bytes as base64, with something around them. */
+    w->http_body_bytes_max = 2 * o.recv_message_bytes_max;
+    o.http1_body_bytes_max = w->http_body_bytes_max;
+    w->methods = services_table(w, &w->methods_count);
+    w->method_stats = mem_alloc_zero(w->methods_count * sizeof(*w->method_stats));
+    o.method_stats = w->method_stats;
+    o.message_bytes = &w->message_bytes;
+    return grpc_server_new(gl, &o, w->methods, w->methods_count);
 }
 
 int node__listen_all(const struct listen_port *ports, uint32_t count, struct grpc_server *server)
@@ -260,8 +267,10 @@ void node__close_clients(struct node *n)
 {
     for (uint32_t i = 0; n->threads != NULL && i < n->workers_count; i++)
         stop_thread(&n->threads[i]);
-    for (uint32_t i = 0; i < n->workers_count; i++)
+    for (uint32_t i = 0; i < n->workers_count; i++) {
         grpc_server_free(n->workers[i].server);
+        tracer_free(n->workers[i].tracer);
+    }
     if (n->acceptor != NULL)
         grpc_server_free(n->acceptor);
 }
@@ -273,6 +282,7 @@ void node__free_workers(struct node *n)
         worker_drop_answers(w);
         worker_fini(w);
         mem_free(w->methods);
+        mem_free(w->method_stats);
         if (n->threads != NULL) {
             grpc_loop_free(w->gl);
             node__finish_loop(&n->threads[i].loop);

@@ -39,6 +39,7 @@ void node_lsm_options(struct node *n, struct lsm_options *ret)
     lsm_options_init(ret);
     ret->damaged = node__damaged;
     ret->ctx = n;
+    ret->meters = &n->lsm_meters;
 }
 
 static int make_dir(const char *path)
@@ -187,6 +188,7 @@ static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t
     o.cluster_id = n->cluster_id;
     o.member_id = n->member_id;
     o.payload_from_index = r->applied_index + 1;
+    o.meters = &n->wal_meters;
     err = stored_log_id(n, &o.log_id);
     if (err != 0)
         return err;

@@ -88,6 +88,7 @@ static void start_snapshots(struct node *n)
     char incoming[4300];
     snprintf(incoming, sizeof(incoming), "%s.incoming", n->lsm_dir);
     struct snapshots_options o = {.uv = &n->loop,
+                                  .meters = &n->peers_meters,
                                   .tls = n->ports.to_peers,
                                   .loop = n->gl,
                                   .cluster = &n->cluster,
@@ -110,6 +111,7 @@ static void start_snapshots(struct node *n)
 int node__start_peers(struct node *n)
 {
     struct peers_options o = {.loop = n->gl,
+                              .meters = &n->peers_meters,
                               .cluster = &n->cluster,
                               .member_id = n->member_id,
                               .tls = n->ports.to_peers,

@@ -3,6 +3,7 @@
 #include "server/url.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -12,6 +13,8 @@
 #include <stdio.h>
 
 static const char messages_path[] = "/trivet.Peer/Messages";
+
+enum { PROBE_EVERY_MS = 1000 };
 
 static const char removed_text[] = "the member has been permanently removed from the cluster";
 
@@ -26,6 +29,7 @@ struct peer {
     bool remote;            /* not in the membership that we have: it told us where it is */
     bool lost_messages;     /* raft has been told since the queue was last empty enough */
     bool closing;
+    struct peer_meters *meters;
 };
 
 /* The direction to us: one per call, from its open to its closed. */
@@ -34,6 +38,7 @@ struct inbound {
     struct peers *peers;
     struct grpc_call *call;
     uint64_t from; /* 0 until the handshake */
+    struct peer_meters *meters;
 };
 
 struct peers {
@@ -46,6 +51,9 @@ struct peers {
     struct raft_entry *entries; /* being read */
     uint32_t entries_capacity;
     bool closing;
+    uint64_t probed_ns;          /* the last time */
+    struct peers_meters *meters; /* the options', or our own, which nobody reads */
+    struct peers_meters *unread;
 };
 
 /* --- from us --- */
@@ -55,6 +63,8 @@ static void on_outbound_closed(struct grpc_call *call, enum grpc_code code, stru
     struct peer *p = grpc_call_user(call);
     ASSERT(p->call == call);
     p->call = NULL;
+    metric_add(&p->meters->disconnected, metric_read(&p->meters->active));
+    metric_set(&p->meters->active, 0);
     if (p->peers->closing || p->closing)
         return;
     log_warn("lost the stream to a peer", LOG_HEX("remote-peer-id", p->id), LOG_INT("code", code),
@@ -83,11 +93,33 @@ static void start_stream(struct peer *p)
     size_t size = peerwire_hello_size(&hello);
     (void)peerwire_hello_put(buf_reserve(&all->frame, size), &hello);
     (void)grpc_send(p->call, &(struct slice){all->frame.data, size}, 1);
+    metric_set(&p->meters->active, 1);
+    metric_set(&p->meters->was_active, 1);
     all->o.connected(all->o.ctx, p->id, true);
+}
+
+/* A probe that cannot be sent is a failure, too: so a peer that is gone shows at every member, also
+ * at those that have nothing else to tell it. */
+static void probe_all(struct peers *all)
+{
+    uint64_t now_ns = clock_mono_ns();
+    if (all->o.meters == NULL || now_ns - all->probed_ns < PROBE_EVERY_MS * UINT64_C(1000000))
+        return;
+    all->probed_ns = now_ns;
+    LIST_EACH (it, &all->items) {
+        struct peer *p = CONTAINER_OF(it, struct peer, link);
+        uint8_t frame[PEERWIRE_PROBE_BYTES];
+        (void)peerwire_probe_put(frame, &(struct peerwire_probe){.sent_ns = now_ns});
+        if (p->call == NULL || grpc_call_queued_bytes(p->call) > PEER_QUEUE_BYTES_MAX)
+            metric_add(&p->meters->sent_failures, 1);
+        else
+            (void)grpc_send(p->call, &(struct slice){frame, sizeof(frame)}, 1);
+    }
 }
 
 void peers_tick(struct peers *all)
 {
+    probe_all(all);
     LIST_EACH (it, &all->items) {
         struct peer *p = CONTAINER_OF(it, struct peer, link);
         if (p->call == NULL && grpc_channel_state(p->channel) == GRPC_CHANNEL_READY)
@@ -120,8 +152,12 @@ static struct peer *find(struct peers *all, uint64_t id)
 static struct grpc_call *stream_to(struct peers *all, uint64_t id)
 {
     struct peer *p = find(all, id);
-    if (p == NULL || p->call == NULL)
+    if (p == NULL)
         return NULL;
+    if (p->call == NULL) {
+        metric_add(&p->meters->sent_failures, 1);
+        return NULL;
+    }
     bool full = grpc_call_queued_bytes(p->call) > PEER_QUEUE_BYTES_MAX;
     if (full && !p->lost_messages) {
         PROBE(peer_queue_full);
@@ -129,7 +165,15 @@ static struct grpc_call *stream_to(struct peers *all, uint64_t id)
         all->o.lost(all->o.ctx, id);
     }
     p->lost_messages = full;
+    metric_add(&p->meters->sent_failures, full);
     return full ? NULL : p->call;
+}
+
+static void send_frame(struct grpc_call *call, const uint8_t *frame, size_t size)
+{
+    struct peer *p = grpc_call_user(call);
+    metric_add(&p->meters->sent_bytes, size);
+    (void)grpc_send(call, &(struct slice){frame, size}, 1);
 }
 
 void peers_send(struct peers *all, const struct raft_msg *msg)
@@ -165,7 +209,7 @@ void peers_send(struct peers *all, const struct raft_msg *msg)
         at += e->data.size;
     }
     ASSERT((size_t)(at - all->frame.data) == size);
-    (void)grpc_send(call, &(struct slice){all->frame.data, size}, 1);
+    send_frame(call, all->frame.data, size);
 }
 
 void peers_send_question(struct peers *all, uint64_t to, const struct core_question *msg)
@@ -181,7 +225,7 @@ void peers_send_question(struct peers *all, uint64_t to, const struct core_quest
                                                              .ttl = msg->ttl,
                                                              .granted_ttl = msg->granted_ttl,
                                                              .err = msg->err});
-    (void)grpc_send(call, &(struct slice){frame, sizeof(frame)}, 1);
+    send_frame(call, frame, sizeof(frame));
 }
 
 void peers_send_report(struct peers *all, uint64_t to, const struct agree_report *r)
@@ -192,7 +236,7 @@ void peers_send_report(struct peers *all, uint64_t to, const struct agree_report
     uint8_t frame[PEERWIRE_REPORT_BYTES];
     (void)peerwire_report_put(frame,
                               &(struct peerwire_report){.mark = r->mark, .digest = r->digest});
-    (void)grpc_send(call, &(struct slice){frame, sizeof(frame)}, 1);
+    send_frame(call, frame, sizeof(frame));
 }
 
 /* --- connections --- */
@@ -210,6 +254,7 @@ static struct peer *peer_open(struct peers *all, const struct cluster_member *m)
     struct peer *p = mem_alloc_zero(sizeof(*p));
     p->peers = all;
     p->id = m->id;
+    p->meters = peers_meters_of(all->meters, m->id);
     list_init(&p->link);
     list_push_back(&all->items, &p->link);
     const char *addresses[CLUSTER_URLS_MAX];
@@ -237,6 +282,9 @@ static struct peer *peer_open(struct peers *all, const struct cluster_member *m)
 
 static void refuse(struct grpc_call *call, const char *why)
 {
+    const struct inbound *in = grpc_call_user(call);
+    if (in->meters != NULL)
+        metric_add(&in->meters->received_failures, 1);
     log_warn("refused a peer's stream", LOG_STR("remote", grpc_conn_peer(grpc_call_conn(call))),
              LOG_STR("error", why));
     grpc_finish(call, GRPC_FAILED_PRECONDITION, why);
@@ -271,6 +319,7 @@ static bool open_remote(struct peers *all, const struct peerwire_hello *h)
 static void welcome(struct inbound *in, uint64_t from)
 {
     in->from = from;
+    in->meters = peers_meters_of(in->peers->meters, from);
     const struct peer *p = find(in->peers, from);
     if (p != NULL && p->call == NULL)
         grpc_channel_connect_now(p->channel);
@@ -365,6 +414,28 @@ static void on_report(struct grpc_call *call, struct inbound *in, struct slice f
     in->peers->o.receive_report(in->peers->o.ctx, in->from, &report);
 }
 
+static void on_probe(struct grpc_call *call, struct inbound *in, struct slice frame)
+{
+    struct peerwire_probe probe;
+    if (peerwire_probe_decode(frame, &probe) != 0) {
+        refuse(call, "malformed message");
+        return;
+    }
+    if (probe.is_reply) {
+        uint64_t now_ns = clock_mono_ns();
+        metric_observe(&in->meters->round_trip, METER_ROUND_TRIP_SCALE,
+                       probe.sent_ns < now_ns ? now_ns - probe.sent_ns : 0);
+        return;
+    }
+    struct grpc_call *back = stream_to(in->peers, in->from);
+    if (back == NULL)
+        return;
+    uint8_t reply[PEERWIRE_PROBE_BYTES];
+    probe.is_reply = true;
+    (void)peerwire_probe_put(reply, &probe);
+    send_frame(back, reply, sizeof(reply));
+}
+
 static void on_frame(struct grpc_call *call, struct slice frame)
 {
     struct inbound *in = grpc_call_user(call);
@@ -372,6 +443,7 @@ static void on_frame(struct grpc_call *call, struct slice frame)
         on_hello(call, in, frame);
         return;
     }
+    metric_add(&in->meters->received_bytes, frame.size);
     switch (peerwire_kind(frame)) {
     case PEERWIRE_RAFT:
         on_raft(call, in, frame);
@@ -381,6 +453,9 @@ static void on_frame(struct grpc_call *call, struct slice frame)
         break;
     case PEERWIRE_QUESTION:
         on_lease(call, in, frame);
+        break;
+    case PEERWIRE_PROBE:
+        on_probe(call, in, frame);
         break;
     default:
         refuse(call, "unknown kind of message");
@@ -436,6 +511,7 @@ static void end_removed(struct peers *all, uint64_t from)
 
 void peers_update(struct peers *all)
 {
+    peers_meters_know(all->meters, all->o.cluster);
     LIST_EACH_SAFE (it, after, &all->items) {
         struct peer *p = CONTAINER_OF(it, struct peer, link);
         const struct cluster_member *m = cluster_find(all->o.cluster, p->id);
@@ -462,6 +538,8 @@ struct peers *peers_new(const struct peers_options *o)
 {
     struct peers *all = mem_alloc_zero(sizeof(*all));
     all->o = *o;
+    all->unread = o->meters != NULL ? NULL : mem_alloc_zero(sizeof(*all->unread));
+    all->meters = o->meters != NULL ? o->meters : all->unread;
     buf_init(&all->frame, SIZE_MAX);
 
     all->methods[0] = (struct grpc_method){.path = messages_path,
@@ -500,6 +578,7 @@ void peers_free(struct peers *all)
     mem_free(all->entries);
     LIST_EACH_SAFE (it, after, &all->items)
         mem_free(CONTAINER_OF(it, struct peer, link));
+    mem_free(all->unread);
     mem_free(all);
 }
 

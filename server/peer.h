@@ -16,6 +16,7 @@
 #define SERVER_PEER_H
 
 #include "server/core.h"
+#include "server/meter.h"
 
 #include "proto/grpc.h"
 
@@ -41,6 +42,7 @@ struct peers_options {
     void (*told_removed)(void *ctx, uint64_t by);
     const struct grpc_method *more; /* served beside the messages; PEERS_METHODS_MAX at most */
     uint32_t more_count;
+    struct peers_meters *meters; /* borrowed; NULL: nothing is counted, and nobody is probed */
 };
 
 struct peers *peers_new(const struct peers_options *o);

@@ -64,6 +64,10 @@ struct request {
     bool waits;            /* for its turn */
     bool proposed;
 
+    bool traced; /* the core notes when it proposed and applied it, by its clock */
+    uint64_t proposed_ns;
+    uint64_t applied_ns;
+    bool applied;    /* core: its entry was, whatever came of it */
     bool wait_scrub; /* a physical compaction: answered when the scrub is through */
 
     uint64_t target; /* a member */
@@ -89,6 +93,8 @@ struct request {
     struct grpc_call *call; /* NULL: it ended meanwhile */
     struct grpc_charge charge;
     void *user;
+    uint32_t raft_kind; /* of a proposal */
+    uint64_t posted_ns; /* grpc_loop_now_ns() */
 };
 
 static inline const uint8_t *request_reply_bytes(const struct request *r)

@@ -5,12 +5,15 @@
 #include "base/mem.h"
 
 #include "server/node.h"
+#include "server/trace.h"
 
 #include <stdio.h>
 #include <string.h>
 
 void service_malformed(struct grpc_call *call)
 {
+    if (grpc_call_uncount(call))
+        meter_version_uncount(&service_worker(call)->meters);
     grpc_finish(call, GRPC_INTERNAL,
                 "grpc: error unmarshalling request: proto: cannot parse invalid "
                 "wire-format data");
@@ -89,6 +92,10 @@ void service_propose(struct grpc_call *call, uint32_t raft_kind, struct slice bo
     }
     struct request *req = worker_request(w, REQUEST_PROPOSE, call, service_answered);
     req->wait_scrub = wait_scrub;
+    if (w->tracer != NULL) {
+        trace_work(call, raft_kind, body, false);
+        trace_proposed(call, req);
+    }
     if (!worker_payload_by(w, req, raft_kind, body, &caller)) {
         worker_request_free(w, req);
         worker_fail(call, TV_REQUEST_TOO_LARGE);
@@ -243,16 +250,25 @@ static const struct grpc_method table[] = {
      .server_streaming = true},
     UNARY("/v3electionpb.Election/Resign", election_resign_ops),
     UNARY("/grpc.health.v1.Health/Check", health_check_ops),
+    UNARY("/grpc.health.v1.Health/List", health_list_ops),
     {.path = "/grpc.health.v1.Health/Watch", .ops = &health_watch_ops, .server_streaming = true},
 };
 
 enum { METHODS_COUNT = sizeof(table) / sizeof(table[0]) };
 
-/* A worker's methods, each with ops of its own, which look at tokens first. */
+/* A worker's methods, each with ops of its own, which count, and look at tokens first. */
 struct methods {
     struct grpc_method list[METHODS_COUNT];
     struct grpc_call_ops ops[METHODS_COUNT];
 };
+
+static void count_client(struct grpc_call *call, bool stream)
+{
+    struct worker_meters *m = &service_worker(call)->meters;
+    struct slice metadata = grpc_call_metadata_bytes(call);
+    if (TV_UNLIKELY(!meter_version_count_again(m, metadata, stream)))
+        meter_version_count(m, grpc_call_metadata(call, "client-api-version"), metadata, stream);
+}
 
 static const struct grpc_call_ops *inner_ops(const struct grpc_call *call)
 {
@@ -271,11 +287,77 @@ static void on_message(struct grpc_call *call, struct slice msg)
         services_deliver(call, msg);
 }
 
+static void on_unary_message(struct grpc_call *call, struct slice msg)
+{
+    count_client(call, false);
+    if (service_worker(call)->tracer != NULL)
+        trace_begin(service_worker(call)->tracer, call);
+    on_message(call, msg);
+}
+
+static void on_open(struct grpc_call *call, void *arg)
+{
+    size_t at = (size_t)(grpc_call_method(call) - service_worker(call)->methods);
+    count_client(call, true);
+    if (service_worker(call)->tracer != NULL)
+        trace_begin(service_worker(call)->tracer, call);
+    if (table[at].open != NULL)
+        table[at].open(call, arg);
+}
+
+/* What etcd measures of a method, or counts of its outcome, beside what it counts of all. */
+static void count_outcome(struct grpc_call *call, const struct grpc_call_ops *ops,
+                          enum grpc_code code, struct slice text)
+{
+    struct worker *w = service_worker(call);
+    struct worker_meters *m = &w->meters;
+    uint64_t took_ns = worker_now_ns(w) - grpc_call_started_ns(call);
+    bool ok = code == GRPC_OK;
+    if (ops == &kv_range_ops && code != GRPC_INVALID_ARGUMENT) /* that was not asked at all */
+        metric_observe(&m->request[METER_RANGE][ok], METER_REQUEST_SCALE, took_ns);
+    else if (ops == &cluster_member_promote_ops)
+        meter_promotion_count(m, ok ? SLICE_EMPTY : text);
+    else if (ops == &watch_call_ops && code == GRPC_INTERNAL)
+        metric_add(&m->watch_receive_failures, 1);
+    else if (ops == &lease_keep_alive_ops && code == GRPC_INTERNAL)
+        metric_add(&m->lease_receive_failures, 1);
+    if (!ok)
+        return;
+    if (ops == &maintenance_hash_ops)
+        metric_observe(&m->hash, METER_HASH_SCALE, took_ns);
+    else if (ops == &maintenance_hash_kv_ops)
+        metric_observe(&m->hash_rev, METER_HASH_SCALE, took_ns);
+    else if (ops == &maintenance_defragment_ops)
+        metric_observe(&m->defrag, METER_DEFRAG_SCALE, took_ns);
+    else if (ops == &maintenance_snapshot_ops)
+        metric_observe(&m->snapshot, METER_SNAPSHOT_SCALE, took_ns);
+}
+
+static bool has_outcome(const struct grpc_call_ops *ops)
+{
+    return ops != &kv_put_ops && ops != &kv_txn_ops;
+}
+
 static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice text)
 {
+    const struct grpc_call_ops *ops = inner_ops(call);
     if (service_worker(call)->held_count > 0)
         service_held_closed(call);
-    inner_ops(call)->closed(call, code, text);
+    if (has_outcome(ops))
+        count_outcome(call, ops, code, text);
+    if (service_worker(call)->tracer != NULL)
+        trace_end(service_worker(call)->tracer, call, code, text);
+    ops->closed(call, code, text);
+}
+
+uint32_t services_count(void)
+{
+    return METHODS_COUNT;
+}
+
+const struct grpc_method *services_method(uint32_t at)
+{
+    return &table[at];
 }
 
 struct grpc_method *services_table(struct worker *w, uint32_t *ret_count)
@@ -285,9 +367,12 @@ struct grpc_method *services_table(struct worker *w, uint32_t *ret_count)
     memcpy(m->list, table, sizeof(table));
     for (uint32_t i = 0; i < METHODS_COUNT; i++) {
         m->ops[i] = *table[i].ops;
+        bool unary = !table[i].client_streaming && !table[i].server_streaming;
         if (m->ops[i].message != NULL)
-            m->ops[i].message = on_message;
+            m->ops[i].message = unary ? on_unary_message : on_message;
         m->ops[i].closed = on_closed;
+        if (!unary)
+            m->list[i].open = on_open;
         m->list[i].ops = &m->ops[i];
         m->list[i].arg = w;
     }

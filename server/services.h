@@ -12,6 +12,10 @@
  * caller frees it with mem_free(). */
 struct grpc_method *services_table(struct worker *w, uint32_t *ret_count);
 
+/* The methods of that table, in its order: those of all workers are the same. */
+uint32_t services_count(void);
+const struct grpc_method *services_method(uint32_t at);
+
 /* --- what the files of services share --- */
 
 static inline struct worker *service_worker(const struct grpc_call *call)
@@ -84,7 +88,8 @@ extern const struct grpc_call_ops lease_grant_ops, lease_revoke_ops, lease_keep_
     lease_time_to_live_ops, lease_leases_ops;
 void lease_keep_alive_open(struct grpc_call *call, void *arg);
 extern const struct grpc_call_ops maintenance_status_ops, maintenance_alarm_ops,
-    maintenance_move_leader_ops, maintenance_hash_kv_ops, health_check_ops, health_watch_ops;
+    maintenance_move_leader_ops, maintenance_hash_kv_ops, health_check_ops, health_list_ops,
+    health_watch_ops;
 extern const struct grpc_call_ops maintenance_snapshot_ops, maintenance_hash_ops,
     maintenance_downgrade_ops, maintenance_defragment_ops;
 /* Every 100 ms or so: streams whose clients do not read are ended. */

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { RECORD_BYTES_MAX = 64 << 20 };
+
 static const char *const bucket_names[SNAPFILE_BUCKETS_COUNT] = {
     [SNAPFILE_ALARM] = "alarm",
     [SNAPFILE_AUTH] = "auth",
@@ -220,13 +222,57 @@ static int add_versions(struct snapfile_entries *e, struct slice record, struct 
     return 0;
 }
 
-/* There are no users and roles yet: the buckets are as etcd makes them at its first start. */
-static void add_auth(struct snapfile_entries *e)
+/* The named record, empty when there is none. */
+static int read_record(struct lsm_copy *copy, struct slice name, struct buf *ret)
 {
+    buf_clear(ret);
+    int err = lsm_copy_get(copy, name, ret);
+    return err == TV_ENOTFOUND ? 0 : err;
+}
+
+/* Of the copy, a record at a time. */
+struct records {
+    struct lsm_copy *copy;
+    struct buf record;
+    int err;
+};
+
+static struct slice get_record(void *ctx, struct slice name)
+{
+    struct records *r = ctx;
+    int err = read_record(r->copy, name, &r->record);
+    if (err != 0 && r->err == 0)
+        r->err = err;
+    return buf_slice(&r->record);
+}
+
+static int add_auth(struct snapfile_entries *e, struct lsm_copy *copy, struct buf *b)
+{
+    struct records records = {.copy = copy};
+    struct auth auth;
+    buf_init(&records.record, RECORD_BYTES_MAX);
+    auth_init(&auth, NULL);
+    int err = auth_load(&auth, get_record, &records) == 0 ? 0 : TV_ECORRUPT;
+    if (records.err != 0)
+        err = records.err;
+    const struct auth_view *v = auth_view(&auth);
+    for (uint32_t i = 0; err == 0 && i < v->users_count; i++) {
+        buf_clear(b);
+        auth_user_encode(v->users[i], b);
+        add(e, SNAPFILE_AUTH_USERS, v->users[i]->name, buf_slice(b));
+    }
+    for (uint32_t i = 0; err == 0 && i < v->roles_count; i++) {
+        buf_clear(b);
+        auth_role_encode(v->roles[i], b);
+        add(e, SNAPFILE_AUTH_ROLES, v->roles[i]->name, buf_slice(b));
+    }
     uint8_t revision[8];
-    put_be64(revision, 1);
-    add(e, SNAPFILE_AUTH, SLICE_LITERAL("authEnabled"), slice_of("\0", 1));
+    put_be64(revision, v->revision);
+    add(e, SNAPFILE_AUTH, SLICE_LITERAL("authEnabled"), slice_of(v->enabled ? "\1" : "\0", 1));
     add(e, SNAPFILE_AUTH, SLICE_LITERAL("authRevision"), slice_of(revision, sizeof(revision)));
+    auth_fini(&auth);
+    buf_fini(&records.record);
+    return err;
 }
 
 static void add_number(struct snapfile_entries *e, const char *name, uint64_t number)
@@ -250,20 +296,12 @@ static void add_meta(struct snapfile_entries *e, const struct lsm_meta *meta)
     add(e, SNAPFILE_META, SLICE_LITERAL("finishedCompactRev"), compacted);
 }
 
-/* The named record, empty when there is none. */
-static int read_record(struct lsm_copy *copy, struct slice name, struct buf *ret)
-{
-    buf_clear(ret);
-    int err = lsm_copy_get(copy, name, ret);
-    return err == TV_ENOTFOUND ? 0 : err;
-}
-
 int snapfile_entries_read(struct lsm_copy *copy, const struct lsm_meta *meta,
                           struct snapfile_entries *ret)
 {
     struct buf record, text;
     *ret = (struct snapfile_entries){0};
-    buf_init(&record, 64 << 20);
+    buf_init(&record, RECORD_BYTES_MAX);
     buf_init(&text, SIZE_MAX);
     int err = read_record(copy, APPLY_META_MEMBERS, &record);
     if (err == 0)
@@ -276,7 +314,8 @@ int snapfile_entries_read(struct lsm_copy *copy, const struct lsm_meta *meta,
         err = read_record(copy, APPLY_META_VERSIONS, &record);
     if (err == 0)
         err = add_versions(ret, buf_slice(&record), &text);
-    add_auth(ret);
+    if (err == 0)
+        err = add_auth(ret, copy, &text);
     add_meta(ret, meta);
     qsort(ret->items, ret->count, sizeof(*ret->items), compare_entries);
     buf_fini(&record);

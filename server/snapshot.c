@@ -89,6 +89,8 @@ struct snapshots *snapshots_new(const struct snapshots_options *o)
 {
     struct snapshots *s = mem_alloc_zero(sizeof(*s));
     s->o = *o;
+    if (s->o.meters == NULL)
+        s->o.meters = s->unread = mem_alloc_zero(sizeof(*s->unread));
     s->incoming_dir = mem_strdup(o->incoming_dir);
     s->now_ms = clock_mono_ns() / 1000000; /* a snapshot may come before the first tick */
     list_init(&s->sending);
@@ -100,6 +102,7 @@ void snapshots_free(struct snapshots *s)
     snapshot__send_stop(s);
     snapshot__receive_stop(s);
     mem_free(s->incoming_dir);
+    mem_free(s->unread);
     mem_free(s);
 }
 

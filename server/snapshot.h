@@ -25,6 +25,7 @@
 #define SERVER_SNAPSHOT_H
 
 #include "server/cluster.h"
+#include "server/meter.h"
 
 #include "proto/grpc.h"
 #include "storage/lsm.h"
@@ -39,6 +40,7 @@ enum {
 struct snapshots;
 
 struct snapshots_options {
+    struct peers_meters *meters; /* borrowed; NULL: nothing is counted */
     uv_loop_t *uv;
     struct grpc_loop *loop;
     struct tls_context *tls; /* of connections to members with https:// */

@@ -12,6 +12,7 @@
 
 struct snapshots {
     struct snapshots_options o;
+    struct peers_meters *unread; /* counted there when nobody asks */
     char *incoming_dir;
     struct list sending;       /* struct outgoing */
     struct incoming *incoming; /* NULL, or the one that owns incoming_dir */

@@ -7,6 +7,7 @@
 #include "server/snapshot_internal.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -78,7 +79,10 @@ static int take_end(struct incoming *t, struct slice frame)
         end.records_count != t->totals.records_count || end.bytes_count != t->totals.bytes_count ||
         memcmp(end.hash, t->totals.hash, sizeof(end.hash)) != 0)
         return fail(t, TV_ECORRUPT, "what came is not what was sent");
+    uint64_t from_ns = clock_mono_ns();
     lsm_intake_commit(t->intake, t->own_metas);
+    metric_observe(&t->owner->o.meters->snapshot_fsync, METER_FSYNC_SCALE,
+                   clock_mono_ns() - from_ns);
     t->own_metas = NULL;
     t->whole = true;
     return 0;
@@ -137,10 +141,14 @@ static void release(struct incoming *t)
     EVP_MD_CTX_free(t->sha);
     t->sha = NULL;
     if (t->owner != NULL && t->owner->incoming == t) {
+        struct peer_meters *m = peers_meters_of(t->owner->o.meters, t->from);
+        metric_set(&m->snapshots_receiving, 0);
         folder_remove(t->owner->incoming_dir);
         t->owner->incoming = NULL;
-        if (!t->done)
+        if (!t->done) {
+            metric_add(&m->snapshots_receive_failures, 1);
             t->owner->stats.receive_failures++;
+        }
     }
 }
 
@@ -171,8 +179,15 @@ static void answer_done(struct incoming *t)
 static void install(struct incoming *t)
 {
     struct snapshots *s = t->owner;
+    struct peer_meters *m = peers_meters_of(s->o.meters, t->from);
+    uint64_t took_ns = (s->now_ms - t->began_ms) * UINT64_C(1000000);
+    metric_set(&s->o.meters->snapshots_installing, 1);
     int err = s->o.install(s->o.ctx, t->intake);
+    metric_set(&s->o.meters->snapshots_installing, 0);
     if (err == 0) {
+        metric_add(&m->snapshots_received, 1);
+        metric_observe(&m->snapshot_receive, METER_SNAPSHOT_TRANSFER_SCALE, took_ns);
+        metric_observe(&s->o.meters->snapshot_save, METER_SNAPSHOT_TRANSFER_SCALE, took_ns);
         s->stats.installed++;
         log_info("installed a snapshot", LOG_HEX("remote-peer-id", t->from),
                  LOG_UINT("index", t->meta.applied_index), LOG_INT("revision", t->meta.revision),
@@ -266,6 +281,7 @@ static void on_head(struct incoming *t, struct slice msg)
         return;
     }
     s->incoming = t;
+    metric_set(&peers_meters_of(s->o.meters, t->from)->snapshots_receiving, 1);
     snapshot__sha_add(t->sha, msg);
     t->own_metas = s->o.own_metas(s->o.ctx, &t->meta);
     t->began_ms = t->progress_ms = s->now_ms;

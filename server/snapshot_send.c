@@ -211,6 +211,7 @@ static struct outgoing *outgoing_new(struct snapshots *s, const struct cluster_m
     t->sha = EVP_MD_CTX_new();
     ASSERT(t->sha != NULL && EVP_DigestInit_ex(t->sha, EVP_sha256(), NULL) == 1);
     list_push_back(&s->sending, &t->link);
+    metric_set(&peers_meters_of(s->o.meters, t->to)->snapshots_sending, 1);
     int err = lsm_copy_open(s->o.store(s->o.ctx), s->o.self_name, &t->copy, &t->meta);
     if (err == 0 && t->meta.applied_index == 0)
         err = TV_ENOTFOUND; /* identities alone */
@@ -249,12 +250,18 @@ void snapshots_send(struct snapshots *s, uint64_t id)
 
 static void outgoing_report(struct snapshots *s, struct outgoing *t)
 {
+    struct peer_meters *m = peers_meters_of(s->o.meters, t->to);
+    metric_set(&m->snapshots_sending, 0);
     if (t->done_index == 0) {
+        metric_add(&m->snapshots_send_failures, 1);
         s->stats.send_failures++;
         s->o.failed(s->o.ctx, t->to);
         return;
     }
     s->stats.sent++;
+    metric_add(&m->snapshots_sent, 1);
+    metric_observe(&m->snapshot_send, METER_SNAPSHOT_TRANSFER_SCALE,
+                   (s->now_ms - t->began_ms) * UINT64_C(1000000));
     log_info("sent a snapshot", LOG_HEX("remote-peer-id", t->to), LOG_UINT("index", t->log_index),
              LOG_UINT("records", t->totals.records_count), LOG_UINT("bytes", t->totals.bytes_count),
              LOG_UINT("took-ms", s->now_ms - t->began_ms));

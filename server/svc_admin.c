@@ -229,6 +229,14 @@ static void on_health_check(struct grpc_call *call, struct slice msg)
         (void)grpc_reply(call, &(struct slice){(const uint8_t *)"\x08\x01", 2}, 1);
 }
 
+/* HealthListResponse: 1 a map; its one entry has the name "" (1) and a HealthCheckResponse (2). */
+static void on_health_list(struct grpc_call *call, struct slice msg)
+{
+    static const uint8_t answer[] = {0x0a, 6, 0x0a, 0, 0x12, 2, 0x08, HEALTH_SERVING};
+    if (service_is_well_formed(call, msg))
+        (void)grpc_reply(call, &(struct slice){answer, sizeof(answer)}, 1);
+}
+
 /* The status never changes while the process serves; the stream stays open. */
 static void on_health_watch(struct grpc_call *call, struct slice msg)
 {
@@ -243,5 +251,7 @@ static void on_health_watch(struct grpc_call *call, struct slice msg)
 
 const struct grpc_call_ops health_check_ops = {.message = on_health_check,
                                                .closed = worker_call_closed};
+const struct grpc_call_ops health_list_ops = {.message = on_health_list,
+                                              .closed = worker_call_closed};
 const struct grpc_call_ops health_watch_ops = {.message = on_health_watch,
                                                .closed = worker_call_closed};

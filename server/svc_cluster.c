@@ -162,7 +162,8 @@ static void change_with_urls(struct grpc_call *call, const struct member_request
     } else if (kind == MEMBER_UPDATE && r->id == 0) {
         worker_fail(call, TV_MEMBER_NOT_FOUND);
     } else if (kind == MEMBER_UPDATE) {
-        propose(call, &change, good ? &urls : &(struct urls){0}); /* none: refused, if it is there */
+        propose(call, &change,
+                good ? &urls : &(struct urls){0}); /* none: refused, if it is there */
     } else {
         change.id = cluster_new_id(urls.items, urls.count, (uint64_t)clock_wall_us() / 1000000);
         propose(call, &change, &urls);

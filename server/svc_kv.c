@@ -6,6 +6,7 @@
 #include "server/exec.h"
 #include "server/node.h"
 #include "server/quota.h"
+#include "server/trace.h"
 #include "server/validate.h"
 
 #include "base/assert.h"
@@ -98,11 +99,14 @@ static void serve_txn(struct read *r)
         exec_response_put(&result, header, buf_reserve(&w->scratch, size));
         w->scratch.size = size;
     }
+    kv_meters_add(&w->meters.kv, &x.tally);
     exec_result_fini(&result);
     arena_clear(&w->arena);
     epoch_leave(w->reader);
 
     struct grpc_call *call = r->call;
+    metric_observe(&w->meters.request[METER_READONLY_TXN][err == 0], METER_REQUEST_SCALE,
+                   worker_now_ns(w) - grpc_call_started_ns(call));
     worker_read_free(r);
     struct slice reply = buf_slice(&w->scratch);
     if (err != 0)
@@ -131,6 +135,8 @@ static void on_txn(struct grpc_call *call, struct slice msg)
     }
     if (service_refused(call))
         return;
+    if (w->tracer != NULL && shape.reads_only)
+        trace_work(call, WIRE_RAFT_TXN, msg, true);
     if (shape.reads_only)
         worker_read(w, call, msg, !shape.serializable, serve_txn);
     else

@@ -4,6 +4,7 @@
 
 #include "server/node.h"
 #include "server/quota.h"
+#include "server/trace.h"
 
 #include "base/assert.h"
 #include "base/err.h"
@@ -66,6 +67,7 @@ static void on_renewed(struct worker *w, struct request *req)
     int err = req->err;
     int64_t ttl = err == TV_LEASE_NOT_FOUND ? 0 : req->ttl; /* gone: 0, not an error */
     int64_t id = req->lease_id;
+    uint64_t from_ns = req->posted_ns;
     worker_request_free(w, req);
     k->under_way--;
     if (k->call == NULL) {
@@ -77,6 +79,8 @@ static void on_renewed(struct worker *w, struct request *req)
         worker_fail(k->call, err);
         return;
     }
+    if (w->tracer != NULL)
+        trace_renewed(w->tracer, k->call, id, from_ns);
     struct wire_header h = worker_header(w, mvcc_revision(w->node->mvcc));
     uint8_t answer[96];
     size_t size = wire_lease_keepalive_response_size(&h, id, ttl);
@@ -100,6 +104,7 @@ static void on_keep_alive(struct grpc_call *call, struct slice msg)
     struct request *req = worker_request(k->worker, REQUEST_LEASE_RENEW, NULL, on_renewed);
     req->lease_id = m.id;
     req->user = k;
+    req->posted_ns = worker_now_ns(k->worker);
     int err = service_sign_request(call, req);
     if (err != 0) {
         worker_request_free(k->worker, req);

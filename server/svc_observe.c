@@ -16,8 +16,6 @@
 #include "base/err.h"
 #include "base/mem.h"
 
-static const char closed_text[] = "election: observe closed early";
-
 enum { OBSERVE_QUEUED_BYTES_MAX = 1 << 20 };
 
 enum observe_state { OBSERVE_ASKING, OBSERVE_EMPTY, OBSERVE_FOLLOWING, OBSERVE_STALLED };
@@ -143,7 +141,8 @@ static void on_barrier(struct inner *in, int err, struct slice reply)
     }
     epoch_leave(w->reader);
     if (err != 0) {
-        contest_fail_text(k, closed_text); /* etcd keeps the reason to itself */
+        grpc_finish(in->call, GRPC_OK, NULL); /* etcd keeps the reason to itself */
+        contest_free(k);
         return;
     }
     send_queued(o);

@@ -3,9 +3,11 @@
 
 #include "server/node.h"
 #include "server/range_stream.h"
+#include "server/trace.h"
 #include "server/validate.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -37,6 +39,7 @@ struct range_read {
     struct wire_header header;
     uint8_t prefix[64];
     uint64_t auth_revision; /* in which it was permitted; 0: nobody asked */
+    uint64_t began_ns;      /* 0: of a single key, which is not worth measuring */
     bool begun;
 };
 
@@ -82,6 +85,15 @@ static void send_flat(struct read *r, struct range_read *rr)
     (void)grpc_reply(call, &(struct slice){p, size}, 1);
 }
 
+/* It has been gathered, or could not be. */
+static void count_range(struct worker *w, const struct range_read *rr, bool ok)
+{
+    uint64_t took_ns = rr->began_ns == 0 ? 0 : clock_mono_ns() - rr->began_ns;
+    metric_observe(&w->meters.range[ok], METER_APPLY_SCALE, took_ns);
+    if (took_ns > METER_SLOW_NS)
+        metric_add(&w->meters.slow_ranges, 1);
+}
+
 static int range_step(struct read *r, struct range_read *rr, bool *ret_more)
 {
     uint64_t keys_max = rr->begun ? RANGE_COLLECT_PER_TURN : RANGE_COLLECT_FIRST;
@@ -96,12 +108,18 @@ static int range_step(struct read *r, struct range_read *rr, bool *ret_more)
         err = service_permit_range(r->call, req.key, req.range_end, &rr->auth_revision);
         if (err != 0)
             return err;
+        rr->began_ns = req.range_end.size == 0 ? 0 : clock_mono_ns();
+        metric_add(&r->worker->meters.kv.ranges, 1);
         err = range_begin(&rr->range, r->worker->node->mvcc, &req, false);
-        if (err != 0)
+        if (err != 0) {
+            count_range(r->worker, rr, false);
             return err;
+        }
         rr->begun = true;
     }
     *ret_more = range_collect(&rr->range, keys_max);
+    if (!*ret_more)
+        count_range(r->worker, rr, true);
     if (*ret_more || rr->range.body_size > ANSWER_FLAT_BYTES_MAX)
         return range_suspend(&rr->range);
     return 0;
@@ -151,8 +169,11 @@ static void on_range(struct grpc_call *call, struct slice msg)
         return;
     }
     bool refused = req.serializable ? service_lacks_leader(call) : service_refused(call);
-    if (!refused)
-        worker_read(service_worker(call), call, msg, !req.serializable, serve_range);
+    if (refused)
+        return;
+    if (service_worker(call)->tracer != NULL)
+        trace_work(call, WIRE_RAFT_RANGE, msg, true);
+    worker_read(service_worker(call), call, msg, !req.serializable, serve_range);
 }
 
 const struct grpc_call_ops kv_range_ops = {.message = on_range, .closed = worker_call_closed};

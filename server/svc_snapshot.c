@@ -266,7 +266,8 @@ static void on_snapshot(struct grpc_call *call, struct slice msg)
 
 static void on_hash(struct grpc_call *call, struct slice msg)
 {
-    if (!service_refused(call) && !service_lacks_root(call)) /* a learner's Hash is refused, its Snapshot not */
+    if (!service_refused(call) &&
+        !service_lacks_root(call)) /* a learner's Hash is refused, its Snapshot not */
         ask_copy(call, msg, true);
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/mem.h"
@@ -32,6 +33,7 @@ struct watch_group {
     uint32_t refs;          /* watchers in either state */
     struct watch_shape shape;
     struct buf events; /* of this round: repeated field 11 */
+    uint32_t events_count;
 };
 
 enum watcher_state { WATCHER_SYNCED, WATCHER_LAGGING };
@@ -63,6 +65,7 @@ struct watch_stream {
 
 struct watch_hub {
     struct watch_hub_options o;
+    struct watch_meters unread; /* counted there when nobody asks */
     int64_t synced_rev;
     struct mvcc_pin pin; /* at synced_rev: no compaction takes what the hub has not seen */
     uint64_t now_ms;
@@ -87,6 +90,8 @@ struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
 {
     struct watch_hub *h = mem_alloc_zero(sizeof(*h));
     h->o = *o;
+    if (h->o.meters == NULL)
+        h->o.meters = &h->unread;
     epoch_enter(mvcc_epoch(o->mvcc), o->reader);
     h->synced_rev = mvcc_revision(o->mvcc);
     int err = mvcc_pin_take(o->mvcc, &h->pin, h->synced_rev);
@@ -169,8 +174,8 @@ static bool shape_wants(const struct watch_shape *s, const struct mvcc_version *
 }
 
 /* What the key held before the revision of `v`, whatever else that revision did to it; nothing when
- * a compaction took it: etcd reads the revision before. Nor has one that was created anything before
- * it, not even when the same revision deleted it first. */
+ * a compaction took it: etcd reads the revision before. Nor has one that was created anything
+ * before it, not even when the same revision deleted it first. */
 static struct slice prev_kv_of(struct watch_hub *h, const struct mvcc_version *v)
 {
     if (mvcc_version_is_created(v))
@@ -211,6 +216,15 @@ static void respond(struct watch_stream *s, const struct wire_watch_response *r,
         (void)grpc_send_shared(s->call, slice_of(head, size), owner, events);
 }
 
+/* One without events, of a kind whose sending is measured. */
+static void respond_measured(struct watch_stream *s, const struct wire_watch_response *r,
+                             struct metric_hist *took)
+{
+    uint64_t from_ns = clock_mono_ns();
+    respond(s, r, NULL, SLICE_EMPTY);
+    metric_observe(took, METER_SEND_SCALE, clock_mono_ns() - from_ns);
+}
+
 static struct wire_watch_response response_of(struct watch_hub *h, int64_t rev, int64_t watch_id)
 {
     return (struct wire_watch_response){
@@ -243,9 +257,11 @@ static void respond_in_fragments(struct watcher *w, int64_t rev, struct bref *ow
     }
 }
 
-static void send_events(struct watcher *w, int64_t rev, struct bref *owner, struct slice events)
+static void send_events(struct watcher *w, int64_t rev, struct bref *owner, struct slice events,
+                        uint32_t count)
 {
     w->sent_since_progress = true;
+    metric_add(&w->stream->hub->o.meters->events, count);
     if (w->fragment && events.size > w->stream->hub->o.response_bytes_max) {
         respond_in_fragments(w, rev, owner, events);
         return;
@@ -262,12 +278,13 @@ static void lagging_add(struct watch_hub *h, struct watcher *w, int64_t next_rev
     w->next_rev = next_rev;
     list_push_back(&h->lagging, &w->link);
     h->lagging_count++;
+    metric_set(&h->o.meters->lagging, h->lagging_count);
 }
 
 static void unlink_watcher(struct watch_hub *h, struct watcher *w)
 {
     if (w->state == WATCHER_LAGGING)
-        h->lagging_count--;
+        metric_set(&h->o.meters->lagging, --h->lagging_count);
     list_remove(&w->link);
 }
 
@@ -313,6 +330,7 @@ static void watcher_remove(struct watcher *w)
     (void)u64map_remove(&w->stream->by_id, (uint64_t)w->id + 1);
     unlink_watcher(h, w);
     list_remove(&w->stream_link);
+    metric_set(&h->o.meters->watchers, metric_read(&h->o.meters->watchers) - 1);
     mem_free(w);
     group_release(g);
 }
@@ -334,6 +352,7 @@ static void offer(struct watch_hub *h, struct watch_group *g, const struct mvcc_
     if (list_is_empty(&g->watchers) || !shape_wants(&g->shape, v))
         return;
     append_event(h, &g->shape, v, &g->events);
+    g->events_count++;
     if (!list_is_linked(&g->dirty_link))
         list_push_back(&h->dirty, &g->dirty_link);
 }
@@ -375,20 +394,37 @@ static bool stream_is_full(const struct watch_stream *s)
     return grpc_call_queued_bytes(s->call) > STREAM_QUEUED_BYTES_MAX;
 }
 
+/* What it took to hand so many watchers a response with events. */
+static void measure_send(struct watch_hub *h, uint64_t from_ns, uint32_t watchers, uint32_t events)
+{
+    if (watchers == 0)
+        return;
+    uint64_t each_ns = (clock_mono_ns() - from_ns) / watchers;
+    metric_observe_many(&h->o.meters->send, METER_SEND_SCALE, each_ns, watchers);
+    metric_observe_many(&h->o.meters->send_per_event, METER_SEND_SCALE,
+                        each_ns / (events > 0 ? events : 1), watchers);
+}
+
 static void flush_group(struct watch_hub *h, struct watch_group *g, int64_t first_rev, int64_t rev)
 {
     struct bref *body = bref_new(g->events.size);
     memcpy(body->data, g->events.data, g->events.size);
     struct slice events = slice_of(body->data, g->events.size);
+    uint64_t from_ns = clock_mono_ns();
+    uint32_t sent = 0;
     LIST_EACH_SAFE (it, after, &g->watchers) {
         struct watcher *w = CONTAINER_OF(it, struct watcher, link);
-        if (stream_is_full(w->stream))
+        if (stream_is_full(w->stream)) {
             watch_hub__fall_behind(h, w, first_rev);
-        else
-            send_events(w, rev, body, events);
+        } else {
+            send_events(w, rev, body, events, g->events_count);
+            sent++;
+        }
     }
+    measure_send(h, from_ns, sent, g->events_count);
     bref_unref(body);
     buf_clear(&g->events);
+    g->events_count = 0;
     list_remove(&g->dirty_link);
 }
 
@@ -541,7 +577,8 @@ static bool send_missed(struct watch_hub *h, struct watcher *w)
     }
     struct buf events;
     buf_init(&events, SIZE_MAX);
-    uint32_t seen = 0;
+    uint32_t seen = 0, found = 0;
+    uint64_t from_ns = clock_mono_ns();
     int64_t rev = w->next_rev - 1;
     const struct mvcc_version *v;
     bool all = true;
@@ -553,15 +590,19 @@ static bool send_missed(struct watch_hub *h, struct watcher *w)
         }
         seen++;
         rev = at;
-        if (shape_covers(&w->group->shape, mvcc_version_key(v)) && shape_wants(&w->group->shape, v))
+        if (shape_covers(&w->group->shape, mvcc_version_key(v)) &&
+            shape_wants(&w->group->shape, v)) {
             append_event(h, &w->group->shape, v, &events);
+            found++;
+        }
     }
     h->round_bytes = 0;
     w->next_rev = all ? h->synced_rev + 1 : rev + 1;
     if (events.size > 0) {
         struct bref *body = bref_new(events.size);
         memcpy(body->data, events.data, events.size);
-        send_events(w, h->synced_rev, body, slice_of(body->data, events.size));
+        send_events(w, h->synced_rev, body, slice_of(body->data, events.size), found);
+        measure_send(h, from_ns, 1, found);
         bref_unref(body);
     }
     buf_fini(&events);
@@ -623,7 +664,7 @@ static void on_progress_request(struct watch_stream *s)
     if (!stream_is_synced(s))
         return;
     struct wire_watch_response r = response_of(h, h->synced_rev, WATCH_ID_INVALID);
-    respond(s, &r, NULL, SLICE_EMPTY);
+    respond_measured(s, &r, &h->o.meters->send_progress);
 }
 
 static void notify_progress(struct watch_hub *h, struct watcher *w)
@@ -633,7 +674,7 @@ static void notify_progress(struct watch_hub *h, struct watcher *w)
     w->progress_at_ms = h->now_ms + h->o.progress_interval_ms;
     if (!w->sent_since_progress && w->state == WATCHER_SYNCED) {
         struct wire_watch_response r = response_of(h, h->synced_rev, w->id);
-        respond(w->stream, &r, NULL, SLICE_EMPTY);
+        respond_measured(w->stream, &r, &h->o.meters->send_progress);
     }
     w->sent_since_progress = false;
 }
@@ -668,7 +709,7 @@ static void reject(struct watch_stream *s, const char *reason)
     r.created = true;
     r.canceled = true;
     r.cancel_reason = slice_of_string(reason);
-    respond(s, &r, NULL, SLICE_EMPTY);
+    respond_measured(s, &r, &s->hub->o.meters->send_control);
 }
 
 static bool range_is_empty(struct slice key, struct slice range_end)
@@ -741,10 +782,11 @@ static void on_create(struct watch_stream *s, const struct wire_watch_create *c)
     list_init(&w->link);
     list_push_back(&s->watchers, &w->stream_link);
     u64map_put(&s->by_id, (uint64_t)id + 1, w);
+    metric_add(&h->o.meters->watchers, 1);
 
     struct wire_watch_response r = response_of(h, h->synced_rev, id);
     r.created = true;
-    respond(s, &r, NULL, SLICE_EMPTY);
+    respond_measured(s, &r, &s->hub->o.meters->send_control);
 
     int64_t now = h->synced_rev + 1;
     if (c->start_revision == 0 || c->start_revision == now) {
@@ -763,7 +805,7 @@ static void on_cancel(struct watch_stream *s, int64_t id)
     watcher_remove(w);
     struct wire_watch_response r = response_of(s->hub, s->hub->synced_rev, id);
     r.canceled = true;
-    respond(s, &r, NULL, SLICE_EMPTY);
+    respond_measured(s, &r, &s->hub->o.meters->send_control);
 }
 
 static void on_message(struct grpc_call *call, struct slice msg)
@@ -807,6 +849,7 @@ static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice 
         watcher_remove(CONTAINER_OF(it, struct watcher, stream_link));
     u64map_fini(&s->by_id);
     list_remove(&s->link);
+    metric_set(&s->hub->o.meters->streams, metric_read(&s->hub->o.meters->streams) - 1);
     mem_free(s);
 }
 
@@ -819,6 +862,7 @@ void watch_stream_open(struct watch_hub *h, struct grpc_call *call)
     u64map_init(&s->by_id);
     s->require_leader = slice_equal(grpc_call_metadata(call, "hasleader"), SLICE_LITERAL("true"));
     list_push_back(&h->streams, &s->link);
+    metric_add(&h->o.meters->streams, 1);
     grpc_call_set_user(call, s);
 }
 

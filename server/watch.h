@@ -18,6 +18,8 @@
 #ifndef SERVER_WATCH_H
 #define SERVER_WATCH_H
 
+#include "server/meter.h"
+
 #include "base/epoch.h"
 #include "base/list.h"
 #include "proto/grpc.h"
@@ -40,6 +42,7 @@ struct watch_hub_options {
     void *ctx;
     size_t response_bytes_max; /* fragments are cut at this size: --max-request-bytes */
     uint64_t progress_interval_ms;
+    struct watch_meters *meters; /* borrowed; NULL: nothing is counted */
 };
 
 struct watch_hub *watch_hub_new(const struct watch_hub_options *o);

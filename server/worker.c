@@ -2,6 +2,7 @@
 
 #include "server/node.h"
 #include "server/services.h"
+#include "server/trace.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -16,6 +17,11 @@ enum {
      * etcd's monitor waits three elections. */
     LEADER_LOST_ELECTIONS = 3,
 };
+
+uint64_t worker_now_ns(struct worker *w)
+{
+    return grpc_loop_now_ns(w->gl != NULL ? w->gl : w->node->gl);
+}
 
 /* --- requests --- */
 
@@ -37,6 +43,7 @@ struct request *worker_request(struct worker *w, enum request_kind kind, struct 
     req->answered = answered;
     req->call = call;
     req->user = NULL;
+    req->raft_kind = 0;
     req->charge = (struct grpc_charge){0};
     return req;
 }
@@ -73,6 +80,8 @@ bool worker_payload_by(struct worker *w, struct request *req, uint32_t raft_kind
         return false;
     req->payload = bref_new(size);
     req->payload_size = (uint32_t)size;
+    req->raft_kind = raft_kind;
+    req->posted_ns = worker_now_ns(w);
     wire_raft_request_whole_put(req->payload->data, &r);
     if (req->call != NULL) {
         grpc_charge_take(&req->charge, req->call, size);
@@ -92,11 +101,22 @@ void worker_post(struct worker *w, struct request *req)
         uv_async_send(&n->requests_in);
 }
 
+static void take_answer(struct worker *w, struct request *req)
+{
+    enum meter_op op = req->raft_kind == 0 ? METER_OTHER : meter_op(req->raft_kind);
+    if (op != METER_OTHER)
+        metric_observe(&w->meters.request[op][req->applied], METER_REQUEST_SCALE,
+                       worker_now_ns(w) - req->posted_ns);
+    if (req->traced)
+        trace_answered(req);
+    req->answered(w, req);
+}
+
 void worker_answer(struct request *req)
 {
     struct worker *w = req->worker;
     if (w->node->threads == NULL)
-        req->answered(w, req);
+        take_answer(w, req);
     else if (mpsc_push(&w->answers, &req->node))
         uv_async_send(&w->wakeup);
 }
@@ -121,10 +141,8 @@ static void on_wakeup(uv_async_t *a)
     struct worker *w = a->data;
     mpsc_begin(&w->answers);
     struct mpsc_node *it;
-    while ((it = mpsc_pop(&w->answers)) != NULL) {
-        struct request *req = CONTAINER_OF(it, struct request, node);
-        req->answered(w, req);
-    }
+    while ((it = mpsc_pop(&w->answers)) != NULL)
+        take_answer(w, CONTAINER_OF(it, struct request, node));
     if (atomic_exchange(&w->published, false))
         published(w);
 }
@@ -284,6 +302,7 @@ static void hub_wake(void *ctx)
 void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
 {
     *w = (struct worker){.node = node, .loop = loop};
+    w->meters.metadata_size = UINT32_MAX; /* none yet */
     list_init(&w->requests_free);
     list_init(&w->reads_asked);
     list_init(&w->reads_next);
@@ -313,6 +332,7 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
         .response_bytes_max = node->config->max_request_bytes + (512 << 10),
         .progress_interval_ms = node->config->watch_progress_interval_ms,
         .permit = service_permit_watch,
+        .meters = &w->meters.watch,
     };
     w->hub = watch_hub_new(&o);
 }
@@ -352,4 +372,5 @@ void worker_tick(struct worker *w, uint64_t now_ms)
     if (!list_is_empty(&w->held))
         worker_wake(w);
     maintenance_snapshot_tick(w);
+    tracer_tick(w->tracer, now_ms);
 }

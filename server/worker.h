@@ -15,15 +15,18 @@
 #define SERVER_WORKER_H
 
 #include "server/auth.h"
+#include "server/meter.h"
 #include "server/request.h"
 #include "server/watch.h"
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "proto/grpc.h"
 
 #include <uv.h>
 
 struct node;
+struct tracer;
 
 struct worker {
     struct node *node;
@@ -31,6 +34,8 @@ struct worker {
     struct grpc_loop *gl; /* NULL: the core's */
     struct grpc_server *server;
     struct grpc_method *methods;
+    uint32_t methods_count;
+    uint32_t http_body_bytes_max;
     struct watch_hub *hub;
     struct epoch_reader *reader;
     struct buf scratch; /* answers on their way to the transport */
@@ -57,6 +62,11 @@ struct worker {
     uint64_t leader_lost_ms; /* 0 = there is a leader */
     struct list snapshots;   /* svc_snapshot.c's, to clients */
     uint32_t snapshots_count;
+
+    struct worker_meters meters;
+    struct grpc_method_stats *method_stats; /* as many as there are methods */
+    struct grpc_message_bytes message_bytes;
+    struct tracer *tracer; /* NULL: nothing is traced */
 };
 
 void worker_init(struct worker *w, struct node *node, uv_loop_t *loop);
@@ -64,6 +74,9 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop);
 void worker_drop_answers(struct worker *w);
 /* All calls are closed and nothing is with the core. */
 void worker_fini(struct worker *w);
+
+/* The clock, read once in a round of the worker's loop. */
+uint64_t worker_now_ns(struct worker *w);
 
 /* --- requests --- */
 

@@ -195,16 +195,43 @@ def auth(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "tests/clients/auth_diff.py",
                            "--count", "10000" if full else "400"])
+
+
+def gateway(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/gateway_diff.py"])
+
+
 def tls(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "-W", "ignore::DeprecationWarning",
                            "tests/clients/tls_diff.py"])
 
 
-def grpc_diff(suite, full):
-    need(etcd=True, tool="grpcdiff")
-    return program(suite, [sys.executable, "tests/clients/grpc_diff.py",
-                           "--requests", "50000" if full else "6000"])
+def range_stream(suite, full):
+    need(etcd=True, tool="rangestream")
+    return program(suite, [sys.executable, "tests/clients/rangestream_diff.py"])
+
+
+def errors(suite, full):
+    need(tool="histories")  # the same Go module
+    return program(suite, [sys.executable, "tests/clients/errors_diff.py"])
+
+
+def histories(suite, full):
+    need(etcd=True, tool="histories")
+    seconds = 4 * 3600 if full else 600 if os.environ.get("CI") else 60
+    return program(suite, [sys.executable, "tests/clients/histories.py", "--seconds", str(seconds)])
+
+
+def metrics(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/metrics_diff.py"])
+
+
+def trace(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/trace_diff.py"])
 
 
 def clients(*names):
@@ -353,9 +380,8 @@ def sanitized(options, env):
         try:
             need_etcd()
             runs.append(["tests/clients/etcdctl_diff.py"])
-            if os.access(os.path.join(cluster.TOOLS, "grpcdiff"), os.X_OK):
-                runs.append(["tests/clients/grpc_diff.py", "--requests",
-                             "20000" if full else "1500"])
+            if os.access(os.path.join(cluster.TOOLS, "histories"), os.X_OK):
+                runs.append(["tests/clients/histories.py", "--seconds", "600" if full else "15"])
         except Skip as why:
             print("  SKIPPED IN %s: ETCDCTL: %s" % (suite.name.upper(), str(why).upper()))
         for args in runs:
@@ -380,12 +406,18 @@ SUITES = [
     Suite("flows", "etcdctl from end to end: users, locks, mirrors, snapshots, against etcd", etcdctl_flows),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
-    Suite("grpc", "random requests, every answer against etcd's", grpc_diff),
+    Suite("gateway", "HTTP: the JSON gateway, WebSocket and the pages, against etcd's", gateway),
+    Suite("errors", "every error of etcd's API is in our table, code and text", errors),
+    Suite("rangestream", "long RangeStreams, message by message against etcd's", range_stream),
+    Suite("histories", "random histories of all services: every answer and event against etcd's",
+          histories, 18000),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
     Suite("clients", "Go's, Python's and Node's clients and grpcurl: what they do with etcd, with trivet",
           clients("go", "python", "aetcd", "node", "grpcurl"), 900),
     Suite("clients-java", "jetcd, the same", clients("java"), 1500),
     Suite("clients-rust", "etcd-client, the same, and its own tests", clients_rust, 1500),
+    Suite("metrics", "what /metrics says of the same calls, beside etcd's", metrics),
+    Suite("trace", "the spans of the same calls, beside etcd's; collectors that do not answer", trace),
     Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),
     Suite("snapshotfile", "snapshots that etcd reads, and etcd's that we read", snapshot_file),
     Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
@@ -443,8 +475,13 @@ def main():
     parser = argparse.ArgumentParser(prog="./dev test")
     parser.add_argument("suites", nargs="*", help="which; default all")
     parser.add_argument("--full", action="store_true", help="all rounds (hours)")
+    parser.add_argument("--diff", action="store_true",
+                        help="ten minutes of random histories beside etcd; four hours with --full")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
+    if args.diff:
+        args.suites = ["histories"]
+        os.environ["CI"] = "true"  # as long as there
     if args.list:
         for suite in SUITES:
             print("%-12s %s" % (suite.name, suite.about))

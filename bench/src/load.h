@@ -40,7 +40,7 @@ enum op_kind {
     OP_KINDS_COUNT
 };
 
-enum { GRPC_CODES_COUNT = 17, ERROR_TEXT_BYTES = 128 };
+enum { ERROR_TEXT_BYTES = 128 };
 
 struct worker;
 struct lease_stream;

@@ -87,8 +87,8 @@ static int64_t lacking(const struct grpc_call *call)
 void budget__ask(struct grpc_call *call)
 {
     struct grpc_conn *conn = call->conn;
-    if (conn == NULL || conn->account == NULL || list_is_linked(&call->starved_link) ||
-        lacking(call) <= 0)
+    if (conn == NULL || conn->account == NULL || call->local != NULL ||
+        list_is_linked(&call->starved_link) || lacking(call) <= 0)
         return;
     PROBE(grpc_message_waits_for_grant);
     list_push_back(&conn->starved, &call->starved_link);

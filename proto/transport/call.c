@@ -112,6 +112,8 @@ void call__tell_closed(struct grpc_call *call, enum grpc_code code, struct slice
     timer_clear(&call->gl->timers, &call->deadline);
     if (call->is_client)
         (void)call__drop_queue(call);
+    if (call->stats != NULL)
+        server__call_ended(call, code);
     call->ops->closed(call, code, text);
     if (call->is_client)
         client__call_gone(call);
@@ -179,6 +181,8 @@ void call__stream_closed(struct grpc_call *call, uint32_t http2_error)
     if (call->page != NULL)
         page__stream_closed(call->page);
     call->page = NULL;
+    if (call->local != NULL)
+        local__call_gone(call->local);
     detach(call);
     if (call->is_client) {
         client_end(call, http2_error);
@@ -197,7 +201,7 @@ void call__stream_closed(struct grpc_call *call, uint32_t http2_error)
 
 void call__reset(struct grpc_call *call, uint32_t http2_error)
 {
-    if (call->stream_gone || call->conn->session == NULL)
+    if (call->stream_gone || call->local != NULL || call->conn->session == NULL)
         return;
     (void)nghttp2_submit_rst_stream(call->conn->session, 0, call->stream_id, http2_error);
     conn__mark_dirty(call->conn);
@@ -223,7 +227,7 @@ void call__abort(struct grpc_call *call, enum grpc_code code, struct slice text)
             client__park(call);
         call__reset(call, NGHTTP2_CANCEL);
         call__queue_work(call, WORK_CLOSED);
-    } else if (mid_message) {
+    } else if (mid_message && call->local == NULL) {
         call__reset(call, NGHTTP2_CANCEL);
     } else {
         call__send_status(call);
@@ -299,7 +303,8 @@ static void give_window_within_bounds(struct grpc_call *call)
 /* Give back the stream's window, in steps that are worth a frame. */
 static void give_window(struct grpc_call *call)
 {
-    if (call->stream_gone || call->peer_closed || (is_paused(call) && !call->recv_off))
+    if (call->stream_gone || call->peer_closed || call->local != NULL ||
+        (is_paused(call) && !call->recv_off))
         return;
     if (call->conn->account != NULL) {
         give_window_within_bounds(call);
@@ -359,7 +364,7 @@ static bool check_prefix(struct grpc_call *call, const uint8_t *p, uint32_t *ret
 static void deliver(struct grpc_call *call, struct slice msg)
 {
     if (!call->is_client && call->conn != NULL)
-        server__message_counted(call->conn, false);
+        server__message_counted(call, false, msg.size);
     if (call->ops->message != NULL)
         call->ops->message(call, msg);
 }
@@ -628,6 +633,16 @@ void *grpc_call_user(const struct grpc_call *call)
     return call->user;
 }
 
+struct trace *grpc_call_trace(const struct grpc_call *call)
+{
+    return call->trace;
+}
+
+void grpc_call_set_trace(struct grpc_call *call, struct trace *trace)
+{
+    call->trace = trace;
+}
+
 void grpc_call_set_user(struct grpc_call *call, void *user)
 {
     call->user = user;
@@ -662,6 +677,11 @@ uint64_t grpc_call_id(const struct grpc_call *call)
 uint64_t grpc_call_deadline_ns(const struct grpc_call *call)
 {
     return call->deadline_ns;
+}
+
+struct slice grpc_call_metadata_bytes(const struct grpc_call *call)
+{
+    return buf_slice(&call->metadata);
 }
 
 struct slice grpc_call_metadata(const struct grpc_call *call, const char *name)

@@ -867,6 +867,11 @@ const char *grpc_conn_peer_cn(const struct grpc_conn *conn)
     return io_tls_peer_cn(conn->io);
 }
 
+bool grpc_conn_is_tls(const struct grpc_conn *conn)
+{
+    return io_tls_is_on(conn->io);
+}
+
 const struct grpc_port *grpc_conn_port(const struct grpc_conn *conn)
 {
     return conn->port;

@@ -18,18 +18,27 @@ enum {
     HEAD_BYTES_MAX = 16 << 10,
     CHUNK_LINE_BYTES_MAX = 256,
     IN_EXTRA_BYTES_MAX = 64 << 10,
-    HEADERS_BYTES_MAX = 512,
+    HEADERS_BYTES_MAX = 18 << 10, /* a Location may be as long as a request's head */
+    /* Unfinished requests of a loop; above it those with more than IN_EXTRA_BYTES_MAX are refused.
+     */
+    LOOP_IN_BYTES_MAX = 64 << 20,
 };
 
 struct http1_exchange {
     struct http1 *h;   /* NULL: the connection is gone, or */
     struct page *page; /* it came by HTTP/2 */
+    struct list link;  /* of gl->exchanges: its output has left */
+    const struct http1_events *events;
+    void *user;
     bool is_head;
     bool keep_alive;
     bool chunked; /* the answer */
+    bool is_1_0;
     bool begun;
-    char headers[HEADERS_BYTES_MAX]; /* added, as lines */
-    size_t headers_size;
+    bool raw; /* what comes is no request */
+    bool awaits_writable;
+    struct buf headers;  /* added, as lines */
+    const char *trailer; /* a line */
 };
 
 struct http1 {
@@ -37,8 +46,9 @@ struct http1 {
     struct http1_exchange *current;
     struct buf in;
     struct buf out;
-    struct buf body; /* of a chunked request */
-    uint32_t depth;  /* on the stack */
+    struct buf body;         /* of a chunked request */
+    size_t in_counted_bytes; /* of gl->http1_in_bytes */
+    uint32_t depth;          /* on the stack */
     bool freed;
     bool continued; /* 100 Continue was sent for the request at hand */
     bool over;      /* no request is taken any more */
@@ -262,8 +272,12 @@ static int parse_body(struct http1 *h, const struct head *head, struct slice *re
 static const char *status_text(int status)
 {
     switch (status) {
+    case 101:
+        return "Switching Protocols";
     case 200:
         return "OK";
+    case 307:
+        return "Temporary Redirect";
     case 400:
         return "Bad Request";
     case 401:
@@ -274,14 +288,22 @@ static const char *status_text(int status)
         return "Not Found";
     case 405:
         return "Method Not Allowed";
+    case 409:
+        return "Conflict";
     case 412:
         return "Precondition Failed";
     case 413:
         return "Request Entity Too Large";
+    case 421:
+        return "Misdirected Request";
+    case 426:
+        return "Upgrade Required";
     case 429:
         return "Too Many Requests";
     case 431:
         return "Request Header Fields Too Large";
+    case 499:
+        return "status code 499"; /* Go's */
     case 500:
         return "Internal Server Error";
     case 501:
@@ -300,18 +322,36 @@ static const char *status_text(int status)
 void http1_add_header(struct http1_exchange *x, const char *name, const char *value)
 {
     ASSERT(!x->begun);
-    size_t room = sizeof(x->headers) - x->headers_size;
-    int size = snprintf(x->headers + x->headers_size, room, "%s: %s\r\n", name, value);
-    ASSERT(size > 0 && (size_t)size < room);
-    x->headers_size += (size_t)size;
+    const char *parts[] = {name, ": ", value, "\r\n"};
+    int rv = 0;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        rv |= buf_append(&x->headers, parts[i], strlen(parts[i]));
+    ASSERT(rv == 0);
+}
+
+void http1_clear_headers(struct http1_exchange *x)
+{
+    ASSERT(!x->begun);
+    buf_clear(&x->headers);
+}
+
+void http1_close_after(struct http1_exchange *x)
+{
+    x->keep_alive = false;
+}
+
+void http1_set_trailer(struct http1_exchange *x, const char *line)
+{
+    x->trailer = line;
 }
 
 static void put_head(struct http1 *h, int status, const char *content_type, bool keep_alive)
 {
-    text_format(&h->out, "HTTP/1.1 %d %s\r\n", status, status_text(status));
+    bool is_1_0 = h->current != NULL && h->current->is_1_0;
+    text_format(&h->out, "HTTP/1.%d %d %s\r\n", is_1_0 ? 0 : 1, status, status_text(status));
     if (content_type != NULL)
         text_format(&h->out, "Content-Type: %.200s\r\n", content_type);
-    if (!keep_alive)
+    if (!keep_alive && !is_1_0)
         text_format(&h->out, "Connection: close\r\n");
 }
 
@@ -319,16 +359,19 @@ static void put_head(struct http1 *h, int status, const char *content_type, bool
 static void exchange_done(struct http1_exchange *x)
 {
     struct http1 *h = x->h;
+    list_remove(&x->link);
     if (x->page != NULL)
         page__end_answer(x->page);
     if (h != NULL) {
         h->current = NULL;
+        conn__go_on_reading(h->conn, CONN_STOP_RAW);
         if (!x->keep_alive) {
             h->over = true;
             conn__begin_close(h->conn);
         }
         conn__mark_dirty(h->conn);
     }
+    buf_fini(&x->headers);
     mem_free(x);
 }
 
@@ -338,14 +381,13 @@ void http1_respond(struct http1_exchange *x, int status, const char *content_typ
     ASSERT(!x->begun);
     struct http1 *h = x->h;
     if (x->page != NULL) {
-        page__begin_answer(x->page, status, content_type, slice_of(x->headers, x->headers_size),
-                           body.size);
+        page__begin_answer(x->page, status, content_type, buf_slice(&x->headers), body.size);
         page__write(x->page, body);
     }
     if (h != NULL) {
         x->keep_alive = x->keep_alive && !h->conn->draining;
         put_head(h, status, content_type, x->keep_alive);
-        (void)buf_append(&h->out, x->headers, x->headers_size);
+        (void)buf_append(&h->out, x->headers.data, x->headers.size);
         text_format(&h->out, "Content-Length: %zu\r\n\r\n", body.size);
         if (!x->is_head)
             (void)buf_append(&h->out, body.data, body.size);
@@ -359,13 +401,12 @@ void http1_respond_begin(struct http1_exchange *x, int status, const char *conte
     struct http1 *h = x->h;
     x->begun = true;
     if (x->page != NULL)
-        page__begin_answer(x->page, status, content_type, slice_of(x->headers, x->headers_size),
-                           SIZE_MAX);
+        page__begin_answer(x->page, status, content_type, buf_slice(&x->headers), SIZE_MAX);
     if (h == NULL)
         return;
     /* HTTP/1.0 has no chunks: the body ends with the connection. */
     put_head(h, status, content_type, x->keep_alive);
-    (void)buf_append(&h->out, x->headers, x->headers_size);
+    (void)buf_append(&h->out, x->headers.data, x->headers.size);
     text_format(&h->out, x->chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
     conn__mark_dirty(h->conn);
 }
@@ -390,7 +431,8 @@ void http1_respond_end(struct http1_exchange *x)
 {
     ASSERT(x->begun);
     if (x->h != NULL && x->chunked && !x->is_head)
-        text_format(&x->h->out, "0\r\n\r\n");
+        text_format(&x->h->out, "0\r\n%s%s\r\n", x->trailer != NULL ? x->trailer : "",
+                    x->trailer != NULL ? "\r\n" : "");
     exchange_done(x);
 }
 
@@ -404,6 +446,111 @@ size_t http1_queued_bytes(const struct http1_exchange *x)
     if (x->page != NULL)
         return page__queued_bytes(x->page);
     return x->h == NULL ? 0 : x->h->out.size;
+}
+
+/* --- for those who answer later --- */
+
+void http1_set_events(struct http1_exchange *x, const struct http1_events *events, void *user)
+{
+    x->events = events;
+    x->user = user;
+}
+
+static struct grpc_conn *conn_of(const struct http1_exchange *x)
+{
+    return x->page != NULL ? page__conn(x->page) : x->h != NULL ? x->h->conn : NULL;
+}
+
+void http1__written(struct http1_exchange *x)
+{
+    struct grpc_conn *conn = conn_of(x);
+    if (x->awaits_writable && conn != NULL && !list_is_linked(&x->link))
+        list_push_back(&conn->gl->exchanges, &x->link);
+}
+
+void http1_await_writable(struct http1_exchange *x)
+{
+    x->awaits_writable = true;
+    if (http1_queued_bytes(x) == 0)
+        http1__written(x);
+}
+
+void http1__tell_all(struct grpc_loop *gl)
+{
+    struct list now;
+    list_init(&now);
+    list_splice_back(&now, &gl->exchanges);
+    while (!list_is_empty(&now)) {
+        struct http1_exchange *x = CONTAINER_OF(now.next, struct http1_exchange, link);
+        list_remove(&x->link);
+        x->awaits_writable = false;
+        x->events->writable(x, x->user);
+    }
+}
+
+void http1__gone(struct http1_exchange *x)
+{
+    list_remove(&x->link);
+    if (x->events != NULL)
+        x->events->gone(x, x->user);
+}
+
+bool http1_can_upgrade(const struct http1_exchange *x)
+{
+    return x->page == NULL;
+}
+
+void http1_upgrade(struct http1_exchange *x)
+{
+    struct http1 *h = x->h;
+    ASSERT(x->page == NULL && !x->begun);
+    x->begun = true;
+    x->raw = true;
+    x->chunked = false;
+    x->keep_alive = false;
+    if (h == NULL)
+        return;
+    put_head(h, 101, NULL, true);
+    (void)buf_append(&h->out, x->headers.data, x->headers.size);
+    text_format(&h->out, "\r\n");
+    conn__mark_dirty(h->conn);
+}
+
+static void deliver_raw(struct http1 *h)
+{
+    h->depth++;
+    while (!h->freed && h->current != NULL && h->current->raw && h->in.size > 0) {
+        struct http1_exchange *x = h->current;
+        size_t taken = x->events->data(x, buf_slice(&h->in), x->user);
+        if (taken == 0)
+            break;
+        if (!h->freed)
+            buf_consume(&h->in, taken);
+    }
+    h->depth--;
+}
+
+void http1_resume_data(struct http1_exchange *x)
+{
+    if (x->h == NULL)
+        return;
+    conn__go_on_reading(x->h->conn, CONN_STOP_RAW);
+    conn__mark_dirty(x->h->conn);
+}
+
+void http1_stop_data(struct http1_exchange *x)
+{
+    if (x->h != NULL)
+        conn__stop_reading(x->h->conn, CONN_STOP_RAW);
+}
+
+bool http1_next_header(struct slice *rest, struct slice *ret_name, struct slice *ret_value)
+{
+    struct slice line;
+    while (next_line(rest, &line))
+        if (split_header(line, ret_name, ret_value))
+            return true;
+    return false;
 }
 
 struct slice http1_header(const struct http1_request *req, const char *name)
@@ -441,9 +588,17 @@ void http1__cut_query(struct slice target, struct slice *ret_path, struct slice 
     *ret_query = slice_of(mark + 1, target.size - ret_path->size - 1);
 }
 
-struct http1_exchange *http1__exchange_of(struct page *p, bool is_head)
+static struct http1_exchange *exchange_new(void)
 {
     struct http1_exchange *x = mem_alloc_zero(sizeof(*x));
+    list_init(&x->link);
+    buf_init(&x->headers, HEADERS_BYTES_MAX);
+    return x;
+}
+
+struct http1_exchange *http1__exchange_of(struct page *p, bool is_head)
+{
+    struct http1_exchange *x = exchange_new();
     x->page = p;
     x->is_head = is_head;
     return x;
@@ -452,16 +607,20 @@ struct http1_exchange *http1__exchange_of(struct page *p, bool is_head)
 static void handle(struct http1 *h, const struct head *head, struct slice body)
 {
     const struct grpc_server_options *o = server__options(h->conn->server);
-    struct http1_exchange *x = mem_alloc_zero(sizeof(*x));
+    struct http1_exchange *x = exchange_new();
     x->h = h;
     x->is_head = slice_equal(head->method, SLICE_LITERAL("HEAD"));
     x->keep_alive = head->keep_alive;
     x->chunked = !head->is_1_0;
+    x->is_1_0 = head->is_1_0;
     if (head->is_1_0)
         x->keep_alive = false;
     h->current = x;
-    struct http1_request req = {
-        .method = head->method, .body = body, .headers = head->headers, .conn = h->conn};
+    struct http1_request req = {.method = head->method,
+                                .body = body,
+                                .headers = head->headers,
+                                .conn = h->conn,
+                                .needs_host = !head->is_1_0};
     http1__cut_query(head->target, &req.path, &req.query);
     o->http1(x, &req, o->http1_arg);
 }
@@ -493,6 +652,13 @@ static bool take_request(struct http1 *h)
     return true;
 }
 
+static void count_in(struct http1 *h)
+{
+    struct grpc_loop *gl = h->conn->gl;
+    gl->http1_in_bytes += h->in.size - h->in_counted_bytes;
+    h->in_counted_bytes = h->in.size;
+}
+
 static void http1_free_now(struct http1 *h)
 {
     buf_fini(&h->in);
@@ -516,21 +682,45 @@ bool http1__read(struct http1 *h, struct slice in)
         return true;
     if (buf_append(&h->in, in.data, in.size) != 0)
         return false;
+    h->depth++;
     take_requests(h);
+    deliver_raw(h);
+    h->depth--;
+    if (h->freed) {
+        if (h->depth == 0)
+            http1_free_now(h);
+        return true;
+    }
+    count_in(h);
+    bool scarce = h->conn->gl->http1_in_bytes > LOOP_IN_BYTES_MAX;
+    if (scarce && h->in.size > IN_EXTRA_BYTES_MAX && h->current == NULL)
+        refuse(h, 503);
     return true;
 }
 
 void http1__flush(struct http1 *h)
 {
     struct grpc_conn *conn = h->conn;
+    h->depth++;
     take_requests(h); /* what waited for an answer to the one before */
-    if (conn->state != CONN_HTTP1 || h->out.size == 0)
+    deliver_raw(h);
+    bool gone = h->freed;
+    if (--h->depth == 0 && gone)
+        http1_free_now(h);
+    if (gone || conn->state != CONN_HTTP1)
         return;
-    struct io_vec vec = {h->out.data, h->out.size, NULL};
-    int rv = io_send(conn->io, &vec, 1);
-    buf_fini(&h->out);
-    if (rv != 0)
-        conn__kill(conn);
+    count_in(h);
+    if (h->out.size > 0) {
+        struct io_vec vec = {h->out.data, h->out.size, NULL};
+        int rv = io_send(conn->io, &vec, 1);
+        buf_fini(&h->out);
+        if (rv != 0) {
+            conn__kill(conn);
+            return;
+        }
+    }
+    if (!io_is_busy(conn->io) && h->current != NULL)
+        http1__written(h->current);
 }
 
 bool http1__is_idle(const struct http1 *h)
@@ -557,10 +747,15 @@ struct http1 *http1__new(struct grpc_conn *conn)
 
 void http1__free(struct http1 *h)
 {
-    if (h->current != NULL)
-        h->current->h = NULL;
+    struct http1_exchange *x = h->current;
+    buf_clear(&h->in);
+    count_in(h);
     h->current = NULL;
     h->freed = true;
+    if (x != NULL) {
+        x->h = NULL;
+        http1__gone(x);
+    }
     if (h->depth == 0)
         http1_free_now(h);
 }

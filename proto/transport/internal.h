@@ -80,12 +80,16 @@ struct grpc_loop {
     uint32_t dirty_next_count;
     size_t write_share_bytes;
     struct list work;      /* calls whose owner is to be told something */
+    struct list locals;    /* of local.c, likewise */
+    struct list exchanges; /* http1.c's whose output has left */
+    size_t http1_in_bytes; /* of unfinished requests by HTTP/1 */
     struct list graveyard; /* servers and channels freed by their owner in this turn */
     struct list pool;
     uint32_t pool_count;
     struct pool memory; /* nghttp2's */
     uint64_t calls_made;
     uint64_t conns_made;
+    uint64_t now_ns; /* of this round; 0: not read yet */
 
     /* budget.c */
     struct list starved; /* connections with messages that wait for a grant */
@@ -117,12 +121,15 @@ struct conn_limits {
 };
 
 struct http1;
+struct http1_exchange;
 struct page;
+struct grpc_local;
 
 /* Why a connection is not read. */
 enum {
     CONN_STOP_OUTPUT = 1 << 0,  /* it does not read what it makes necessary */
     CONN_STOP_CHARGED = 1 << 1, /* much of it waits for an answer */
+    CONN_STOP_RAW = 1 << 2,     /* whoever has it does not take what comes */
 };
 
 struct grpc_conn {
@@ -253,8 +260,12 @@ struct grpc_call {
     const struct grpc_method *method;
     const struct grpc_call_ops *ops;
     const struct conn_limits *limits;
-    struct page *page; /* it is no gRPC: page.h */
+    struct page *page;        /* it is no gRPC: page.h */
+    struct grpc_local *local; /* it has no stream: local.c */
     void *user;
+    struct trace *trace;
+    struct grpc_method_stats *stats; /* NULL: not counted */
+    uint64_t started_ns;             /* when it began to count */
     uint64_t id;
     uint64_t deadline_ns;
     int32_t stream_id;
@@ -351,6 +362,16 @@ void call__data_put(struct grpc_call *call, const uint8_t *frame_header, size_t 
 /* True when a message was cut in the middle. */
 bool call__drop_queue(struct grpc_call *call);
 void call__send_status(struct grpc_call *call);
+/* Of a call without a stream: take up to `size_max` queued bytes. */
+size_t call__take(struct grpc_call *call, uint8_t *dst, size_t size_max);
+
+/* --- calls without a stream: local.c --- */
+
+/* It has a message or its end for the caller. */
+void local__ready(struct grpc_local *l);
+/* The call has ended before its time. */
+void local__call_gone(struct grpc_local *l);
+void local__tell_all(struct grpc_loop *gl);
 
 /* --- what requests may take: budget.c --- */
 
@@ -378,6 +399,8 @@ static inline size_t out_copy_free(const struct out *o)
 
 /* --- the two sides --- */
 
+/* Server: a call begins. The caller holds it. */
+void server__open(struct grpc_call *call, bool has_timeout, uint64_t timeout_ns);
 /* Server: a request's header block is complete. False when the call was refused. */
 bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream);
 void server__header(struct grpc_call *call, enum field field, struct slice name,
@@ -386,7 +409,10 @@ void server__conn_gone(struct grpc_conn *conn);
 /* For handshake_timeout_ms at most. */
 void server__await_first_bytes(struct grpc_conn *conn);
 void server__call_counted(struct grpc_conn *conn, int change);
-void server__message_counted(struct grpc_conn *conn, bool sent);
+void server__message_counted(struct grpc_call *call, bool sent, size_t size);
+/* It has begun to count, or has ended. */
+void server__call_began(struct grpc_call *call);
+void server__call_ended(struct grpc_call *call, enum grpc_code code);
 uint64_t server__keepalive_interval_ns(const struct grpc_conn *conn);
 uint64_t server__keepalive_timeout_ns(const struct grpc_conn *conn);
 const struct grpc_server_options *server__options(const struct grpc_server *s);
@@ -429,5 +455,7 @@ bool http1__is_idle(const struct http1 *h);
 /* A request is with the handler. */
 bool http1__is_answering(const struct http1 *h);
 void http1__free(struct http1 *h);
+/* Exchanges whose output has left are told so. */
+void http1__tell_all(struct grpc_loop *gl);
 
 #endif

@@ -139,6 +139,8 @@ struct io *io_tls_open(uv_loop_t *loop, struct io_shared *shared, int fd,
                        const struct io_tls_setup *setup, const struct io_events *events, void *ctx);
 /* The CN of a client's certificate that was verified; NULL: there is none. As long as the io. */
 const char *io_tls_peer_cn(const struct io *io);
+/* It is encrypted, not passed through. */
+bool io_tls_is_on(const struct io *io);
 /* Why the handshake failed; NULL: it did not. */
 const char *io_tls_error(const struct io *io);
 

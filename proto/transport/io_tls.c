@@ -629,6 +629,11 @@ const char *io_tls_peer_cn(const struct io *io)
     return io->ops == &tls_ops ? tls_of(io)->cn : NULL;
 }
 
+bool io_tls_is_on(const struct io *io)
+{
+    return io->ops == &tls_ops && tls_of(io)->state != TLS_PLAIN;
+}
+
 const char *io_tls_error(const struct io *io)
 {
     return io->ops == &tls_ops ? tls_of(io)->error : NULL;

@@ -4,6 +4,7 @@
 #include "internal.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 /* --- output --- */
@@ -71,6 +72,20 @@ static void do_work(struct grpc_loop *gl)
     }
 }
 
+static void tell_others(struct grpc_loop *gl)
+{
+    if (!list_is_empty(&gl->locals))
+        local__tell_all(gl);
+    if (!list_is_empty(&gl->exchanges))
+        http1__tell_all(gl);
+}
+
+static bool has_work(const struct grpc_loop *gl)
+{
+    return !list_is_empty(&gl->dirty) || !list_is_empty(&gl->work) || !list_is_empty(&gl->locals) ||
+           !list_is_empty(&gl->exchanges);
+}
+
 static void flush_dirty(struct grpc_loop *gl)
 {
     struct list now;
@@ -103,14 +118,14 @@ static void turn(struct grpc_loop *gl)
     begin_writing(gl);
     budget__serve(gl);
     for (int i = 0; i < ROUNDS_MAX; i++) {
-        if (list_is_empty(&gl->dirty) && list_is_empty(&gl->work))
+        if (!has_work(gl))
             break;
         do_work(gl);
+        tell_others(gl);
         flush_dirty(gl);
     }
     gl->in_turn = false;
-    bool left_over = !list_is_empty(&gl->dirty) || !list_is_empty(&gl->dirty_next) ||
-                     !list_is_empty(&gl->work) || gl->budget_moved;
+    bool left_over = has_work(gl) || !list_is_empty(&gl->dirty_next) || gl->budget_moved;
     if (left_over != (uv_is_active((uv_handle_t *)&gl->idle) != 0)) {
         if (left_over)
             (void)uv_idle_start(&gl->idle, on_idle);
@@ -123,10 +138,18 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct grpc_loop *gl = prepare->data;
     turn(gl);
+    gl->now_ns = 0;
     io_new_turn(&gl->io);
     /* Not before all calls of a closed channel are told their end. */
-    if (list_is_empty(&gl->work))
+    if (list_is_empty(&gl->work) && list_is_empty(&gl->locals))
         bury(gl);
+}
+
+uint64_t grpc_loop_now_ns(struct grpc_loop *gl)
+{
+    if (gl->now_ns == 0)
+        gl->now_ns = clock_mono_ns();
+    return gl->now_ns;
 }
 
 void grpc_loop_flush(struct grpc_loop *gl)
@@ -157,6 +180,8 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
     list_init(&gl->dirty);
     list_init(&gl->dirty_next);
     list_init(&gl->work);
+    list_init(&gl->locals);
+    list_init(&gl->exchanges);
     list_init(&gl->starved);
     list_init(&gl->stopped);
     list_init(&gl->graveyard);
@@ -183,7 +208,7 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
 static void loop_fini(struct grpc_loop *gl)
 {
     bury(gl);
-    ASSERT(list_is_empty(&gl->work));
+    ASSERT(list_is_empty(&gl->work) && list_is_empty(&gl->locals));
     ASSERT(gl->timers.count == 0);
     ASSERT(gl->granted_bytes == 0);
     while (!list_is_empty(&gl->pool)) {

@@ -14,7 +14,8 @@ enum { NAME_BYTES_MAX = 128, FIELDS_MAX = 16 };
 
 /* Owner: the call's stream until page__stream_closed(), and the handler until it has answered. */
 struct page {
-    struct grpc_conn *conn; /* NULL: the stream is gone */
+    struct grpc_conn *conn;          /* NULL: the stream is gone */
+    struct http1_exchange *exchange; /* from asked to answered */
     int32_t stream_id;
     bool asked;    /* the handler has it */
     bool answered; /* and has given it back */
@@ -66,6 +67,8 @@ static void keep_headers(struct page *p, const struct buf *metadata)
     struct slice name, value;
     buf_init(&p->headers, SIZE_MAX);
     while (metadata_next(metadata, &cursor, &name, &value)) {
+        if (slice_equal(name, SLICE_LITERAL(":authority")))
+            name = SLICE_LITERAL("host");
         if (name.size == 0 || name.data[0] == ':')
             continue;
         (void)buf_append(&p->headers, name.data, name.size);
@@ -109,6 +112,7 @@ void page__end(struct page *p)
     struct grpc_conn *conn = p->conn;
     const struct grpc_server_options *o = server__options(conn->server);
     struct http1_exchange *x = http1__exchange_of(p, p->is_head);
+    p->exchange = x;
     if (p->too_large) {
         http1_respond(x, 413, "text/plain; charset=utf-8",
                       SLICE_LITERAL("Request Entity Too Large"));
@@ -135,6 +139,8 @@ void page__stream_closed(struct page *p)
     p->conn = NULL;
     if (p->answered || !p->asked)
         page_free(p);
+    else if (p->exchange != NULL)
+        http1__gone(p->exchange); /* it may answer, and free the page */
 }
 
 /* --- the answer --- */
@@ -145,11 +151,14 @@ static ssize_t on_body_read(nghttp2_session *session, int32_t stream_id, uint8_t
     struct page *p = source->ptr;
     if (size > p->out.size)
         size = p->out.size;
-    memcpy(buf, p->out.data, size);
+    if (size > 0)
+        memcpy(buf, p->out.data, size);
     buf_consume(&p->out, size);
     if (p->out.size == 0 && p->answered)
         *data_flags |= NGHTTP2_DATA_FLAG_EOF;
     p->waits = size == 0 && !p->answered;
+    if (p->out.size == 0 && p->exchange != NULL)
+        http1__written(p->exchange);
     return p->waits ? NGHTTP2_ERR_DEFERRED : (ssize_t)size;
 }
 
@@ -223,6 +232,7 @@ void page__write(struct page *p, struct slice body)
 void page__end_answer(struct page *p)
 {
     p->answered = true;
+    p->exchange = NULL;
     if (p->conn == NULL)
         page_free(p);
     else
@@ -232,6 +242,11 @@ void page__end_answer(struct page *p)
 bool page__is_gone(const struct page *p)
 {
     return p->conn == NULL;
+}
+
+struct grpc_conn *page__conn(const struct page *p)
+{
+    return p->conn;
 }
 
 size_t page__queued_bytes(const struct page *p)

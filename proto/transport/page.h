@@ -15,6 +15,7 @@
 enum { PAGES_BODY_BYTES_MAX = 4 << 20 };
 
 struct grpc_call;
+struct grpc_conn;
 struct http1_exchange;
 struct page;
 
@@ -37,9 +38,15 @@ void page__write(struct page *p, struct slice body);
 void page__end_answer(struct page *p);
 bool page__is_gone(const struct page *p);
 size_t page__queued_bytes(const struct page *p);
+/* NULL: the stream is gone. */
+struct grpc_conn *page__conn(const struct page *p);
 
 /* http1.c's: an exchange for it, and the handler is called. */
 struct http1_exchange *http1__exchange_of(struct page *p, bool is_head);
+/* Its client is gone: told once. */
+void http1__gone(struct http1_exchange *x);
+/* What it wrote has left. */
+void http1__written(struct http1_exchange *x);
 /* The path without what follows '?', and that. */
 void http1__cut_query(struct slice target, struct slice *ret_path, struct slice *ret_query);
 

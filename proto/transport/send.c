@@ -216,6 +216,10 @@ static void kick(struct grpc_call *call)
     struct grpc_conn *conn = call->conn;
     if (conn == NULL || call->stream_gone)
         return;
+    if (call->local != NULL) {
+        local__ready(call->local);
+        return;
+    }
     if (!call->is_client && !call->headers_sent) {
         submit_headers(call);
     } else if (call->data_deferred) {
@@ -230,6 +234,11 @@ void call__send_status(struct grpc_call *call)
 {
     if (call->stream_gone || call->trailers_submitted)
         return;
+    if (call->local != NULL) {
+        call->trailers_submitted = true;
+        local__ready(call->local);
+        return;
+    }
     if (call->headers_sent) {
         kick(call);
         return;
@@ -330,6 +339,16 @@ static void put_staged(struct grpc_call *call, const uint8_t *frame_header, size
         pop_chunk(call);
 }
 
+static void queue_shrunk(struct grpc_call *call)
+{
+    if (call->above_low && call->queued_bytes <= call->limits->send_queue_low_bytes) {
+        call->above_low = false;
+        call__queue_work(call, WORK_WRITABLE);
+    }
+    if (call->paused_by_queue)
+        call__update_paused_by_queue(call);
+}
+
 void call__data_put(struct grpc_call *call, const uint8_t *frame_header, size_t size)
 {
     struct out *out = &call->gl->out;
@@ -347,12 +366,53 @@ void call__data_put(struct grpc_call *call, const uint8_t *frame_header, size_t 
         if (c->size == 0)
             pop_chunk(call);
     }
-    if (call->above_low && call->queued_bytes <= call->limits->send_queue_low_bytes) {
-        call->above_low = false;
-        call__queue_work(call, WORK_WRITABLE);
+    queue_shrunk(call);
+}
+
+/* Up to `size_max` bytes of the first chunk. False: there are none now, or the call ended. */
+static bool take_from_first(struct grpc_call *call, uint8_t *dst, size_t size_max, size_t *ret_size)
+{
+    struct send_chunk *c = call->first;
+    size_t left = c->kind == SEND_SOURCE ? (size_t)c->source.left : c->size;
+    size_t size = left < size_max ? left : size_max;
+    c->begun = true;
+    if (c->kind == SEND_SOURCE) {
+        if (size > 0)
+            size = c->source.src.read(c->source.src.ctx, dst, size);
+        if (call->first != c || (size == 0 && left > 0))
+            return false;
+        c->source.left -= size;
+    } else if (c->kind == SEND_COPY) {
+        memcpy(dst, c->bytes + c->copy.at, size);
+        c->copy.at += size;
+        c->size -= size;
+        call->queued_bytes -= size;
+    } else {
+        memcpy(dst, c->shared.data, size);
+        c->shared.data += size;
+        c->size -= size;
+        call->queued_bytes -= size;
     }
-    if (call->paused_by_queue)
-        call__update_paused_by_queue(call);
+    if (size == left)
+        pop_chunk(call);
+    *ret_size = size;
+    return true;
+}
+
+size_t call__take(struct grpc_call *call, uint8_t *dst, size_t size_max)
+{
+    size_t taken = 0, size;
+    call__hold(call);
+    while (call->first != NULL && (taken < size_max || call->first->kind == SEND_SOURCE)) {
+        if (taken == size_max && call->first->source.left > 0)
+            break;
+        if (!take_from_first(call, dst + taken, size_max - taken, &size))
+            break;
+        taken += size;
+    }
+    queue_shrunk(call);
+    call__release(call);
+    return taken;
 }
 
 /* --- what its owner asks --- */
@@ -371,14 +431,15 @@ static int check_send(struct grpc_call *call, uint64_t size)
     return 0;
 }
 
-static void count_queued(struct grpc_call *call, size_t size)
+/* A message of `size` bytes, `queued` of which are kept for it. */
+static void count_queued(struct grpc_call *call, size_t queued, uint64_t size)
 {
-    call->queued_bytes += size;
+    call->queued_bytes += queued;
     if (call->queued_bytes > call->limits->send_queue_low_bytes)
         call->above_low = true;
     call__update_paused_by_queue(call);
     if (!call->is_client && call->conn != NULL)
-        server__message_counted(call->conn, true);
+        server__message_counted(call, true, size);
 }
 
 int grpc_send(struct grpc_call *call, const struct slice *parts, uint32_t parts_count)
@@ -400,7 +461,7 @@ int grpc_send(struct grpc_call *call, const struct slice *parts, uint32_t parts_
         (void)put_parts(b->data + GRPC_PREFIX_BYTES, parts, parts_count);
         push_shared(call, b, b->data, total, false);
     }
-    count_queued(call, total);
+    count_queued(call, total, size);
     kick(call);
     return 0;
 }
@@ -420,7 +481,7 @@ int grpc_send_shared(struct grpc_call *call, struct slice prefix, struct bref *o
     put_prefix(p, size);
     (void)put_parts(p + GRPC_PREFIX_BYTES, &prefix, 1);
     push_shared(call, bref_ref(owner), body.data, body.size, true);
-    count_queued(call, GRPC_PREFIX_BYTES + (size_t)size);
+    count_queued(call, GRPC_PREFIX_BYTES + (size_t)size, size);
     kick(call);
     return 0;
 }
@@ -437,7 +498,7 @@ int grpc_send_source(struct grpc_call *call, uint64_t size, const struct grpc_so
     c->source.src = *src;
     c->source.left = size;
     push_chunk(call, c);
-    count_queued(call, GRPC_PREFIX_BYTES);
+    count_queued(call, GRPC_PREFIX_BYTES, size);
     kick(call);
     return 0;
 }

@@ -248,6 +248,31 @@ static bool is_refused(struct grpc_call *call)
     return false;
 }
 
+/* Of a call with one message each way: when that has come. */
+static bool counts_from_message(const struct grpc_call *call)
+{
+    return !call->method->client_streaming && !call->method->server_streaming;
+}
+
+void server__open(struct grpc_call *call, bool has_timeout, uint64_t timeout_ns)
+{
+    struct timer_wheel *timers = &call->gl->timers;
+    call->ops = call->method->ops;
+    call->opened = true;
+    call->deadline_ns = UINT64_MAX;
+    server__call_counted(call->conn, 1);
+    if (has_timeout) {
+        /* Never before the client's own: clientv3 takes our DEADLINE_EXCEEDED, while its time is
+         * not up, for a reason to make the same call again, a put too. */
+        call->deadline_ns = timer_fresh_now_ns(timers) + NS_PER_MS + timeout_ns;
+        timer_set(timers, &call->deadline, call->deadline_ns);
+    }
+    if (!counts_from_message(call))
+        server__call_began(call);
+    if (call->method->open != NULL)
+        call->method->open(call, call->method->arg);
+}
+
 bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_stream)
 {
     call->headers_seen = true;
@@ -272,19 +297,7 @@ bool server__request(struct grpc_conn *conn, struct grpc_call *call, bool end_st
         return false;
     }
     call__hold(call);
-    call->ops = call->method->ops;
-    call->opened = true;
-    call->deadline_ns = UINT64_MAX;
-    server__call_counted(conn, 1);
-    if (call->deadline_set) {
-        /* Never before the client's own: clientv3 takes our DEADLINE_EXCEEDED, while its time is
-         * not up, for a reason to make the same call again, a put too. */
-        uint64_t now_ns = timer_fresh_now_ns(&conn->gl->timers) + NS_PER_MS;
-        call->deadline_ns = now_ns + call->timeout_ns;
-        timer_set(&conn->gl->timers, &call->deadline, call->deadline_ns);
-    }
-    if (call->method->open != NULL)
-        call->method->open(call, call->method->arg);
+    server__open(call, call->deadline_set, call->timeout_ns);
     if (end_stream)
         call__peer_closed(call);
     call__release(call);
@@ -313,13 +326,72 @@ void server__call_counted(struct grpc_conn *conn, int change)
     s->stats.calls_total += change > 0;
 }
 
-void server__message_counted(struct grpc_conn *conn, bool sent)
+const uint64_t grpc_handling_bounds_ns[GRPC_HANDLING_BOUNDS_COUNT] = {
+    5000000,   10000000,   25000000,   50000000,   100000000,  250000000,
+    500000000, 1000000000, 2500000000, 5000000000, 10000000000};
+
+void server__call_began(struct grpc_call *call)
 {
-    struct grpc_server *s = conn->server;
+    const struct grpc_server *s = call->conn->server;
+    if (s->o.method_stats == NULL)
+        return;
+    call->stats = &s->o.method_stats[call->method - s->methods];
+    call->started_ns = grpc_loop_now_ns(call->gl);
+    metric_add(&call->stats->started, 1);
+}
+
+void server__call_ended(struct grpc_call *call, enum grpc_code code)
+{
+    struct grpc_method_stats *stats = call->stats;
+    call->stats = NULL;
+    if (counts_from_message(call))
+        metric_add(&stats->messages_sent, 1);
+    if (call->method->client_streaming)
+        metric_add(&stats->messages_received, 1);
+    metric_add(&stats->handled[(unsigned)code < GRPC_CODES_COUNT ? code : GRPC_UNKNOWN], 1);
+    uint64_t ns = grpc_loop_now_ns(call->gl) - call->started_ns;
+    uint32_t at = 0;
+    while (at < GRPC_HANDLING_BOUNDS_COUNT && ns > grpc_handling_bounds_ns[at])
+        at++;
+    metric_add(&stats->handling[at], 1);
+    metric_add(&stats->handling_ns, ns);
+}
+
+bool grpc_call_uncount(struct grpc_call *call)
+{
+    struct grpc_method_stats *stats = call->stats;
+    if (stats == NULL || !counts_from_message(call))
+        return false;
+    call->stats = NULL;
+    metric_set(&stats->started, metric_read(&stats->started) - 1);
+    metric_set(&stats->messages_received, metric_read(&stats->messages_received) - 1);
+    return true;
+}
+
+uint64_t grpc_call_started_ns(const struct grpc_call *call)
+{
+    return call->started_ns;
+}
+
+void server__message_counted(struct grpc_call *call, bool sent, size_t size)
+{
+    struct grpc_server *s = call->conn->server;
     if (s == NULL)
         return;
+    bool from_message = counts_from_message(call);
     s->stats.messages_sent += sent;
     s->stats.messages_received += !sent;
+    if (s->o.method_stats == NULL)
+        return;
+    if (!sent && from_message)
+        server__call_began(call);
+    if (call->stats == NULL)
+        return;
+    metric_add(sent ? &s->o.message_bytes->sent : &s->o.message_bytes->received, size);
+    if (!sent)
+        metric_add(&call->stats->messages_received, 1);
+    else if (!from_message)
+        metric_add(&call->stats->messages_sent, 1);
 }
 
 uint64_t server__keepalive_interval_ns(const struct grpc_conn *conn)

@@ -219,6 +219,21 @@ uint8_t *peerwire_report_put(uint8_t *dst, const struct peerwire_report *r)
     return put(put(put(dst, PEERWIRE_REPORT, 1), r->mark, 8), r->digest, 8);
 }
 
+uint8_t *peerwire_probe_put(uint8_t *dst, const struct peerwire_probe *p)
+{
+    return put(put(put(dst, PEERWIRE_PROBE, 1), p->is_reply, 1), p->sent_ns, 8);
+}
+
+int peerwire_probe_decode(struct slice frame, struct peerwire_probe *ret)
+{
+    if (frame.size != PEERWIRE_PROBE_BYTES || frame.data[0] != PEERWIRE_PROBE || frame.data[1] > 1)
+        return TV_EMALFORMED;
+    const uint8_t *p = frame.data + 1;
+    ret->is_reply = get(&p, 1) != 0;
+    ret->sent_ns = get(&p, 8);
+    return 0;
+}
+
 int peerwire_report_decode(struct slice frame, struct peerwire_report *ret)
 {
     if (frame.size != PEERWIRE_REPORT_BYTES || frame.data[0] != PEERWIRE_REPORT)

@@ -476,13 +476,20 @@ static void lsm_commit(void *ctx, const struct lsm_meta *meta, const struct pers
     write_records(l, w, metas);
     write_state(l, w, meta);
     writer_finish(l, w);
+    uint64_t files_ns = clock_mono_ns() - begin_ns;
     ingest(l);
+    uint64_t commit_ns = clock_mono_ns() - begin_ns;
 
     pthread_mutex_lock(&l->lock);
     l->committed = *meta;
     l->commits++;
-    l->commit_ns += clock_mono_ns() - begin_ns;
+    l->commit_ns += commit_ns;
     pthread_mutex_unlock(&l->lock);
+    if (l->o.meters != NULL) {
+        metric_observe(&l->o.meters->commit, LSM_METERS_SCALE, commit_ns);
+        metric_observe(&l->o.meters->files, LSM_METERS_SCALE, files_ns);
+        metric_observe(&l->o.meters->ingest, LSM_METERS_SCALE, commit_ns - files_ns);
+    }
     lsm__tidy_wake(l);
 }
 

@@ -76,12 +76,16 @@ int mvcc_hash(const struct mvcc *m, int64_t rev, struct mvcc_hash *ret)
     struct mvcc_history_cursor c;
     const struct mvcc_version *v;
     int64_t compacted = mvcc_compacted(m);
+    uint32_t hash = crc32c(0, "key", 3);
+    if (rev < 0) { /* to etcd that is below all changes, and not an error */
+        *ret = (struct mvcc_hash){.hash = hash, .compact_revision = compacted, .revision = rev};
+        return 0;
+    }
     int rv = mvcc_check_revision(m, rev, &rev);
     if (rv == 0)
         rv = mvcc_history_seek(m, &c, compacted + 1);
     if (rv != 0)
         return rv;
-    uint32_t hash = crc32c(0, "key", 3);
     if (compacted > 0)
         hash = hash_kept(m, hash, rev, compacted);
     while ((v = mvcc_history_next(&c, rev)) != NULL)

@@ -14,6 +14,7 @@
 #include "wal_internal.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -235,6 +236,8 @@ static void write_done(struct disk_write *req, int err)
     if (err != 0)
         wal__fatal(b->w, "writing", b->segment->seq, req->offset, err);
     b->complete = true;
+    if (b->w->o.meters != NULL)
+        metric_observe(&b->w->o.meters->sync, WAL_METERS_SCALE, clock_mono_ns() - b->started_ns);
 }
 
 /* Find the batch's place; false when the segment it needs is not ready. *ret_header: the place is
@@ -324,6 +327,19 @@ static bool may_start(const struct wal *w, const struct wal_batch *b)
            w->in_flight_bytes + wal__frame_bytes(b->body_bytes) <= WAL_IN_FLIGHT_BYTES_MAX;
 }
 
+static void hand_over(struct wal *w, struct wal_batch *b)
+{
+    struct wal_meters *m = w->o.meters;
+    if (m == NULL) {
+        disk_write(w->disk, &b->req);
+        return;
+    }
+    b->started_ns = clock_mono_ns();
+    metric_add(&m->write_bytes, b->req.size);
+    disk_write(w->disk, &b->req);
+    metric_observe(&m->write, WAL_METERS_SCALE, clock_mono_ns() - b->started_ns);
+}
+
 static void start_writes(struct wal *w)
 {
     while (w->submitted && !list_is_empty(&w->queue)) {
@@ -342,7 +358,7 @@ static void start_writes(struct wal *w)
         if (header)
             add_header(w, b);
         note_placed(w, b, offset);
-        disk_write(w->disk, &b->req);
+        hand_over(w, b);
     }
     if (list_is_empty(&w->queue))
         w->submitted = false;

@@ -49,6 +49,7 @@ struct wal_batch {
     uint64_t end_term; /* of the last entry as written, or prev_term */
     uint64_t seq;      /* 0: no one waits for it */
     struct wal_hard_state hs;
+    uint64_t started_ns; /* measured: when its write began */
     bool complete;
 };
 

@@ -104,6 +104,65 @@ def from_to(kinds, sizes, name, *flags, node=0, old_flags=()):
             tally.check(len(hashes) == 1, "%s: Hash is the same at all members" % name, repr(hashes))
 
 
+def ctl(node, *args, user="root:secret", ok=True):
+    return output([cluster.ETCDCTL, "--endpoints", node.endpoint()] +
+                  (["--user", user] if user else []) + list(args), ok=ok)
+
+
+def make_users(node):
+    def off(*args):
+        return ctl(node, *args, user=None)
+    off("put", "a/1", "x")
+    off("put", "b/1", "y")
+    for role in ("root", "reader", "none"):
+        off("role", "add", role)
+    off("role", "grant-permission", "reader", "read", "a/", "a0")
+    off("role", "grant-permission", "reader", "readwrite", "c")
+    off("role", "grant-permission", "reader", "write", "d", "--from-key")
+    off("user", "add", "root:secret")
+    off("user", "add", "ann:hers")
+    off("user", "add", "cert", "--no-password")
+    off("user", "grant-role", "root", "root")
+    off("user", "grant-role", "ann", "reader")
+    off("user", "grant-role", "ann", "none")
+    off("auth", "enable")
+
+
+def users_of(node):
+    """What there is to see of users and roles, and what it does."""
+    seen = [ctl(node, "user", "list"), ctl(node, "role", "list")]
+    seen += [ctl(node, "user", "get", name) for name in ("root", "ann", "cert")]
+    seen += [ctl(node, "role", "get", name) for name in ("root", "reader", "none")]
+    seen.append(ctl(node, "auth", "status"))
+    for args in (("get", "a/1"), ("get", "b/1"), ("put", "c", "1"), ("put", "a/1", "2"), ("put", "e", "3")):
+        result = ctl(node, *args, user="ann:hers", ok=False)
+        seen.append("%d %s" % (result.returncode, result.stdout))
+    seen.append(str(ctl(node, "get", "a/1", user="ann:wrong", ok=False).returncode))
+    return "\n".join(seen)
+
+
+def users(kinds):
+    """Users, roles, whether auth is on, and its revision come along."""
+    name = "users, %s to %s" % kinds
+    cheap = ("--bcrypt-cost", "4")
+    with cluster.Cluster(kinds[0], size=1, flags=cheap) as old, \
+            cluster.Cluster(kinds[1], size=1, flags=cheap) as new:
+        old.start()
+        make_users(old.nodes[0])
+        path = os.path.join(old.dir, "snapshot.db")
+        ctl(old.nodes[0], "snapshot", "save", path)
+        revision = ctl(old.nodes[0], "auth", "status")
+        check_status(path, name)
+        restore(new, path)
+        new.start()
+        tally.check(ctl(new.nodes[0], "auth", "status") == revision, name + ": the auth revision")
+        same(users_of(old.nodes[0]), users_of(new.nodes[0]), name)
+        new.stop(0)
+        new.nodes[0].start()
+        new.wait_healthy()
+        same(users_of(old.nodes[0]), users_of(new.nodes[0]), name + ", after a restart")
+
+
 def backend_hash(node):
     result = cluster.run([os.path.join(cluster.TOOLS, "snapshot"), "hash", node.endpoint()],
                          timeout=30, capture_output=True, text=True)
@@ -303,6 +362,8 @@ def main():
         "back": lambda: from_to(("etcd", "trivet"), (1, 3), "etcd to trivet", "--seed", "3", "--big", "3"),
         "self": lambda: from_to(("trivet", "trivet"), (3, 1), "trivet to trivet", "--seed", "4", node=2,
                                 old_flags=("--io-threads", "2")),
+        "users": lambda: [users(kinds) for kinds in (("trivet", "etcd"), ("etcd", "trivet"),
+                                                     ("trivet", "trivet"))],
         "empty": lambda: from_to(("trivet", "etcd"), (1, 1), "empty", "--ops", "0"),
         "empty back": lambda: from_to(("etcd", "trivet"), (1, 1), "empty etcd", "--ops", "0"),
         "load": lambda: under_load("etcd"),

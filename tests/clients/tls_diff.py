@@ -259,6 +259,46 @@ def check_client_certificates(pki):
         check_new_ca(pki, pair)
 
 
+def check_names(pki):
+    """Who has a certificate and no token is whom it names, where certificates are asked for."""
+    ca = pki.ca.cert
+    root, carol = (pki.ca.issue("user-" + cn, cn=cn) for cn in ("root", "carol"))
+
+    def said(who, *args):
+        def attempt(node):
+            command = [clusters.ETCDCTL, "--endpoints", "https://127.0.0.1:%d" % node.client_port,
+                       "--cacert", ca, "--cert", who.cert, "--key", who.key] + list(args)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+            words = re.search(r'"error":"([^"]*)"|Error: (.*)|error":"rpc error: ([^"]*)"', done.stderr)
+            return done.returncode, done.stdout, words.group(0)[-60:] if words else ""
+        return attempt
+
+    def same(rule, attempts):
+        for name, attempt in attempts.items():
+            results = {kind: attempt(pair.node(kind)) for kind in KINDS}
+            tally.check(results["etcd"] == results["trivet"], "%s: %s" % (rule, name), repr(results))
+
+    for asked in (True, False):
+        more = ["--client-cert-auth", "--trusted-ca-file", ca] if asked else ["--trusted-ca-file", ca]
+        rule = "names in certificates" + ("" if asked else ", not asked for")
+        with Pair(pki, own(pki, "--bcrypt-cost", "4", *more)) as pair:
+            for args in (("user", "add", "root:pw"), ("role", "add", "root"), ("user", "grant-role", "root", "root"),
+                         ("user", "add", "carol", "--no-password"), ("user", "add", "dave:pw"),
+                         ("role", "add", "r"), ("role", "grant-permission", "r", "readwrite", "k"),
+                         ("user", "grant-role", "carol", "r"), ("auth", "enable")):
+                same(rule, {"setting up: " + " ".join(args): said(root, *args)})
+            same(rule, {
+                "carol may": said(carol, "put", "k", "v"),
+                "carol may not": said(carol, "put", "other", "v"),
+                "carol is not root": said(carol, "user", "list"),
+                "root is": said(root, "user", "list"),
+                "nobody's name": said(pki.client, "put", "k", "v"),
+                "a token goes before": said(root, "--user", "dave:pw", "put", "k", "v"),
+                "and gives more": said(carol, "--user", "root:pw", "put", "other", "v"),
+                "a user without password has no token": said(carol, "--user", "carol:pw", "get", "k"),
+            })
+
+
 def check_new_ca(pki, pair):
     """Beyond etcd: the CA file is read again too."""
     node = pair.node("trivet")
@@ -609,7 +649,7 @@ def main():
     clusters.exit_on_signals()
     holder = Cluster("trivet", size=0)  # for its folder, which goes with it
     try:
-        checks = [c for c in (check_half_open, check_server_alone, check_client_certificates,
+        checks = [c for c in (check_half_open, check_server_alone, check_client_certificates, check_names,
                               check_more_settings, check_ports, check_flags, check_members,
                               check_trivetctl, check_bench)
                   if len(sys.argv) == 1 or c.__name__ in sys.argv[1:]]

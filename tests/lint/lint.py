@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import sys
 
+import metrics_doc
+
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 LINE_COLUMNS_MAX = 100
 FUNCTION_LINES_MAX = 70
@@ -265,6 +267,11 @@ def check_format(sources):
             find(match.group(1), int(match.group(2)), "not formatted (./dev fmt)")
 
 
+def check_metrics_page():
+    if not metrics_doc.is_true():
+        find("docs/metrics.md", 1, "not what the program has: run tests/lint/metrics_doc.py")
+
+
 def main():
     headers = tracked("*.h")
     sources = tracked("*.c", "*.h")
@@ -280,6 +287,7 @@ def main():
         ("words", lambda: check_words(text_files)),
         ("calls", lambda: check_calls(own)),
         ("function lengths", lambda: check_functions(own)),
+        ("docs/metrics.md", check_metrics_page),
         ("format", lambda: check_format(sources)),
     ]
     failed = 0

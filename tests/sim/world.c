@@ -75,10 +75,10 @@ void __real_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entr
                        const struct wal_hard_state *hs);
 void __wrap_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entries, uint32_t count,
                        const struct wal_hard_state *hs);
-void __real_applier_apply(struct applier *a, const struct wire_raft_request *entry,
-                          struct request *req);
-void __wrap_applier_apply(struct applier *a, const struct wire_raft_request *entry,
-                          struct request *req);
+int __real_applier_apply(struct applier *a, const struct wire_raft_request *entry,
+                         struct request *req);
+int __wrap_applier_apply(struct applier *a, const struct wire_raft_request *entry,
+                         struct request *req);
 
 int __real_raft_install_snapshot(struct raft *r, uint64_t log_index, uint64_t term,
                                  const struct raft_membership *membership);
@@ -152,8 +152,8 @@ void __wrap_wal_append(struct wal *w, uint64_t seq, const struct wal_entry *entr
     __real_wal_append(w, seq, entries, count, hs);
 }
 
-void __wrap_applier_apply(struct applier *a, const struct wire_raft_request *entry,
-                          struct request *req)
+int __wrap_applier_apply(struct applier *a, const struct wire_raft_request *entry,
+                         struct request *req)
 {
     struct member *m = sim_now->current;
     if (m->dying) {

@@ -26,6 +26,7 @@
 
 #include "base/bref.h"
 #include "base/err.h"
+#include "base/metric.h"
 #include "base/slice.h"
 
 #include <stdbool.h>
@@ -51,6 +52,8 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop);
  * after which the memory is gone. */
 void grpc_loop_free(struct grpc_loop *gl);
 uv_loop_t *grpc_loop_uv(struct grpc_loop *gl);
+/* The clock of clock_mono_ns(), read once in a round of the loop. */
+uint64_t grpc_loop_now_ns(struct grpc_loop *gl);
 /* Write now what is queued on every connection. Only for a caller that is about to be busy for
  * long; otherwise it happens by itself before the loop blocks. May call closed(). From inside a
  * callback of the transport it does nothing. */
@@ -77,6 +80,10 @@ struct grpc_call_ops {
 /* What the owner of a call hangs on it; NULL to begin with. */
 void *grpc_call_user(const struct grpc_call *call);
 void grpc_call_set_user(struct grpc_call *call, void *user);
+/* Another such pointer, for whoever traces calls. */
+struct trace;
+struct trace *grpc_call_trace(const struct grpc_call *call);
+void grpc_call_set_trace(struct grpc_call *call, struct trace *trace);
 /* Change who is told, for instance to a service's own ops from inside open(). Borrowed. */
 void grpc_call_set_ops(struct grpc_call *call, const struct grpc_call_ops *ops);
 /* Server only: the table entry; NULL on client calls. */
@@ -93,6 +100,8 @@ uint64_t grpc_call_deadline_ns(const struct grpc_call *call);
  * value, borrowed until closed() returns (client: until the next header block); data is NULL when
  * there is none. "-bin" values are as on the wire. */
 struct slice grpc_call_metadata(const struct grpc_call *call, const char *name);
+/* All of it, in a form of the transport's own: calls with the same bytes have the same metadata. */
+struct slice grpc_call_metadata_bytes(const struct grpc_call *call);
 
 /* Send one message made of these parts. Copied (small ones into the connection's output).
  * Errors: TV_ECLOSED after the end of sending; TV_ETOOLARGE above max_send_message_bytes;
@@ -141,6 +150,28 @@ struct grpc_method {
     void *arg;
 };
 
+enum { GRPC_CODES_COUNT = 17, GRPC_HANDLING_BOUNDS_COUNT = 11 };
+
+/* What a server counts of one method. A call counts from its open() on; one without client
+ * streaming from its message on, as in grpc-go, whose interceptors hear of it then. As there, an
+ * answer counts as sent also when it is an error, and the end of a client's stream as received.
+ * Owner: the loop's thread; read by any. */
+struct grpc_method_stats {
+    struct metric_counter started;
+    struct metric_counter messages_received;
+    struct metric_counter messages_sent;
+    struct metric_counter handled[GRPC_CODES_COUNT]; /* ended, by code */
+    struct metric_counter handling[GRPC_HANDLING_BOUNDS_COUNT + 1];
+    struct metric_counter handling_ns;
+};
+/* Upper bounds of grpc_method_stats.handling: those that Prometheus' clients have by default. */
+extern const uint64_t grpc_handling_bounds_ns[GRPC_HANDLING_BOUNDS_COUNT];
+/* The call's message did not decode: as in grpc-go, one that began with it does not count. False:
+ * it has begun before. */
+bool grpc_call_uncount(struct grpc_call *call);
+/* When the call began to count, on the clock of grpc_loop_now_ns(). */
+uint64_t grpc_call_started_ns(const struct grpc_call *call);
+
 /* No more messages after what is queued, then this status. `text` is copied; NULL = "". Ignored
  * when the call is finished already. */
 void grpc_finish(struct grpc_call *call, enum grpc_code code, const char *text);
@@ -164,6 +195,12 @@ struct grpc_port {
 
 /* A connection that begins with an HTTP/1 request line is served by this, see proto/http1.h. */
 typedef void (*http1_handler)(struct http1_exchange *x, const struct http1_request *req, void *arg);
+
+/* Of messages, without what surrounds them. */
+struct grpc_message_bytes {
+    struct metric_counter received;
+    struct metric_counter sent;
+};
 
 struct grpc_server_options {
     uint32_t recv_message_bytes_max; /* default 4 MiB */
@@ -192,6 +229,9 @@ struct grpc_server_options {
     void *http1_arg;
     /* Of POST and PUT; more is answered with 413. Default 1 MiB. */
     uint32_t http1_body_bytes_max;
+    /* One for each method, in the order of the table; borrowed. NULL: nothing is counted. */
+    struct grpc_method_stats *method_stats;
+    struct grpc_message_bytes *message_bytes; /* with it: of all methods */
     /* A connection is there, or is gone. NULL allowed. */
     void (*conn_opened)(struct grpc_conn *conn, void *arg);
     void (*conn_closed)(struct grpc_conn *conn, void *arg);
@@ -246,6 +286,8 @@ const char *grpc_conn_peer(const struct grpc_conn *conn);
 /* Of the subject of the client's certificate, which was verified: its CN, as Go sees it (the last,
  * if there are several). NULL when there is none. Borrowed, as long as the connection. */
 const char *grpc_conn_peer_cn(const struct grpc_conn *conn);
+/* Its hands were shaken; the first bytes have come. */
+bool grpc_conn_is_tls(const struct grpc_conn *conn);
 /* A server's: where it came in. */
 const struct grpc_port *grpc_conn_port(const struct grpc_conn *conn);
 void *grpc_conn_user(const struct grpc_conn *conn);

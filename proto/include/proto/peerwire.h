@@ -9,6 +9,7 @@
  *          data
  *   QUESTION  flags u8, about u8; token u64, subject u64, ttl i64, granted ttl i64, err i32
  *   REPORT    mark u64, digest u64
+ *   PROBE     is it a reply u8, sent u64
  *
  * A snapshot has a call of its own: HELLO, SNAP_HEAD, SNAP_PIECE..., SNAP_END from the leader, one
  * SNAP_DONE back. After the kind each has the CRC-32C of the rest, u32, and:
@@ -31,7 +32,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PEERWIRE_VERSION = 1, PEERWIRE_ENTRIES_MAX = 1 << 20, PEERWIRE_URLS_MAX = 16 };
+enum { PEERWIRE_VERSION = 2, PEERWIRE_ENTRIES_MAX = 1 << 20, PEERWIRE_URLS_MAX = 16 };
 
 enum peerwire_kind {
     PEERWIRE_HELLO = 1,
@@ -42,6 +43,7 @@ enum peerwire_kind {
     PEERWIRE_SNAP_END = 6,
     PEERWIRE_SNAP_DONE = 7,
     PEERWIRE_REPORT = 8,
+    PEERWIRE_PROBE = 9,
 };
 
 struct peerwire_hello {
@@ -92,6 +94,12 @@ struct peerwire_report {
     uint64_t digest;
 };
 
+/* Sent back at once, as a reply, so that the sender knows the time of a round trip. */
+struct peerwire_probe {
+    bool is_reply;
+    uint64_t sent_ns; /* the sender's own */
+};
+
 struct peerwire_snap_head {
     uint64_t log_index;
     uint64_t term;
@@ -127,6 +135,7 @@ enum {
     PEERWIRE_ENTRY_HEAD_BYTES = 21,
     PEERWIRE_QUESTION_BYTES = 39,
     PEERWIRE_REPORT_BYTES = 17,
+    PEERWIRE_PROBE_BYTES = 10,
 };
 
 /* Each writes exactly the size named above, or by its size function, and returns where it ends. */
@@ -139,6 +148,7 @@ uint8_t *peerwire_entry_put_head(uint8_t *dst, const struct peerwire_entry *e);
 uint8_t *peerwire_question_put(uint8_t *dst, const struct peerwire_question *q);
 
 uint8_t *peerwire_report_put(uint8_t *dst, const struct peerwire_report *r);
+uint8_t *peerwire_probe_put(uint8_t *dst, const struct peerwire_probe *p);
 
 uint8_t *peerwire_snap_head_put(uint8_t *dst, const struct peerwire_snap_head *h);
 /* The head of a frame of PEERWIRE_SNAP_PIECE_HEAD_BYTES and then the bytes, which are in place. */
@@ -158,6 +168,7 @@ uint8_t peerwire_kind(struct slice frame);
 int peerwire_hello_decode(struct slice frame, struct peerwire_hello *ret);
 int peerwire_raft_decode(struct slice frame, struct peerwire_raft *ret);
 int peerwire_report_decode(struct slice frame, struct peerwire_report *ret);
+int peerwire_probe_decode(struct slice frame, struct peerwire_probe *ret);
 int peerwire_question_decode(struct slice frame, struct peerwire_question *ret);
 /* The next entry of what is left in `entries`; false at the end. */
 bool peerwire_next_entry(struct slice *entries, struct peerwire_entry *ret);

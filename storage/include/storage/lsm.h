@@ -27,6 +27,7 @@
 #define STORAGE_LSM_H
 
 #include "base/buf.h"
+#include "base/metric.h"
 #include "base/mpsc.h"
 #include "base/slice.h"
 #include "storage/mvcc.h"
@@ -72,10 +73,19 @@ void persist_metas_free(struct persist_meta *list);
 
 struct lsm;
 
+/* What commits took, in nanoseconds. Owner: the persist thread; read by any. */
+struct lsm_meters {
+    struct metric_hist commit;
+    struct metric_hist files;  /* of that: finishing the table files */
+    struct metric_hist ingest; /* and making them part of the database, durably */
+};
+#define LSM_METERS_SCALE METRIC_FROM_1_MS(14)
+
 struct lsm_options {
-    size_t block_cache_bytes; /* default 4 MiB: nothing is read after start */
-    uint32_t open_files_max;  /* default 128 */
-    bool compress;            /* LZ4; default true */
+    struct lsm_meters *meters; /* borrowed; default NULL */
+    size_t block_cache_bytes;  /* default 4 MiB: nothing is read after start */
+    uint32_t open_files_max;   /* default 128 */
+    bool compress;             /* LZ4; default true */
     /* Versions that compactions gave up may make this share of what is on disk, in percent, before
      * they are collected (default 50, 1..99), but at least this many (default 100,000). */
     uint32_t garbage_percent;

@@ -17,6 +17,7 @@
 #define STORAGE_WAL_H
 
 #include "base/bref.h"
+#include "base/metric.h"
 #include "base/slice.h"
 #include "storage/disk.h"
 
@@ -39,6 +40,14 @@ struct wal_hard_state {
     uint64_t commit;
 };
 
+/* What writing took, in nanoseconds. Owner: the log's thread; read by any. */
+struct wal_meters {
+    struct metric_hist sync;  /* of a batch, from the beginning of its write until it is durable */
+    struct metric_hist write; /* of that: handing it to the system */
+    struct metric_counter write_bytes;
+};
+#define WAL_METERS_SCALE METRIC_FROM_1_MS(14)
+
 struct wal_options {
     struct disk *disk;           /* borrowed until wal_close(); its directory is the log's alone */
     uint64_t segment_size_bytes; /* a multiple of 4 KiB, at least 64 KiB; default 64 MiB */
@@ -48,7 +57,8 @@ struct wal_options {
     uint64_t payload_from_index; /* entries below it are replayed without their bytes; default 0 */
     uint32_t writes_max; /* batches under way at once, at most 8; default 0: the disk's advice */
     uint64_t salt;       /* of a new log's checksums; default 0: from the kernel. For simulation. */
-    uint64_t log_id;     /* what wal_log_id() said before; default 0: a log may be made anew */
+    struct wal_meters *meters; /* borrowed; default NULL: nothing is measured */
+    uint64_t log_id; /* what wal_log_id() said before; default 0: a log may be made anew */
 };
 
 void wal_options_init(struct wal_options *o);

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand"
 
@@ -137,6 +138,14 @@ func (g *generator) value() []byte {
 
 // end is a range_end for a key: none, a prefix's, all that follows, or something arbitrary.
 func (g *generator) end(key []byte) []byte {
+	end := g.anyEnd(key)
+	if g.auth && len(end) > 0 && end[0] != 0 && bytes.Compare(end, key) <= 0 {
+		return nil // who may ask for a range without keys depends on the shape of a tree in etcd
+	}
+	return end
+}
+
+func (g *generator) anyEnd(key []byte) []byte {
 	switch g.rng.Intn(8) {
 	case 0, 1, 2:
 		return nil
@@ -335,9 +344,6 @@ func (g *generator) txnRequest(depth int) *pb.TxnRequest {
 
 func (g *generator) compaction() step {
 	r := &pb.CompactionRequest{Revision: g.revision(), Physical: g.chance(60)}
-	if r.Revision == 0 {
-		r.Revision = 1 // after a compaction at 0, HashKV at 0 is to etcd the hash that it kept of it
-	}
 	compact := g.call("etcdserverpb.KV/Compact", r)
 	if !g.services["watch"] {
 		return compact
@@ -348,7 +354,12 @@ func (g *generator) compaction() step {
 
 // --- leases ---
 
-const endingLease = 5000 // its end comes when it comes: it is not used
+const endingLeaseMin = 5000 // from here on: their end comes when it comes, they are not used
+
+func (g *generator) endingLease() int64 {
+	g.serial++
+	return endingLeaseMin + int64(g.serial)
+}
 
 func (g *generator) leaseStep() step {
 	switch g.rng.Intn(6) {
@@ -360,7 +371,7 @@ func (g *generator) leaseStep() step {
 		if r.TTL > 100 && r.TTL <= 9000000000 {
 			g.leases = append(g.leases, r.ID)
 		} else if r.TTL <= 0 {
-			r.ID = endingLease
+			r.ID = g.endingLease()
 		}
 		return g.call("etcdserverpb.Lease/LeaseGrant", r)
 	case 2:
@@ -414,7 +425,7 @@ func (g *generator) watchStep() step {
 // --- what does not decode ---
 
 var rawMethods = []string{"etcdserverpb.KV/Put", "etcdserverpb.KV/Range", "etcdserverpb.KV/Txn",
-	"etcdserverpb.KV/DeleteRange", "etcdserverpb.Lease/LeaseGrant", "etcdserverpb.Lease/LeaseTimeToLive", "etcdserverpb.Maintenance/HashKV"}
+	"etcdserverpb.KV/DeleteRange", "etcdserverpb.Lease/LeaseTimeToLive", "etcdserverpb.Maintenance/HashKV"}
 
 // rawStep is a request with some of its bytes changed.
 func (g *generator) rawStep() step {
@@ -430,8 +441,6 @@ func (g *generator) rawStep() step {
 			Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: g.key(), Value: g.value()}}}}}
 	case "etcdserverpb.KV/DeleteRange":
 		m = &pb.DeleteRangeRequest{Key: g.key(), PrevKv: g.chance(50)}
-	case "etcdserverpb.Lease/LeaseGrant":
-		m = &pb.LeaseGrantRequest{ID: endingLease, TTL: 3600}
 	case "etcdserverpb.Lease/LeaseTimeToLive":
 		m = &pb.LeaseTimeToLiveRequest{ID: 7, Keys: true}
 	default:

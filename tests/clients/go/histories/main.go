@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"trivet.test/clients/internal/harness"
@@ -21,12 +22,12 @@ import (
 const allServices = "kv,watch,lease,cluster,maintenance,auth,lock,election,raw,restart"
 
 func main() {
-	p := &player{}
+	p := &player{times: map[string]time.Duration{}}
 	flag.StringVar(&p.etcd, "etcd", "", "etcd's program")
 	flag.StringVar(&p.trivetd, "trivetd", "", "trivet's program")
 	flag.StringVar(&p.dir, "dir", "", "where the data goes; a folder in memory makes it fast")
-	etcdFlags := flag.String("etcd-flags", "--unsafe-no-fsync --log-level error", "")
-	trivetFlags := flag.String("trivet-flags", "--log-level warn", "")
+	etcdFlags := flag.String("etcd-flags", "--unsafe-no-fsync --log-level error --bcrypt-cost 4", "")
+	trivetFlags := flag.String("trivet-flags", "--log-level warn --bcrypt-cost 4", "")
 	seed := flag.Int64("seed", 1, "of the first history")
 	count := flag.Int("histories", 10, "how many, if the time suffices")
 	steps := flag.Int("steps", 2000, "of each")
@@ -34,6 +35,7 @@ func main() {
 	services := flag.String("services", allServices, "what requests are made of")
 	replay := flag.String("replay", "", "a file to play again instead")
 	keep := flag.String("keep", ".", "where to keep histories that differ")
+	parallel := flag.Int("parallel", 4, "how many at a time: they mostly wait")
 	shrinkSeconds := flag.Float64("shrink-seconds", 60, "for making one shorter")
 	flag.Parse()
 	p.etcdFlags, p.trivetFlags = strings.Fields(*etcdFlags), strings.Fields(*trivetFlags)
@@ -44,36 +46,79 @@ func main() {
 	for _, name := range strings.Split(*services, ",") {
 		chosen[name] = true
 	}
-	var tally harness.Tally
+	c := &campaign{player: p, services: chosen, steps: *steps, keep: *keep, shrinkSeconds: *shrinkSeconds,
+		seed: *seed, end: *seed + int64(*count), until: time.Now().Add(time.Duration(*seconds * float64(time.Second)))}
 	begin := time.Now()
-	shown := begin
-	compared := 0
-	for n := 0; n < *count && time.Since(begin).Seconds() < *seconds; n++ {
-		h := history(*seed+int64(n), chosen, *steps)
-		found, played, err := p.play(h)
-		compared += played
-		for i := 0; i < played; i++ {
-			tally.Pass()
-		}
-		if err != nil {
-			tally.Fail("seed %d: %v", *seed+int64(n), err)
-			continue
-		}
-		if found != nil {
-			report(p, &tally, *seed+int64(n), h[:found.at+1], found, *keep, *shrinkSeconds)
-		}
-		if time.Since(shown) > time.Minute {
-			shown = time.Now()
-			fmt.Printf("%d requests of %d histories, %d differ\n", compared, n+1, tally.Failed())
-		}
-	}
-	fmt.Printf("%d requests in %.0f s\n", compared, time.Since(begin).Seconds())
-	tally.Finish()
+	c.run(*parallel)
+	fmt.Printf("%d requests of %d histories in %.0f s\n", c.compared, c.played, time.Since(begin).Seconds())
+	p.printTimes()
+	c.tally.Finish()
 }
 
-func report(p *player, tally *harness.Tally, seed int64, h []step, found *difference, keep string, seconds float64) {
-	h, found = shrink(p, h, found, seconds)
-	path := filepath.Join(keep, fmt.Sprintf("history-%d.json", seed))
+// A campaign plays many histories, some at a time.
+type campaign struct {
+	player        *player
+	services      map[string]bool
+	steps         int
+	keep          string
+	shrinkSeconds float64
+	end           int64
+	until         time.Time
+	tally         harness.Tally
+
+	mu       sync.Mutex
+	seed     int64 // the next one
+	played   int
+	compared int
+	shown    time.Time
+}
+
+func (c *campaign) run(parallel int) {
+	c.shown = time.Now()
+	var wait sync.WaitGroup
+	for n := 0; n < parallel; n++ {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for seed, ok := c.next(); ok; seed, ok = c.next() {
+				c.one(seed)
+			}
+		}()
+	}
+	wait.Wait()
+}
+
+func (c *campaign) next() (int64, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seed++
+	return c.seed - 1, c.seed <= c.end && time.Now().Before(c.until)
+}
+
+func (c *campaign) one(seed int64) {
+	h := history(seed, c.services, c.steps)
+	found, played, err := c.player.play(h)
+	for i := 0; i < played; i++ {
+		c.tally.Pass()
+	}
+	if err != nil {
+		c.tally.Fail("seed %d: %v", seed, err)
+	} else if found != nil {
+		c.report(seed, h[:found.at+1], found)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.played++
+	c.compared += played
+	if time.Since(c.shown) > time.Minute {
+		c.shown = time.Now()
+		fmt.Printf("%d requests of %d histories, %d differ\n", c.compared, c.played, c.tally.Failed())
+	}
+}
+
+func (c *campaign) report(seed int64, h []step, found *difference) {
+	h, found = shrink(c.player, h, found, c.shrinkSeconds)
+	path := filepath.Join(c.keep, fmt.Sprintf("history-%d.json", seed))
 	if err := save(path, h); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
@@ -83,7 +128,7 @@ func report(p *player, tally *harness.Tally, seed int64, h []step, found *differ
 			fmt.Fprintf(&text, "  %d %s\n", i, h[i].String())
 		}
 	}
-	tally.Fail("seed %d, %d steps, kept as %s\n%s want %s\n got  %s", seed, len(h), path, text.String(),
+	c.tally.Fail("seed %d, %d steps, kept as %s\n%s want %s\n got  %s", seed, len(h), path, text.String(),
 		found.want, found.got)
 }
 

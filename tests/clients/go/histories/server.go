@@ -94,6 +94,18 @@ func (s *server) connect() (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
 }
 
+// hasEnded says whether it ended by itself, soon after a connection to it was lost.
+func (s *server) hasEnded() bool {
+	for n := 0; n < 50; n++ {
+		var status syscall.WaitStatus
+		if pid, err := syscall.Wait4(s.process.Process.Pid, &status, syscall.WNOHANG, nil); err != nil || pid != 0 {
+			return true
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return false
+}
+
 // stop ends the process; one that has ended by itself is an error.
 func (s *server) stop(hard bool) error {
 	signal := syscall.SIGTERM

@@ -120,9 +120,12 @@ func (d *side) callStream(ctx context.Context, name string, m method, request pr
 // rawCodec sends bytes as they are.
 type rawCodec struct{}
 
-func (rawCodec) Marshal(v any) ([]byte, error)      { return *v.(*[]byte), nil }
-func (rawCodec) Unmarshal(data []byte, v any) error { *v.(*[]byte) = append([]byte{}, data...); return nil }
-func (rawCodec) Name() string                       { return "proto" }
+func (rawCodec) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
+func (rawCodec) Unmarshal(data []byte, v any) error {
+	*v.(*[]byte) = append([]byte{}, data...)
+	return nil
+}
+func (rawCodec) Name() string { return "proto" }
 
 func (d *side) callRaw(s *step) ([]proto.Message, error) {
 	ctx, cancel := d.context(callTimeout, s.Identity)

@@ -17,38 +17,6 @@ import (
 	"trivet.test/clients/internal/harness"
 )
 
-// streamCall is a RangeStream whose messages are compared one by one: with few keys etcd cuts them by
-// their number alone.
-func (g *generator) streamCall() call {
-	r := g.rangeRequest()
-	if g.chance(75) { // without what is refused
-		r.SortOrder = pick(g, pb.RangeRequest_NONE, pb.RangeRequest_ASCEND)
-		r.SortTarget = pb.RangeRequest_KEY
-		r.MinModRevision, r.MaxModRevision = 0, 0
-		r.MinCreateRevision, r.MaxCreateRevision = 0, 0
-		if g.chance(20) {
-			r.Limit = pick(g, int64(9), 10, 11, 12, 20, -3)
-		}
-	}
-	if r.SortTarget != pb.RangeRequest_KEY && g.chance(50) {
-		// etcd sorts each message by itself. Equal ones stay in the order of their keys as long as
-		// there are at most 12, which with this limit are never more.
-		r.SortOrder, r.RangeEnd = pb.RangeRequest_NONE, g.end(r.Key)
-		r.Limit = 1 + int64(g.rng.Intn(20))
-	}
-	return unary("RangeStream", r, func(ctx context.Context, s *side, r *pb.RangeRequest) (*pb.TxnResponse, error) {
-		messages, err := readStream(ctx, s, r)
-		if err != nil {
-			return nil, err
-		}
-		if r.Limit < 0 { // to etcd no limit of a message either
-			sum, err := joined(messages)
-			return asTxn([]*pb.RangeResponse{sum}), err
-		}
-		return asTxn(messages), nil
-	})
-}
-
 func readStream(ctx context.Context, s *side, r *pb.RangeRequest) ([]*pb.RangeResponse, error) {
 	stream, err := s.kv.RangeStream(ctx, r)
 	if err != nil {
@@ -69,16 +37,6 @@ func receiveAll(stream pb.KV_RangeStreamClient) ([]*pb.RangeResponse, error) {
 		}
 		messages = append(messages, m.RangeResponse)
 	}
-}
-
-// asTxn makes one message of many, to be compared as a whole.
-func asTxn(messages []*pb.RangeResponse) *pb.TxnResponse {
-	t := &pb.TxnResponse{}
-	for _, m := range messages {
-		t.Responses = append(t.Responses, &pb.ResponseOp{
-			Response: &pb.ResponseOp_ResponseRange{ResponseRange: m}})
-	}
-	return t
 }
 
 // --- many keys, where messages are cut otherwise than etcd's ---
