@@ -82,10 +82,16 @@ def go():
 
 def python_etcd3():
     """Debian's package; it is an old release, and PyPI has no newer one."""
-    prepare_check = [sys.executable, "-c", "import etcd3"]
-    if cluster.run(prepare_check, capture_output=True).returncode != 0:
+    if cluster.run([sys.executable, "-c", "import etcd3"], capture_output=True).returncode != 0:
         raise Missing("there is no python3-etcd3 here")
     return [sys.executable, os.path.join(HERE, "python", "etcd3_features.py")]
+
+
+def python_etcd3gw():
+    """By the JSON gateway."""
+    if cluster.run([sys.executable, "-c", "import etcd3gw"], capture_output=True).returncode != 0:
+        raise Missing("there is no python3-etcd3gw here")
+    return [sys.executable, os.path.join(HERE, "python", "etcd3gw_features.py")]
 
 
 def python_aetcd():
@@ -146,6 +152,7 @@ PROGRAMS = {
     "go": (go, ("plain", "secure")),
     "python": (python_etcd3, ("plain", "secure")),
     "aetcd": (python_aetcd, ("plain",)),  # it cannot do TLS
+    "etcd3gw": (python_etcd3gw, ("plain", "secure")),
     "node": (node, ("plain", "secure")),
     "java": (java, ("plain", "secure")),
     "rust": (rust, ("plain", "secure")),
