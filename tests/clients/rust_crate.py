@@ -54,7 +54,8 @@ def play(kind, programs):
         for program in programs:
             skips = [word for name in NOT_HERE for word in ("--skip", name)]
             done = cluster.run([program, "--include-ignored", "--test-threads=1"] + skips, timeout=TIMEOUT_S,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                               env=dict(os.environ, RUST_BACKTRACE="0"))
             said = done.stdout.decode(errors="replace")
             output += said
             results.update(RESULT.findall(said))

@@ -18,6 +18,7 @@ def text(value):
 def connect(index=0, token=True):
     host, port = ENDPOINTS[index]
     c = etcd3gw.Etcd3Client(host, port, protocol="https" if CA else "http", ca_cert=CA, timeout=20, api_path="/v3/")
+    c.session.trust_env = False  # its bundle of authorities would go before ours
     if CA and token:
         c.session.headers["Authorization"] = c.post(
             c.get_url("/auth/authenticate"), json={"name": USER, "password": PASSWORD})["token"]
