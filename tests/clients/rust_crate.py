@@ -15,8 +15,9 @@ import cluster  # noqa: E402
 
 FOLDER = os.path.join(cluster.ROOT, ".dev", "clients", "rust")  # clients.py has built there
 TIMEOUT_S = 120
-# These wants a fourth member, which joins in the middle, or a server that takes less than is usual.
-NOT_HERE = ("test_cluster", "test_get_stream_chunked")
+# The first wants a fourth member, which joins in the middle; the second a server that takes less than is usual;
+# the third a header in the answer, which etcd does not send.
+NOT_HERE = ("test_cluster", "test_get_stream_chunked", "test_move_leader")
 RESULT = re.compile(r"^test (\S+) \.\.\. (ok|FAILED)", re.M)
 
 
@@ -47,10 +48,6 @@ def play(kind, programs):
         for args in (["user", "add", "root:rootpwd"], ["role", "add", "root"],
                      ["user", "grant-role", "root", "root"]):
             cluster.run(etcdctl + args, **ask)
-        status = json.loads(cluster.run(etcdctl + ["endpoint", "status", "-w", "json"], **ask).stdout)
-        first, leader = status[0]["Status"]["header"]["member_id"], status[0]["Status"]["leader"]
-        if first != leader:
-            cluster.run(etcdctl + ["move-leader", "%x" % first], **ask)
         for program in programs:
             skips = [word for name in NOT_HERE for word in ("--skip", name)]
             done = cluster.run([program, "--include-ignored", "--test-threads=1"] + skips, timeout=TIMEOUT_S,
@@ -70,16 +67,16 @@ def main():
     cluster.exit_on_signals()
     tally = cluster.Tally()
     programs = built()
-    sides = []
-    for kind in ("etcd", "trivet"):
-        inside = 'ip link set lo up && exec "$0" "$@"'
-        done = cluster.run(["unshare", "--net"] + ([] if os.geteuid() == 0 else ["--map-root-user"]) +
-                           ["sh", "-c", inside, sys.executable, os.path.realpath(__file__), "--inside", kind] +
-                           programs, capture_output=True, text=True, timeout=2 * TIMEOUT_S)
-        if done.returncode != 0:
-            tally.check(False, "the tests with " + kind, done.stdout + done.stderr)
-            return tally.finish()
-        sides.append(json.loads(done.stdout.strip().split("\n")[-1]))
+    namespace = ["unshare", "--net"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
+    inside = 'ip link set lo up && exec "$0" "$@"'
+    running = [subprocess.Popen(namespace + ["sh", "-c", inside, sys.executable, os.path.realpath(__file__),
+                                             "--inside", kind] + programs, stdout=subprocess.PIPE,
+                                preexec_fn=cluster.die_with_parent) for kind in ("etcd", "trivet")]
+    said = [one.communicate(timeout=2 * TIMEOUT_S)[0].decode() for one in running]
+    if not programs or any(one.returncode != 0 for one in running):
+        tally.check(False, "the tests did not run", "\n".join(said))
+        return tally.finish()
+    sides = [json.loads(text.strip().split("\n")[-1]) for text in said]
     (want, want_said), (got, got_said) = sides
     for name, result in want.items():
         tally.check(result == "ok", "%s: with etcd" % name, want_said[-2000:])
