@@ -28,6 +28,7 @@ CACHE = os.path.join(cluster.ROOT, ".dev", "clients")
 PROGRAM_TIMEOUT_S = 240
 PREPARE_TIMEOUT_S = 900
 EXIT_SKIPPED = 77
+DEBIAN_PYTHON = "/usr/bin/python3"  # whose packages are apt's
 USER, PASSWORD = "root", "secret"
 
 
@@ -82,16 +83,16 @@ def go():
 
 def python_etcd3():
     """Debian's package; it is an old release, and PyPI has no newer one."""
-    if cluster.run([sys.executable, "-c", "import etcd3"], capture_output=True).returncode != 0:
+    if cluster.run([DEBIAN_PYTHON, "-c", "import etcd3"], capture_output=True).returncode != 0:
         raise Missing("there is no python3-etcd3 here")
-    return [sys.executable, os.path.join(HERE, "python", "etcd3_features.py")]
+    return [DEBIAN_PYTHON, os.path.join(HERE, "python", "etcd3_features.py")]
 
 
 def python_etcd3gw():
     """By the JSON gateway."""
-    if cluster.run([sys.executable, "-c", "import etcd3gw"], capture_output=True).returncode != 0:
+    if cluster.run([DEBIAN_PYTHON, "-c", "import etcd3gw"], capture_output=True).returncode != 0:
         raise Missing("there is no python3-etcd3gw here")
-    return [sys.executable, os.path.join(HERE, "python", "etcd3gw_features.py")]
+    return [DEBIAN_PYTHON, os.path.join(HERE, "python", "etcd3gw_features.py")]
 
 
 def python_aetcd():
