@@ -210,8 +210,11 @@ static int take_options(struct auth_jwt *j, const struct auth_jwt_option *option
     j->ttl_ms = TTL_MS_DEFAULT;
     if (values[OPTION_TTL].size > 0) {
         snprintf(ttl, sizeof(ttl), "%.*s", (int)values[OPTION_TTL].size, values[OPTION_TTL].data);
-        if (values[OPTION_TTL].size >= sizeof(ttl) || config_parse_duration(ttl, &j->ttl_ms) != 0)
+        int64_t ttl_ns;
+        if (values[OPTION_TTL].size >= sizeof(ttl) || config_parse_duration(ttl, &ttl_ns) != 0 ||
+            ttl_ns < 0)
             return refuse_option(err_text, err_size, "time: invalid duration");
+        j->ttl_ms = (uint64_t)ttl_ns / 1000000;
     }
     return load_keys(j, values, err_text, err_size);
 }

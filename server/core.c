@@ -754,6 +754,16 @@ void core_install_end(struct core *c, struct persist *persist)
     c->o.env.wake(c->o.env.ctx);
 }
 
+/* There is nobody else to wait for. */
+static void stand_at_once(struct core *c)
+{
+    if (!c->o.stand_at_once)
+        return;
+    c->o.stand_at_once = false;
+    if (c->o.cluster->members_count == 1)
+        raft_campaign(c->raft);
+}
+
 void core_tick(struct core *c, uint64_t now_ms)
 {
     c->now_ms = now_ms;
@@ -762,6 +772,7 @@ void core_tick(struct core *c, uint64_t now_ms)
     else
         raft_tick(c->raft);
     core__note_tick(c);
+    stand_at_once(c);
     core__expire_proposals(c);
     core__expire(c, &c->askers, &c->questions_asked, NULL, TV_TIMEOUT);
     core__expire(c, &c->changes, &c->proposal_by_id, &c->proposals_count, TV_TIMEOUT);

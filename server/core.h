@@ -91,8 +91,10 @@ struct core_options {
     struct core_env env;
     uint64_t heartbeat_ms;
     uint64_t election_ms;
+    uint64_t slow_apply_ns; /* what takes longer is counted */
     bool pre_vote;
     bool lease_reads;     /* as raft_options has it; then raft's ticks follow now_ms */
+    bool stand_at_once;   /* a cluster of one does not wait for an election timeout */
     bool strict_reconfig; /* changes that would endanger the quorum are refused */
     uint64_t seed;
     uint64_t id_seed; /* makes request ids of this run differ from the last one's */

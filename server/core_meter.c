@@ -36,7 +36,7 @@ void core__timing_end(struct core *c, struct apply_timing *t)
         if (t->op != METER_OTHER && t->count[ok] > 0)
             metric_observe_many(&c->meters.apply[t->op][ok], METER_APPLY_SCALE, each_ns,
                                 t->count[ok]);
-    if (each_ns > METER_SLOW_NS)
+    if (each_ns > c->o.slow_apply_ns)
         metric_add(&c->meters.slow_applies, count);
     t->count[0] = t->count[1] = 0;
 }

@@ -296,10 +296,11 @@ static void proposed(struct core *c, struct request *req)
     req->proposed_ms = c->now_ms;
     if (req->traced)
         req->proposed_ns = core__clock_ns(c);
-    if (req->guest)
-        c->guests_bytes -= req->payload_size;
-    else
+    if (!req->guest) {
         u64map_put(&c->proposal_by_id, req->id, req);
+        return; /* the worker may want to say what it was: see slow.h */
+    }
+    c->guests_bytes -= req->payload_size;
     bref_unref(req->payload); /* raft holds its own */
     req->payload = NULL;
 }

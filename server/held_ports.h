@@ -14,7 +14,7 @@ struct held_ports {
 };
 
 /* Those that cannot be had are passed over: who serves there later says why. */
-void held_ports_open(struct held_ports *p, const struct urls *urls);
+void held_ports_open(struct held_ports *p, const struct urls *urls, bool reuse_port);
 /* Harmless when there are none. */
 void held_ports_close(struct held_ports *p);
 

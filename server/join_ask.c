@@ -90,6 +90,7 @@ static int listen_on_peer_urls(struct joining *j, char *err_text, size_t err_siz
 {
     struct grpc_server_options o;
     grpc_server_options_init(&o);
+    o.reuse_port = j->config->reuse_port;
     j->method = (struct grpc_method){.path = JOIN_PATH, .ops = &asked_ops};
     j->server = grpc_server_new(j->loop, &o, &j->method, 1);
     for (uint32_t i = 0; i < j->ports->peers_count; i++) {

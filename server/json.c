@@ -202,10 +202,14 @@ static bool take_value(struct json_reader *r, uint32_t depth, struct json_member
         r->at++;
         return take_nested(r, depth + 1, ']');
     case 't':
+        ret->kind = JSON_BOOL;
+        ret->boolean = true;
         return take_word(r, "true");
     case 'f':
+        ret->kind = JSON_BOOL;
         return take_word(r, "false");
     case 'n':
+        ret->kind = JSON_NULL;
         return take_word(r, "null");
     default:
         ret->kind = JSON_NUMBER;

@@ -1,5 +1,5 @@
-/* The members of one JSON object (RFC 8259), for tokens: strings and numbers are given out,
- * whatever else is in it is checked and passed over.
+/* The members of one JSON object (RFC 8259): strings, numbers and booleans are given out, whatever
+ * else is in it is checked and passed over.
  *
  * Thread: any. */
 #ifndef SERVER_JSON_H
@@ -7,13 +7,14 @@
 
 #include "base/buf.h"
 
-enum json_kind { JSON_STRING, JSON_NUMBER, JSON_OTHER };
+enum json_kind { JSON_STRING, JSON_NUMBER, JSON_BOOL, JSON_NULL, JSON_OTHER };
 
 struct json_member {
     struct slice name;
     enum json_kind kind;
     struct slice string; /* of a STRING, unescaped */
     double number;
+    bool boolean;
 };
 
 struct json_reader {

@@ -53,7 +53,6 @@ enum meter_op {
 enum meter_op meter_op(uint32_t raft_kind);
 const char *meter_op_name(enum meter_op op);
 
-enum { METER_SLOW_NS = 100000000 }; /* etcd's --warning-apply-duration */
 #define METER_APPLY_SCALE METRIC_FROM_100_US(20)
 #define METER_REQUEST_SCALE METRIC_FROM_1_MS(14)
 

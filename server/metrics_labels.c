@@ -148,27 +148,18 @@ void metrics__write_trivet_version(struct metrics_page *p)
     metrics__series(p, "", "version=\"" CONFIG_TRIVET_VERSION "\"", 1);
 }
 
-/* etcd's features; 1: what trivet does anyway is what etcd does with it. */
+/* As --feature-gates says, whatever that means here. */
 void metrics__write_features(struct metrics_page *p)
 {
-    static const struct {
-        const char *labels;
-        bool enabled;
-    } features[] = {
-        {"name=\"AllAlpha\",stage=\"ALPHA\"", false},
-        {"name=\"AllBeta\",stage=\"BETA\"", false},
-        {"name=\"CompactHashCheck\",stage=\"ALPHA\"", false},
-        {"name=\"FastLeaseKeepAlive\",stage=\"BETA\"", true},
-        {"name=\"InitialCorruptCheck\",stage=\"ALPHA\"", false},
-        {"name=\"LeaseCheckpoint\",stage=\"ALPHA\"", false},
-        {"name=\"LeaseCheckpointPersist\",stage=\"ALPHA\"", false},
-        {"name=\"PriorityRequest\",stage=\"ALPHA\"", false},
-        {"name=\"SetMemberLocalAddr\",stage=\"ALPHA\"", false},
-        {"name=\"StopGRPCServiceOnDefrag\",stage=\"ALPHA\"", false},
-        {"name=\"TxnModeWriteWithSharedBuffer\",stage=\"BETA\"", true},
-    };
-    for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
-        metrics__series(p, "", features[i].labels, features[i].enabled);
+    const struct features *f = &p->v->node->config->features;
+    metrics__series(p, "", "name=\"AllAlpha\",stage=\"ALPHA\"", 0);
+    metrics__series(p, "", "name=\"AllBeta\",stage=\"BETA\"", 0);
+    for (enum feature which = 0; which < FEATURES_COUNT; which++) {
+        char labels[96];
+        snprintf(labels, sizeof(labels), "name=\"%s\",stage=\"%s\"", feature_name(which),
+                 feature_stage(which) == FEATURE_ALPHA ? "ALPHA" : "BETA");
+        metrics__series(p, "", labels, f->enabled[which]);
+    }
 }
 
 /* --- operations --- */

@@ -67,13 +67,26 @@ static void env_wake_in(void *ctx, uint64_t ms)
         uv_timer_start(&n->wake_timer, on_wake_timer, ms, 0);
 }
 
+/* What was committed is applied in one turn: nobody is served while that lasts. */
+static void warn_of_turn(const struct node *n, uint64_t took_ns)
+{
+    char took[32], expected[32];
+    config_format_duration((int64_t)took_ns, took, sizeof(took));
+    config_format_duration((int64_t)n->config->warn_apply_ms * 1000000, expected, sizeof(expected));
+    log_warn("apply request took too long", LOG_STR("took", took),
+             LOG_STR("expected-duration", expected));
+}
+
 static void on_turn(uv_check_t *check)
 {
     struct node *n = check->data;
     if (!n->turn_due)
         return;
     n->turn_due = false;
-    core_turn(n->core, node__now_ms());
+    uint64_t began_ns = clock_mono_ns();
+    core_turn(n->core, began_ns / 1000000);
+    if (clock_mono_ns() - began_ns > n->config->warn_apply_ms * 1000000)
+        warn_of_turn(n, clock_mono_ns() - began_ns);
     if (!n->turn_due)
         uv_idle_stop(&n->again);
 }
@@ -113,6 +126,7 @@ static void on_tick(uv_timer_t *timer)
     core_tick(n->core, node__now_ms());
     peers_tick(n->peers);
     node__tick_snapshots(n);
+    node__tick_compactor(n);
     if (n->threads == NULL)
         worker_tick(&n->workers[0], node__now_ms());
     publish_self(n);
@@ -338,8 +352,10 @@ static void on_signal(uv_signal_t *sig, int number)
         uv_stop(&n->loop);
         return;
     }
-    log_info("received signal; shutting down", LOG_STR("signal", strsignal(number)));
+    log_info("received signal; shutting down",
+             LOG_STR("signal", number == SIGINT ? "interrupt" : "terminated"));
     n->begin_anew = false;
+    n->signal = number;
     shut_down(n);
 }
 
@@ -377,6 +393,7 @@ static void stop(struct node *n)
     lessor_free(n->lessor);
     mvcc_free(n->mvcc);
     cluster_fini(&n->cluster);
+    compactor_fini(&n->compactor);
     mem_free(n->lsm_dir);
 }
 
@@ -442,6 +459,7 @@ int node_run(const struct config *config, struct node_history *history)
         return 1; /* said already; the process ends */
     start_loop(n);
     start_space(n);
+    node__start_compactor(n);
     node__start_workers(n);
     if (node__start_peers(n) != 0 || node__serve_clients(n) != 0)
         return 1;
@@ -451,8 +469,9 @@ int node_run(const struct config *config, struct node_history *history)
     node__wake(n);
     uv_run(&n->loop, UV_RUN_DEFAULT);
     bool again = n->begin_anew;
+    int number = n->signal;
     stop(n);
     mem_free(n);
     log_info("stopped");
-    return again ? NODE_RUN_AGAIN : 0;
+    return again ? NODE_RUN_AGAIN : number > 0 ? NODE_SIGNALLED + number : 0;
 }

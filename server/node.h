@@ -14,6 +14,7 @@
 #define SERVER_NODE_H
 
 #include "server/cluster.h"
+#include "server/compactor.h"
 #include "server/config.h"
 #include "server/core.h"
 #include "server/held_ports.h"
@@ -62,6 +63,7 @@ struct node {
     struct peers_meters peers_meters;
 
     struct disk_space *space; /* NULL: not looked at */
+    struct compactor compactor;
 
     uv_loop_t loop; /* the core thread's */
     struct grpc_loop *gl;
@@ -92,15 +94,17 @@ struct node {
     struct held_ports held; /* until then, when we are about to */
     bool stopping;
     bool removed;      /* from the cluster: the node ends */
+    int signal;        /* that stops us; 0: none */
     bool handing_over; /* the leadership, because we stop */
     bool clients_gone;
     bool lingering;  /* all is done but for what the others still send us */
     bool begin_anew; /* we stop to begin anew: NODE_RUN_AGAIN */
 };
 
-enum { NODE_RUN_AGAIN = -1 };
-/* Run a node until SIGTERM or SIGINT. The exit status, or NODE_RUN_AGAIN: what it held is marked as
- * damaged, and the next run sees to that. */
+enum { NODE_RUN_AGAIN = -1, NODE_SIGNALLED = 128 };
+/* Run a node until SIGTERM or SIGINT, and then give NODE_SIGNALLED and the signal's number; or else
+ * the exit status, or NODE_RUN_AGAIN: what it held is marked as damaged, and the next run sees to
+ * that. */
 int node_run(const struct config *config, struct node_history *history);
 
 /* How the node's store is opened. */

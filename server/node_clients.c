@@ -3,6 +3,7 @@
 #include "server/node_internal.h"
 
 #include "server/http.h"
+#include "server/notify.h"
 #include "server/services.h"
 #include "server/trace.h"
 
@@ -36,6 +37,7 @@ void node__say_ready(struct node *n)
     }
     for (uint32_t i = 0; i < n->ports.metrics_count; i++)
         log_info("serving metrics", LOG_STR("address", n->ports.metrics[i].url));
+    notify_ready();
 }
 
 static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop *gl)
@@ -46,6 +48,7 @@ static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop 
     /* etcd's allowance for what surrounds a request. */
     o.recv_message_bytes_max = c->max_request_bytes + (512u << 10);
     o.stream_window_bytes = CLIENT_WINDOW_BYTES;
+    o.reuse_port = c->reuse_port;
     o.conn_bytes_max = CLIENT_BYTES_MAX;
     o.loop_bytes_max = CLIENTS_BYTES_MAX;
     o.concurrent_streams_max = c->max_concurrent_streams;
@@ -182,6 +185,7 @@ void node__start_workers(struct node *n)
     start_threads(n);
     struct grpc_server_options o;
     grpc_server_options_init(&o);
+    o.reuse_port = n->config->reuse_port;
     n->acceptor = grpc_server_new(n->gl, &o, NULL, 0);
     grpc_server_set_accept(n->acceptor, accept_to_thread, n);
 }

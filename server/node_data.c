@@ -2,6 +2,7 @@
  * is damaged is set aside, see repair.h. */
 #include "server/node_internal.h"
 
+#include "server/discovery.h"
 #include "server/disk_space.h"
 #include "server/folder.h"
 #include "server/join.h"
@@ -77,19 +78,72 @@ static int choose_dirs(const struct config *c, char *wal_dir, char *lsm_dir, siz
     return err != 0 ? err : make_dir(member);
 }
 
+/* Who the members are, as --initial-cluster has it: from there, from a domain, or from another
+ * cluster. */
+static int find_members(struct node *n, const char **ret_token, struct buf *ret, char *err_text,
+                        size_t err_size)
+{
+    const struct config *c = n->config;
+    *ret_token = c->initial_cluster_token;
+    if (*c->discovery_srv != '\0')
+        return discovery_srv(c, ret, err_text, err_size);
+    if (*c->discovery.endpoints == '\0')
+        return buf_append(ret, c->initial_cluster, strlen(c->initial_cluster));
+    if (!c->cluster_is_new) {
+        snprintf(err_text, err_size,
+                 "discovery URL should not be set when joining existing initial cluster");
+        return TV_EINVAL;
+    }
+    char self[4096], prefix[300];
+    struct cluster alone;
+    snprintf(prefix, sizeof(prefix), "%.290s=", c->name);
+    urls_join(&c->advertise_peer_urls, prefix, self, sizeof(self));
+    *ret_token = c->discovery.token;
+    int err = cluster_from_initial(self, *ret_token, &alone, err_text, err_size);
+    if (err != 0)
+        return err;
+    err = discovery_join(c, n->gl, alone.members[0].id, self, ret, err_text, err_size);
+    cluster_fini(&alone);
+    return err;
+}
+
+/* In etcd's words. */
+static int read_members(struct node *n, struct cluster *ret, char *err_text, size_t err_size)
+{
+    const struct config *c = n->config;
+    const char *token;
+    char why[400];
+    struct buf members;
+    *ret = (struct cluster){0};
+    buf_init(&members, 1 << 20);
+    int err = find_members(n, &token, &members, err_text, err_size);
+    if (err == 0 && (members.size == 0 || buf_append(&members, "", 1) != 0)) {
+        snprintf(err_text, err_size,
+                 "couldn't find local name \"%.200s\" in the initial cluster configuration",
+                 c->name);
+        err = TV_EINVAL;
+    }
+    if (err == 0) {
+        err = cluster_from_initial((const char *)members.data, token, ret, why, sizeof(why));
+        if (err != 0)
+            snprintf(err_text, err_size, "%s%s",
+                     strstr(why, "URL") != NULL ? "error setting up initial cluster: " : "", why);
+    }
+    buf_fini(&members);
+    return err != 0
+               ? err
+               : cluster_check_local(ret, c->name, &c->advertise_peer_urls, err_text, err_size);
+}
+
 /* There is no data: the flags and the other members say who we are. */
 static int find_place(struct node *n)
 {
-    char err_text[512];
+    char err_text[1024];
     const struct config *c = n->config;
     struct cluster initial;
-    int err = cluster_from_initial(c->initial_cluster, c->initial_cluster_token, &initial, err_text,
-                                   sizeof(err_text));
-    if (err == 0)
-        err = cluster_check_local(&initial, c->name, &c->advertise_peer_urls, err_text,
-                                  sizeof(err_text));
+    int err = read_members(n, &initial, err_text, sizeof(err_text));
     if (err == 0 && c->cluster_is_new)
-        held_ports_open(&n->held, &c->listen_client_urls);
+        held_ports_open(&n->held, &c->listen_client_urls, c->reuse_port);
     if (err == 0)
         err = join_run(c, &n->ports, n->gl, &initial, repair_was_set_aside(c->data_dir),
                        &n->member_id, &n->cluster, err_text, sizeof(err_text));
@@ -176,7 +230,8 @@ static void store_log_id(struct node *n)
 static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t applied_term)
 {
     char err_text[512];
-    int err = disk_open(n->config->wal_io, dir, &n->disk, err_text, sizeof(err_text));
+    enum disk_mode mode = n->config->no_fsync ? DISK_UNSYNCED : n->config->wal_io;
+    int err = disk_open(mode, dir, &n->disk, err_text, sizeof(err_text));
     if (err != 0)
         return node__refuse("cannot open the write-ahead log's directory", err_text);
     log_info("write-ahead log", LOG_STR("path", dir), LOG_STR("method", disk_describe(n->disk)));
@@ -302,6 +357,11 @@ static uint64_t log_keep_bytes(const struct config *c)
     return c->max_wals == 0 ? UINT64_MAX / 8 : c->max_wals * c->log_segment_bytes;
 }
 
+static uint64_t entries_kept(const struct config *c)
+{
+    return c->snapshot_count > c->snapshot_catchup ? c->snapshot_count : c->snapshot_catchup;
+}
+
 static void start_core(struct node *n, const struct lsm_meta *meta, const struct restore *r)
 {
     struct persist_options po;
@@ -319,12 +379,14 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .env = node__env(n),
         .heartbeat_ms = n->config->heartbeat_ms,
         .election_ms = n->config->election_ms,
+        .slow_apply_ns = n->config->warn_apply_ms * 1000000,
         .pre_vote = n->config->pre_vote,
         .lease_reads = n->config->lease_reads,
         .strict_reconfig = n->config->strict_reconfig,
+        .stand_at_once = n->config->tick_advance,
         .seed = rng_seed_from_os(),
         .id_seed = (uint64_t)clock_wall_us(),
-        .snapshot_count = n->config->snapshot_count,
+        .snapshot_count = entries_kept(n->config),
         .log_keep_bytes = log_keep_bytes(n->config),
         .hard_state = r->hard_state,
         .applied_index = meta->applied_index,
@@ -367,6 +429,8 @@ static int open_folders(struct node *n)
     restore_init(&r, meta.applied_index);
     r.applied_term = meta.applied_term;
     err = open_log(n, wal_dir, &r, meta.applied_term);
+    if (err == 0)
+        node__force_new_cluster(n, &r);
     if (err == 0)
         err = check_name(n);
     if (err == 0)

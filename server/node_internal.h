@@ -2,7 +2,9 @@
  *
  *   node.c           the core's loop, what the core asks of the world, the end; main() begins here
  *   node_data.c      the start: the data folder, who we are, the log and the store, the core
+ *   node_force.c     --force-new-cluster
  *   node_clients.c   workers, I/O threads, the client ports
+ *   node_compact.c   the leader's own compactions
  *   node_peers.c     the other members: messages, snapshots, joining */
 #ifndef SERVER_NODE_INTERNAL_H
 #define SERVER_NODE_INTERNAL_H
@@ -50,6 +52,12 @@ int node__open_data(struct node *n);
 /* Damage found while running; the caller ends the process. Thread: any. */
 void node__damaged(void *ctx, const char *what);
 
+/* --- node_force.c --- */
+
+struct restore;
+/* With --force-new-cluster, or when it was given before: between the log and the core. */
+void node__force_new_cluster(struct node *n, struct restore *r);
+
 /* --- node_clients.c --- */
 
 void node__start_workers(struct node *n);
@@ -66,6 +74,11 @@ void node__close_clients(struct node *n);
 void node__free_workers(struct node *n);
 /* On each of them. Errors: said already. */
 int node__listen_all(const struct listen_port *ports, uint32_t count, struct grpc_server *server);
+
+/* --- node_compact.c --- */
+
+void node__start_compactor(struct node *n);
+void node__tick_compactor(struct node *n);
 
 /* --- node_peers.c --- */
 

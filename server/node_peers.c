@@ -118,6 +118,7 @@ int node__start_peers(struct node *n)
                               .advertise_urls = &n->config->advertise_peer_urls,
                               .max_request_bytes = n->config->max_request_bytes,
                               .election_ms = n->config->election_ms,
+                              .reuse_port = n->config->reuse_port,
                               .ctx = n,
                               .receive = on_peer_msg,
                               .receive_question = on_peer_lease,

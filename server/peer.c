@@ -554,6 +554,7 @@ struct peers *peers_new(const struct peers_options *o)
     so.stream_window_bytes = 16 << 20;
     so.conn_window_bytes = 32 << 20;
     so.keepalive_min_time_ms = o->election_ms;
+    so.reuse_port = o->reuse_port;
     ASSERT(o->more_count <= PEERS_METHODS_MAX);
     memcpy(all->methods + 1, o->more, o->more_count * sizeof(*o->more));
     all->server = grpc_server_new(o->loop, &so, all->methods, 1 + o->more_count);

@@ -32,6 +32,7 @@ struct peers_options {
     const struct urls *advertise_urls; /* where this member is reached */
     uint32_t max_request_bytes;
     uint64_t election_ms;
+    bool reuse_port; /* SO_REUSEPORT where it listens */
     void *ctx;
     void (*receive)(void *ctx, const struct raft_msg *msg);
     void (*receive_question)(void *ctx, uint64_t from, const struct core_question *msg);

@@ -91,6 +91,7 @@ struct request {
     struct call_tie tie;
     void (*answered)(struct worker *w, struct request *req);
     struct grpc_call *call; /* NULL: it ended meanwhile */
+    uint64_t begun_ms;      /* slow_now() */
     struct grpc_charge charge;
     void *user;
     uint32_t raft_kind; /* of a proposal */

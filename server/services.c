@@ -5,6 +5,7 @@
 #include "base/mem.h"
 
 #include "server/node.h"
+#include "server/slow.h"
 #include "server/trace.h"
 
 #include <stdio.h>
@@ -55,6 +56,8 @@ void service_answered(struct worker *w, struct request *req)
         else
             (void)grpc_reply(call, &reply, 1);
     }
+    if (slow_is(w, req->begun_ms))
+        slow_proposal(w, call, req);
     worker_request_free(w, req);
 }
 
@@ -156,17 +159,6 @@ bool service_lacks_space(struct grpc_call *call, uint64_t cost_bytes)
 
 /* --- the table --- */
 
-static void on_unimplemented(struct grpc_call *call, void *arg)
-{
-    (void)arg;
-    char text[160];
-    snprintf(text, sizeof(text), "trivet: %s is not implemented in this version",
-             grpc_call_method(call)->path + 1);
-    grpc_finish(call, GRPC_UNIMPLEMENTED, text);
-}
-
-static const struct grpc_call_ops unimplemented_ops = {.closed = worker_call_closed};
-
 static void on_watch_open(struct grpc_call *call, void *arg)
 {
     struct worker *w = arg;
@@ -175,13 +167,6 @@ static void on_watch_open(struct grpc_call *call, void *arg)
 }
 
 #define UNARY(method, method_ops) {.path = (method), .ops = &(method_ops)}
-#define MISSING(method) {.path = (method), .ops = &unimplemented_ops, .open = on_unimplemented}
-#define MISSING_STREAM(method)  \
-    {.path = (method),          \
-     .ops = &unimplemented_ops, \
-     .open = on_unimplemented,  \
-     .client_streaming = true,  \
-     .server_streaming = true}
 
 static const struct grpc_method table[] = {
     UNARY("/etcdserverpb.KV/Range", kv_range_ops),

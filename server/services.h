@@ -8,8 +8,7 @@
 
 #include "proto/grpc.h"
 
-/* The whole table, methods that are not implemented included: those say so. Every `arg` is `w`. The
- * caller frees it with mem_free(). */
+/* The whole table. Every `arg` is `w`. The caller frees it with mem_free(). */
 struct grpc_method *services_table(struct worker *w, uint32_t *ret_count);
 
 /* The methods of that table, in its order: those of all workers are the same. */

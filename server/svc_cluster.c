@@ -129,7 +129,8 @@ static void propose(struct grpc_call *call, struct member_change *change, const 
     req->id = core_next_request_id(w->node->core);
     req->target = change->id;
     change->request_id = req->id;
-    change->learners_max = w->node->config->learners_max;
+    int64_t learners_max = w->node->config->learners_max;
+    change->learners_max = learners_max < UINT32_MAX ? (uint32_t)learners_max : UINT32_MAX;
     for (uint32_t i = 0; i < urls->count; i++)
         change->peer_urls[change->peer_urls_count++] = slice_of_string(urls->items[i]);
 

@@ -90,7 +90,7 @@ static void count_range(struct worker *w, const struct range_read *rr, bool ok)
 {
     uint64_t took_ns = rr->began_ns == 0 ? 0 : clock_mono_ns() - rr->began_ns;
     metric_observe(&w->meters.range[ok], METER_APPLY_SCALE, took_ns);
-    if (took_ns > METER_SLOW_NS)
+    if (took_ns > w->node->config->warn_apply_ms * 1000000)
         metric_add(&w->meters.slow_ranges, 1);
 }
 

@@ -157,7 +157,7 @@ struct http_post *http_post_start(uv_loop_t *loop, const char *url, const char *
                                   void (*done)(void *ctx, bool ok), void *ctx)
 {
     char host[HOST_BYTES_MAX], port[PORT_BYTES_MAX], lines[HEAD_BYTES_MAX];
-    const char *path;
+    const char *path = NULL;
     struct http_post *p = mem_alloc_zero(sizeof(*p));
     p->done = done;
     p->ctx = ctx;
@@ -166,6 +166,7 @@ struct http_post *http_post_start(uv_loop_t *loop, const char *url, const char *
     (void)uv_timer_init(loop, &p->timer);
     p->open = 2;
     buf_init(&p->request, SIZE_MAX);
+    host[0] = port[0] = '\0';
     bool fits = split(url, host, port, &path);
     int size =
         snprintf(lines, sizeof(lines),

@@ -28,7 +28,10 @@ static int check_scheme(const char *text, char *err_text, size_t err_size)
     if (is_scheme(text, "http") || is_scheme(text, "https") || is_scheme(text, "unix") ||
         is_scheme(text, "unixs"))
         return 0;
-    snprintf(err_text, err_size, "URL scheme must be http, https, unix, or unixs: %s", text);
+    if (*text == ':')
+        snprintf(err_text, err_size, "parse \"%s\": missing protocol scheme", text);
+    else
+        snprintf(err_text, err_size, "URL scheme must be http, https, unix, or unixs: %s", text);
     return TV_EINVAL;
 }
 
@@ -57,7 +60,8 @@ static int check_address(const char *text, const char *address, char *err_text, 
 {
     const char *port = host_end(address);
     if (port == NULL || strchr(":/?#", *port) == NULL) {
-        snprintf(err_text, err_size, "parse \"%s\": invalid character in host name", text);
+        snprintf(err_text, err_size, "parse \"%s\": invalid character \"%.*s\" in host name", text,
+                 port != NULL, port == NULL ? "" : port);
         return TV_EINVAL;
     }
     if (port - address > URL_HOST_BYTES_MAX) {

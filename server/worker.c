@@ -2,6 +2,7 @@
 
 #include "server/node.h"
 #include "server/services.h"
+#include "server/slow.h"
 #include "server/trace.h"
 
 #include "base/assert.h"
@@ -44,6 +45,7 @@ struct request *worker_request(struct worker *w, enum request_kind kind, struct 
     req->call = call;
     req->user = NULL;
     req->raft_kind = 0;
+    req->begun_ms = slow_now(w);
     req->charge = (struct grpc_charge){0};
     return req;
 }
@@ -177,6 +179,8 @@ bool worker_lacks_leader(struct worker *w, struct grpc_call *call)
 void worker_read_free(struct read *r)
 {
     list_remove(&r->link);
+    if (slow_is(r->worker, r->begun_ms))
+        slow_read(r->worker, r->call, r);
     if (r->call != NULL)
         grpc_call_set_user(r->call, NULL);
     if (r->state != NULL)
@@ -238,7 +242,8 @@ void worker_read(struct worker *w, struct grpc_call *call, struct slice msg, boo
                  void (*serve)(struct read *r))
 {
     struct read *r = mem_alloc(sizeof(*r) + msg.size);
-    *r = (struct read){.worker = w, .call = call, .serve = serve, .msg_size = msg.size};
+    *r = (struct read){
+        .worker = w, .call = call, .serve = serve, .begun_ms = slow_now(w), .msg_size = msg.size};
     r->tie.closed = on_read_call_closed;
     if (msg.size > 0)
         memcpy(r->msg, msg.data, msg.size);

@@ -120,6 +120,7 @@ struct read {
     void (*serve)(struct read *r);
     void *state; /* serve()'s own */
     void (*state_free)(void *state);
+    uint64_t begun_ms; /* slow_now() */
     size_t msg_size;
     uint8_t msg[];
 };

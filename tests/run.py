@@ -202,6 +202,16 @@ def gateway(suite, full):
     return program(suite, [sys.executable, "tests/clients/gateway_diff.py"])
 
 
+def config(suite, full):
+    """What is taken and refused; what options do; what is said of them."""
+    need(etcd=True)
+    passed, failed = program(suite, [sys.executable, "tests/clients/config_diff.py"])
+    for name in ("run", "docs"):
+        more = program(suite, [sys.executable, "tests/clients/config_%s.py" % name], append=True)
+        passed, failed = passed + more[0], failed + more[1]
+    return passed, failed
+
+
 def tls(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "-W", "ignore::DeprecationWarning",
@@ -262,6 +272,16 @@ def clients_rust(suite, full):
 def lock(suite, full):
     need(etcd=True, tool="contest")
     return program(suite, [sys.executable, "tests/clients/contest_diff.py"])
+
+
+def libtrivet(suite, full):
+    """Without etcd here, the parts against it are left out."""
+    need()
+    if not full:
+        return program(suite, [sys.executable, "tests/clients/libtrivet.py", "--only",
+                               "examples,header,symbols,calls-1,calls-3,calls-etcd,users,tls,endpoints,"
+                               "nonsense,kills,cuts"])
+    return program(suite, [sys.executable, "tests/clients/libtrivet.py"])
 
 
 def snapshot_file(suite, full):
@@ -405,6 +425,7 @@ SUITES = [
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("flows", "etcdctl from end to end: users, locks, mirrors, snapshots, against etcd", etcdctl_flows),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
+    Suite("config", "flags, variables and files, against etcd; what options do", config),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
     Suite("gateway", "HTTP: the JSON gateway, WebSocket and the pages, against etcd's", gateway),
     Suite("errors", "every error of etcd's API is in our table, code and text", errors),
@@ -416,6 +437,8 @@ SUITES = [
           clients("go", "python", "aetcd", "etcd3gw", "node", "grpcurl"), 900),
     Suite("clients-java", "jetcd, the same", clients("java"), 1500),
     Suite("clients-rust", "etcd-client, the same, and its own tests", clients_rust, 1500),
+    Suite("libtrivet", "the client library: every call, members killed, connections cut, nonsense",
+          libtrivet),
     Suite("metrics", "what /metrics says of the same calls, beside etcd's", metrics),
     Suite("trace", "the spans of the same calls, beside etcd's; collectors that do not answer", trace),
     Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),

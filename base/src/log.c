@@ -3,16 +3,23 @@
 #include "base/assert.h"
 #include "base/err.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A longer line is cut; its JSON stays whole. */
 enum { LINE_BYTES_MAX = 8192, LINE_TAIL_BYTES = 32 };
 
 static _Atomic int level_min = LOG_INFO;
 static _Atomic int out_fd = 2;
+static _Atomic int line_format = LOG_JSON;
+/* Set before others log. */
+static log_sink out_sink;
+static void *out_ctx;
 
 struct line {
     char text[LINE_BYTES_MAX];
@@ -74,6 +81,10 @@ static const char *level_name(enum log_level level)
         return "warn";
     case LOG_ERROR:
         return "error";
+    case LOG_DPANIC:
+        return "dpanic";
+    case LOG_PANIC:
+        return "panic";
     case LOG_FATAL:
         return "fatal";
     }
@@ -133,33 +144,74 @@ static const char *short_path(const char *file)
     return slash != NULL ? slash : file;
 }
 
+/* Each with `before` in front of it, and `colon` behind its name. */
+static void put_fields(struct line *l, const struct log_field *fields, size_t count,
+                       const char *first, const char *before, const char *colon)
+{
+    for (size_t i = 0; i < count && field_fits(l, &fields[i]); i++) {
+        const char *text = i == 0 ? first : before;
+        put(l, text, strlen(text));
+        put_json_string(l, slice_of_string(fields[i].key));
+        put(l, colon, strlen(colon));
+        put_value(l, &fields[i]);
+    }
+}
+
+static void put_json(struct line *l, enum log_level level, const char *file, int line,
+                     const char *msg, const struct log_field *fields, size_t fields_count)
+{
+    putf(l, "{\"level\":\"%s\",\"ts\":\"", level_name(level));
+    put_time(l);
+    putf(l, "\",\"caller\":\"%s:%d\",\"msg\":", short_path(file), line);
+    put_json_string(l, slice_of_string(msg));
+    put_fields(l, fields, fields_count, ",", ",", ":");
+    l->text[l->size++] = '}';
+}
+
+static void put_console(struct line *l, enum log_level level, const char *file, int line,
+                        const char *msg, const struct log_field *fields, size_t fields_count)
+{
+    put_time(l);
+    putf(l, "\t%s\t%s:%d\t", level_name(level), short_path(file), line);
+    put(l, msg, strlen(msg));
+    put_fields(l, fields, fields_count, "\t{", ", ", ": ");
+    if (fields_count > 0)
+        l->text[l->size++] = '}';
+}
+
 void log_write(enum log_level level, const char *file, int line, const char *msg,
                const struct log_field *fields, size_t fields_count)
 {
     struct line l;
     l.size = 0;
-    putf(&l, "{\"level\":\"%s\",\"ts\":\"", level_name(level));
-    put_time(&l);
-    putf(&l, "\",\"caller\":\"%s:%d\",\"msg\":", short_path(file), line);
-    put_json_string(&l, slice_of_string(msg));
-    for (size_t i = 0; i < fields_count && field_fits(&l, &fields[i]); i++) {
-        put(&l, ",", 1);
-        put_json_string(&l, slice_of_string(fields[i].key));
-        put(&l, ":", 1);
-        put_value(&l, &fields[i]);
-    }
-    l.text[l.size++] = '}';
+    if (atomic_load_explicit(&line_format, memory_order_relaxed) == LOG_JSON)
+        put_json(&l, level, file, line, msg, fields, fields_count);
+    else
+        put_console(&l, level, file, line, msg, fields, fields_count);
     l.text[l.size++] = '\n';
     if (level < LOG_FATAL && log__queue(l.text, l.size))
         return;
     if (level >= LOG_FATAL)
         log__wait_for_queue();
-    log__out(log__fd(), l.text, l.size);
+    log__out(l.text, l.size);
 }
 
-int log__fd(void)
+void log__out(const char *text, size_t size)
 {
-    return atomic_load_explicit(&out_fd, memory_order_relaxed);
+    int fd = atomic_load_explicit(&out_fd, memory_order_relaxed);
+    if (out_sink != NULL) {
+        out_sink(out_ctx, text, size);
+        return;
+    }
+    while (size > 0) {
+        ssize_t written = write(fd, text, size);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return; /* nobody is left to tell */
+        text += written;
+        size -= (size_t)written;
+    }
 }
 
 void log_set_level(enum log_level level)
@@ -177,18 +229,28 @@ void log_set_fd(int fd)
     atomic_store_explicit(&out_fd, fd, memory_order_relaxed);
 }
 
+void log_set_sink(log_sink sink, void *ctx)
+{
+    out_sink = sink;
+    out_ctx = ctx;
+}
+
+void log_set_format(enum log_format format)
+{
+    atomic_store_explicit(&line_format, format, memory_order_relaxed);
+}
+
 int log_level_parse(const char *name, enum log_level *ret_level)
 {
-    static const struct {
-        const char *name;
-        enum log_level level;
-    } names[] = {
-        {"debug", LOG_DEBUG}, {"info", LOG_INFO},   {"warn", LOG_WARN},
-        {"error", LOG_ERROR}, {"panic", LOG_FATAL}, {"fatal", LOG_FATAL},
-    };
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(name, names[i].name) == 0) {
-            *ret_level = names[i].level;
+    if (*name == '\0') {
+        *ret_level = LOG_INFO;
+        return 0;
+    }
+    if (strcasecmp(name, "warning") == 0)
+        name = "warn";
+    for (int level = LOG_DEBUG; level <= LOG_FATAL; level++) {
+        if (strcasecmp(name, level_name((enum log_level)level)) == 0) {
+            *ret_level = (enum log_level)level;
             return 0;
         }
     }

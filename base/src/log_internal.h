@@ -7,9 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-int log__fd(void);
-/* Write all of it, as far as it goes. */
-void log__out(int fd, const char *text, size_t size);
+/* Write all of it, as far as it goes, to where lines go. */
+void log__out(const char *text, size_t size);
 /* Leave the line to the thread; false when there is none. */
 bool log__queue(const char *text, size_t size);
 /* For a while, until what was left to the thread is written. */

@@ -9,12 +9,10 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
-#include <unistd.h>
 
 enum {
     BUFFER_BYTES = 512 << 10, /* each of the two */
@@ -40,19 +38,6 @@ static struct {
 
 /* What the thread itself says goes out at once. */
 static _Thread_local bool is_the_thread;
-
-void log__out(int fd, const char *text, size_t size)
-{
-    while (size > 0) {
-        ssize_t written = write(fd, text, size);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return; /* nobody is left to tell */
-        text += written;
-        size -= (size_t)written;
-    }
-}
 
 static void lock(void)
 {
@@ -106,7 +91,7 @@ static void write_buffer(void)
     behind.lost = 0;
     behind.is_writing = true;
     unlock();
-    log__out(log__fd(), text, size);
+    log__out(text, size);
     lock();
     behind.is_writing = false;
     (void)pthread_cond_broadcast(&behind.written);

@@ -486,7 +486,8 @@ static void on_retry(struct timer *t)
     (void)uv_poll_start(&l->poll, UV_READABLE, on_acceptable);
 }
 
-static int open_socket(const struct sockaddr *addr, socklen_t addr_size, int *ret_fd)
+static int open_socket(const struct sockaddr *addr, socklen_t addr_size, bool reuse_port,
+                       int *ret_fd)
 {
     int one = 1;
     int fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -494,6 +495,8 @@ static int open_socket(const struct sockaddr *addr, socklen_t addr_size, int *re
         return TV_EIO;
     if (addr->sa_family != AF_UNIX)
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (reuse_port && addr->sa_family != AF_UNIX)
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)); /* or bind() says so */
     if (bind(fd, addr, addr_size) != 0 || listen(fd, 4096) != 0) {
         int rv = errno == EADDRINUSE ? TV_EBUSY : TV_EIO;
         (void)close(fd);
@@ -515,7 +518,7 @@ static uint16_t port_of(int fd)
                                             : ((struct sockaddr_in *)&addr)->sin_port);
 }
 
-static int open_address(const struct address *a, int *ret_fd)
+static int open_address(const struct address *a, bool reuse_port, int *ret_fd)
 {
     struct addrinfo *found;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -524,11 +527,11 @@ static int open_address(const struct address *a, int *ret_fd)
     if (a->path[0] != '\0') {
         (void)unlink(a->path); /* of a process that is gone, as etcd does */
         (void)address_numeric(a, &addr, &addr_size);
-        return open_socket((struct sockaddr *)&addr, addr_size, ret_fd);
+        return open_socket((struct sockaddr *)&addr, addr_size, reuse_port, ret_fd);
     }
     if (getaddrinfo(a->host[0] != '\0' ? a->host : "::", a->port, &hints, &found) != 0)
         return TV_EINVAL;
-    int rv = open_socket(found->ai_addr, found->ai_addrlen, ret_fd);
+    int rv = open_socket(found->ai_addr, found->ai_addrlen, reuse_port, ret_fd);
     freeaddrinfo(found);
     return rv;
 }
@@ -545,7 +548,7 @@ int grpc_server_listen_on(struct grpc_server *s, const char *address, const stru
     int fd;
     int rv = address_parse(address, &a);
     if (rv == 0)
-        rv = open_address(&a, &fd);
+        rv = open_address(&a, s->o.reuse_port, &fd);
     if (rv != 0)
         return rv;
     struct listener *l = mem_alloc_zero(sizeof(*l));

@@ -157,7 +157,7 @@ static int walk_bucket(struct bbolt *b, const struct page *parent, struct slice 
 static int walk_leaf_element(struct bbolt *b, const struct page *p, const uint8_t *e)
 {
     uint64_t key_size = bbolt__get32(e + 8), value_size = bbolt__get32(e + 12);
-    const uint8_t *bytes;
+    const uint8_t *bytes = NULL;
     int err = element_bytes(b, p, e, bbolt__get32(e + 4), key_size + value_size, &bytes);
     if (err != 0)
         return err;
@@ -175,7 +175,7 @@ static int walk_leaf_element(struct bbolt *b, const struct page *p, const uint8_
 static int walk_branch_element(struct bbolt *b, const struct page *p, const uint8_t *e,
                                uint32_t depth)
 {
-    const uint8_t *bytes;
+    const uint8_t *bytes = NULL;
     struct page child;
     size_t key_size = bbolt__get32(e + 4);
     int err = element_bytes(b, p, e, bbolt__get32(e), key_size, &bytes);
@@ -190,7 +190,7 @@ static int walk_branch_element(struct bbolt *b, const struct page *p, const uint
     err = get_page(b, bbolt__get64(e + 8), &child);
     if (err == 0 && child.count > 0) {
         /* bbolt looks for keys by the branches: what is smaller than its branch is never found. */
-        const uint8_t *first = child.data + BBOLT_PAGE_HEAD_BYTES, *first_bytes;
+        const uint8_t *first = child.data + BBOLT_PAGE_HEAD_BYTES, *first_bytes = NULL;
         bool leaf = child.flags == BBOLT_LEAF;
         size_t first_size = bbolt__get32(first + (leaf ? 8 : 4));
         err = element_bytes(b, &child, first, bbolt__get32(first + (leaf ? 4 : 0)), first_size,

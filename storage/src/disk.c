@@ -24,11 +24,11 @@ int disk_mode_parse(const char *name, enum disk_mode *ret_mode)
 int disk_open(enum disk_mode mode, const char *dir, struct disk **ret, char *err_text,
               size_t err_size)
 {
-    if (mode == DISK_SYNC)
-        return disk_sync_open(dir, ret, err_text, err_size);
+    if (mode == DISK_SYNC || mode == DISK_UNSYNCED)
+        return disk_sync_open(dir, mode == DISK_UNSYNCED, ret, err_text, err_size);
     int rv = disk_uring_open(dir, ret, err_text, err_size);
     if (rv != TV_ENOTSUP || mode == DISK_URING)
         return rv;
     PROBE(disk_auto_without_uring);
-    return disk_sync_open(dir, ret, err_text, err_size);
+    return disk_sync_open(dir, false, ret, err_text, err_size);
 }

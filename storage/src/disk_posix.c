@@ -36,7 +36,7 @@ enum { ZEROS_BYTES = 1 << 20 };
 
 static int sync_dir(struct disk_posix *p)
 {
-    return fsync(p->dir_fd) == 0 ? 0 : -errno;
+    return p->unsynced || fsync(p->dir_fd) == 0 ? 0 : -errno;
 }
 
 static int write_all(int fd, uint64_t offset, const uint8_t *data, size_t size)
@@ -56,7 +56,7 @@ static int write_all(int fd, uint64_t offset, const uint8_t *data, size_t size)
 
 /* Blocks that are allocated but never written cost a metadata change at their first write, which
  * O_DSYNC waits for: hence the zeros. */
-static int fill_zeros(int fd, uint64_t size)
+static int fill_zeros(int fd, uint64_t size, bool unsynced)
 {
     int rv = fallocate(fd, 0, 0, (off_t)size) == 0 ? 0 : -errno;
     if (rv != 0 && rv != -EOPNOTSUPP && rv != -ENOSYS)
@@ -69,7 +69,7 @@ static int fill_zeros(int fd, uint64_t size)
         rv = write_all(fd, at, zeros, left < ZEROS_BYTES ? (size_t)left : ZEROS_BYTES);
     }
     mem_free(zeros);
-    if (rv == 0 && fsync(fd) != 0)
+    if (rv == 0 && !unsynced && fsync(fd) != 0)
         rv = -errno;
     return rv;
 }
@@ -80,7 +80,7 @@ static int make_zero_file(struct disk_posix *p, const char *name, uint64_t size)
     int fd = openat(p->dir_fd, name, flags | (p->open_flags & O_DIRECT), 0600);
     if (fd < 0)
         return -errno;
-    int rv = fill_zeros(fd, size);
+    int rv = fill_zeros(fd, size, p->unsynced);
     close(fd);
     if (rv != 0)
         (void)unlinkat(p->dir_fd, name, 0); /* what it took of a full disk */

@@ -24,6 +24,7 @@ struct disk_posix {
     struct list chores;
     struct list chores_done;
     bool stopping;
+    bool unsynced; /* set before the first chore: none waits for the disk */
 };
 
 /* Opens and locks the directory and starts the thread. 0 or TV_*; on failure nothing is left. */
@@ -52,6 +53,7 @@ int disk_posix_probe_file(struct disk_posix *p, int flags);
 void disk_posix_probe_end(struct disk_posix *p);
 
 int disk_uring_open(const char *dir, struct disk **ret, char *err_text, size_t err_size);
-int disk_sync_open(const char *dir, struct disk **ret, char *err_text, size_t err_size);
+int disk_sync_open(const char *dir, bool unsynced, struct disk **ret, char *err_text,
+                   size_t err_size);
 
 #endif

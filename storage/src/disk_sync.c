@@ -20,6 +20,7 @@ enum { WRITES_MAX = 2 };
 /* The lock protects the two lists and `stopping`. */
 struct disk_sync {
     struct disk_posix posix;
+    bool unsynced;
     bool has_dsync; /* the kernel takes RWF_DSYNC */
     uint32_t writes_under_way;
     pthread_t writer;
@@ -30,19 +31,22 @@ struct disk_sync {
     bool stopping;
 };
 
-static int write_durably(int fd, bool has_dsync, const void *data, size_t size, uint64_t offset)
+/* As durably as this disk is. */
+static int write_all(const struct disk_sync *s, int fd, const void *data, size_t size,
+                     uint64_t offset)
 {
+    int flags = s->has_dsync && !s->unsynced ? RWF_DSYNC : 0;
     size_t written = 0;
     while (written < size) {
         struct iovec iov = {.iov_base = (uint8_t *)data + written, .iov_len = size - written};
-        ssize_t count = pwritev2(fd, &iov, 1, (off_t)(offset + written), has_dsync ? RWF_DSYNC : 0);
+        ssize_t count = pwritev2(fd, &iov, 1, (off_t)(offset + written), flags);
         if (count < 0 && errno == EINTR)
             continue;
         if (count <= 0)
             return count < 0 ? -errno : -EIO;
         written += (size_t)count;
     }
-    if (!has_dsync && fdatasync(fd) != 0)
+    if (!s->has_dsync && !s->unsynced && fdatasync(fd) != 0)
         return -errno;
     return 0;
 }
@@ -60,7 +64,7 @@ static void *writer_main(void *arg)
         struct disk_write *req = CONTAINER_OF(s->queue.next, struct disk_write, link);
         list_remove(&req->link);
         (void)pthread_mutex_unlock(&s->lock);
-        req->err = write_durably(req->file->fd, s->has_dsync, req->data, req->size, req->offset);
+        req->err = write_all(s, req->file->fd, req->data, req->size, req->offset);
         (void)pthread_mutex_lock(&s->lock);
         list_push_back(&s->done, &req->link);
         disk_posix_wake(&s->posix);
@@ -141,12 +145,12 @@ static const struct disk_ops sync_ops = {
 };
 
 /* Does a durable write work with these flags? */
-static int try_way(struct disk_sync *s, int flags, bool has_dsync, const uint8_t *block)
+static int try_way(struct disk_sync *s, int flags, const uint8_t *block)
 {
     int fd = disk_posix_probe_file(&s->posix, flags);
     if (fd < 0)
         return fd;
-    int rv = write_durably(fd, has_dsync, block, DISK_BLOCK_BYTES, 0);
+    int rv = write_all(s, fd, block, DISK_BLOCK_BYTES, 0);
     close(fd);
     return rv;
 }
@@ -159,9 +163,9 @@ static int choose(struct disk_sync *s, char *err_text, size_t err_size)
     memset(block, 0x5a, DISK_BLOCK_BYTES);
     int rv = -EINVAL;
     for (int i = 0; i < 4 && rv != 0; i++) {
-        rv = try_way(s, flags[i], dsync[i], block);
-        s->posix.open_flags = flags[i];
         s->has_dsync = dsync[i];
+        s->posix.open_flags = s->unsynced ? 0 : flags[i];
+        rv = try_way(s, s->posix.open_flags, block);
     }
     disk_posix_probe_end(&s->posix);
     mem_free(block);
@@ -172,11 +176,14 @@ static int choose(struct disk_sync *s, char *err_text, size_t err_size)
     }
     (void)snprintf(s->posix.d.description, sizeof(s->posix.d.description), "thread, %s, %s",
                    s->posix.open_flags != 0 ? "O_DIRECT" : "page cache",
-                   s->has_dsync ? "pwritev2 with RWF_DSYNC" : "pwritev2, then fdatasync");
+                   s->unsynced    ? "never synced"
+                   : s->has_dsync ? "pwritev2 with RWF_DSYNC"
+                                  : "pwritev2, then fdatasync");
     return 0;
 }
 
-int disk_sync_open(const char *dir, struct disk **ret, char *err_text, size_t err_size)
+int disk_sync_open(const char *dir, bool unsynced, struct disk **ret, char *err_text,
+                   size_t err_size)
 {
     struct disk_sync *s = mem_alloc_zero(sizeof(*s));
     int rv = disk_posix_init(&s->posix, dir, err_text, err_size);
@@ -184,6 +191,7 @@ int disk_sync_open(const char *dir, struct disk **ret, char *err_text, size_t er
         mem_free(s);
         return rv;
     }
+    s->unsynced = s->posix.unsynced = unsynced;
     s->posix.d.ops = &sync_ops;
     s->posix.d.writes_max = WRITES_MAX;
     rv = choose(s, err_text, err_size);

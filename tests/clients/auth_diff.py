@@ -122,6 +122,8 @@ class Sides:
         if got.code == UNIMPLEMENTED and got.text.startswith("trivet: "):
             self.missing.add(method)
             return want.code == 0
+        if method == SNAPSHOT:  # as many messages as the file is large
+            want.messages, got.messages = want.messages[:1], got.messages[:1]
         # Go's protobuf puts one sort of space or the other into its errors, by the build.
         said = [(a.code, a.text.replace("\xa0", " "), [plain(m) for m in a.messages] if contents else len(a.messages))
                 for a in (want, got)]

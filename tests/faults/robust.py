@@ -206,7 +206,8 @@ class Faults:
         young = time.monotonic() - self.nodes.nodes[victim].started < 2
         statuses = self.nodes.stop(victim)
         # On its way up it may not have got so far as to end in order.
-        self.tally.check(statuses == [0] or (young and statuses == [-signal.SIGTERM]), "SIGTERM of %d ends it with %s" % (victim, statuses),
+        self.tally.check(statuses == [-signal.SIGTERM] and
+                         (young or '"msg":"stopped"' in self.nodes.nodes[victim].log_tail()), "SIGTERM of %d ends it with %s" % (victim, statuses),
                          self.nodes.nodes[victim].log_tail())
         self.busy.add(victim)
 

@@ -101,3 +101,10 @@ void uv_sem_wait(uv_sem_t *sem)
 {
     (void)sem;
 }
+
+/* Whether a call was slow is not looked at here. */
+uint64_t uv_now(const uv_loop_t *loop)
+{
+    (void)loop;
+    return 0;
+}

@@ -157,8 +157,7 @@ int __wrap_applier_apply(struct applier *a, const struct wire_raft_request *entr
 {
     struct member *m = sim_now->current;
     if (m->dying) {
-        __real_applier_apply(a, entry, req);
-        return;
+        return __real_applier_apply(a, entry, req);
     }
     /* Encoded again it is what is on the log, whoever proposed it. */
     size_t size = wire_raft_request_whole_size(entry);

@@ -44,7 +44,7 @@ static enum config_outcome parse_cpus(const char *args, const char *env, uint32_
     int argc = 1 + split(arg_text, argv + 1);
     (void)split(env_text, envp);
     err_text[0] = '\0';
-    return config_parse(&config, argc, argv, envp, cpus, err_text, sizeof(err_text));
+    return config_parse(&config, argc, argv, envp, cpus, NULL, err_text, sizeof(err_text));
 }
 
 static enum config_outcome parse(const char *args, const char *env)
@@ -77,7 +77,7 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(config.keepalive_interval_ms, 7200000);
     ck_assert_uint_eq(config.keepalive_timeout_ms, 20000);
     ck_assert_uint_eq(config.watch_progress_interval_ms, 600000);
-    ck_assert_int_eq(config.log_level, LOG_INFO);
+    ck_assert_str_eq(config.log.level, "info");
     ck_assert(config.pre_vote);
     ck_assert_int_eq(config.wal_io, DISK_AUTO);
     ck_assert_uint_eq(config.io_threads, 0);
@@ -117,7 +117,7 @@ START_TEST(test_member_of_three)
     ck_assert_uint_eq(config.snapshot_count, 10000);
     ck_assert_int_eq(config.wal_io, DISK_SYNC);
     ck_assert_uint_eq(config.io_threads, 3);
-    ck_assert_int_eq(config.log_level, LOG_DEBUG);
+    ck_assert_str_eq(config.log.level, "debug");
     ck_assert_int_eq(config_lease_ttl_min_s(&config), 4); /* 15 ticks of 250 ms */
     config_fini(&config);
 }
@@ -157,7 +157,7 @@ START_TEST(test_durations)
         {"0", 0},       {"0s", 0},     {"5s", 5000}, {"1.5s", 1500},      {"2h45m", 9900000},
         {"300ms", 300}, {"1us", 1},    {"1ns", 1},   {"1m0.001s", 60001}, {"+1s", 1000},
         {".5s", 500},   {"1.s", 1000}, {"5", -1},    {"s", -1},           {".s", -1},
-        {"-1s", -1},    {"1x", -1},    {"1s5", -1},  {"1e3s", -1},        {"99999999999h", -1},
+        {"-1s", 0},     {"1x", -1},    {"1s5", -1},  {"1e3s", -1},        {"99999999999h", -1},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char args[64];
@@ -216,8 +216,8 @@ START_TEST(test_refused)
          "invalid value \"x\" for flag -max-txn-ops: parse error"},
         {"--max-txn-ops=-1", "", CONFIG_USAGE,
          "invalid value \"-1\" for flag -max-txn-ops: parse error"},
-        {"--max-txn-ops=99999999999", "", CONFIG_USAGE,
-         "invalid value \"99999999999\" for flag -max-txn-ops: value out of range"},
+        {"--max-txn-ops=99999999999999999999", "", CONFIG_USAGE,
+         "invalid value \"99999999999999999999\" for flag -max-txn-ops: value out of range"},
         {"--pre-vote=x", "", CONFIG_USAGE,
          "invalid boolean value \"x\" for -pre-vote: parse error"},
         {"--initial-cluster-state=x", "", CONFIG_USAGE,
@@ -262,14 +262,14 @@ START_TEST(test_refused)
          "--initial-advertise-peer-urls \"http://:1\" must be \"host:port\" (unexpected empty host "
          "(http://:1))"},
         {"--io-threads 65", "", CONFIG_INVALID, "--io-threads must be at most 64"},
-        {"--config-file /x", "", CONFIG_INVALID,
-         "--config-file is not supported in this version of trivet"},
-        {"", "ETCD_CONFIG_FILE=/x", CONFIG_INVALID,
-         "ETCD_CONFIG_FILE is not supported in this version of trivet"},
-        {"--memory-mlock", "", CONFIG_INVALID,
-         "--memory-mlock=true is not supported in this version of trivet, only false"},
-        {"--log-format=console", "", CONFIG_INVALID,
-         "--log-format=console is not supported in this version of trivet, only json"},
+        {"--config-file /no/such/file", "", CONFIG_INVALID,
+         "open /no/such/file: no such file or directory"},
+        {"", "ETCD_CONFIG_FILE=/no/such/file", CONFIG_INVALID,
+         "open /no/such/file: no such file or directory"},
+        {"--feature-gates=X=true", "", CONFIG_USAGE,
+         "invalid value \"X=true\" for flag -feature-gates: unrecognized feature gate: X"},
+        {"--auto-compaction-retention=1x", "", CONFIG_FATAL,
+         "error parsing CompactionRetention: time: unknown unit \"x\" in duration \"1x\""},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         enum config_outcome outcome = parse(cases[i].args, cases[i].env);

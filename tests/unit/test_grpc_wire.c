@@ -144,7 +144,7 @@ START_TEST(test_http1)
     expect_http1("HEAD /health HTTP/1.1\r\n\r\n",
                  "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n");
     expect_http1("GET /nope HTTP/1.0\r\n\r\n",
-                 "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+                 "HTTP/1.0 404 Not Found\r\nContent-Type: text/plain\r\n"
                  "Allow: GET\r\nX-Two: 2\r\nContent-Length: 19\r\n\r\n404 page not found\n");
     expect_http1("PUT /echo HTTP/1.1\r\ncontent-LENGTH:  3 \r\n\r\nabcGET /query?a=b&c HTTP/1.1\r\n"
                  "x-type: 1\r\n\r\nPOST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"

@@ -1,5 +1,5 @@
-/* Structured log lines in the form etcd writes them (zap's JSON): level, ts, caller, msg, then
- * fields.
+/* Structured log lines in the two forms that etcd writes them in (zap's): level, ts, caller, msg,
+ * then fields.
  *
  * Thread: any; a line is formatted on the caller's stack and written with one write(2), or left to
  * a thread of the log's own. Libraries
@@ -11,7 +11,25 @@
 
 #include <stdint.h>
 
-enum log_level { LOG_DEBUG = -1, LOG_INFO = 0, LOG_WARN = 1, LOG_ERROR = 2, LOG_FATAL = 5 };
+/* zap's. */
+enum log_level {
+    LOG_DEBUG = -1,
+    LOG_INFO = 0,
+    LOG_WARN = 1,
+    LOG_ERROR = 2,
+    LOG_DPANIC = 3,
+    LOG_PANIC = 4,
+    LOG_FATAL = 5
+};
+
+enum log_format {
+    LOG_JSON,    /* an object a line */
+    LOG_CONSOLE, /* time, level, caller, message and the fields, with tabs between them */
+};
+
+/* Takes whole lines, one or many. Thread: any, but not two at once from the log's own thread; of
+ * fatal lines, whoever says them. */
+typedef void (*log_sink)(void *ctx, const char *lines, size_t size);
 
 enum log_field_kind {
     LOG_KIND_STRING,
@@ -55,14 +73,18 @@ void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 /* The file descriptor that lines go to; 2 to begin with. Borrowed. */
 void log_set_fd(int fd);
+/* Lines go to `sink` instead; NULL: to the file descriptor again. Thread: one, before others log.
+ */
+void log_set_sink(log_sink sink, void *ctx);
+void log_set_format(enum log_format format);
 /* From here on lines are written by a thread of their own, and who logs never waits; but for fatal
  * ones, which wait up to a second for those before them. A line that finds more than 512 KiB
  * waiting is lost, and counted. Thread: one, before others log. */
 void log_start_thread(void);
 /* What is waiting is written. When no other thread logs any more. */
 void log_stop_thread(void);
-/* "debug", "info", "warn", "error", "panic" or "fatal" as etcd's --log-level takes them; TV_EINVAL
- * otherwise. */
+/* "debug", "info" (or ""), "warn", "error", "dpanic", "panic" or "fatal" in any case, as zap has
+ * them; TV_EINVAL otherwise. */
 int log_level_parse(const char *name, enum log_level *ret_level);
 
 #define LOG_AT(level, msg, ...)                                                        \

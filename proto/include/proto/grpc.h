@@ -225,6 +225,7 @@ struct grpc_server_options {
     uint64_t keepalive_timeout_ms;  /* default 20 s */
     uint64_t handshake_timeout_ms;  /* until the client's first bytes; default 120 s */
     uint64_t tls_timeout_ms;        /* of a TLS handshake; default 10 s */
+    bool reuse_port;                /* SO_REUSEPORT where it listens; default false */
     http1_handler http1;            /* NULL: HTTP/1 is refused by closing */
     void *http1_arg;
     /* Of POST and PUT; more is answered with 413. Default 1 MiB. */

@@ -28,7 +28,8 @@ enum {
     DISK_NAME_MAX = 64, /* with the final NUL */
 };
 
-enum disk_mode { DISK_AUTO, DISK_URING, DISK_SYNC };
+/* The last one is not durable: nothing survives a crash of the machine, and it has no name. */
+enum disk_mode { DISK_AUTO, DISK_URING, DISK_SYNC, DISK_UNSYNCED };
 
 struct disk;
 struct disk_file;

@@ -1,0 +1,235 @@
+#include "balancer.h"
+
+#include "base/assert.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+#define LATENCY_FADES_NS (UINT64_C(10000) * NS_PER_MS)
+#define LATENCY_UNKNOWN_NS (UINT64_C(1) * NS_PER_MS)
+#define EJECTION_MIN_NS (UINT64_C(1000) * NS_PER_MS)
+
+enum {
+    FAILURES_TO_EJECT = 3,
+    EJECTION_DOUBLINGS_MAX = 5,
+    SLOW_START_LEAST_PERCENT = 10,
+    /* The other zones must be so many times cheaper before the own one is left. */
+    FAR_FACTOR = 3,
+};
+
+void balancer_init(struct balancer *b, uint32_t subset, uint64_t slow_start_ns, uint64_t seed)
+{
+    *b = (struct balancer){
+        .leader = BALANCER_NONE, .subset = subset, .slow_start_ns = slow_start_ns};
+    rng_init(&b->rng, seed);
+}
+
+bool balancer_is_ejected(const struct balancer *b, int endpoint, uint64_t now_ns)
+{
+    return now_ns < b->endpoints[endpoint].ejected_until_ns;
+}
+
+/* --- choosing --- */
+
+/* What is remembered of an endpoint that nobody asks fades, or a slow moment would be for ever. */
+static uint64_t latency_now(const struct balancer_endpoint *e, uint64_t now_ns)
+{
+    if (e->latency_ns == 0)
+        return LATENCY_UNKNOWN_NS;
+    uint64_t idle_ns = e->in_flight == 0 ? now_ns - e->latency_at_ns : 0;
+    return (uint64_t)((double)e->latency_ns * (double)LATENCY_FADES_NS /
+                      (double)(LATENCY_FADES_NS + idle_ns));
+}
+
+static uint64_t cost(const struct balancer_endpoint *e, uint64_t now_ns)
+{
+    return latency_now(e, now_ns) * (e->in_flight + 1);
+}
+
+/* One that has just returned is passed over at times, also when it is the cheaper. */
+static bool may_start(struct balancer *b, const struct balancer_endpoint *e, uint64_t now_ns)
+{
+    uint64_t up_ns = now_ns - e->ready_since_ns;
+    if (e->ready_since_ns == 0 || up_ns >= b->slow_start_ns)
+        return true;
+    uint64_t percent = up_ns * 100 / b->slow_start_ns;
+    return rng_below(&b->rng, 100) <
+           (percent < SLOW_START_LEAST_PERCENT ? SLOW_START_LEAST_PERCENT : percent);
+}
+
+/* The cheaper of two drawn, as a member of `set`; BALANCER_NONE when it is empty. */
+static int two_choices(struct balancer *b, uint64_t set, uint64_t now_ns)
+{
+    int members[BALANCER_ENDPOINTS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < b->count; i++)
+        if (set >> i & 1)
+            members[count++] = (int)i;
+    if (count == 0)
+        return BALANCER_NONE;
+    if (count == 1)
+        return members[0];
+    uint32_t first = (uint32_t)rng_below(&b->rng, count);
+    uint32_t second = (uint32_t)rng_below(&b->rng, count - 1);
+    second += second >= first;
+    int one = members[first], two = members[second];
+    bool two_is_cheaper = cost(&b->endpoints[two], now_ns) < cost(&b->endpoints[one], now_ns);
+    int chosen = two_is_cheaper ? two : one;
+    return may_start(b, &b->endpoints[chosen], now_ns) ? chosen : two_is_cheaper ? one : two;
+}
+
+/* Those with the lowest ranks among `set`. */
+static uint64_t subset_of(const struct balancer *b, uint64_t set)
+{
+    uint64_t chosen = 0;
+    for (uint32_t n = 0; n < b->subset; n++) {
+        int best = BALANCER_NONE;
+        for (uint32_t i = 0; i < b->count; i++) {
+            if (!(set >> i & 1) || chosen >> i & 1)
+                continue;
+            if (best == BALANCER_NONE || b->endpoints[i].rank < b->endpoints[best].rank)
+                best = (int)i;
+        }
+        if (best == BALANCER_NONE)
+            break;
+        chosen |= UINT64_C(1) << best;
+    }
+    return chosen;
+}
+
+static bool is_full(const struct balancer_endpoint *e)
+{
+    return e->in_flight_max > 0 && e->in_flight >= e->in_flight_max;
+}
+
+/* The own zone, unless it is full or much slower. */
+static int pick_zone(struct balancer *b, uint64_t set, uint64_t now_ns)
+{
+    uint64_t near = 0;
+    for (uint32_t i = 0; i < b->count; i++)
+        if (set >> i & 1 && b->endpoints[i].near)
+            near |= UINT64_C(1) << i;
+    if (near == 0 || near == set)
+        return two_choices(b, set, now_ns);
+    int own = two_choices(b, near, now_ns);
+    int other = two_choices(b, set & ~near, now_ns);
+    const struct balancer_endpoint *o = &b->endpoints[own], *f = &b->endpoints[other];
+    if (is_full(o) && !is_full(f))
+        return other;
+    /* A far one that was never asked is no better than it looks. */
+    bool much_cheaper = f->latency_ns != 0 && o->latency_ns > LATENCY_UNKNOWN_NS &&
+                        cost(o, now_ns) > cost(f, now_ns) * FAR_FACTOR;
+    return much_cheaper ? other : own;
+}
+
+int balancer_pick_read(struct balancer *b, uint64_t avoid, bool linearizable, uint64_t now_ns)
+{
+    uint64_t ready = 0, well = 0;
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct balancer_endpoint *e = &b->endpoints[i];
+        if (!e->ready || (linearizable && e->learner))
+            continue;
+        ready |= UINT64_C(1) << i;
+        if (!balancer_is_ejected(b, (int)i, now_ns))
+            well |= UINT64_C(1) << i;
+    }
+    uint64_t set = well & ~avoid;
+    if (set == 0)
+        set = ready & ~avoid;
+    if (set == 0)
+        set = well != 0 ? well : ready;
+    if (b->subset > 0)
+        set = subset_of(b, set);
+    return pick_zone(b, set, now_ns);
+}
+
+int balancer_pick_write(struct balancer *b, uint64_t avoid, uint64_t now_ns)
+{
+    int leader = b->leader;
+    if (leader != BALANCER_NONE && b->endpoints[leader].ready && !(avoid >> leader & 1) &&
+        !balancer_is_ejected(b, leader, now_ns))
+        return leader;
+    return balancer_pick_read(b, avoid, true, now_ns);
+}
+
+/* --- learning --- */
+
+void balancer_ready(struct balancer *b, int endpoint, bool ready, uint64_t now_ns)
+{
+    struct balancer_endpoint *e = &b->endpoints[endpoint];
+    ASSERT(endpoint >= 0 && (uint32_t)endpoint < b->count);
+    if (ready == e->ready)
+        return;
+    e->ready = ready;
+    if (!ready)
+        return;
+    /* The first time is no return. */
+    e->ready_since_ns = e->calls > 0 ? now_ns : 0;
+    e->failures = 0;
+}
+
+void balancer_began(struct balancer *b, int endpoint)
+{
+    struct balancer_endpoint *e = &b->endpoints[endpoint];
+    e->in_flight++;
+    e->calls++;
+}
+
+/* Up at once, down by how long ago the last answer was (the peak-sensitive average of Finagle). */
+static void learn_latency(struct balancer_endpoint *e, uint64_t sample_ns, uint64_t now_ns)
+{
+    uint64_t passed_ns = now_ns - e->latency_at_ns;
+    if (sample_ns == 0)
+        sample_ns = 1;
+    if (e->latency_ns == 0 || sample_ns > e->latency_ns * 2) {
+        e->latency_ns = sample_ns;
+    } else {
+        /* At least one part in sixteen, so that many fast answers do not count as one. */
+        double weight = (double)passed_ns / (double)(LATENCY_FADES_NS + passed_ns);
+        if (weight < 1.0 / 16)
+            weight = 1.0 / 16;
+        e->latency_ns =
+            (uint64_t)((double)e->latency_ns * (1 - weight) + (double)sample_ns * weight);
+        if (e->latency_ns == 0)
+            e->latency_ns = 1;
+    }
+    e->latency_at_ns = now_ns;
+}
+
+static bool eject(struct balancer *b, int endpoint, uint64_t now_ns)
+{
+    uint32_t others = 0;
+    for (uint32_t i = 0; i < b->count; i++)
+        others +=
+            (int)i != endpoint && b->endpoints[i].ready && !balancer_is_ejected(b, (int)i, now_ns);
+    if (others == 0)
+        return false;
+    struct balancer_endpoint *e = &b->endpoints[endpoint];
+    uint32_t doublings =
+        e->ejections < EJECTION_DOUBLINGS_MAX ? e->ejections : EJECTION_DOUBLINGS_MAX;
+    e->ejections++;
+    e->ejected_until_ns = now_ns + (EJECTION_MIN_NS << doublings);
+    e->ready_since_ns = e->ejected_until_ns; /* comes back gently */
+    e->failures = 0;
+    return true;
+}
+
+bool balancer_ended(struct balancer *b, int endpoint, enum balancer_outcome outcome,
+                    uint64_t latency_ns, uint64_t now_ns)
+{
+    struct balancer_endpoint *e = &b->endpoints[endpoint];
+    ASSERT(e->in_flight > 0);
+    e->in_flight--;
+    if (outcome == BALANCER_GOOD) {
+        learn_latency(e, latency_ns, now_ns);
+        e->failures = 0;
+        if (!balancer_is_ejected(b, endpoint, now_ns))
+            e->ejections = 0;
+        return false;
+    }
+    if (outcome == BALANCER_ABANDONED)
+        return false;
+    e->failures++;
+    e->failures_total++;
+    if (e->failures < FAILURES_TO_EJECT || balancer_is_ejected(b, endpoint, now_ns))
+        return false;
+    return eject(b, endpoint, now_ns);
+}

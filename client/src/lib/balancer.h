@@ -1,0 +1,68 @@
+/* Who is asked. Pure: time and randomness come in, a choice comes out; no socket is known here.
+ *
+ * An endpoint's cost is its latency (an average that follows slow answers at once and forgets with
+ * time) times what is under way there. Of two drawn at random the cheaper is taken (Mitzenmacher's
+ * two choices), so that many clients do not all run to the same one.
+ *
+ * Owner: the engine's thread. */
+#ifndef CLIENT_LIB_BALANCER_H
+#define CLIENT_LIB_BALANCER_H
+
+#include "base/rng.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { BALANCER_ENDPOINTS_MAX = 64, BALANCER_NONE = -1 };
+
+enum balancer_outcome {
+    BALANCER_GOOD,      /* an answer, be it a refusal */
+    BALANCER_FAILED,    /* none, or one that says that the member is unwell */
+    BALANCER_ABANDONED, /* we did not wait for it */
+};
+
+/* Written by the functions below only, but for the first group. */
+struct balancer_endpoint {
+    bool ready;             /* a connection is up */
+    bool learner;           /* cannot serve linearizable reads or writes */
+    bool near;              /* in the caller's zone, or zones do not matter */
+    uint64_t rank;          /* for the subset: the lowest are in it */
+    uint32_t in_flight_max; /* more makes it full */
+
+    uint32_t in_flight;
+    uint32_t failures; /* in a row */
+    uint32_t ejections;
+    uint64_t latency_ns; /* 0: not known */
+    uint64_t latency_at_ns;
+    uint64_t ready_since_ns; /* 0: since the beginning */
+    uint64_t ejected_until_ns;
+    uint64_t calls;
+    uint64_t failures_total;
+};
+
+struct balancer {
+    struct balancer_endpoint endpoints[BALANCER_ENDPOINTS_MAX];
+    uint32_t count;
+    int leader;      /* BALANCER_NONE: not known */
+    uint32_t subset; /* 0: all */
+    uint64_t slow_start_ns;
+    struct rng rng;
+};
+
+void balancer_init(struct balancer *b, uint32_t subset, uint64_t slow_start_ns, uint64_t seed);
+
+/* For a read. `avoid` is a bit for every endpoint that was asked already: taken only when there is
+ * no other. BALANCER_NONE: none is ready. */
+int balancer_pick_read(struct balancer *b, uint64_t avoid, bool linearizable, uint64_t now_ns);
+/* For a write: the leader, or else as a linearizable read. */
+int balancer_pick_write(struct balancer *b, uint64_t avoid, uint64_t now_ns);
+
+void balancer_ready(struct balancer *b, int endpoint, bool ready, uint64_t now_ns);
+void balancer_began(struct balancer *b, int endpoint);
+/* True when this made the endpoint an outlier: what waits there should go elsewhere. Not more than
+ * all but one are. */
+bool balancer_ended(struct balancer *b, int endpoint, enum balancer_outcome outcome,
+                    uint64_t latency_ns, uint64_t now_ns);
+bool balancer_is_ejected(const struct balancer *b, int endpoint, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,203 @@
+/* Where endpoints come from: the options, a file, the names of dns://, the cluster's own list. */
+#include "engine.h"
+
+#include "base/mem.h"
+
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { FILE_BYTES_MAX = 64 << 10, MEMBERS_TIMEOUT_MS = 2000 };
+
+/* --- names --- */
+
+struct lookup {
+    struct trivet_client *client;
+    uv_getaddrinfo_t req;
+    uint32_t id;
+    char host[ENDPOINT_TEXT_BYTES];
+    char port[16];
+    char zone[ENDPOINT_TEXT_BYTES];
+};
+
+static bool is_name(const char *text)
+{
+    return strncmp(text, "dns://", strlen("dns://")) == 0;
+}
+
+static void add_address(struct lookup *l, const struct addrinfo *a)
+{
+    char host[NI_MAXHOST], text[3 * ENDPOINT_TEXT_BYTES];
+    struct trivet_client *c = l->client;
+    if (getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof(host), NULL, 0, NI_NUMERICHOST) != 0)
+        return;
+    bool v6 = strchr(host, ':') != NULL;
+    (void)snprintf(text, sizeof(text), "%s%s%.200s%s:%s%s", c->is_secure ? "https://" : "",
+                   v6 ? "[" : "", host, v6 ? "]" : "", l->port, l->zone);
+    endpoints__list(c, text, FROM_DNS, l->id, l->host);
+}
+
+static void on_looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
+{
+    struct lookup *l = CONTAINER_OF(req, struct lookup, req);
+    struct trivet_client *c = l->client;
+    c->lookups--;
+    /* A name server that fails does not take away what it said before. */
+    if (status == 0 && found != NULL && !c->stopped) {
+        endpoints__begin_list(c, FROM_DNS, l->id);
+        for (struct addrinfo *a = found; a != NULL; a = a->ai_next)
+            add_address(l, a);
+        endpoints__end_list(c, FROM_DNS, l->id);
+    } else if (!c->stopped) {
+        (void)snprintf(c->connect_error, sizeof(c->connect_error), "lookup %.100s: %s", l->host,
+                       uv_strerror(status));
+    }
+    uv_freeaddrinfo(found);
+    mem_free(l);
+}
+
+static void look_up(struct trivet_client *c, uint32_t id)
+{
+    const char *text = c->o.endpoints[id] + strlen("dns://");
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct lookup *l = mem_alloc_zero(sizeof(*l));
+    size_t size = strcspn(text, ";/");
+    const char *colon = memrchr(text, ':', size);
+    l->client = c;
+    l->id = id;
+    (void)snprintf(l->host, sizeof(l->host), "%.*s", (int)(colon - text), text);
+    (void)snprintf(l->port, sizeof(l->port), "%.*s", (int)(text + size - colon - 1), colon + 1);
+    (void)snprintf(l->zone, sizeof(l->zone), "%s", text + strcspn(text, ";"));
+    if (uv_getaddrinfo(&c->loop, &l->req, on_looked_up, l->host, l->port, &hints) == 0)
+        c->lookups++;
+    else
+        mem_free(l);
+}
+
+static void look_up_all(struct trivet_client *c)
+{
+    if (c->lookups > 0)
+        return;
+    for (uint32_t i = 0; i < c->o.endpoints_count; i++)
+        if (is_name(c->o.endpoints[i]))
+            look_up(c, i);
+}
+
+/* --- a file --- */
+
+static void read_lines(struct trivet_client *c, char *text)
+{
+    char *rest = text, *line;
+    endpoints__begin_list(c, FROM_FILE, 0);
+    while ((line = strsep(&rest, "\n")) != NULL) {
+        line[strcspn(line, "#\r")] = '\0';
+        line += strspn(line, " \t");
+        line[strcspn(line, " \t")] = '\0';
+        if (line[0] == '\0')
+            continue;
+        if (endpoints__check(line, c->is_secure) == 0 && !is_name(line))
+            endpoints__list(c, line, FROM_FILE, 0, NULL);
+        else
+            (void)snprintf(c->connect_error, sizeof(c->connect_error),
+                           "\"%.100s\" in the file is not an endpoint", line);
+    }
+    endpoints__end_list(c, FROM_FILE, 0);
+}
+
+static bool has_changed(struct trivet_client *c, const struct stat *st)
+{
+    struct file_seen now = {.modified = st->st_mtim, .size = st->st_size, .inode = st->st_ino};
+    bool same = now.modified.tv_sec == c->file.modified.tv_sec &&
+                now.modified.tv_nsec == c->file.modified.tv_nsec && now.size == c->file.size &&
+                now.inode == c->file.inode;
+    c->file = now;
+    return !same;
+}
+
+/* What cannot be read leaves the endpoints as they were. */
+static void read_file(struct trivet_client *c)
+{
+    struct stat st;
+    FILE *f = fopen(c->o.endpoints_file, "re");
+    if (f == NULL || fstat(fileno(f), &st) != 0) {
+        (void)snprintf(c->connect_error, sizeof(c->connect_error), "cannot read %.200s",
+                       c->o.endpoints_file);
+    } else if (has_changed(c, &st)) {
+        char *text = mem_alloc(FILE_BYTES_MAX + 1);
+        size_t size = fread(text, 1, FILE_BYTES_MAX, f);
+        text[size] = '\0';
+        if (size > 0)
+            read_lines(c, text);
+        mem_free(text);
+    }
+    if (f != NULL)
+        (void)fclose(f);
+}
+
+/* --- the members --- */
+
+static void on_members(struct call *call, const struct call_end *end)
+{
+    struct trivet_client *c = call->client;
+    struct trivet_result r;
+    char error[1], url[ENDPOINT_TEXT_BYTES];
+    c->asking_members = false;
+    if (c->stopped || end->status != TRIVET_OK)
+        return;
+    result__borrow(call, end, &r, error, sizeof(error));
+    if (r.status != TRIVET_OK || r.u.member.members_count == 0)
+        return;
+    endpoints__begin_list(c, FROM_MEMBERS, 0);
+    for (uint32_t i = 0; i < r.u.member.members_count; i++) {
+        const struct trivet_member *m = &r.u.member.members[i];
+        if (m->client_urls_count == 0 || m->client_urls[0].size >= sizeof(url))
+            continue;
+        (void)snprintf(url, sizeof(url), "%.*s", (int)m->client_urls[0].size,
+                       (const char *)m->client_urls[0].data);
+        /* Nobody talks us out of TLS. */
+        if (c->is_secure && strncmp(url, "http://", strlen("http://")) == 0)
+            continue;
+        if (endpoints__check(url, c->is_secure) == 0 && !is_name(url))
+            endpoints__list(c, url, FROM_MEMBERS, 0, NULL);
+    }
+    endpoints__end_list(c, FROM_MEMBERS, 0);
+}
+
+static void ask_members(struct trivet_client *c)
+{
+    struct trivet_request q = {.method = TRIVET_MEMBER_LIST};
+    if (c->asking_members)
+        return;
+    c->asking_members = true;
+    q.u.member.linearizable = true;
+    rpc__begin(rpc__new_own(c, &q, BALANCER_NONE, MEMBERS_TIMEOUT_MS, on_members, NULL));
+}
+
+/* --- when --- */
+
+static void look(struct trivet_client *c)
+{
+    if (c->o.endpoints_file != NULL)
+        read_file(c);
+    look_up_all(c);
+    if (c->o.members_refresh)
+        ask_members(c);
+}
+
+void discover__begin(struct trivet_client *c)
+{
+    endpoints__begin_list(c, FROM_OPTIONS, 0);
+    for (uint32_t i = 0; i < c->o.endpoints_count; i++)
+        if (!is_name(c->o.endpoints[i]))
+            endpoints__list(c, c->o.endpoints[i], FROM_OPTIONS, 0, NULL);
+    endpoints__end_list(c, FROM_OPTIONS, 0);
+}
+
+void discover__tick(struct trivet_client *c, uint64_t now_ns)
+{
+    if (now_ns < c->look_ns)
+        return;
+    c->look_ns = c->o.endpoints_interval_ms == 0 ? UINT64_MAX
+                                                 : now_ns + c->o.endpoints_interval_ms * NS_PER_MS;
+    look(c);
+}

@@ -1,0 +1,378 @@
+#!/usr/bin/env python3
+"""libtrivet against trivet and etcd: every call, its own loop, users, TLS, where endpoints come from; then
+faults under load: members killed and stopped, connections cut at any byte, servers that answer nonsense.
+The scenes themselves are in libtrivet.c."""
+
+import argparse
+import json
+import os
+import random
+import re
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
+import certs  # noqa: E402
+import cluster as clusters  # noqa: E402
+from cluster import Cluster, Tally  # noqa: E402
+
+SCENES = os.path.join(clusters.build_dir(), "tests", "clients", "libtrivet_scenes")
+ENVIRONMENT = dict(os.environ, TSAN_OPTIONS="halt_on_error=1:suppressions=" + os.path.join(
+    clusters.ROOT, "tests", "lib", "tsan.supp"))
+FAULTS_SECONDS = 13
+tally = Tally()
+
+
+def begin(scene, endpoints, *options):
+    return subprocess.Popen([SCENES, scene, endpoints] + list(options), stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            env=ENVIRONMENT, preexec_fn=clusters.die_with_parent)
+
+
+def end(process, name, timeout=90):
+    """Count the scene's own checks; its output is shown when one failed."""
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output = process.communicate()[0] + "\ntook too long"
+    closing = re.search(r"^(\d+) passed, (\d+) failed$", output, re.M)
+    if tally.check(closing is not None and process.returncode == 0 and closing.group(2) == "0",
+                   name, output[-3000:]):
+        tally.passed += int(closing.group(1)) - 1
+    figures = [line for line in output.split("\n") if line.startswith(("writes:", "attempts"))]
+    print("\n".join(["%s: status %s" % (name, process.returncode)] + figures), flush=True)
+    return output
+
+
+def scene(name, what, endpoints, *options):
+    return end(begin(what, endpoints, *options), name)
+
+
+def etcdctl(node, *args):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ETCDCTL_")}
+    return clusters.run([clusters.ETCDCTL, "--endpoints", node.endpoint(), "--command-timeout", "3s"]
+                        + list(args), capture_output=True, text=True, env=env, timeout=20)
+
+
+def leader_of(cluster):
+    """Without waiting for members that are stopped: those answer nobody."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        for node in cluster.nodes:
+            if not node.running():
+                continue
+            try:
+                status = json.loads(etcdctl(node, "endpoint", "status", "-w", "json").stdout)
+            except (ValueError, subprocess.TimeoutExpired):
+                continue
+            if status and status[0]["Status"]["leader"] == \
+                    status[0]["Status"]["header"]["member_id"]:
+                return node.index
+    raise clusters.ClusterError("nobody leads")
+
+
+# --- quiet ---
+
+def calls(kind, size):
+    with Cluster(kind, size=size) as cluster:
+        cluster.start()
+        scene("every call, %s of %d" % (kind, size), "calls", cluster.endpoints())
+        scene("the caller's loop, %s of %d" % (kind, size), "loop", cluster.endpoints(),
+              "own_loop=1")
+        scene("a watch that is not read, %s of %d" % (kind, size), "slow", cluster.endpoints(),
+              "watch_bytes_max=20000")
+        cluster.check_running()
+
+
+def users(kind):
+    flags = ["--auth-token-ttl", "1"]
+    with Cluster(kind, size=1, flags=flags) as cluster:
+        cluster.start()
+        node = cluster.nodes[0]
+        for line in ("user add root:secret", "user grant-role root root", "auth enable"):
+            done = etcdctl(node, *line.split())
+            tally.check(done.returncode == 0, "%s %s" % (kind, line), done.stderr)
+        begun = begin("user", cluster.endpoints(), "user=root", "password=secret",
+                      "timeout_ms=10000")
+        time.sleep(2)
+        # The members know no token after a new start.
+        cluster.stop(0)
+        cluster.start_node(0)
+        cluster.wait_healthy()
+        end(begun, "a user, %s" % kind)
+        scene("a wrong password, %s" % kind, "refused", cluster.endpoints(), "user=root",
+              "password=wrong")
+
+
+def tls():
+    folder = tempfile.mkdtemp(prefix="trivet-test-")
+    try:
+        ca = certs.Authority(folder, "ca")
+        other = certs.Authority(folder, "other")
+        server = ca.issue("server", sans=["DNS:localhost", "IP:127.0.0.1"])
+        who = ca.issue("client", cn="alice", uses=("clientAuth",))
+        ca_file, other_file = (os.path.join(folder, name + ".pem") for name in ("ca", "other"))
+        if not os.path.exists(ca_file):
+            ca_file, other_file = ca.cert, other.cert
+        flags = ["--cert-file", server.cert, "--key-file", server.key, "--client-cert-auth",
+                 "--trusted-ca-file", ca_file]
+        with Cluster("trivet", size=1, flags=flags) as cluster:
+            node = cluster.nodes[0]
+            cluster.client_scheme = "https"
+            node.start()
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                with socket.socket() as s:
+                    if s.connect_ex(("127.0.0.1", node.client_port)) == 0:
+                        break
+                time.sleep(0.05)
+            mine = ["cert_file=" + who.cert, "key_file=" + who.key]
+            scene("TLS", "calls", node.endpoint(), "ca_file=" + ca_file, *mine)
+            strangers = {
+                "TLS, another CA": ["ca_file=" + other_file] + mine,
+                "TLS, no certificate": ["ca_file=" + ca_file],
+                "no TLS": [],
+            }
+            begun = {name: begin("nobody", node.endpoint(), "timeout_ms=700", *options)
+                     for name, options in strangers.items()}
+            for name, process in begun.items():
+                end(process, name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def where_endpoints_come_from():
+    with Cluster("trivet", size=3) as cluster, tempfile.TemporaryDirectory() as folder:
+        cluster.start()
+        port = cluster.nodes[0].client_port
+        output = scene("members", "endpoints", cluster.nodes[0].endpoint(), "3", "members_refresh=1",
+                       "endpoints_interval_ms=200")
+        # What was given is one of those that the members say.
+        tally.check("endpoints 3 ready 3 leaders 1" in output, "the members are found",
+                    output)
+        output = scene("dns", "endpoints", "dns://localhost:%d" % port, "2")
+        tally.check(re.search(r"endpoints \d ready 1", output), "a name is looked up", output)
+        path = os.path.join(folder, "endpoints")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("# one\n%s;zone=a\n" % cluster.nodes[0].endpoint())
+        begun = begin("endpoints", "", "4", "endpoints_file=" + path, "endpoints_interval_ms=200")
+        time.sleep(1.2)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("\n".join(n.endpoint() for n in cluster.nodes[1:]) + "\n")
+        output = end(begun, "a file")
+        seen = re.findall(r"endpoints (\d) ready (\d)", output)
+        tally.check(("1", "1") in seen and seen[-1] == ("2", "2"), "a file is read again", output)
+
+
+# --- nonsense ---
+
+class Listener:
+    """Answers every connection with `talk`."""
+
+    def __init__(self, talk):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.talk = talk
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        try:
+            with connection:
+                self.talk(connection)
+        except OSError:
+            pass
+
+
+SETTINGS = b"\0\0\0\4\0\0\0\0\0" + b"\0\0\0\4\1\0\0\0\0"
+
+
+def answer_grpc(message):
+    """A server that says 200 and this message to whatever comes, without looking at it."""
+    def talk(connection):
+        connection.sendall(SETTINGS)
+        sent = 1
+        while connection.recv(65536):
+            for stream in range(sent, sent + 8, 2):
+                # HPACK: ":status: 200", and literal "content-type: application/grpc".
+                block = b"\x88\x00\x0ccontent-type\x10application/grpc"
+                body = b"\0" + len(message).to_bytes(4, "big") + message
+                trailer = b"\x00\x0bgrpc-status\x010"
+                number = stream.to_bytes(4, "big")
+                for kind, flags, data in ((1, 4, block), (0, 0, body), (1, 5, trailer)):
+                    connection.sendall(len(data).to_bytes(3, "big") + bytes([kind, flags]) +
+                                       number + data)
+            sent += 8
+    return talk
+
+
+def nonsense():
+    source = random.Random(7)
+    talks = {
+        "closes at once": lambda c: None,
+        "is silent": lambda c: time.sleep(8),
+        "random bytes": lambda c: c.sendall(source.randbytes(4096)),
+        "HTTP/1.1": lambda c: (c.recv(100), c.sendall(b"HTTP/1.1 200 OK\r\n\r\nhello")),
+        "frames of random bytes": lambda c: (c.sendall(SETTINGS), c.recv(100), c.sendall(
+            b"\0\0\x20\1\4\0\0\0\1" + source.randbytes(32))),
+        "settings and silence": lambda c: (c.sendall(SETTINGS), time.sleep(8)),
+        "answers nobody asked for": answer_grpc(b"\x0a\xff\xff\xff\xff"),
+    }
+    begun = {}
+    for name, talk in talks.items():
+        listener = Listener(talk)
+        begun["a server that %s" % name] = begin("nobody", "127.0.0.1:%d" % listener.port,
+                                                 "timeout_ms=700")
+    begun["nobody listens"] = begin("nobody", "127.0.0.1:%d" % clusters.free_ports(1)[0],
+                                    "timeout_ms=700")
+    for name, process in begun.items():
+        end(process, name)
+
+
+# --- faults ---
+
+def kills(kind):
+    with Cluster(kind, size=3) as cluster:
+        cluster.start()
+        begun = begin("faults", cluster.endpoints(), str(FAULTS_SECONDS), "hedge=1")
+        time.sleep(1.5)
+        leader = leader_of(cluster)
+        cluster.kill(leader)
+        time.sleep(2.5)
+        cluster.start_node(leader)
+        time.sleep(1.5)
+        leader = leader_of(cluster)
+        follower = (leader + 1) % 3
+        cluster.pause(follower)
+        time.sleep(2.5)
+        cluster.resume(follower)
+        cluster.pause(leader)
+        time.sleep(2.5)
+        cluster.resume(leader)
+        end(begun, "members killed and stopped, %s" % kind)
+        cluster.check_running()
+
+
+class Cutter:
+    """Between a client and a member: every connection ends after some random number of bytes."""
+
+    def __init__(self, port, seed):
+        self.target = port
+        self.random = random.Random(seed)
+        self.cuts = 0
+        self.listener = Listener(self.talk)
+        self.port = self.listener.port
+
+    def talk(self, client):
+        left = self.random.randrange(1, 400000)
+        with socket.create_connection(("127.0.0.1", self.target)) as member:
+            other = {client: member, member: client}
+            while left > 0:
+                for ready in select.select([client, member], [], [], 1)[0]:
+                    data = ready.recv(min(left, 16384))
+                    if not data:
+                        return
+                    other[ready].sendall(data)
+                    left -= len(data)
+                    if left <= 0:
+                        break
+        self.cuts += 1
+
+
+def cuts():
+    with Cluster("trivet", size=3) as cluster:
+        cluster.start()
+        cutters = [Cutter(node.client_port, i) for i, node in enumerate(cluster.nodes)]
+        end(begin("faults", ",".join("127.0.0.1:%d" % c.port for c in cutters), "6"),
+            "connections cut at any byte")
+        total = sum(c.cuts for c in cutters)
+        print("cuts: %d" % total)
+        tally.check(total > 10, "connections were cut", str(total))
+
+
+def header_in_cpp():
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if compiler is None:
+        print("no C++ compiler: the header is not tried")
+        return
+    done = clusters.run([compiler, "-std=c++11", "-pedantic", "-Wall", "-Wextra", "-Werror", "-x",
+                         "c++", "-fsyntax-only",
+                         os.path.join(clusters.ROOT, "client", "include", "trivet.h")],
+                        capture_output=True, text=True)
+    tally.check(done.returncode == 0, "the header is C++", done.stderr)
+
+
+def symbols():
+    done = clusters.run(["nm", "-D", "--defined-only", os.path.join(
+        clusters.build_dir(), "client", "libtrivet.so")], capture_output=True, text=True)
+    names = [line.split()[-1] for line in done.stdout.splitlines()]
+    others = [n for n in names if not n.startswith(("trivet_", "LIBTRIVET_"))]
+    tally.check(len(names) > 20 and not others, "only trivet_* is shown", str(others))
+
+
+def examples():
+    folder = os.path.join(clusters.build_dir(), "client")
+    with Cluster("trivet", size=1) as cluster:
+        cluster.start()
+        endpoint = cluster.endpoints()
+        watch = subprocess.Popen([os.path.join(folder, "example_watch"), endpoint, "l", "10"],
+                                 stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
+                                 preexec_fn=clusters.die_with_parent)
+        time.sleep(0.5)
+        for name, wanted in (("hello", "world at revision 2"), ("loop", "revision 12")):
+            done = clusters.run([os.path.join(folder, "example_" + name), endpoint],
+                                capture_output=True, text=True, env=ENVIRONMENT, timeout=20)
+            tally.check(done.returncode == 0 and wanted in done.stdout, "example " + name,
+                        done.stdout + done.stderr)
+        output, _ = watch.communicate(timeout=20)
+        tally.check(watch.returncode == 0 and output.count("put loop = ") == 10, "example watch",
+                    output)
+
+
+PARTS = {
+    "examples": examples,
+    "header": header_in_cpp,
+    "symbols": symbols,
+    "calls-1": lambda: calls("trivet", 1),
+    "calls-3": lambda: calls("trivet", 3),
+    "calls-etcd": lambda: calls("etcd", 1),
+    "users": lambda: users("trivet"),
+    "users-etcd": lambda: users("etcd"),
+    "tls": tls,
+    "endpoints": where_endpoints_come_from,
+    "nonsense": nonsense,
+    "kills": lambda: kills("trivet"),
+    "kills-etcd": lambda: kills("etcd"),
+    "cuts": cuts,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default=",".join(PARTS), help="some of: " + ",".join(PARTS))
+    args = parser.parse_args()
+    clusters.exit_on_signals()
+    for part in args.only.split(","):
+        if part.endswith("-etcd") and not clusters.available("etcd"):
+            print("no etcd: %s is left out" % part)
+            continue
+        PARTS[part]()
+    return tally.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
