@@ -181,6 +181,11 @@ def etcdctl_diff(suite, full):
     return program(suite, [sys.executable, "tests/clients/etcdctl_diff.py"])
 
 
+def etcdctl_flows(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/etcdctl_flows.py"] + (["--full"] if full else []))
+
+
 def operate_diff(suite, full):
     need(etcd=True, tool="operate")
     return program(suite, [sys.executable, "tests/clients/operate_diff.py"])
@@ -237,6 +242,31 @@ def metrics(suite, full):
 def trace(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "tests/clients/trace_diff.py"])
+
+
+def clients(*names):
+    """What a client lacks here is said for it alone."""
+    def run(suite, full):
+        need(etcd=True)
+        passed = failed = 0
+        status, output = execute(suite, [sys.executable, "tests/clients/clients.py"] + list(names))
+        lacks = re.findall(r"^SKIPPED: (.*)", output, re.M)
+        if len(lacks) == len(names):
+            raise Skip("; ".join(lacks))
+        for what in lacks:
+            print("  SKIPPED IN %s: %s" % (suite.name.upper(), what.upper()))
+        closing = CLOSING.findall(output)
+        if closing:
+            passed, failed = int(closing[-1][0]), int(closing[-1][1])
+        return passed, max(failed, int(status != 0))
+    return run
+
+
+def clients_rust(suite, full):
+    """Its own tests, and what they leave out."""
+    passed, failed = clients("rust")(suite, full)
+    good, bad = program(suite, [sys.executable, "tests/clients/rust_crate.py"], append=True)
+    return passed + good, failed + bad
 
 
 def lock(suite, full):
@@ -393,6 +423,7 @@ SUITES = [
     Suite("simulation", "whole clusters in virtual time, under faults, from seeds", simulation, 7200),
     Suite("probes", "rare branches that the simulator cannot reach: reached by other tests", probes),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
+    Suite("flows", "etcdctl from end to end: users, locks, mirrors, snapshots, against etcd", etcdctl_flows),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("config", "flags, variables and files, against etcd; what options do", config),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
@@ -402,6 +433,10 @@ SUITES = [
     Suite("histories", "random histories of all services: every answer and event against etcd's",
           histories, 18000),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
+    Suite("clients", "Go's, Python's and Node's clients and grpcurl: what they do with etcd, with trivet",
+          clients("go", "python", "aetcd", "etcd3gw", "node", "grpcurl"), 900),
+    Suite("clients-java", "jetcd, the same", clients("java"), 1500),
+    Suite("clients-rust", "etcd-client, the same, and its own tests", clients_rust, 1500),
     Suite("libtrivet", "the client library: every call, members killed, connections cut, nonsense",
           libtrivet),
     Suite("metrics", "what /metrics says of the same calls, beside etcd's", metrics),
