@@ -28,9 +28,14 @@ UNIMPLEMENTED = 12
 AUTH, KV, LEASE = "/etcdserverpb.Auth/", "/etcdserverpb.KV/", "/etcdserverpb.Lease/"
 MAINTENANCE, CLUSTER = "/etcdserverpb.Maintenance/", "/etcdserverpb.Cluster/"
 WATCH = "/etcdserverpb.Watch/Watch"
+HEALTH = "/grpc.health.v1.Health/"
 SNAPSHOT = MAINTENANCE + "Snapshot"
 READ, WRITE, READWRITE = 0, 1, 2
 COST = ["--bcrypt-cost", "4"]
+# COMPAT differs, Auth: a password with a NUL byte is refused, because bcrypt would take what is before it
+# COMPAT differs, Auth: users and roles take 64 MiB at most, and a member keeps 65,536 simple tokens
+# COMPAT better, Auth: a token that another member gave out is good at once everywhere: a member that has not heard of
+# COMPAT   it waits until it has
 # Of more than these etcd's sort leaves those of one key in an order of its own.
 PERMISSIONS_MAX = 12
 
@@ -112,7 +117,7 @@ class Sides:
         for client, tokens in zip(self.clients, self.tokens):
             token = tokens.get(who, who) if who is not None else None
             if watch:
-                yield client.first(method, body, token, last=method == SNAPSHOT)
+                yield client.first(method, body, token, last=method in (SNAPSHOT, HEALTH + "Watch"))
             else:
                 yield client.call(method, body, token, metadata)
 
@@ -346,6 +351,10 @@ def calls():
     yield MAINTENANCE + "Downgrade", field(1, 2), False, False
     yield MAINTENANCE + "Defragment", b"", False, False
     yield CLUSTER + "MemberList", b"", False, False
+    for name in (b"", b"etcdserverpb.KV"):  # open to everybody
+        yield HEALTH + "Check", field(1, name), False, False
+        yield HEALTH + "Watch", field(1, name), False, True
+    yield HEALTH + "List", b"", True, False
     yield CLUSTER + "MemberList", field(1, 1), False, False
     yield CLUSTER + "MemberAdd", b"", False, False
     yield CLUSTER + "MemberRemove", field(1, 12345), False, False

@@ -59,6 +59,10 @@ def complaint(stdout, stderr):
     return ""
 
 
+# COMPAT differs, flags: feature gates are known and checked and change nothing: the log says what each means here
+# COMPAT differs, flags: the subcommands `gateway` and `grpc-proxy` are not there
+# COMPAT differs, --unsafe-no-fsync: for the log alone; RocksDB's files are still synced
+# COMPAT differs, --force-new-cluster: what was on the log and not committed is kept; etcd discards it
 # What is worded differently on purpose, or has things in it that no two programs share.
 def plain(text, folder):
     text = re.sub(r" \(resolved urls: .*\)$", "", text)

@@ -4,6 +4,10 @@ headers, body, and what of a body is a stream.
 
 What must differ is made equal before: ids, terms, sizes, hashes, ports.
 """
+# COMPAT differs, gateway: a body of more than 4 MiB is answered with 413; etcd reads it all and answers 429
+# COMPAT differs, gateway: over HTTP/2 a stream's request is read whole before the call begins, and there is no `Date`
+# COMPAT better, gateway: unary calls over WebSocket are answered
+# COMPAT differs, /debug: pprof has cmdline, heap and threadcreate; a profile is for perf to take
 
 import argparse
 import base64

@@ -36,6 +36,8 @@ class Side(etcdctl_diff.Side):
         # The client says how often it tried.
         text = "\n".join(line for line in text.split("\n") if '"level":"warn"' not in line)
         text = super().clean(text)
+        # COMPAT better, quota: what a member let through is applied and answered as it was; etcd may write it and
+        # COMPAT   answer that there was no space
         # How many members find the store full differs: in etcd each looks at its own file.
         for repeated in (r"memberID:ID alarm:NOSPACE(, |\n)", "NOSPACE ",
                          r'"MemberID" : ID\n"AlarmType" : NOSPACE\n\n',

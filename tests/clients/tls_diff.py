@@ -299,6 +299,8 @@ def check_names(pki):
             })
 
 
+# COMPAT better, TLS: CAs are read again when their file changes, like certificates, keys and revocations
+# COMPAT better, TLS: revocations in PEM, too, not in DER alone
 def check_new_ca(pki, pair):
     """Beyond etcd: the CA file is read again too."""
     node = pair.node("trivet")

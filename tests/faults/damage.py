@@ -8,6 +8,7 @@ damage must be of a sort that cannot matter; with --repair=auto it must come bac
 happens, a member that serves holds exactly what the others hold, and no acknowledged key is missing.
 """
 
+# COMPAT better, damaged files: a member says what is damaged, sets it aside, and gets its data back from the others
 import argparse
 import glob
 import json

@@ -7,6 +7,8 @@ compare, and it must say that it differs, answer nobody, raise the CORRUPT alarm
 with the right contents, and the alarm must go again. Clients of the other members see no error.
 """
 
+# COMPAT better, corruption: members compare what they hold all the time; one that differs is fenced and rebuilt, and
+# COMPAT   the others go on; etcd's CORRUPT alarm stops the whole cluster
 import argparse
 import os
 import random

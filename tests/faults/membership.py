@@ -8,6 +8,7 @@ five and shrinks to one again under clients whose every answer is judged (tests/
     tests/faults/membership.py [--kinds etcd] [--only NAME,...] [--verbose]
 """
 
+# COMPAT better, MemberUpdate: what is no URL is refused; etcd takes it, and then cannot reach the member
 import argparse
 import concurrent.futures
 import json

@@ -8,6 +8,8 @@ every acknowledged write is there, that no watcher missed or repeated an event, 
 the same. With --repair=refuse, which is tried at the end, the member ends with etcd's words instead.
 """
 
+# COMPAT better, Cluster: a member that lost its disk, started again as it was, is replaced by itself, under a new id;
+# COMPAT   in etcd an operator removes and adds it
 import argparse
 import json
 import os

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 
+import compat_doc
 import metrics_doc
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -272,6 +273,14 @@ def check_metrics_page():
         find("docs/metrics.md", 1, "not what the program has: run tests/lint/metrics_doc.py")
 
 
+def check_compatibility_page():
+    try:
+        if not compat_doc.is_true():
+            find("docs/compatibility.md", 1, "not what the tests say: run tests/lint/compat_doc.py")
+    except ValueError as error:
+        find("docs/compatibility.md", 1, str(error))
+
+
 def main():
     headers = tracked("*.h")
     sources = tracked("*.c", "*.h")
@@ -288,6 +297,7 @@ def main():
         ("calls", lambda: check_calls(own)),
         ("function lengths", lambda: check_functions(own)),
         ("docs/metrics.md", check_metrics_page),
+        ("the page of compatibility is what the tests say", check_compatibility_page),
         ("format", lambda: check_format(sources)),
     ]
     failed = 0

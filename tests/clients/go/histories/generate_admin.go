@@ -32,6 +32,8 @@ func (g *generator) maintenanceStep() step {
 				pb.DowngradeRequest_CANCEL, pb.DowngradeRequest_DowngradeAction(7)),
 			Version: pick(g, "", "3.6.0", "3.5.0", "3.7.0", "3.8.0", "2.0.0", "x", "3.6", "v3.6.0", "3.6.9-rc.1")})
 	}
+	// COMPAT differs, HashKV: at a revision of an earlier compaction etcd may still answer, with a hash that it
+	// COMPAT   kept of what was there before; here it is `required revision has been compacted`, as in an etcd that was restarted
 	// Not where there was a compaction: of that etcd may keep a hash of what was there before.
 	return g.call(service+"HashKV", &pb.HashKVRequest{Revision: pick(g, 0, currentRevision,
 		currentRevision+1+g.rng.Int63n(3), compactedRevision+1+g.rng.Int63n(int64(pick(g, 2, 40))))})
@@ -216,6 +218,8 @@ func (g *generator) grantable(role string) string {
 
 func (g *generator) lockStep() step {
 	name := pick(g, []byte("lock/a"), []byte("lock/b"), []byte{}, g.key())
+	// COMPAT better, Lock and Election: with authentication on, etcd leaves the key of a call whose client gave up while
+	// COMPAT   it waited, until the lease ends, and everybody behind it waits; here it goes
 	// With auth, etcd leaves the key of a call that was given up while it waited.
 	if g.auth || g.chance(50) {
 		return g.call("v3lockpb.Lock/Unlock", &v3lockpb.UnlockRequest{
