@@ -55,6 +55,8 @@ func main() {
 	c.tally.Finish()
 }
 
+const oncesMax = 3
+
 // A campaign plays many histories, some at a time.
 type campaign struct {
 	player        *player
@@ -70,6 +72,7 @@ type campaign struct {
 	seed     int64 // the next one
 	played   int
 	compared int
+	onces    int
 	shown    time.Time
 }
 
@@ -104,7 +107,11 @@ func (c *campaign) one(seed int64) {
 	if err != nil {
 		c.tally.Fail("seed %d: %v", seed, err)
 	} else if found != nil {
-		c.report(seed, h[:found.at+1], found)
+		if again := c.again(h); again != nil {
+			c.report(seed, h[:again.at+1], again)
+		} else {
+			c.once(seed, h, found)
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,6 +120,32 @@ func (c *campaign) one(seed int64) {
 	if time.Since(c.shown) > time.Minute {
 		c.shown = time.Now()
 		fmt.Printf("%d requests of %d histories, %d differ\n", c.compared, c.played, c.tally.Failed())
+	}
+}
+
+// again looks whether the history differs in one of two more runs.
+func (c *campaign) again(h []step) *difference {
+	for n := 0; n < 2; n++ {
+		if found, _, err := c.player.play(h); err == nil && found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// once is for what did not happen again: on a busy machine an answer may come too late to be waited for.
+// It is shown; more than a few of them are a failure.
+func (c *campaign) once(seed int64, h []step, found *difference) {
+	c.mu.Lock()
+	c.onces++
+	many := c.onces > oncesMax
+	c.mu.Unlock()
+	text := fmt.Sprintf("seed %d, step %d, once of three: %s\n want %s\n got  %s", seed, found.at,
+		h[found.at].String(), found.want, found.got)
+	if many {
+		c.tally.Fail("%s", text)
+	} else {
+		fmt.Println(text)
 	}
 }
 
