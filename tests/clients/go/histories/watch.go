@@ -36,8 +36,8 @@ type watchStream struct {
 	progress int64 // the newest revision up to which everything was told
 	// COMPAT better, Watch: requests for progress are answered when a compaction has ended one of the watches of the
 	// COMPAT   stream; etcd never answers them again
-	lost     bool  // a watch was ended by a compaction: etcd's then never says that all was told
-	closed   string
+	lost   bool // a watch was ended by a compaction: etcd's then never says that all was told
+	closed string
 }
 
 func (d *side) openStream(number, identity int) (*watchStream, error) {
