@@ -1,4 +1,5 @@
 #include "server/node_internal.h"
+#include "server/notify.h"
 
 #include "server/disk_space.h"
 #include "server/snapfile.h"
@@ -127,6 +128,7 @@ static void on_tick(uv_timer_t *timer)
     peers_tick(n->peers);
     node__tick_snapshots(n);
     node__tick_compactor(n);
+    notify_alive(node__now_ms());
     if (n->threads == NULL)
         worker_tick(&n->workers[0], node__now_ms());
     publish_self(n);
@@ -356,6 +358,7 @@ static void on_signal(uv_signal_t *sig, int number)
              LOG_STR("signal", number == SIGINT ? "interrupt" : "terminated"));
     n->begin_anew = false;
     n->signal = number;
+    notify_stopping();
     shut_down(n);
 }
 

@@ -22,8 +22,8 @@ static int send_to(const char *path, const char *state)
     if (fd < 0)
         return errno;
     socklen_t address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size);
-    ssize_t sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
-                          address_size);
+    ssize_t sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT,
+                          (const struct sockaddr *)&address, address_size);
     int why = sent < 0 ? errno : 0;
     (void)close(fd);
     return why;
@@ -38,4 +38,36 @@ void notify_ready(void)
         log_error("failed to notify systemd for readiness", LOG_STR("error", strerror(why)));
     else
         log_info("successfully notified init daemon");
+}
+
+static void tell(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    if (path != NULL && *path != '\0')
+        (void)send_to(path, state); /* systemd, if it is there, draws its own conclusions */
+}
+
+void notify_stopping(void)
+{
+    tell("STOPPING=1");
+}
+
+/* 0: nobody watches. WATCHDOG_PID: whom it means, when there are several. */
+static uint64_t watchdog_ms(void)
+{
+    const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+    if (usec == NULL || (pid != NULL && strtoull(pid, NULL, 10) != (unsigned long long)getpid()))
+        return 0;
+    return strtoull(usec, NULL, 10) / 1000;
+}
+
+void notify_alive(uint64_t now_ms)
+{
+    static uint64_t interval_ms = UINT64_MAX, next_ms;
+    if (interval_ms == UINT64_MAX)
+        interval_ms = watchdog_ms() / 4;
+    if (interval_ms == 0 || now_ms < next_ms)
+        return;
+    next_ms = now_ms + interval_ms;
+    tell("WATCHDOG=1");
 }

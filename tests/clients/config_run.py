@@ -131,6 +131,28 @@ def notifies():
                     tally.check(got == b"READY=1", "%s tells systemd that it serves" % kind, str(got))
                     # Of etcd's it is told a moment before.
                     c.wait_healthy()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s, Cluster("trivet", 1) as c:
+            s.bind(os.path.join(folder, "watchdog"))
+            s.settimeout(10)
+            c.nodes[0].more_environment = {"NOTIFY_SOCKET": s.getsockname(), "WATCHDOG_USEC": "800000"}
+            c.start()
+            heard = [s.recv(100) for _ in range(6)]
+            tally.check(set(heard) == {b"READY=1", b"WATCHDOG=1"}, "systemd's watchdog hears of it", str(heard))
+            os.kill(c.nodes[0].process.pid, signal.SIGSTOP)
+            s.settimeout(1.5)
+            silent = False
+            try:
+                while True:
+                    s.recv(100)
+            except OSError:
+                silent = True
+            tally.check(silent, "and nothing while it stands still")
+            os.kill(c.nodes[0].process.pid, signal.SIGCONT)
+            c.nodes[0].process.terminate()
+            s.settimeout(10)
+            while (word := s.recv(100)) == b"WATCHDOG=1":
+                pass
+            tally.check(word == b"STOPPING=1", "and that it stops", str(word))
         with Cluster("trivet", 1) as c:
             c.nodes[0].more_environment = {"NOTIFY_SOCKET": os.path.join(folder, "nobody")}
             c.start()
