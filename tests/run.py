@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -370,6 +371,14 @@ def bad_input(suite, full):
                            "--requests", "100000" if full else "30000"])
 
 
+def packaging(suite, full):
+    need()
+    for tool in ("systemd-analyze", "strace"):
+        if shutil.which(tool) is None:
+            raise Skip("there is no %s" % tool)
+    return program(suite, ["/usr/bin/python3", "tests/packaging.py"])
+
+
 def bench(suite, full):
     need()
     if not os.access(cluster.ETCDCTL, os.X_OK):
@@ -458,6 +467,7 @@ SUITES = [
     Suite("differ", "a member with other contents: found by comparing, fenced, rebuilt", differ,
           1800),
     Suite("badinput", "what no client should send", bad_input, 1800),
+    Suite("packaging", "the service's units, filter of system calls, configuration and alerts", packaging, 300),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("regress", "what an operation costs, counted, against the previous release", regress, 3600),
     Suite("asan", "the same under ASan and UBSan",
