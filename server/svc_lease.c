@@ -23,10 +23,6 @@ static void on_grant(struct grpc_call *call, struct slice msg)
         return;
     if (service_refused(call) || service_lacks_user(call))
         return;
-    if (req.ttl > LEASE_TTL_MAX_S) {
-        worker_fail(call, TV_LEASE_TTL_TOO_LARGE);
-        return;
-    }
     /* An id that the client leaves to us is chosen before the log, so that all members take the
      * same. */
     if (req.id == 0)

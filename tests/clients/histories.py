@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Random histories to a new etcd and a new trivet, every answer, event and error compared
-(go/histories). A history that differs is made short, shown, and kept under .dev/test/histories."""
+(go/histories). A history that differs is made short, shown, and kept under .dev/test/histories. Those that
+once differed because of trivet are in found/ and played first."""
 
 import argparse
+import glob
 import os
 import shutil
 import sys
@@ -11,8 +13,18 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 import cluster  # noqa: E402
 
+FOUND = os.path.join(os.path.dirname(os.path.realpath(__file__)), "found")
 KEEP = os.path.join(cluster.ROOT, ".dev", "test", "histories")
 MEMORY = "/dev/shm"  # disks are not what is tested here
+
+
+def play_found(program):
+    for path in sorted(glob.glob(os.path.join(FOUND, "*.json"))):
+        again = cluster.run(program + ["-replay", path], timeout=120, capture_output=True, text=True)
+        if again.returncode != 0:
+            print("%s: %s0 passed, 1 failed" % (os.path.relpath(path, cluster.ROOT), again.stdout))
+            return False
+    return True
 
 
 def main():
@@ -26,17 +38,18 @@ def main():
     cluster.exit_on_signals()
     os.makedirs(KEEP, exist_ok=True)
     folder = tempfile.mkdtemp(prefix="trivet-histories-", dir=MEMORY if os.path.isdir(MEMORY) else None)
-    command = [os.path.join(cluster.TOOLS, "histories"), "-etcd", cluster.binary("etcd"),
+    program = [os.path.join(cluster.TOOLS, "histories"), "-etcd", cluster.binary("etcd"),
                "-trivetd", cluster.binary("trivet"), "-dir", folder, "-keep", KEEP]
-    if args.replay:
-        command += ["-replay", args.replay]
-    else:
-        command += ["-seed", str(args.seed), "-steps", str(args.steps), "-histories", "1000000",
-                    "-seconds", str(args.seconds)]
+    command = ["-seed", str(args.seed), "-steps", str(args.steps), "-histories", "1000000",
+               "-seconds", str(args.seconds)]
     if args.services:
         command += ["-services", args.services]
     try:
-        return cluster.run(command, timeout=args.seconds + 1200).returncode
+        if args.replay:
+            return cluster.run(program + ["-replay", args.replay], timeout=600).returncode
+        if not play_found(program):
+            return 1
+        return cluster.run(program + command, timeout=args.seconds + 1200).returncode
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
