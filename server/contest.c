@@ -232,7 +232,7 @@ static void on_woken(struct watch_listener *l, bool lost)
     look(k);
 }
 
-static void on_stopped(struct watch_listener *l)
+void contest_stopped(struct watch_listener *l)
 {
     struct contest *k = CONTAINER_OF(l, struct contest, listener);
     grpc_finish(k->inner.call, tv_err_code(TV_STOPPED), tv_err_text(TV_STOPPED));
@@ -256,7 +256,7 @@ void contest_wait(struct contest *k, int64_t revision_max, void (*next)(struct c
     k->revision_max = revision_max;
     k->listener.event = on_event;
     k->listener.woken = on_woken;
-    k->listener.stopped = on_stopped;
+    k->listener.stopped = contest_stopped;
     inner_barrier(&k->inner, on_barrier);
 }
 

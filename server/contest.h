@@ -49,6 +49,8 @@ void contest_reply(struct contest *k, struct slice reply);
 void contest_session(struct contest *k, int64_t lease, void (*next)(struct contest *k));
 /* k->prefix, and k->key from k->lease. */
 void contest_name(struct contest *k, struct slice name);
+/* A listener's `stopped`: the call ends, since the server does. */
+void contest_stopped(struct watch_listener *l);
 /* Wait until no key below the prefix is as old as `revision_max`. */
 void contest_wait(struct contest *k, int64_t revision_max, void (*next)(struct contest *k));
 

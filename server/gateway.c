@@ -271,30 +271,10 @@ static bool take_header(struct gateway_metadata *md, struct slice name, struct s
     return true;
 }
 
-static uint64_t unit_ns(uint8_t unit)
-{
-    switch (unit) {
-    case 'H':
-        return UINT64_C(3600000000000);
-    case 'M':
-        return UINT64_C(60000000000);
-    case 'S':
-        return UINT64_C(1000000000);
-    case 'm':
-        return 1000000;
-    case 'u':
-        return 1000;
-    case 'n':
-        return 1;
-    default:
-        return 0;
-    }
-}
-
 static bool parse_timeout(struct slice text, uint64_t *ret_ns, bool *ret_is_late)
 {
     enum { DIGITS_MAX = 18 };
-    uint64_t unit = text.size < 2 ? 0 : unit_ns(text.data[text.size - 1]);
+    uint64_t unit = text.size < 2 ? 0 : grpc_timeout_unit_ns(text.data[text.size - 1]);
     bool negative = text.size > 0 && text.data[0] == '-';
     size_t at = negative || (text.size > 0 && text.data[0] == '+') ? 1 : 0;
     if (unit == 0 || at + 1 >= text.size || text.size - at - 1 > DIGITS_MAX)

@@ -32,19 +32,6 @@ static struct {
     char identifier[64];
 } outputs = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static void write_all(int fd, const char *text, size_t size)
-{
-    while (size > 0) {
-        ssize_t written = write(fd, text, size);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return; /* nobody is left to tell */
-        text += written;
-        size -= (size_t)written;
-    }
-}
-
 static void write_lines(void *ctx, const char *lines, size_t size)
 {
     (void)ctx;
@@ -53,11 +40,11 @@ static void write_lines(void *ctx, const char *lines, size_t size)
         struct output *o = &outputs.items[i];
         if (o->rotate != NULL) {
             if (!log_rotate_write(o->rotate, lines, size))
-                write_all(STDERR_FILENO, lines, size);
+                log_write_all(STDERR_FILENO, lines, size);
         } else if (o->is_journal) {
             log_journal_write(o->fd, outputs.identifier, lines, size);
         } else {
-            write_all(o->fd, lines, size);
+            log_write_all(o->fd, lines, size);
         }
     }
     (void)pthread_mutex_unlock(&outputs.lock);

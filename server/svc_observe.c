@@ -115,13 +115,6 @@ static void on_woken(struct watch_listener *l, bool lost)
         listen_to_key(o);
 }
 
-static void on_stopped(struct watch_listener *l)
-{
-    struct contest *k = CONTAINER_OF(l, struct contest, listener);
-    grpc_finish(k->inner.call, tv_err_code(TV_STOPPED), tv_err_text(TV_STOPPED));
-    contest_free(k);
-}
-
 static void on_barrier(struct inner *in, int err, struct slice reply)
 {
     struct contest *k = CONTAINER_OF(in, struct contest, inner);
@@ -184,7 +177,7 @@ static void on_observe(struct grpc_call *call, struct slice msg)
     buf_init(&o->messages, SIZE_MAX);
     k->listener.event = on_event;
     k->listener.woken = on_woken;
-    k->listener.stopped = on_stopped;
+    k->listener.stopped = contest_stopped;
     contest_name(k, name);
     ask(o);
 }

@@ -196,13 +196,8 @@ void log_write(enum log_level level, const char *file, int line, const char *msg
     log__out(l.text, l.size);
 }
 
-void log__out(const char *text, size_t size)
+void log_write_all(int fd, const char *text, size_t size)
 {
-    int fd = atomic_load_explicit(&out_fd, memory_order_relaxed);
-    if (out_sink != NULL) {
-        out_sink(out_ctx, text, size);
-        return;
-    }
     while (size > 0) {
         ssize_t written = write(fd, text, size);
         if (written < 0 && errno == EINTR)
@@ -212,6 +207,16 @@ void log__out(const char *text, size_t size)
         text += written;
         size -= (size_t)written;
     }
+}
+
+void log__out(const char *text, size_t size)
+{
+    int fd = atomic_load_explicit(&out_fd, memory_order_relaxed);
+    if (out_sink != NULL) {
+        out_sink(out_ctx, text, size);
+        return;
+    }
+    log_write_all(fd, text, size);
 }
 
 void log_set_level(enum log_level level)

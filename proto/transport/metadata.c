@@ -1,5 +1,7 @@
 #include "metadata.h"
 
+#include "proto/grpc.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -59,7 +61,7 @@ struct slice metadata_get(const struct buf *b, struct slice name)
 
 /* --- grpc-timeout --- */
 
-static uint64_t unit_ns(uint8_t unit)
+uint64_t grpc_timeout_unit_ns(uint8_t unit)
 {
     switch (unit) {
     case 'H':
@@ -93,7 +95,7 @@ int timeout_parse(struct slice text, uint64_t *ret_ns, struct buf *why)
         return timeout_refuse(text, why, "string is too short");
     if (text.size > 9)
         return timeout_refuse(text, why, "string is too long");
-    uint64_t unit = unit_ns(text.data[text.size - 1]);
+    uint64_t unit = grpc_timeout_unit_ns(text.data[text.size - 1]);
     if (unit == 0)
         return timeout_refuse(text, why, "unit is not recognized");
     uint64_t n = 0;

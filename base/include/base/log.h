@@ -73,6 +73,8 @@ void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 /* The file descriptor that lines go to; 2 to begin with. Borrowed. */
 void log_set_fd(int fd);
+/* All of it, unless nobody takes it. */
+void log_write_all(int fd, const char *text, size_t size);
 /* Lines go to `sink` instead; NULL: to the file descriptor again. Thread: one, before others log.
  */
 void log_set_sink(log_sink sink, void *ctx);

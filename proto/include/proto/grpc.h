@@ -138,6 +138,9 @@ void grpc_call_pause_reading(struct grpc_call *call);
 /* What was kept is delivered from the loop, not from inside. */
 void grpc_call_resume_reading(struct grpc_call *call);
 
+/* Of the letter behind the number in `grpc-timeout`: H, M, S, m, u or n; 0 for any other. */
+uint64_t grpc_timeout_unit_ns(uint8_t unit);
+
 /* --- server --- */
 
 struct grpc_method {
