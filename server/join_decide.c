@@ -137,7 +137,7 @@ static bool takes_us_for_new(const struct join_input *in, uint32_t answer, uint6
 static bool are_enough(const struct join_input *in, const struct cluster *c, uint64_t id)
 {
     uint32_t others = 0, agreed = 0;
-    uint64_t their_id;
+    uint64_t their_id = 0;
     for (uint32_t i = 0; i < c->members_count; i++)
         others += c->members[i].id != id && !c->members[i].learner;
     for (uint32_t i = 0; i < in->answers_count; i++) {

@@ -255,7 +255,7 @@ static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t
         return cannot_use(n, err, "cannot open the write-ahead log", err_text);
     restore_finish_install(r, n->wal, install_index(n->lsm), applied_term);
     snprintf(err_text, sizeof(err_text),
-             "%s: offset 0: it does not meet the store, which is at "
+             "%.300s: offset 0: it does not meet the store, which is at "
              "entry %llu: one of the two is from another time",
              dir, (unsigned long long)r->applied_index);
     if (restore_check(r, n->wal) != 0)
