@@ -31,6 +31,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1, help="of the first history")
+    parser.add_argument("--histories", type=int, default=1000000, help="at most")
     parser.add_argument("--steps", type=int, default=1500, help="of each history")
     parser.add_argument("--services", help="what requests are made of, with commas")
     parser.add_argument("--replay", help="play a kept history again")
@@ -40,7 +41,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="trivet-histories-", dir=MEMORY if os.path.isdir(MEMORY) else None)
     program = [os.path.join(cluster.TOOLS, "histories"), "-etcd", cluster.binary("etcd"),
                "-trivetd", cluster.binary("trivet"), "-dir", folder, "-keep", KEEP]
-    command = ["-seed", str(args.seed), "-steps", str(args.steps), "-histories", "1000000",
+    command = ["-seed", str(args.seed), "-steps", str(args.steps), "-histories", str(args.histories),
                "-seconds", str(args.seconds)]
     if args.services:
         command += ["-services", args.services]
