@@ -50,6 +50,14 @@ func pick[T any](g *generator, of ...T) T { return of[g.rng.Intn(len(of))] }
 
 func (g *generator) later(steps ...step) { g.pending = append(g.pending, steps...) }
 
+// laterNext makes another step and puts it behind those that come, before what follows from it.
+func (g *generator) laterNext() {
+	before := g.pending
+	g.pending = nil
+	s := g.next()
+	g.pending = append(append(before, s), g.pending...)
+}
+
 func (g *generator) call(method string, request proto.Message) step {
 	return step{Kind: stepCall, Method: method, Message: encode(request), Identity: g.identity()}
 }

@@ -47,7 +47,7 @@ func (g *generator) alarms() step {
 	raise := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: uint64(1 + g.rng.Intn(3)), Alarm: alarm}
 	first := g.call(method, raise)
 	for n := g.rng.Intn(8); n > 0; n-- {
-		g.later(g.next())
+		g.laterNext()
 	}
 	g.later(g.call(method, &pb.AlarmRequest{Action: pb.AlarmRequest_GET, Alarm: pick(g, alarm, 0)}))
 	calm := step{Kind: stepCall, Method: method, Message: encode(&pb.AlarmRequest{
