@@ -28,7 +28,8 @@ import netns  # noqa: E402
 
 SECONDS_DEFAULT = 75  # of rounds, where their number is not given
 RESERVE_BYTES = 150 << 20
-FLAGS = ["--watch-progress-notify-interval", "1s", "--snapshot-count", "1000"]
+FLAGS = ["--watch-progress-notify-interval", "1s", "--snapshot-count", "1000",
+         "--snapshot-catchup-entries", "1000"]
 TRIVET_FLAGS = ["--log-segment-bytes", str(16 << 20), "--max-wals", "4",
                 "--disk-reserve-bytes", str(RESERVE_BYTES)]
 ENDS_WITHIN_S = 20  # a node whose disk has failed

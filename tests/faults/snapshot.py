@@ -21,7 +21,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 import cluster  # noqa: E402
 from killer import Load, leader_of  # noqa: E402
 
-FLAGS = ["--log-segment-bytes", str(16 << 20), "--max-wals", "3", "--snapshot-count", "100"]
+FLAGS = ["--log-segment-bytes", str(16 << 20), "--max-wals", "3", "--snapshot-count", "100",
+         "--snapshot-catchup-entries", "100"]
 VALUE_BYTES = 64 << 10
 BULK_PUTS = 4000  # 250 MiB: several times what the log and RocksDB's next commit hold
 # What a paused node finds in its sockets when it goes on: 64 MiB, and what was not full.
