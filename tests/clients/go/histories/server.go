@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,13 +48,25 @@ func newServer(binary, dir string, more []string) (*server, error) {
 	return s, s.start()
 }
 
+const portMin, portMax = 10000, 30000 // no connection gets one of these by itself while a server restarts
+
+// freePort finds one that no other server of ours has had.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for n := 0; n < 1000; n++ {
+		port := portMin + int(nextPort.Add(1))%(portMax-portMin)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			l.Close()
+			return port, nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, errors.New("no free port")
+}
+
+var nextPort atomic.Int64
+
+func init() {
+	nextPort.Store(rand.Int63n(portMax - portMin))
 }
 
 func (s *server) start() error {
