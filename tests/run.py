@@ -449,7 +449,7 @@ SUITES = [
           histories, 18000),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
     Suite("clients", "Go's, Python's and Node's clients and grpcurl: what they do with etcd, with trivet",
-          clients("go", "python", "aetcd", "etcd3gw", "node", "grpcurl"), 900),
+          clients("go", "python", "aetcd", "etcd3gw", "node", "grpcurl"), 1800),
     Suite("clients-java", "jetcd, the same", clients("java"), 1500),
     Suite("clients-rust", "etcd-client, the same, and its own tests", clients_rust, 1500),
     Suite("libtrivet", "the client library: every call, members killed, connections cut, nonsense",
