@@ -236,14 +236,10 @@ class Scene:
 
 
 def compare(tally, name, want, got):
-    """What a client cannot do with etcd either, on a machine as busy as this one, is no defect of ours: it is
-    said, and counts as neither when we fail as well."""
     for check in list(want) + [c for c in got if c not in want]:
         theirs, ours = want.get(check, "never came to it"), got.get(check, "never came to it")
-        if theirs is not None:
-            print("WITH ETCD, TOO: %s: %s: %s; trivet: %s" % (name, check, theirs, ours or "ok"), flush=True)
-        if theirs is None or ours is None:
-            tally.check(ours is None, "%s: %s" % (name, check), "  " + str(ours))
+        tally.check(theirs is None and ours is None, "%s: %s" % (name, check),
+                    "  etcd: %s; trivet: %s" % (theirs or "ok", ours or "ok"))
 
 
 def run_scene(tally, scene_name, commands, kinds, verbose):
@@ -281,6 +277,18 @@ def run_scene(tally, scene_name, commands, kinds, verbose):
             scene.nodes.close()
 
 
+def run_program(tally, scene, name, command, kinds, verbose):
+    """On clusters of its own: what one leaves behind is not the next one's. The packages have time limits that
+    a busy machine misses, with etcd as well: what fails is played once more, and that counts, whole."""
+    first = cluster.Tally()
+    run_scene(first, scene, {name: command}, kinds, verbose)
+    if first.failed:
+        print("AGAIN: %s, %s" % (name, scene), flush=True)
+        run_scene(tally, scene, {name: command}, kinds, verbose)
+    else:
+        tally.passed += first.passed
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("programs", nargs="+", choices=sorted(PROGRAMS))
@@ -305,13 +313,8 @@ def main():
         if not commands:
             continue
         kinds = ("etcd", args.got) if args.got != "etcd" else ("etcd",)
-        first = cluster.Tally()
-        run_scene(first, scene, commands, kinds, args.verbose)
-        if first.failed:  # the clients have time limits of their own: once more, and that counts
-            print("AGAIN: %s" % scene, flush=True)
-            run_scene(tally, scene, commands, kinds, args.verbose)
-        else:
-            tally.passed += first.passed
+        for name, command in commands.items():
+            run_program(tally, scene, name, command, kinds, args.verbose)
     return tally.finish()
 
 

@@ -55,8 +55,6 @@ func main() {
 	c.tally.Finish()
 }
 
-const oncesMax = 3
-
 // A campaign plays many histories, some at a time.
 type campaign struct {
 	player        *player
@@ -72,7 +70,6 @@ type campaign struct {
 	seed     int64 // the next one
 	played   int
 	compared int
-	onces    int
 	shown    time.Time
 }
 
@@ -110,7 +107,8 @@ func (c *campaign) one(seed int64) {
 		if again := c.again(h); again != nil {
 			c.report(seed, h[:again.at+1], again)
 		} else {
-			c.once(seed, h, found)
+			c.tally.Fail("seed %d, step %d, and not in two more runs: %s\n want %s\n got  %s", seed, found.at,
+				h[found.at].String(), found.want, found.got)
 		}
 	}
 	c.mu.Lock()
@@ -131,22 +129,6 @@ func (c *campaign) again(h []step) *difference {
 		}
 	}
 	return nil
-}
-
-// once is for what did not happen again: on a busy machine an answer may come too late to be waited for.
-// It is shown; more than a few of them are a failure.
-func (c *campaign) once(seed int64, h []step, found *difference) {
-	c.mu.Lock()
-	c.onces++
-	many := c.onces > oncesMax
-	c.mu.Unlock()
-	text := fmt.Sprintf("seed %d, step %d, once of three: %s\n want %s\n got  %s", seed, found.at,
-		h[found.at].String(), found.want, found.got)
-	if many {
-		c.tally.Fail("%s", text)
-	} else {
-		fmt.Println(text)
-	}
 }
 
 func (c *campaign) report(seed int64, h []step, found *difference) {
