@@ -169,7 +169,7 @@ async def many_at_once(c):
 
 
 async def with_a_user(c):
-    """The package has no calls for users but its stub; and what it does with a token."""
+    """The package has calls for users only in the code made from the protocol; and what it does with a token."""
     from aetcd import rpc
     auth, user = c.auth_stub or rpc.AuthStub(c.channel), "root"
     await auth.UserAdd(rpc.AuthUserAddRequest(name=user, password="pw"))

@@ -212,7 +212,7 @@ def many_at_once(c):
 
 
 def users(c):
-    """The package has no calls for users: those of its generated stub do."""
+    """The package has no calls for users: those made from the protocol do."""
     auth = rpc.AuthStub(c.channel)
     how = {"credentials": c.call_credentials, "metadata": c.metadata, "timeout": 20}
     auth.UserAdd(rpc.AuthUserAddRequest(name="py", password="pw"), **how)
