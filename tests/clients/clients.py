@@ -6,7 +6,7 @@ etcd and of trivet, in the clear and with TLS and users. What a client can do wi
 
 A program finds in its environment ENDPOINTS (host:port, with commas) and for a secure cluster CA, USER and
 PASSWORD. It prints "ok NAME" or "FAILED NAME: why" for each check. To "KILL 1", "START 1" and the like this
-one does so and says "done". Every check must hold of etcd, too: else it is the check that is wrong.
+one does so and says "done". Every check must hold of trivet; one that does not of etcd is said.
 """
 
 import argparse
