@@ -3,9 +3,9 @@
 
 #include "server/auth_check.h"
 #include "server/auth_request.h"
-#include "server/base64.h"
 
 #include "base/assert.h"
+#include "base/base64.h"
 #include "base/err.h"
 #include "base/log.h"
 

@@ -1,10 +1,10 @@
 #include "server/auth_jwt.h"
 
-#include "server/base64.h"
 #include "server/config.h"
 #include "server/json.h"
 
 #include "base/assert.h"
+#include "base/base64.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"

@@ -1,10 +1,10 @@
 /* Routes, and what of a request's headers becomes a call's metadata. */
 #include "server/gateway_internal.h"
 
-#include "server/base64.h"
 #include "server/node.h"
 
 #include "base/assert.h"
+#include "base/base64.h"
 #include "base/mem.h"
 
 #include "etcdserverpb.pb-c.h"

@@ -8,9 +8,8 @@
  * Limits: a message, and a value, as http1_body_bytes_max; a value comes in PIECES_MAX messages. */
 #include "server/gateway_internal.h"
 
-#include "server/base64.h"
-
 #include "base/assert.h"
+#include "base/base64.h"
 #include "base/mem.h"
 
 #include <openssl/evp.h>

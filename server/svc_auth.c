@@ -8,12 +8,12 @@
 #include "server/services.h"
 
 #include "server/auth_request.h"
-#include "server/base64.h"
 #include "server/node.h"
 #include "server/password.h"
 #include "server/svc_password.h"
 
 #include "base/assert.h"
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"

@@ -77,11 +77,7 @@ struct watch_hub {
     uint32_t lagging_due; /* of these, still to be looked at */
     struct list streams;
     size_t round_bytes;
-    struct list
-        *listeners; /* POINT_BUCKETS_COUNT of single keys, then one of ranges; NULL: none yet */
-    uint32_t listeners_count;
-    struct list due; /* listeners to be woken */
-    bool waking;
+    struct watch_listeners listeners;
 };
 
 /* --- life --- */
@@ -104,14 +100,14 @@ struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
     list_init(&h->dirty);
     list_init(&h->lagging);
     list_init(&h->streams);
-    list_init(&h->due);
+    watch_listeners_init(&h->listeners);
     return h;
 }
 
 void watch_hub_free(struct watch_hub *h)
 {
-    ASSERT(list_is_empty(&h->streams) && h->listeners_count == 0);
-    mem_free(h->listeners);
+    ASSERT(list_is_empty(&h->streams));
+    watch_listeners_fini(&h->listeners);
     mvcc_pin_release(h->o.mvcc, &h->pin);
     mem_free(h);
 }
@@ -152,17 +148,9 @@ static struct watch_group *group_get(struct watch_hub *h, const struct watch_sha
     return g;
 }
 
-static bool range_covers(struct slice begin, struct slice range_end, struct slice key)
-{
-    if (range_end.size == 0)
-        return slice_equal(begin, key);
-    bool open_end = range_end.size == 1 && range_end.data[0] == 0;
-    return slice_compare(key, begin) >= 0 && (open_end || slice_compare(key, range_end) < 0);
-}
-
 static bool shape_covers(const struct watch_shape *s, struct slice key)
 {
-    return range_covers(s->key, s->range_end, key);
+    return watch_range_covers(s->key, s->range_end, key);
 }
 
 /* --- encoding --- */
@@ -357,26 +345,10 @@ static void offer(struct watch_hub *h, struct watch_group *g, const struct mvcc_
         list_push_back(&h->dirty, &g->dirty_link);
 }
 
-static void offer_listeners(struct watch_hub *h, struct list *listeners,
-                            const struct mvcc_version *v)
-{
-    struct slice key = mvcc_version_key(v);
-    LIST_EACH (it, listeners) {
-        struct watch_listener *l = CONTAINER_OF(it, struct watch_listener, link);
-        if (range_covers(l->key, l->range_end, key) && l->event(l, v) &&
-            !list_is_linked(&l->due_link))
-            list_push_back(&h->due, &l->due_link);
-    }
-}
-
 static void offer_all(struct watch_hub *h, const struct mvcc_version *v)
 {
     struct slice key = mvcc_version_key(v);
-    if (h->listeners_count > 0) {
-        size_t bucket = crc32c(0, key.data, key.size) % POINT_BUCKETS_COUNT;
-        offer_listeners(h, &h->listeners[bucket], v);
-        offer_listeners(h, &h->listeners[POINT_BUCKETS_COUNT], v);
-    }
+    watch_listeners_offer(&h->listeners, v);
     LIST_EACH (it, bucket_of(h, key)) {
         struct watch_group *g = CONTAINER_OF(it, struct watch_group, link);
         if (slice_equal(g->shape.key, key))
@@ -436,13 +408,6 @@ static void flush_round(struct watch_hub *h, int64_t first_rev, int64_t rev)
     h->synced_rev = rev;
 }
 
-static void listener_lost(struct watch_hub *h, struct watch_listener *l)
-{
-    l->lost = true;
-    if (!list_is_linked(&l->due_link))
-        list_push_back(&h->due, &l->due_link);
-}
-
 static void group_falls_behind(struct watch_hub *h, struct watch_group *g, int64_t next_rev)
 {
     LIST_EACH_SAFE (it, after, &g->watchers)
@@ -461,26 +426,10 @@ static void skip_lost_history(struct watch_hub *h, int64_t rev_max)
             group_falls_behind(h, CONTAINER_OF(it, struct watch_group, link), first_rev);
     LIST_EACH (it, &h->ranges)
         group_falls_behind(h, CONTAINER_OF(it, struct watch_group, link), first_rev);
-    for (size_t i = 0; h->listeners_count > 0 && i <= POINT_BUCKETS_COUNT; i++)
-        LIST_EACH (it, &h->listeners[i])
-            listener_lost(h, CONTAINER_OF(it, struct watch_listener, link));
+    watch_listeners_lost(&h->listeners);
     h->synced_rev = rev_max;
     mvcc_pin_move(&h->pin, rev_max);
     look_at_lagging(h);
-}
-
-/* Not from inside itself: who is woken may look at what is new. */
-static void wake_listeners(struct watch_hub *h)
-{
-    if (h->waking)
-        return;
-    h->waking = true;
-    while (!list_is_empty(&h->due)) {
-        struct watch_listener *l = CONTAINER_OF(h->due.next, struct watch_listener, due_link);
-        list_remove(&l->due_link);
-        l->woken(l, l->lost);
-    }
-    h->waking = false;
 }
 
 void watch_hub_advance(struct watch_hub *h)
@@ -488,7 +437,7 @@ void watch_hub_advance(struct watch_hub *h)
     int64_t rev_max = mvcc_revision(h->o.mvcc);
     if (rev_max <= h->synced_rev)
         return;
-    if (list_is_empty(&h->streams) && h->listeners_count == 0) { /* nobody to tell */
+    if (list_is_empty(&h->streams) && h->listeners.count == 0) { /* nobody to tell */
         h->synced_rev = rev_max;
         mvcc_pin_move(&h->pin, rev_max);
         return;
@@ -503,7 +452,7 @@ void watch_hub_advance(struct watch_hub *h)
         if (mvcc_compacted(h->o.mvcc) > first_rev)
             skip_lost_history(h, rev_max);
         epoch_leave(h->o.reader);
-        wake_listeners(h);
+        watch_listeners_wake(&h->listeners);
         return;
     }
     const struct mvcc_version *v;
@@ -520,48 +469,24 @@ void watch_hub_advance(struct watch_hub *h)
     epoch_leave(h->o.reader);
     mvcc_pin_move(&h->pin, rev_max);
     look_at_lagging(h);
-    wake_listeners(h);
+    watch_listeners_wake(&h->listeners);
 }
 
 /* --- listeners --- */
 
 void watch_hub_listen(struct watch_hub *h, struct watch_listener *l)
 {
-    if (h->listeners == NULL) {
-        h->listeners = mem_alloc((POINT_BUCKETS_COUNT + 1) * sizeof(*h->listeners));
-        for (size_t i = 0; i <= POINT_BUCKETS_COUNT; i++)
-            list_init(&h->listeners[i]);
-    }
-    size_t at = l->range_end.size > 0 ? (size_t)POINT_BUCKETS_COUNT
-                                      : crc32c(0, l->key.data, l->key.size) % POINT_BUCKETS_COUNT;
-    l->lost = false;
-    list_init(&l->due_link);
-    list_init(&l->link);
-    list_push_back(&h->listeners[at], &l->link);
-    h->listeners_count++;
+    watch_listeners_add(&h->listeners, l);
 }
 
 void watch_hub_unlisten(struct watch_hub *h, struct watch_listener *l)
 {
-    if (!list_is_linked(&l->link))
-        return;
-    list_remove(&l->link);
-    list_remove(&l->due_link);
-    h->listeners_count--;
+    watch_listeners_remove(&h->listeners, l);
 }
 
 int64_t watch_hub_revision(const struct watch_hub *h)
 {
     return h->synced_rev;
-}
-
-static void stop_listeners(struct watch_hub *h)
-{
-    for (size_t i = 0; h->listeners_count > 0 && i <= POINT_BUCKETS_COUNT; i++)
-        LIST_EACH_SAFE (it, after, &h->listeners[i]) {
-            struct watch_listener *l = CONTAINER_OF(it, struct watch_listener, link);
-            l->stopped(l);
-        }
 }
 
 /* --- lagging watchers: each with its own cursor --- */
@@ -695,7 +620,7 @@ void watch_hub_tick(struct watch_hub *h, uint64_t now_ms, bool leader_lost)
 
 void watch_hub_stop(struct watch_hub *h)
 {
-    stop_listeners(h);
+    watch_listeners_stop(&h->listeners);
     LIST_EACH (it, &h->streams)
         grpc_finish(CONTAINER_OF(it, struct watch_stream, link)->call, tv_err_code(TV_STOPPED),
                     tv_err_text(TV_STOPPED));

@@ -19,6 +19,7 @@
 #define SERVER_WATCH_H
 
 #include "server/meter.h"
+#include "server/watch_listen.h"
 
 #include "base/epoch.h"
 #include "base/list.h"
@@ -60,23 +61,6 @@ void watch_hub_tick(struct watch_hub *h, uint64_t now_ms, bool leader_lost);
 void watch_hub_stop(struct watch_hub *h);
 
 /* --- watching from inside: for calls that wait for a change --- */
-
-/* Its fields are the owner's; the slices are borrowed as long as it listens. */
-struct watch_listener {
-    struct list link;
-    struct list due_link;
-    struct slice key;
-    struct slice range_end; /* as of a range */
-    /* A change of the range, in order, each once, in a section of the store: true to be woken.
-     * Nothing of the hub may be called here. */
-    bool (*event)(struct watch_listener *l, const struct mvcc_version *v);
-    /* After a round of events. `lost`: there are changes that nobody will tell, because another
-     * member's snapshot took the store's place. The listener may be freed here. */
-    void (*woken)(struct watch_listener *l, bool lost);
-    /* The server stops. */
-    void (*stopped)(struct watch_listener *l);
-    bool lost;
-};
 
 /* Listen to what comes after watch_hub_revision(). */
 void watch_hub_listen(struct watch_hub *h, struct watch_listener *l);

@@ -9,6 +9,7 @@
 #include "proto/wirefield.h"
 
 #include "base/assert.h"
+#include "base/base64.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -378,61 +379,6 @@ static bool parse_integer(struct slice raw, bool is_signed, uint32_t bits, uint6
     return true;
 }
 
-/* --- base64 --- */
-
-static int base64_digit(uint8_t c, bool url)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (is_digit(c))
-        return c - '0' + 52;
-    if (c == (url ? '-' : '+'))
-        return 62;
-    return c == (url ? '_' : '/') ? 63 : -1;
-}
-
-/* Go's decoder: line ends are passed over; padding is wanted when the text's size is a multiple of
- * 4, and not allowed else. Written to `dst`, which has room for 3/4. */
-static bool base64_decode(struct slice s, uint8_t *dst, size_t *ret_size)
-{
-    bool url =
-        s.size > 0 && (memchr(s.data, '-', s.size) != NULL || memchr(s.data, '_', s.size) != NULL);
-    bool padded = s.size % 4 == 0;
-    uint32_t bits = 0, digits = 0, pads = 0;
-    uint8_t *p = dst;
-    for (size_t i = 0; i < s.size; i++) {
-        uint8_t c = s.data[i];
-        if (c == '\r' || c == '\n')
-            continue;
-        if (c == '=' && padded && digits >= 2 && digits + pads < 4) {
-            pads++;
-            continue;
-        }
-        int digit = base64_digit(c, url);
-        if (digit < 0 || pads > 0)
-            return false;
-        bits = bits << 6 | (uint32_t)digit;
-        if (++digits == 4) {
-            *p++ = (uint8_t)(bits >> 16);
-            *p++ = (uint8_t)(bits >> 8);
-            *p++ = (uint8_t)bits;
-            digits = bits = 0;
-        }
-    }
-    if (digits == 1 || (padded ? digits != 0 && digits + pads != 4 : pads != 0))
-        return false;
-    if (digits == 2)
-        *p++ = (uint8_t)(bits >> 4);
-    if (digits == 3) {
-        *p++ = (uint8_t)(bits >> 10);
-        *p++ = (uint8_t)(bits >> 2);
-    }
-    *ret_size = (size_t)(p - dst);
-    return true;
-}
-
 /* --- fields --- */
 
 /* "key_count" is "keyCount". */
@@ -588,14 +534,19 @@ static bool read_bytes(struct reader *r, const ProtobufCFieldDescriptor *f, cons
     if (t->kind != TOKEN_STRING)
         return false;
     size_t size;
-    /* The base64 may lie in r->text, and comes out shorter: decode it over itself there. */
     struct slice text = t->text;
+    bool url = text.size > 0 && (memchr(text.data, '-', text.size) != NULL ||
+                                 memchr(text.data, '_', text.size) != NULL);
+    /* The base64 may lie in r->text, and comes out shorter: decode it over itself there. */
     if (text.data != r->text.data || text.size == 0) {
         buf_clear(&r->text);
         if (buf_reserve(&r->text, text.size + 1) == NULL)
             return false;
     }
-    if (!base64_decode(text, r->text.data, &size))
+    /* As protojson: padding is wanted when the text's size is a multiple of 4, and not allowed
+     * else. */
+    if (base64_get(text, url ? BASE64_URL : BASE64_STANDARD, text.size % 4 == 0, r->text.data,
+                   &size) != 0)
         return false;
     put_bytes_field(r, f, slice_of(r->text.data, size));
     return true;

@@ -5,6 +5,7 @@
 
 #include "proto/wirefield.h"
 
+#include "base/base64.h"
 #include "base/err.h"
 
 #include <inttypes.h>
@@ -107,31 +108,15 @@ static void put_string(struct writer *w, struct slice s)
 
 static void put_base64(struct writer *w, struct slice s)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint8_t *p = buf_reserve(w->out, (s.size + 2) / 3 * 4 + 2);
+    size_t size = base64_size(s.size, true) + 2;
+    uint8_t *p = buf_reserve(w->out, size);
     if (p == NULL) {
         w->err = TV_ETOOLARGE;
         return;
     }
     *p++ = '"';
-    size_t i = 0;
-    for (; i + 2 < s.size; i += 3) {
-        uint32_t v = (uint32_t)s.data[i] << 16 | (uint32_t)s.data[i + 1] << 8 | s.data[i + 2];
-        *p++ = (uint8_t)digits[v >> 18];
-        *p++ = (uint8_t)digits[v >> 12 & 63];
-        *p++ = (uint8_t)digits[v >> 6 & 63];
-        *p++ = (uint8_t)digits[v & 63];
-    }
-    if (i < s.size) {
-        bool two = i + 1 < s.size;
-        uint32_t v = (uint32_t)s.data[i] << 16 | (two ? (uint32_t)s.data[i + 1] << 8 : 0);
-        *p++ = (uint8_t)digits[v >> 18];
-        *p++ = (uint8_t)digits[v >> 12 & 63];
-        *p++ = (uint8_t)(two ? digits[v >> 6 & 63] : '=');
-        *p++ = '=';
-    }
-    *p++ = '"';
-    w->out->size = (size_t)(p - w->out->data);
+    *base64_put(p, s, BASE64_STANDARD, true) = '"';
+    w->out->size += size;
 }
 
 /* --- values --- */

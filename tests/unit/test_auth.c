@@ -5,9 +5,9 @@
 #include "server/apply.h"
 #include "server/auth_check.h"
 #include "server/auth_request.h"
-#include "server/base64.h"
 #include "server/password.h"
 
+#include "base/base64.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"

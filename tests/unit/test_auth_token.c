@@ -3,9 +3,9 @@
 #include "unit.h"
 
 #include "server/auth_token.h"
-#include "server/base64.h"
 #include "server/json.h"
 
+#include "base/base64.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
