@@ -215,11 +215,16 @@ static void print_flag(const struct flag *f)
 void flags_print_help(void)
 {
     printf("usage: trivet-bench COMMAND [flags]\n"
-           "\n"
+           "       trivet-bench report RUN.json > report.html\n"
+           "       trivet-bench compare A.json[,A2.json,...] B.json[,B2.json,...]\n\n"
            "Loads an etcd API (trivet's or etcd's) and measures how long each call takes.\n\n"
            "commands:\n");
     for (int i = 0; i < BENCH_COMMANDS_COUNT; i++)
         print_entry(printf("  %s", commands[i].name), commands[i].help);
+    print_entry(printf("  report"), "a page with tables and plots, from what --json wrote");
+    print_entry(printf("  compare"),
+                "does B differ from A? By the seconds of one run each, or, with five runs or more "
+                "a side, by the runs; with confidence intervals");
     for (uint32_t i = 0; i < flags_count; i++)
         print_flag(&flags[i]);
 }

@@ -1,8 +1,10 @@
 /* trivet-bench: read the command line, run the load, say what came of it. Read next: load.h. */
+#include "compare.h"
 #include "crew.h"
 #include "kubernetes.h"
 #include "leader.h"
 #include "monitor.h"
+#include "page.h"
 #include "report.h"
 
 #include "base/clock.h"
@@ -98,5 +100,9 @@ static int load_main(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "report") == 0)
+        return page_main(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "compare") == 0)
+        return compare_main(argc - 1, argv + 1);
     return load_main(argc, argv);
 }
