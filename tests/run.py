@@ -389,7 +389,9 @@ def bench(suite, full):
     need()
     if not os.access(cluster.ETCDCTL, os.X_OK):
         raise Skip("there is no etcdctl")
-    return program(suite, [sys.executable, "tests/bench_smoke.py"])
+    passed, failed = program(suite, [sys.executable, "tests/bench_smoke.py"])
+    more = program(suite, [sys.executable, "tests/bench_runs.py"], append=True)
+    return passed + more[0], failed + more[1]
 
 
 def regress(suite, full):

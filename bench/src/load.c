@@ -46,11 +46,14 @@ static void worker_end(struct worker *w)
     w->ended = true;
     if (!is_over(w))
         return;
+    if (!w->counted_over)
+        atomic_fetch_add(&w->run->over, 1);
+    w->counted_over = true;
     if (w->watches_count == 0 || watchers_have_all(w->run) || clock_mono_ns() > w->drain_end_ns) {
         worker_stop(w);
         return;
     }
-    if (w->drain_end_ns == UINT64_MAX)
+    if (w->drain_end_ns == UINT64_MAX && atomic_load(&w->run->over) == w->run->o->parts)
         w->drain_end_ns = clock_mono_ns() + EVENTS_PATIENCE_MS * 1000000ULL;
 }
 

@@ -78,6 +78,7 @@ struct run {
     struct bref *value;       /* o->value_size random bytes */
     struct kube **kubes;      /* KUBERNETES: one for each worker */
     uint64_t setup_revisions; /* that main's own writes made before */
+    _Atomic uint32_t over;    /* workers that begin nothing any more and wait for no answer */
     _Atomic uint32_t ready;   /* workers that are connected, or have given up */
     _Atomic uint32_t finished;
     _Atomic bool go;
@@ -146,6 +147,7 @@ struct worker {
     uint64_t begun;      /* open loop: operations of this thread begun, so the next one's number */
     bool running;
     bool ended;
+    bool counted_over; /* in run->over */
     struct key_source source;
     struct buf scratch;
     struct buf chunk;       /* txn: operations of a fill */
@@ -212,7 +214,7 @@ void scratch_send(struct worker *w, struct grpc_call *call);
 
 /* watchers.c */
 void watchers_open(struct worker *w);
-/* An event for every put that was acknowledged. */
+/* All puts of all workers have been answered, and an event has come for every one of them. */
 bool watchers_have_all(const struct run *run);
 /* Closed loop: so many events are still under way that no further put is begun. */
 bool watchers_are_behind(const struct run *run);

@@ -203,7 +203,7 @@ static void put_head(const struct runfile *f)
     put_text(tree_text(f->root, "ended", "?"));
     printf(" on ");
     put_text(tree_text(f->root, "host", "?"));
-    printf(", %.0f cores, %.0f processes of %.0f threads<br>\n<code>trivet-bench ",
+    printf(", %.0f cores; processes: %.0f, threads of each: %.0f<br>\n<code>trivet-bench ",
            tree_number(f->root, "cores", 0), tree_number(f->root, "processes", 1),
            tree_number(f->root, "threads", 1));
     put_text(tree_text(f->root, "arguments", ""));

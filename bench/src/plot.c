@@ -145,11 +145,9 @@ static void x_axis(FILE *out, const struct plot *p, const struct scale *s)
     }
     double step = round_up((s->x_max - s->x_min) / 8);
     for (double x = ceil(s->x_min / step) * step; x <= s->x_max * 1.0001; x += step) {
-        plot_number(x, text, sizeof(text));
+        (void)snprintf(text, sizeof(text), "%.6g s", x);
         x_tick(out, s, x, text);
     }
-    fprintf(out, "<text class=\"tick\" x=\"%d\" y=\"%d\" text-anchor=\"end\">s</text>\n", RIGHT,
-            HEIGHT - 1);
 }
 
 /* --- lines --- */
@@ -167,7 +165,7 @@ static void draw_line(FILE *out, const struct plot *p, const struct scale *s, ui
         bool alone =
             shown && !goes_on && (i + 1 == p->count || !is_shown(p, p->lines[line].y[i + 1]));
         if (alone)
-            fprintf(out, "h0");
+            fprintf(out, "h.01");
         goes_on = shown;
     }
     fprintf(out, "\"/>\n");

@@ -39,7 +39,7 @@ static const struct hist *column_of(const struct worker *w, int column)
 }
 
 static struct series_cell look_at_column(struct series *s, const struct run *run,
-                                         const struct worker *workers, int column)
+                                         const struct worker *workers, int column, bool keep)
 {
     static struct hist now; /* main's thread alone looks */
     static struct hist one;
@@ -56,7 +56,8 @@ static struct series_cell look_at_column(struct series *s, const struct run *run
         return (struct series_cell){0};
     one = now;
     hist_subtract(&one, seen);
-    *seen = now;
+    if (keep)
+        *seen = now;
     return (struct series_cell){.count = one.count,
                                 .mean_ms = hist_mean(&one) / 1e6,
                                 .p50_ms = (double)hist_quantile(&one, 0.5) / 1e6,
@@ -72,7 +73,7 @@ static uint64_t since(uint64_t *seen, uint64_t now)
 }
 
 static void look(struct series *s, const struct run *run, const struct worker *workers,
-                 uint64_t now)
+                 uint64_t now, bool keep)
 {
     uint64_t done = 0;
     uint64_t failed = 0;
@@ -90,9 +91,10 @@ static void look(struct series *s, const struct run *run, const struct worker *w
         .failed = since(&s->failed, failed),
         .events = since(&s->events, events),
     };
-    s->at_ns = now;
+    /* What was measured before the first point, whose beginning nobody looks at in time, is its. */
+    s->at_ns = keep || now < run->warm_ns ? now : run->warm_ns;
     for (int column = 0; column < SERIES_COLUMNS_COUNT; column++)
-        s->last.cells[column] = look_at_column(s, run, workers, column);
+        s->last.cells[column] = look_at_column(s, run, workers, column, keep);
 }
 
 /* --- points --- */
@@ -154,7 +156,7 @@ static void add(struct series *s)
 void series_look(struct series *s, const struct run *run, const struct worker *workers,
                  uint64_t now, bool keep)
 {
-    look(s, run, workers, now);
+    look(s, run, workers, now, keep);
     if (keep)
         add(s);
 }

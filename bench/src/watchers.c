@@ -201,7 +201,9 @@ static int64_t missing(const struct run *run)
 
 bool watchers_have_all(const struct run *run)
 {
-    return run->o->writers == 0 || missing(run) <= 0;
+    if (run->o->writers == 0)
+        return true;
+    return atomic_load(&run->over) == run->o->parts && missing(run) <= 0;
 }
 
 bool watchers_are_behind(const struct run *run)
