@@ -39,7 +39,7 @@ static const struct hist *column_of(const struct worker *w, int column)
 }
 
 static struct series_cell look_at_column(struct series *s, const struct run *run,
-                                         const struct worker *workers, int column, bool keep)
+                                         const struct worker *workers, int column)
 {
     static struct hist now; /* main's thread alone looks */
     static struct hist one;
@@ -56,8 +56,7 @@ static struct series_cell look_at_column(struct series *s, const struct run *run
         return (struct series_cell){0};
     one = now;
     hist_subtract(&one, seen);
-    if (keep)
-        *seen = now;
+    *seen = now;
     return (struct series_cell){.count = one.count,
                                 .mean_ms = hist_mean(&one) / 1e6,
                                 .p50_ms = (double)hist_quantile(&one, 0.5) / 1e6,
@@ -93,8 +92,8 @@ static void look(struct series *s, const struct run *run, const struct worker *w
     };
     /* What was measured before the first point, whose beginning nobody looks at in time, is its. */
     s->at_ns = keep || now < run->warm_ns ? now : run->warm_ns;
-    for (int column = 0; column < SERIES_COLUMNS_COUNT; column++)
-        s->last.cells[column] = look_at_column(s, run, workers, column, keep);
+    for (int column = 0; keep && column < SERIES_COLUMNS_COUNT; column++)
+        s->last.cells[column] = look_at_column(s, run, workers, column);
 }
 
 /* --- points --- */
