@@ -31,7 +31,6 @@ static void put_text(struct writer *w, const char *text)
     put(w, text, strlen(text));
 }
 
-
 static const char *short_escape(uint8_t c)
 {
     switch (c) {

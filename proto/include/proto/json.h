@@ -38,7 +38,8 @@ int json_read(struct slice value, const ProtobufCMessageDescriptor *desc, struct
               struct buf *err);
 
 enum json_style {
-    JSON_PLAIN,   /* as protojson has it (whether it puts blanks behind commas depends on its build) */
+    JSON_PLAIN,   /* as protojson has it (whether it puts blanks behind commas depends on its build)
+                   */
     JSON_ESCAPED, /* <, > and & as \u003c...: as encoding/json hands that on */
 };
 
