@@ -38,18 +38,26 @@ static const struct hist *column_of(const struct worker *w, int column)
     return column == SERIES_EVENT ? &w->event_latency : &w->latency[column];
 }
 
+/* Most columns of most runs are not. */
+static bool is_used(const struct run *run, const struct worker *workers, int column)
+{
+    for (uint32_t i = 0; i < run->o->parts; i++)
+        if (__atomic_load_n(&column_of(&workers[i], column)->count, __ATOMIC_RELAXED) > 0)
+            return true;
+    return false;
+}
+
 static struct series_cell look_at_column(struct series *s, const struct run *run,
                                          const struct worker *workers, int column)
 {
     static struct hist now; /* main's thread alone looks */
     static struct hist one;
     struct hist *seen = &s->seen[column];
+    if (!is_used(run, workers, column))
+        return (struct series_cell){0};
     hist_init(&now);
     for (uint32_t i = 0; i < run->o->parts; i++) {
-        const struct hist *of = column_of(&workers[i], column);
-        if (__atomic_load_n(&of->count, __ATOMIC_RELAXED) == 0)
-            continue;
-        hist_copy(&one, of);
+        hist_copy(&one, column_of(&workers[i], column));
         hist_merge(&now, &one);
     }
     if (now.count == seen->count)
