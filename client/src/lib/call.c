@@ -28,11 +28,15 @@ static struct call *alloc_call(struct trivet_client *c, const struct trivet_requ
     if (m == NULL)
         return NULL;
     buf_init(&encoded, SIZE_MAX);
-    if (message_request_encode(q, &encoded) != 0) {
+    *ret_error = message_request_encode(q, &encoded);
+    struct call *call = *ret_error != 0
+                            ? NULL
+                            : mem_try_alloc(sizeof(*call) + pinned_bytes + encoded.size);
+    if (call == NULL) {
         buf_fini(&encoded);
+        *ret_error = *ret_error != 0 ? *ret_error : TRIVET_NO_MEMORY;
         return NULL;
     }
-    struct call *call = mem_alloc(sizeof(*call) + pinned_bytes + encoded.size);
     memset(call, 0, sizeof(*call));
     uint8_t *behind = (uint8_t *)(call + 1);
     if (encoded.size > 0)
@@ -109,7 +113,8 @@ struct call *rpc__new_own(struct trivet_client *c, const struct trivet_request *
 {
     int error;
     struct call *call = alloc_call(c, q, 0, &error);
-    ASSERT(call != NULL);
+    if (call == NULL)
+        return NULL;
     call->own = true;
     call->pinned_index = endpoint;
     call->end = end;
@@ -161,6 +166,7 @@ void rpc__end(struct call *call, int status, enum grpc_code code, struct slice t
         c->metrics.calls++;
         c->metrics.calls_failed += status != TRIVET_OK;
         c->metrics.calls_unknown += status == TRIVET_UNKNOWN;
+        c->metrics.calls_no_memory += status == TRIVET_NO_MEMORY;
         if (call->charged) {
             /* Before the caller hears of it, so that he may start another at once. */
             call->charged = false;
@@ -195,6 +201,12 @@ static void end_late(struct call *call)
         end_without_answer(call, TRIVET_UNAVAILABLE,
                            c->connect_error[0] != '\0' ? c->connect_error
                                                        : "no endpoint is connected");
+}
+
+/* Nothing was sent of a write. */
+static void end_without_memory(struct call *call)
+{
+    rpc__end(call, TRIVET_NO_MEMORY, GRPC_OK, slice_of_string(tv_err_text(TV_ENOMEM)), NULL);
 }
 
 /* --- attempts --- */
@@ -353,6 +365,15 @@ static void free_attempt(struct attempt *a)
         mem_free(a);
 }
 
+/* It ended here, for want of memory, whatever the member said or would have. */
+static void lacked_memory(struct call *call, bool has_left)
+{
+    if (call->is_read || !has_left)
+        end_without_memory(call);
+    else
+        rpc__end(call, TRIVET_UNKNOWN, GRPC_OK, slice_of_string(tv_err_text(TV_ENOMEM)), NULL);
+}
+
 static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice text)
 {
     struct attempt *a = grpc_call_user(grpc);
@@ -368,7 +389,11 @@ static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice 
             if (!call->own && !call->m->no_deadline && call->is_read)
                 c->p95_ns = retry_p95_add(c->p95_ns, engine__now_ns() - a->started_ns);
             succeeded(call, a);
-        } else if (call->attempts == NULL && !list_is_linked(&call->waiting_link)) {
+        } else if (call->attempts != NULL || list_is_linked(&call->waiting_link)) {
+            /* It goes on. */
+        } else if (a->lacked_memory || grpc_call_lacked_memory(grpc)) {
+            lacked_memory(call, !grpc_call_never_left(grpc));
+        } else {
             judge(call, code, text);
         }
     }
@@ -395,7 +420,9 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
     }
     a->has_message = true;
     buf_clear(&a->message);
-    if (buf_append(&a->message, msg.data, msg.size) != 0) {
+    if (buf_try_append(&a->message, msg.data, msg.size) != 0) {
+        a->has_message = false;
+        a->lacked_memory = true; /* no message passes the bound of the channel */
         grpc_cancel(grpc);
         return;
     }
@@ -427,12 +454,16 @@ static void watch_over(struct call *call, struct attempt *a)
         list_push_back(&c->old, &a->link);
 }
 
-static void attempt(struct call *call, int endpoint, struct connection *n, const char *token,
+/* False: there is no memory. */
+static bool attempt(struct call *call, int endpoint, struct connection *n, const char *token,
                     bool hedge)
 {
+    enum { ANSWER_BYTES = 256 };
     static const struct grpc_call_ops ops = {.message = on_message, .closed = on_closed};
     struct trivet_client *c = call->client;
-    struct attempt *a = call->attempts_count == 0 ? &call->first : mem_alloc_zero(sizeof(*a));
+    struct attempt *a = call->attempts_count == 0 ? &call->first : mem_try_alloc(sizeof(*a));
+    if (a == NULL)
+        return false;
     *a = (struct attempt){.call = call,
                           .next = call->attempts,
                           .connection = n,
@@ -454,6 +485,13 @@ static void attempt(struct call *call, int endpoint, struct connection *n, const
         o.metadata_count = 1;
         call->token_number = c->auth.token_number;
     }
+    /* A write's answer is short: that it was applied must not be lost for want of a few bytes. */
+    bool has_room = call->is_read || buf_try_reserve(&a->message, ANSWER_BYTES) != NULL;
+    a->grpc = has_room ? grpc_try_start(n->channel, &o) : NULL;
+    if (a->grpc == NULL) {
+        free_attempt(a);
+        return false;
+    }
     call->attempts = a;
     call->attempts_count++;
     call->refs++;
@@ -462,12 +500,12 @@ static void attempt(struct call *call, int endpoint, struct connection *n, const
     c->metrics.attempts++;
     n->in_flight++;
     balancer_began(&c->balancer, endpoint);
-    a->grpc = grpc_start(n->channel, &o);
     if (grpc_send(a->grpc, &call->request, 1) != 0)
         grpc_cancel(a->grpc);
     else if (!call->m->half_open)
         grpc_half_close(a->grpc);
     watch_over(call, a);
+    return true;
 }
 
 static int pick(struct call *call)
@@ -503,7 +541,8 @@ static void go(struct call *call)
         return;
     }
     list_remove(&call->waiting_link);
-    attempt(call, endpoint, n, token, false);
+    if (!attempt(call, endpoint, n, token, false))
+        end_without_memory(call);
 }
 
 /* A second opinion while the first attempt goes on. */
@@ -522,9 +561,8 @@ static void ask_another(struct call *call, bool hedge)
     struct connection *n = endpoint__connection(c->endpoints[endpoint]);
     if (n == NULL || !auth__token(c, &token) || !may_retry(call))
         return;
-    if (hedge)
+    if (attempt(call, endpoint, n, token, hedge) && hedge)
         c->metrics.hedges++;
-    attempt(call, endpoint, n, token, hedge);
 }
 
 /* --- beginning --- */
@@ -642,7 +680,9 @@ void calls__end_all(struct trivet_client *c)
 
 struct trivet_context *trivet_context_new(struct trivet_client *c)
 {
-    struct trivet_context *x = mem_alloc_zero(sizeof(*x));
+    struct trivet_context *x = mem_try_alloc_zero(sizeof(*x));
+    if (x == NULL)
+        return NULL;
     x->client = c;
     atomic_init(&x->refs, 1);
     list_init(&x->calls);

@@ -15,9 +15,12 @@ static bool has_scheme(const char *text, const char *scheme)
     return strncmp(text, scheme, size) == 0 && strncmp(text + size, "://", 3) == 0;
 }
 
+/* NULL: there is no memory; url_of() likewise. */
 static char *dup_part(const char *text, size_t size)
 {
-    char *copy = mem_alloc(size + 1);
+    char *copy = mem_try_alloc(size + 1);
+    if (copy == NULL)
+        return NULL;
     memcpy(copy, text, size);
     copy[size] = '\0';
     return copy;
@@ -72,7 +75,9 @@ static char *url_of(const struct trivet_client *c, const char *text, size_t size
         host += 3;
     }
     size_t host_size = strcspn(host, "/;");
-    char *url = mem_alloc(sizeof("https://") + host_size);
+    char *url = mem_try_alloc(sizeof("https://") + host_size);
+    if (url == NULL)
+        return NULL;
     (void)snprintf(url, sizeof("https://") + host_size, "%s%.*s", secure ? "https://" : "",
                    (int)host_size, host);
     return url;
@@ -152,6 +157,36 @@ struct connection *endpoint__connection(struct endpoint *e)
 
 /* --- the set --- */
 
+static void endpoint_free(struct endpoint *e)
+{
+    mem_free(e->address);
+    mem_free(e->url);
+    mem_free(e->zone);
+    mem_free(e->tls_host);
+    mem_free(e);
+}
+
+/* NULL: there is no memory. */
+static struct endpoint *endpoint_new(struct trivet_client *c, const char *text,
+                                     const char *tls_host)
+{
+    size_t size = strcspn(text, ";");
+    struct endpoint *e = mem_try_alloc_zero(sizeof(*e));
+    if (e == NULL)
+        return NULL;
+    e->client = c;
+    e->address = dup_part(text, size);
+    e->url = url_of(c, text, size);
+    e->zone = text[size] == ';' ? mem_try_strdup(text + size + strlen(";zone=")) : NULL;
+    e->tls_host = tls_host == NULL ? NULL : mem_try_strdup(tls_host);
+    list_init(&e->streams);
+    if (e->address != NULL && e->url != NULL && (e->zone != NULL || text[size] != ';') &&
+        (e->tls_host != NULL || tls_host == NULL))
+        return e;
+    endpoint_free(e);
+    return NULL;
+}
+
 static struct endpoint *open_endpoint(struct trivet_client *c, const char *text,
                                       enum endpoint_source source, uint32_t source_id,
                                       const char *tls_host)
@@ -159,19 +194,13 @@ static struct endpoint *open_endpoint(struct trivet_client *c, const char *text,
     int index = 0;
     while (index < BALANCER_ENDPOINTS_MAX && c->endpoints[index] != NULL)
         index++;
-    if (index == BALANCER_ENDPOINTS_MAX)
+    struct endpoint *e =
+        index == BALANCER_ENDPOINTS_MAX ? NULL : endpoint_new(c, text, tls_host);
+    if (e == NULL)
         return NULL;
-    size_t size = strcspn(text, ";");
-    struct endpoint *e = mem_alloc_zero(sizeof(*e));
-    e->client = c;
     e->index = index;
-    e->address = dup_part(text, size);
-    e->url = url_of(c, text, size);
-    e->zone = text[size] == ';' ? mem_strdup(text + size + strlen(";zone=")) : NULL;
-    e->tls_host = tls_host == NULL ? NULL : mem_strdup(tls_host);
     e->source = source;
     e->source_id = source_id;
-    list_init(&e->streams);
     c->endpoints[index] = e;
     if (c->balancer.count <= (uint32_t)index)
         c->balancer.count = (uint32_t)index + 1;
@@ -190,11 +219,7 @@ static void close_endpoint(struct endpoint *e)
     for (uint32_t i = 0; i < e->connections_count; i++)
         grpc_channel_close(e->connections[i].channel);
     c->endpoints[e->index] = NULL;
-    mem_free(e->address);
-    mem_free(e->url);
-    mem_free(e->zone);
-    mem_free(e->tls_host);
-    mem_free(e);
+    endpoint_free(e);
 }
 
 static void let_go(struct endpoint *e)
@@ -222,11 +247,21 @@ void endpoints__begin_list(struct trivet_client *c, enum endpoint_source source,
     }
 }
 
-void endpoints__list(struct trivet_client *c, const char *text, enum endpoint_source source,
+static bool endpoints_are_full(const struct trivet_client *c)
+{
+    for (int i = 0; i < BALANCER_ENDPOINTS_MAX; i++)
+        if (c->endpoints[i] == NULL)
+            return false;
+    return true;
+}
+
+bool endpoints__list(struct trivet_client *c, const char *text, enum endpoint_source source,
                      uint32_t id, const char *tls_host)
 {
     char *url = url_of(c, text, strcspn(text, ";"));
     struct endpoint *found = NULL;
+    if (url == NULL)
+        return false;
     for (uint32_t i = 0; i < c->balancer.count && found == NULL; i++) {
         struct endpoint *e = c->endpoints[i];
         if (e != NULL && !e->going && strcmp(e->url, url) == 0)
@@ -237,6 +272,7 @@ void endpoints__list(struct trivet_client *c, const char *text, enum endpoint_so
         found = open_endpoint(c, text, source, id, tls_host);
     if (found != NULL)
         found->seen = true;
+    return found != NULL || endpoints_are_full(c);
 }
 
 void endpoints__end_list(struct trivet_client *c, enum endpoint_source source, uint32_t id)
@@ -323,8 +359,11 @@ static void probe(struct endpoint *e)
     struct trivet_request q = {.method = TRIVET_STATUS};
     if (e->probing || e->going || !e->client->balancer.endpoints[e->index].ready)
         return;
+    struct call *call = rpc__new_own(e->client, &q, e->index, PROBE_TIMEOUT_MS, on_probed, NULL);
+    if (call == NULL)
+        return;
     e->probing = true;
-    rpc__begin(rpc__new_own(e->client, &q, e->index, PROBE_TIMEOUT_MS, on_probed, NULL));
+    rpc__begin(call);
 }
 
 void endpoints__probe_all(struct trivet_client *c)
@@ -347,6 +386,8 @@ void endpoints__tick(struct trivet_client *c, uint64_t now_ns)
         if (e != NULL && e->going && c->balancer.endpoints[i].in_flight == 0 &&
             list_is_empty(&e->streams))
             close_endpoint(e);
+        else if (e != NULL && !e->going && e->connections_count == 0)
+            (void)connect_one(e); /* there was no memory for it */
     }
     uint64_t every_ms = c->balancer.leader == BALANCER_NONE ? PROBE_LEADERLESS_MS : PROBE_EVERY_MS;
     if (now_ns >= c->probed_ns + every_ms * NS_PER_MS)

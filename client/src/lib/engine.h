@@ -95,6 +95,7 @@ struct attempt {
     bool abandoned; /* its end interests nobody */
     bool blamed;    /* its failure is counted already */
     bool hedge;
+    bool lacked_memory; /* for its answer */
 };
 
 /* How a call ends, for those who asked. `message` may be taken (its data set to NULL). */
@@ -262,17 +263,19 @@ void endpoint__evacuate(struct endpoint *e);
 int endpoint__find(struct trivet_client *c, const char *address);
 /* The list of an origin as it is now: new ones are opened, missing ones go. */
 void endpoints__begin_list(struct trivet_client *c, enum endpoint_source source, uint32_t id);
-void endpoints__list(struct trivet_client *c, const char *text, enum endpoint_source source,
+/* False: there is no memory for this one. */
+bool endpoints__list(struct trivet_client *c, const char *text, enum endpoint_source source,
                      uint32_t id, const char *tls_host);
 void endpoints__end_list(struct trivet_client *c, enum endpoint_source source, uint32_t id);
 /* discover.c: files, names, members. */
-void discover__begin(struct trivet_client *c);
+/* False: there is no memory. */
+bool discover__begin(struct trivet_client *c);
 void discover__tick(struct trivet_client *c, uint64_t now_ns);
 
 /* call.c */
 struct call *rpc__new(struct trivet_client *c, const struct trivet_request *q,
                       const struct trivet_call_options *o, int *ret_error);
-/* One of the engine's own, to this endpoint (BALANCER_NONE: any). */
+/* One of the engine's own, to this endpoint (BALANCER_NONE: any). NULL: there is no memory. */
 struct call *rpc__new_own(struct trivet_client *c, const struct trivet_request *q, int endpoint,
                           uint64_t timeout_ms, call_end_fn end, void *arg);
 void rpc__post(struct call *call);
@@ -308,8 +311,13 @@ void leases__tick(struct trivet_client *c, uint64_t now_ns);
 void leases__leave(struct endpoint *e);
 
 /* result.c */
-/* `message` and what it was decoded to become the result's. */
-void result__own(struct call *call, const struct call_end *end, struct trivet_result *ret);
+/* What a result of the caller's holds; made before the call begins, so that its end needs no
+ * memory but for the answer's lists. NULL: there is none. */
+struct holding *holding__new(void);
+void holding__free(struct holding *h);
+/* `message`, what it was decoded to and `h` become the result's. */
+void result__own(struct call *call, const struct call_end *end, struct holding *h,
+                 struct trivet_result *ret);
 /* As borrowed; lists are in the client's scratch arena. */
 void result__borrow(struct call *call, const struct call_end *end, struct trivet_result *ret,
                     char *error, size_t error_size);
