@@ -59,8 +59,7 @@ uint64_t engine__now_ns(void)
 /* Never 0. */
 static uint64_t this_thread(void)
 {
-    static _Thread_local char mark;
-    return (uint64_t)(uintptr_t)&mark;
+    return (uint64_t)pthread_self(); /* no variable of the thread: that might be made only now */
 }
 
 bool engine__is_mine(struct trivet_client *c)
@@ -452,6 +451,30 @@ static int open_client(struct trivet_client *c, const struct trivet_options *o, 
     return refuse(TRIVET_NO_MEMORY, rv != 0 ? strerror(rv) : no_memory, err_text, err_size);
 }
 
+/* Where it does not the system's CAs need not be read, which takes longer than all else. */
+static bool may_speak_tls(const struct trivet_options *o)
+{
+    bool may = o->ca_file != NULL || o->cert_file != NULL || o->insecure_skip_verify ||
+               o->endpoints_file != NULL || o->members_refresh;
+    for (uint32_t i = 0; i < o->endpoints_count && !may; i++)
+        may = strncmp(o->endpoints[i], "https://", strlen("https://")) == 0 ||
+              strncmp(o->endpoints[i], "unixs://", strlen("unixs://")) == 0;
+    return may;
+}
+
+static int open_tls(const struct trivet_options *o, struct tls_context **ret, char *err_text,
+                    size_t err_size)
+{
+    struct tls_options t = {.ca_file = o->ca_file,
+                            .cert_file = o->cert_file,
+                            .key_file = o->key_file,
+                            .insecure_skip_verify = o->insecure_skip_verify};
+    *ret = tls_context_new(&t, err_text, err_size);
+    if (*ret != NULL)
+        return 0;
+    return strstr(err_text, tv_err_text(TV_ENOMEM)) != NULL ? TRIVET_NO_MEMORY : TRIVET_INVALID;
+}
+
 int trivet_open(const struct trivet_options *o, struct trivet_client **ret, char *err_text,
                 size_t err_size)
 {
@@ -459,14 +482,12 @@ int trivet_open(const struct trivet_options *o, struct trivet_client **ret, char
     int rv = check(o, err_text, err_size);
     if (rv != 0)
         return rv;
-    struct tls_options t = {.ca_file = o->ca_file,
-                            .cert_file = o->cert_file,
-                            .key_file = o->key_file,
-                            .insecure_skip_verify = o->insecure_skip_verify};
-    struct tls_context *tls = tls_context_new(&t, err_text, err_size);
-    if (tls == NULL)
-        return strstr(err_text, tv_err_text(TV_ENOMEM)) != NULL ? TRIVET_NO_MEMORY
-                                                                : TRIVET_INVALID;
+    struct tls_context *tls = NULL;
+    if (may_speak_tls(o)) {
+        rv = open_tls(o, &tls, err_text, err_size);
+        if (rv != 0)
+            return rv;
+    }
     struct trivet_client *c = mem_try_alloc_zero(sizeof(*c));
     if (c == NULL) {
         tls_context_free(tls);
