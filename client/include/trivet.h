@@ -529,6 +529,10 @@ struct trivet_call_options {
     uint64_t timeout_ms; /* 0: the client's */
     struct trivet_context *context;
     const char *endpoint; /* this one and no other, as it was given (without ";zone="); NULL: any */
+    /* A write: to apply it twice, the second time perhaps after others' writes, does no harm, as
+     * with a put of what is so, or a txn that compares what it replaces. Then it is repeated where
+     * its fate is unknown; only one that is unknown at the deadline still is TRIVET_UNKNOWN. */
+    bool idempotent;
 };
 
 /* Waits for the answer. Returns ret->status; `ret` is always to be cleared. */
@@ -638,6 +642,7 @@ struct trivet_metrics {
     uint64_t hedges_won;
     uint64_t leader_changes;
     uint64_t ejections;
+    uint64_t silences; /* members that were asked and not heard of for a quarter of a second */
     uint64_t watch_resumes;
     uint64_t watches_now;
     uint64_t leases_now;

@@ -52,7 +52,7 @@ static bool send_all(int fd, const uint8_t *data, size_t size)
 
 static void garble(struct pipe_of_two *p, uint8_t *data, size_t size)
 {
-    enum { ONE_IN = 20000 };
+    enum { ONE_IN = 400000 };
     uint64_t at = next_random(&p->random) % ONE_IN;
     while (at < size) {
         data[at] = (uint8_t)next_random(&p->random);
@@ -63,7 +63,7 @@ static void garble(struct pipe_of_two *p, uint8_t *data, size_t size)
 /* How much still passes; before the last byte some fall silent. */
 static uint64_t allowance(struct pipe_of_two *p)
 {
-    enum { MOST = 300000 };
+    enum { MOST = 2000000 };
     uint64_t size = (p->proxy->kinds & NETWORK_CUTS) != 0 ? next_random(&p->random) % MOST
                                                          : UINT64_MAX;
     /* Short ones are of most interest: they end in the middle of the first frames. */

@@ -9,7 +9,7 @@
 #include <uv.h>
 
 /* A sanitizer has functions of its own behind the names. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef SANITIZED
 #define REAL(name) __interceptor_##name
 #else
 #define REAL(name) __libc_##name

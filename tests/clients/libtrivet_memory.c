@@ -173,7 +173,7 @@ static int try_lease(void)
     return rv;
 }
 
-/* Whatever fails meanwhile, the event comes, once. */
+/* Whatever fails meanwhile, the event comes. */
 static int try_watch(void)
 {
     struct trivet_watch *w;
@@ -186,11 +186,10 @@ static int try_watch(void)
     CHECK(rv == 0 || rv == TRIVET_NO_MEMORY);
     if (rv != 0)
         return rv;
-    for (int i = 0; i < 100; i++) {
-        int put = trivet_put(one_client, trivet_str(key), trivet_str("1"), &r);
+    uint32_t puts = 0;
+    for (int put = -1; put != TRIVET_OK && puts < 100; puts++) {
+        put = trivet_put(one_client, trivet_str(key), trivet_str("1"), &r);
         trivet_result_clear(&r);
-        if (put == TRIVET_OK || put == TRIVET_UNKNOWN)
-            break;
     }
     uint64_t end = now_ms() + 10000;
     uint32_t events = 0;
@@ -199,7 +198,7 @@ static int try_watch(void)
             events += m.events_count;
         trivet_watch_message_clear(&m);
     }
-    CHECK(events == 1);
+    CHECK(events >= 1 && events <= puts);
     trivet_watch_close(w);
     return TRIVET_OK;
 }
@@ -285,6 +284,7 @@ enum { FATE_NONE, FATE_OK, FATE_UNKNOWN, FATE_NOT };
 struct slot {
     char key[32];
     _Atomic bool open;
+    _Atomic bool idle; /* its call was refused: the next one comes with the next millisecond */
     bool is_put;
     int number; /* of the last put */
     uint64_t began_ms;
@@ -353,11 +353,12 @@ static void fill_put(struct slot *s, struct trivet_request *q, char *value, size
     q->u.put.value = trivet_bytes(value, draw(10) == 0 ? size : used);
 }
 
+/* One that begins, if there is one left. */
 static void next_call(struct slot *s)
 {
     static _Thread_local char value[30000];
     struct trivet_call_options o = {.timeout_ms = CALL_MS};
-    while (take_one()) {
+    if (take_one()) {
         struct trivet_request q = {.method = TRIVET_RANGE};
         uint64_t kind = draw(100);
         s->is_put = false;
@@ -382,7 +383,15 @@ static void next_call(struct slot *s)
             return;
         s->open = false;
         note_end(s, rv);
+        s->idle = true;
     }
+}
+
+static void wake_idle(void)
+{
+    for (int i = 0; i < SLOTS; i++)
+        if (atomic_exchange(&slots[i].idle, false))
+            next_call(&slots[i]);
 }
 
 static _Atomic int many_stop;
@@ -454,7 +463,11 @@ static void weather(void)
         size_t i = day % (sizeof(days) / sizeof(days[0]));
         if (days[i].one_in != 0)
             failing_malloc_rate(days[i].one_in, draw(UINT64_MAX));
-        sleep_ms(days[i].ms);
+        uint64_t end = now_ms() + days[i].ms;
+        while (now_ms() < end && calls_left > 0) {
+            wake_idle();
+            sleep_ms(1);
+        }
         (void)failing_malloc_off();
     }
 }

@@ -56,12 +56,58 @@ START_TEST(test_reads_are_spread)
     ck_assert_uint_eq(counts[2], 0);
     ck_assert_uint_gt(counts[0], 300);
     /* It is forgiven: what is remembered of one that nobody asks fades. */
-    count_picks(counts, 1000000 * MS);
+    count_picks(counts, 100000 * MS);
     ck_assert_uint_eq(counts[2], 0);
-    answer(0, 3 * MS, 1000000 * MS);
-    answer(1, 3 * MS, 1000000 * MS);
     count_picks(counts, 1000000 * MS);
     ck_assert_uint_gt(counts[2], 300);
+}
+END_TEST
+
+/* Members that are about as good get the same, whoever is a little faster. */
+START_TEST(test_reads_are_even)
+{
+    uint32_t counts[BALANCER_ENDPOINTS_MAX];
+    begin(3, 0);
+    for (uint64_t now_ms = 1; now_ms <= 30; now_ms++) {
+        answer(0, MS / 10, now_ms * MS);
+        answer(1, MS / 2, now_ms * MS);
+        answer(2, MS * 3 / 2, now_ms * MS);
+        count_picks(counts, now_ms * MS);
+        for (int e = 0; e < 3; e++)
+            ck_assert(counts[e] >= 330 && counts[e] <= 337);
+    }
+    /* One that was away, or slow, has nothing made up for. */
+    balancer_ready(&b, 2, false, 31 * MS);
+    count_picks(counts, 32 * MS);
+    ck_assert_uint_eq(counts[2], 0);
+    balancer_ready(&b, 2, true, 33 * MS);
+    count_picks(counts, 60000 * MS);
+    ck_assert(counts[2] >= 320 && counts[2] <= 340);
+    answer(1, 500 * MS, 60000 * MS);
+    count_picks(counts, 60000 * MS);
+    ck_assert_uint_eq(counts[1], 0);
+    for (int i = 0; i < 200; i++)
+        answer(1, MS, 60000 * MS);
+    count_picks(counts, 60000 * MS);
+    ck_assert(counts[1] >= 320 && counts[1] <= 345);
+}
+END_TEST
+
+/* A silent one is for nobody, but where all are. */
+START_TEST(test_silence_is_left)
+{
+    begin(2, 0);
+    b.leader = 0;
+    balancer_silent(&b, 0, true);
+    for (int i = 0; i < 20; i++) {
+        ck_assert_int_eq(balancer_pick_read(&b, 0, true, MS), 1);
+        ck_assert_int_eq(balancer_pick_write(&b, 0, MS), 1);
+    }
+    ck_assert_int_eq(balancer_pick_read(&b, 1 << 1, true, MS), 0);
+    balancer_silent(&b, 1, true);
+    ck_assert_int_ne(balancer_pick_read(&b, 0, true, MS), BALANCER_NONE);
+    balancer_silent(&b, 0, false);
+    ck_assert_int_eq(balancer_pick_write(&b, 0, MS), 0);
 }
 END_TEST
 
@@ -182,6 +228,15 @@ START_TEST(test_no_write_is_repeated_blindly)
     ck_assert_int_eq(judge(true, GRPC_UNKNOWN, ""), RETRY_UNKNOWN);
     ck_assert_int_eq(judge(true, GRPC_UNKNOWN, "unexpected HTTP status code"), RETRY_UNKNOWN);
     ck_assert_int_eq(judge(true, GRPC_UNKNOWN, tv_err_text(TV_NO_PASSWORD_USER)), RETRY_END);
+    struct retry_case repeatable = {.is_write = true, .idempotent = true, .was_sent = true};
+    repeatable.code = GRPC_UNAVAILABLE;
+    ck_assert_int_eq(retry_judge(&repeatable), RETRY_ELSEWHERE);
+    repeatable.code = GRPC_INVALID_ARGUMENT;
+    ck_assert_int_eq(retry_judge(&repeatable), RETRY_END);
+    ck_assert_int_eq(
+        judge(true, GRPC_RESOURCE_EXHAUSTED,
+              "stream terminated by RST_STREAM with error code: ENHANCE_YOUR_CALM"),
+        RETRY_UNKNOWN);
     struct retry_case large = {.is_write = true,
                                .was_sent = true,
                                .answer_too_large = true,
@@ -249,6 +304,6 @@ START_TEST(test_p95_is_found)
 }
 END_TEST
 
-UNIT_MAIN("balancer", test_reads_are_spread, test_writes_go_to_the_leader,
+UNIT_MAIN("balancer", test_reads_are_spread, test_reads_are_even, test_silence_is_left, test_writes_go_to_the_leader,
           test_outliers_are_ejected, test_the_own_zone_comes_first, test_a_subset_is_kept,
           test_no_write_is_repeated_blindly, test_retries_have_a_budget, test_p95_is_found)

@@ -13,7 +13,15 @@ enum {
     SLOW_START_LEAST_PERCENT = 10,
     /* The other zones must be so many times cheaper before the own one is left. */
     FAR_FACTOR = 3,
+    /* Costs within this factor are alike. */
+    ALIKE_FACTOR = 2,
 };
+
+/* What is faster than this is as good: a member that asks the leader first, as a follower must for
+ * a linearizable read, is no worse for it. */
+#define LATENCY_GOOD_NS (UINT64_C(1) * NS_PER_MS)
+/* And what a neighbour must be slower by before a stranger is asked. */
+#define FAR_NS (UINT64_C(5) * NS_PER_MS)
 
 void balancer_init(struct balancer *b, uint32_t subset, uint64_t slow_start_ns, uint64_t seed)
 {
@@ -41,7 +49,27 @@ static uint64_t latency_now(const struct balancer_endpoint *e, uint64_t now_ns)
 
 static uint64_t cost(const struct balancer_endpoint *e, uint64_t now_ns)
 {
-    return latency_now(e, now_ns) * (e->in_flight + 1);
+    uint64_t latency_ns = latency_now(e, now_ns);
+    if (latency_ns < LATENCY_GOOD_NS)
+        latency_ns = LATENCY_GOOD_NS;
+    return latency_ns * (e->in_flight + 1);
+}
+
+/* The one that is passed over for its cost does not have it made up for later. */
+static void keep_up(struct balancer_endpoint *loser, const struct balancer_endpoint *winner)
+{
+    if (loser->given < winner->given)
+        loser->given = winner->given;
+}
+
+static int better_of(struct balancer *b, int one, int two, uint64_t now_ns)
+{
+    struct balancer_endpoint *e = &b->endpoints[one], *f = &b->endpoints[two];
+    uint64_t first = cost(e, now_ns), second = cost(f, now_ns);
+    if (first <= second * ALIKE_FACTOR && second <= first * ALIKE_FACTOR)
+        return e->given <= f->given ? one : two;
+    keep_up(first < second ? f : e, first < second ? e : f);
+    return first < second ? one : two;
 }
 
 /* One that has just returned is passed over at times, also when it is the cheaper. */
@@ -71,9 +99,11 @@ static int two_choices(struct balancer *b, uint64_t set, uint64_t now_ns)
     uint32_t second = (uint32_t)rng_below(&b->rng, count - 1);
     second += second >= first;
     int one = members[first], two = members[second];
-    bool two_is_cheaper = cost(&b->endpoints[two], now_ns) < cost(&b->endpoints[one], now_ns);
-    int chosen = two_is_cheaper ? two : one;
-    return may_start(b, &b->endpoints[chosen], now_ns) ? chosen : two_is_cheaper ? one : two;
+    int chosen = better_of(b, one, two, now_ns), other = chosen == one ? two : one;
+    if (may_start(b, &b->endpoints[chosen], now_ns))
+        return chosen;
+    keep_up(&b->endpoints[chosen], &b->endpoints[other]);
+    return other;
 }
 
 /* Those with the lowest ranks among `set`. */
@@ -115,9 +145,20 @@ static int pick_zone(struct balancer *b, uint64_t set, uint64_t now_ns)
     if (is_full(o) && !is_full(f))
         return other;
     /* A far one that was never asked is no better than it looks. */
-    bool much_cheaper = f->latency_ns != 0 && o->latency_ns > LATENCY_UNKNOWN_NS &&
-                        cost(o, now_ns) > cost(f, now_ns) * FAR_FACTOR;
+    bool much_cheaper =
+        f->latency_ns != 0 && latency_now(o, now_ns) > latency_now(f, now_ns) + FAR_NS &&
+        cost(o, now_ns) > cost(f, now_ns) * FAR_FACTOR;
     return much_cheaper ? other : own;
+}
+
+static int pick_among(struct balancer *b, uint64_t set, uint64_t now_ns)
+{
+    if (b->subset > 0)
+        set = subset_of(b, set);
+    int chosen = pick_zone(b, set, now_ns);
+    if (chosen != BALANCER_NONE)
+        b->endpoints[chosen].given++;
+    return chosen;
 }
 
 int balancer_pick_read(struct balancer *b, uint64_t avoid, bool linearizable, uint64_t now_ns)
@@ -128,7 +169,7 @@ int balancer_pick_read(struct balancer *b, uint64_t avoid, bool linearizable, ui
         if (!e->ready || (linearizable && e->learner))
             continue;
         ready |= UINT64_C(1) << i;
-        if (!balancer_is_ejected(b, (int)i, now_ns))
+        if (!e->silent && !balancer_is_ejected(b, (int)i, now_ns))
             well |= UINT64_C(1) << i;
     }
     uint64_t set = well & ~avoid;
@@ -136,21 +177,34 @@ int balancer_pick_read(struct balancer *b, uint64_t avoid, bool linearizable, ui
         set = ready & ~avoid;
     if (set == 0)
         set = well != 0 ? well : ready;
-    if (b->subset > 0)
-        set = subset_of(b, set);
-    return pick_zone(b, set, now_ns);
+    return pick_among(b, set, now_ns);
 }
 
 int balancer_pick_write(struct balancer *b, uint64_t avoid, uint64_t now_ns)
 {
     int leader = b->leader;
     if (leader != BALANCER_NONE && b->endpoints[leader].ready && !(avoid >> leader & 1) &&
-        !balancer_is_ejected(b, leader, now_ns))
+        !b->endpoints[leader].silent && !balancer_is_ejected(b, leader, now_ns))
         return leader;
     return balancer_pick_read(b, avoid, true, now_ns);
 }
 
 /* --- learning --- */
+
+/* Who was away is not given at once all that the others had meanwhile. */
+static void catch_up(struct balancer *b, int endpoint)
+{
+    for (uint32_t i = 0; i < b->count; i++)
+        if (b->endpoints[i].ready)
+            keep_up(&b->endpoints[endpoint], &b->endpoints[i]);
+}
+
+void balancer_silent(struct balancer *b, int endpoint, bool silent)
+{
+    if (b->endpoints[endpoint].silent && !silent)
+        catch_up(b, endpoint);
+    b->endpoints[endpoint].silent = silent;
+}
 
 void balancer_ready(struct balancer *b, int endpoint, bool ready, uint64_t now_ns)
 {
@@ -159,8 +213,10 @@ void balancer_ready(struct balancer *b, int endpoint, bool ready, uint64_t now_n
     if (ready == e->ready)
         return;
     e->ready = ready;
+    e->silent = false;
     if (!ready)
         return;
+    catch_up(b, endpoint);
     /* The first time is no return. */
     e->ready_since_ns = e->calls > 0 ? now_ns : 0;
     e->failures = 0;
@@ -192,6 +248,12 @@ static void learn_latency(struct balancer_endpoint *e, uint64_t sample_ns, uint6
             e->latency_ns = 1;
     }
     e->latency_at_ns = now_ns;
+}
+
+void balancer_late(struct balancer *b, int endpoint, uint64_t latency_ns, uint64_t now_ns)
+{
+    if (latency_ns > b->endpoints[endpoint].latency_ns)
+        learn_latency(&b->endpoints[endpoint], latency_ns, now_ns);
 }
 
 static bool eject(struct balancer *b, int endpoint, uint64_t now_ns)

@@ -2,7 +2,8 @@
  *
  * An endpoint's cost is its latency (an average that follows slow answers at once and forgets with
  * time) times what is under way there. Of two drawn at random the cheaper is taken (Mitzenmacher's
- * two choices), so that many clients do not all run to the same one.
+ * two choices), so that many clients do not all run to the same one; where the costs are alike, the
+ * one that was given less, so that reads are even.
  *
  * Owner: the engine's thread. */
 #ifndef CLIENT_LIB_BALANCER_H
@@ -26,6 +27,7 @@ struct balancer_endpoint {
     bool ready;             /* a connection is up */
     bool learner;           /* cannot serve linearizable reads or writes */
     bool near;              /* in the caller's zone, or zones do not matter */
+    bool silent;            /* asked, and nothing came: see balancer_silent() */
     uint64_t rank;          /* for the subset: the lowest are in it */
     uint32_t in_flight_max; /* more makes it full */
 
@@ -38,6 +40,7 @@ struct balancer_endpoint {
     uint64_t ejected_until_ns;
     uint64_t calls;
     uint64_t failures_total;
+    uint64_t given; /* reads, compared with the others' only */
 };
 
 struct balancer {
@@ -63,6 +66,10 @@ void balancer_began(struct balancer *b, int endpoint);
  * all but one are. */
 bool balancer_ended(struct balancer *b, int endpoint, enum balancer_outcome outcome,
                     uint64_t latency_ns, uint64_t now_ns);
+/* One that was begun so long ago is not answered yet. */
+void balancer_late(struct balancer *b, int endpoint, uint64_t latency_ns, uint64_t now_ns);
+/* Nothing is heard of it, or again something is: a silent one is taken only when all are. */
+void balancer_silent(struct balancer *b, int endpoint, bool silent);
 bool balancer_is_ejected(const struct balancer *b, int endpoint, uint64_t now_ns);
 
 #endif

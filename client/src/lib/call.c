@@ -54,6 +54,7 @@ static struct call *alloc_call(struct trivet_client *c, const struct trivet_requ
     call->answered_by = BALANCER_NONE;
     call->refs = 1;
     call->is_read = m->klass == METHOD_READ || m->klass == METHOD_MEMBER;
+    call->repeatable = call->is_read;
     call->linearizable = !(m->request_offset == offsetof(struct trivet_request, u.range) &&
                            (q->method == TRIVET_RANGE || q->method == TRIVET_RANGE_STREAM) &&
                            q->u.range.serializable);
@@ -97,6 +98,8 @@ struct call *rpc__new(struct trivet_client *c, const struct trivet_request *q,
         *ret_error = TRIVET_BUSY;
         return NULL;
     }
+    if (o != NULL && o->idempotent)
+        call->repeatable = true;
     if (o != NULL && o->timeout_ms != 0)
         set_deadline(call, o->timeout_ms);
     else if (!call->m->no_deadline)
@@ -155,6 +158,8 @@ void rpc__end(struct call *call, int status, enum grpc_code code, struct slice t
               struct buf *message)
 {
     struct trivet_client *c = call->client;
+    if (status != TRIVET_OK && call->maybe_applied)
+        status = TRIVET_UNKNOWN; /* the last attempt's failure does not undo an earlier one */
     struct call_end end = {.status = status, .code = code, .text = text, .message = message};
     ASSERT(!call->ended);
     call->ended = true;
@@ -266,6 +271,7 @@ static void judge(struct call *call, enum grpc_code code, struct slice text)
     enum { CLOCKS_DIFFER_MS = 10, LEADER_PAUSE_MS = 30, BUSY_PAUSE_MS = 20, LEADER_MOVES_MAX = 5 };
     struct retry_case rc = {
         .is_write = !call->is_read,
+        .idempotent = call->repeatable,
         .was_sent = true,
         .part_seen = call->part_seen,
         .deadline_over =
@@ -278,6 +284,7 @@ static void judge(struct call *call, enum grpc_code code, struct slice text)
     case RETRY_END:
         break;
     case RETRY_ELSEWHERE:
+        call->maybe_applied = !call->is_read;
         if (!may_retry(call))
             break;
         retry(call, 0);
@@ -336,6 +343,10 @@ static void tell_balancer(struct attempt *a, enum grpc_code code, struct slice t
     struct trivet_client *c = a->call->client;
     uint64_t now_ns = engine__now_ns();
     enum balancer_outcome outcome = BALANCER_GOOD;
+    if (code == GRPC_OK || slice_starts_with(text, SLICE_LITERAL("etcdserver:")))
+        endpoint__heard(a->connection->endpoint);
+    else if (a->abandoned && a->call->is_read)
+        balancer_late(&c->balancer, a->endpoint, now_ns - a->started_ns, now_ns);
     if (a->blamed || (a->abandoned && code != GRPC_OK))
         outcome = BALANCER_ABANDONED;
     else if (retry_blames_member(code, text, true))
@@ -365,6 +376,16 @@ static void free_attempt(struct attempt *a)
         mem_free(a);
 }
 
+/* An attempt is open where something is still heard. */
+static bool is_hopeful(const struct call *call)
+{
+    const struct balancer *b = &call->client->balancer;
+    for (const struct attempt *a = call->attempts; a != NULL; a = a->next)
+        if (!b->endpoints[a->endpoint].silent || !call->repeatable)
+            return true;
+    return false;
+}
+
 /* It ended here, for want of memory, whatever the member said or would have. */
 static void lacked_memory(struct call *call, bool has_left)
 {
@@ -389,8 +410,8 @@ static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice 
             if (!call->own && !call->m->no_deadline && call->is_read)
                 c->p95_ns = retry_p95_add(c->p95_ns, engine__now_ns() - a->started_ns);
             succeeded(call, a);
-        } else if (call->attempts != NULL || list_is_linked(&call->waiting_link)) {
-            /* It goes on. */
+        } else if (list_is_linked(&call->waiting_link) || (call->attempts != NULL && is_hopeful(call))) {
+            call->maybe_applied = call->maybe_applied || !call->is_read; /* it goes on */
         } else if (a->lacked_memory || grpc_call_lacked_memory(grpc)) {
             lacked_memory(call, !grpc_call_never_left(grpc));
         } else {
@@ -412,6 +433,7 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
 {
     struct attempt *a = grpc_call_user(grpc);
     struct call *call = a->call;
+    endpoint__heard(a->connection->endpoint);
     if (call->ended || a->abandoned)
         return;
     if (a->has_message && !call->m->stream) {
@@ -545,8 +567,11 @@ static void go(struct call *call)
         end_without_memory(call);
 }
 
-/* A second opinion while the first attempt goes on. */
-static void ask_another(struct call *call, bool hedge)
+enum why_another { FOR_A_HEDGE, FOR_A_LATE_ANSWER, FOR_A_SILENCE };
+
+/* A second opinion while the first attempt goes on. True: somebody is asked. One who moves away
+ * from a silent member to another that is heard of adds no load to it that it would not have. */
+static bool ask_another(struct call *call, enum why_another why)
 {
     struct trivet_client *c = call->client;
     const char *token = NULL;
@@ -554,15 +579,21 @@ static void ask_another(struct call *call, bool hedge)
     for (struct attempt *a = call->attempts; a != NULL; a = a->next)
         open++;
     if (open >= CALL_ATTEMPTS_OPEN_MAX || call->part_seen || call->pinned != NULL)
-        return;
+        return false;
     int endpoint = pick(call);
-    if (endpoint == BALANCER_NONE || call->tried >> endpoint & 1)
-        return;
+    if (endpoint == BALANCER_NONE || call->tried >> endpoint & 1 ||
+        (why == FOR_A_SILENCE && c->balancer.endpoints[endpoint].silent))
+        return false;
     struct connection *n = endpoint__connection(c->endpoints[endpoint]);
-    if (n == NULL || !auth__token(c, &token) || !may_retry(call))
-        return;
-    if (attempt(call, endpoint, n, token, hedge) && hedge)
-        c->metrics.hedges++;
+    if (n == NULL || !auth__token(c, &token))
+        return false;
+    if (why == FOR_A_SILENCE && !call->own)
+        c->metrics.retries++;
+    else if (!may_retry(call))
+        return false;
+    bool begun = attempt(call, endpoint, n, token, why == FOR_A_HEDGE);
+    c->metrics.hedges += begun && why == FOR_A_HEDGE;
+    return begun;
 }
 
 /* --- beginning --- */
@@ -648,24 +679,46 @@ static void blame(struct attempt *a, uint64_t now_ns)
     }
 }
 
+/* Attempts whose member has said nothing since they began, to anybody. */
+static void find_silent(struct trivet_client *c, struct list *attempts, uint64_t now_ns)
+{
+    enum { SILENCE_MS = 250 };
+    LIST_EACH_SAFE (it, after, attempts) {
+        struct attempt *a = CONTAINER_OF(it, struct attempt, link);
+        struct endpoint *e = a->connection->endpoint;
+        if (now_ns < a->started_ns + SILENCE_MS * NS_PER_MS)
+            return; /* the later ones as well */
+        if (e->heard_ns >= a->started_ns || a->moved)
+            continue;
+        balancer_late(&c->balancer, a->endpoint, now_ns - a->started_ns, now_ns);
+        endpoint__silent(e);
+        if (a->call->repeatable)
+            a->moved = ask_another(a->call, FOR_A_SILENCE);
+    }
+}
+
 void calls__tick(struct trivet_client *c, uint64_t now_ns)
 {
     enum { WRITE_STUCK_MS = 1000, HEDGE_MIN_MS = 2 };
     struct attempt *a;
     tick_waiting(c, now_ns, false);
+    find_silent(c, &c->old, now_ns);
+    find_silent(c, &c->writes, now_ns);
     uint64_t hedge_ns = c->p95_ns > HEDGE_MIN_MS * NS_PER_MS ? c->p95_ns : HEDGE_MIN_MS * NS_PER_MS;
     while ((a = oldest(&c->young, hedge_ns, now_ns)) != NULL) {
         if (c->o.read_attempt_ms != 0)
             list_push_back(&c->old, &a->link);
-        ask_another(a->call, true);
+        (void)ask_another(a->call, FOR_A_HEDGE);
     }
     while ((a = oldest(&c->old, c->o.read_attempt_ms * NS_PER_MS, now_ns)) != NULL) {
         blame(a, now_ns);
-        ask_another(a->call, false);
+        (void)ask_another(a->call, FOR_A_LATE_ANSWER);
     }
     while ((a = oldest(&c->writes, WRITE_STUCK_MS * NS_PER_MS, now_ns)) != NULL) {
         blame(a, now_ns);
         endpoints__probe_all(c);
+        if (a->call->repeatable)
+            (void)ask_another(a->call, FOR_A_LATE_ANSWER);
     }
 }
 

@@ -232,6 +232,24 @@ static void let_go(struct endpoint *e)
     endpoint__evacuate(e);
 }
 
+void endpoint__heard(struct endpoint *e)
+{
+    struct trivet_client *c = e->client;
+    e->heard_ns = engine__now_ns();
+    if (c->balancer.endpoints[e->index].silent)
+        balancer_silent(&c->balancer, e->index, false);
+}
+
+void endpoint__silent(struct endpoint *e)
+{
+    struct trivet_client *c = e->client;
+    if (c->balancer.endpoints[e->index].silent)
+        return;
+    balancer_silent(&c->balancer, e->index, true);
+    c->metrics.silences++;
+    endpoints__probe_all(c);
+}
+
 void endpoint__evacuate(struct endpoint *e)
 {
     watches__leave(e);
@@ -389,7 +407,10 @@ void endpoints__tick(struct trivet_client *c, uint64_t now_ns)
         else if (e != NULL && !e->going && e->connections_count == 0)
             (void)connect_one(e); /* there was no memory for it */
     }
-    uint64_t every_ms = c->balancer.leader == BALANCER_NONE ? PROBE_LEADERLESS_MS : PROBE_EVERY_MS;
+    bool leaderless = c->balancer.leader == BALANCER_NONE;
+    for (uint32_t i = 0; i < c->balancer.count; i++)
+        leaderless = leaderless || (c->balancer.endpoints[i].ready && c->balancer.endpoints[i].silent);
+    uint64_t every_ms = leaderless ? PROBE_LEADERLESS_MS : PROBE_EVERY_MS;
     if (now_ns >= c->probed_ns + every_ms * NS_PER_MS)
         endpoints__probe_all(c);
 }

@@ -73,6 +73,7 @@ struct endpoint {
     bool seen;          /* while a list is compared */
     bool going;         /* no new calls; closed when the last one has ended */
     bool probing;
+    uint64_t heard_ns; /* the last word of it */
     uint64_t member_id;
     struct connection connections[ENDPOINT_CONNECTIONS_MAX];
     uint32_t connections_count;
@@ -94,6 +95,7 @@ struct attempt {
     bool too_many;  /* a second message where there is one */
     bool abandoned; /* its end interests nobody */
     bool blamed;    /* its failure is counted already */
+    bool moved;     /* nothing was heard there: another one is asked */
     bool hedge;
     bool lacked_memory; /* for its answer */
 };
@@ -133,6 +135,8 @@ struct call {
     struct attempt first;
     uint32_t refs;
     bool is_read;
+    bool repeatable;    /* is a read, or as good as one: the caller says so */
+    bool maybe_applied; /* a write: an attempt has ended without our knowing */
     bool linearizable;
     bool own; /* the engine's: not counted, without a token's waiting */
     bool ended;
@@ -258,6 +262,10 @@ struct connection *endpoint__connection(struct endpoint *e);
 void endpoints__probe_all(struct trivet_client *c);
 /* What an answer's header says. */
 void endpoints__learn(struct trivet_client *c, int endpoint, const struct trivet_header *h);
+/* Something came from it. */
+void endpoint__heard(struct endpoint *e);
+/* It was asked, and nothing came for a while. */
+void endpoint__silent(struct endpoint *e);
 /* The engine waits no more on what is there. */
 void endpoint__evacuate(struct endpoint *e);
 int endpoint__find(struct trivet_client *c, const char *address);

@@ -78,6 +78,7 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
     struct trivet_client *c = s->client;
     struct wire_lease_response r;
     uint64_t now_ns = engine__now_ns();
+    endpoint__heard(s->connection->endpoint);
     if (s->left)
         return;
     if (wire_lease_response_decode(msg, &r) != 0 || r.id == 0) {

@@ -121,7 +121,11 @@ enum retry_verdict retry_judge(const struct retry_case *c)
         return RETRY_TOKEN;
     if (says(c->text, TV_TOO_MANY_REQUESTS))
         return RETRY_LATER;
-    return c->is_write ? judge_write(c) : judge_read(c);
+    if (!c->is_write)
+        return judge_read(c);
+    enum retry_verdict verdict = judge_write(c);
+    return verdict == RETRY_UNKNOWN && c->idempotent && !c->answer_too_large ? RETRY_ELSEWHERE
+                                                                            : verdict;
 }
 
 bool retry_blames_member(enum grpc_code code, struct slice text, bool was_sent)

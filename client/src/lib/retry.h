@@ -45,6 +45,7 @@ enum retry_verdict {
 
 struct retry_case {
     bool is_write;
+    bool idempotent; /* a write that may be repeated: its caller says so */
     bool was_sent;  /* it had a connection */
     bool part_seen; /* of a stream: parts were given to the caller */
     bool deadline_over;

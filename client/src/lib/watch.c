@@ -326,6 +326,7 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
     struct trivet_watch *w = s->watch;
     struct trivet_client *c = s->client;
     struct watch_response r = {0};
+    endpoint__heard(s->connection->endpoint);
     if (w == NULL)
         return;
     arena_clear(&c->scratch);
