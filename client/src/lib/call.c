@@ -340,6 +340,7 @@ static void succeeded(struct call *call, struct attempt *a)
 
 static void tell_balancer(struct attempt *a, enum grpc_code code, struct slice text)
 {
+    enum { OWN_COUNTS_MS = 3000 };
     struct trivet_client *c = a->call->client;
     uint64_t now_ns = engine__now_ns();
     enum balancer_outcome outcome = BALANCER_GOOD;
@@ -353,8 +354,12 @@ static void tell_balancer(struct attempt *a, enum grpc_code code, struct slice t
         outcome = BALANCER_FAILED;
     else if (a->call->m->no_deadline || a->call->m->stream)
         outcome = BALANCER_ABANDONED; /* how long it took says nothing */
+    /* Our own questions come in crowds, at bad moments; they count where nobody else asks. */
+    const struct balancer_endpoint *b = &c->balancer.endpoints[a->endpoint];
+    bool counts = !a->call->own || now_ns > b->latency_at_ns + OWN_COUNTS_MS * NS_PER_MS;
     a->connection->in_flight--;
-    if (balancer_ended(&c->balancer, a->endpoint, outcome, now_ns - a->started_ns, now_ns)) {
+    if (balancer_ended(&c->balancer, a->endpoint, outcome, counts ? now_ns - a->started_ns : 0,
+                       now_ns)) {
         c->metrics.ejections++;
         endpoint__evacuate(a->connection->endpoint);
     }
@@ -580,8 +585,9 @@ static bool ask_another(struct call *call, enum why_another why)
         open++;
     if (open >= CALL_ATTEMPTS_OPEN_MAX || call->part_seen || call->pinned != NULL)
         return false;
-    int endpoint = pick(call);
+    int endpoint = call->is_read ? pick(call) : c->balancer.leader;
     if (endpoint == BALANCER_NONE || call->tried >> endpoint & 1 ||
+        !c->balancer.endpoints[endpoint].ready ||
         (why == FOR_A_SILENCE && c->balancer.endpoints[endpoint].silent))
         return false;
     struct connection *n = endpoint__connection(c->endpoints[endpoint]);
@@ -690,16 +696,35 @@ static void find_silent(struct trivet_client *c, struct list *attempts, uint64_t
             return; /* the later ones as well */
         if (e->heard_ns >= a->started_ns || a->moved)
             continue;
-        balancer_late(&c->balancer, a->endpoint, now_ns - a->started_ns, now_ns);
         endpoint__silent(e);
         if (a->call->repeatable)
             a->moved = ask_another(a->call, FOR_A_SILENCE);
     }
 }
 
+/* A write that is stuck is looked after no more; but one that may be repeated waits for another
+ * leader. */
+static void tick_writes(struct trivet_client *c, uint64_t now_ns)
+{
+    enum { WRITE_STUCK_MS = 1000 };
+    LIST_EACH_SAFE (it, after, &c->writes) {
+        struct attempt *a = CONTAINER_OF(it, struct attempt, link);
+        if (now_ns < a->started_ns + WRITE_STUCK_MS * NS_PER_MS)
+            return;
+        if (!a->blamed) {
+            blame(a, now_ns);
+            endpoints__probe_all(c);
+        }
+        if (a->call->repeatable && !a->moved)
+            a->moved = ask_another(a->call, FOR_A_LATE_ANSWER);
+        if (!a->call->repeatable || a->moved)
+            list_remove(&a->link);
+    }
+}
+
 void calls__tick(struct trivet_client *c, uint64_t now_ns)
 {
-    enum { WRITE_STUCK_MS = 1000, HEDGE_MIN_MS = 2 };
+    enum { HEDGE_MIN_MS = 2 };
     struct attempt *a;
     tick_waiting(c, now_ns, false);
     find_silent(c, &c->old, now_ns);
@@ -714,12 +739,7 @@ void calls__tick(struct trivet_client *c, uint64_t now_ns)
         blame(a, now_ns);
         (void)ask_another(a->call, FOR_A_LATE_ANSWER);
     }
-    while ((a = oldest(&c->writes, WRITE_STUCK_MS * NS_PER_MS, now_ns)) != NULL) {
-        blame(a, now_ns);
-        endpoints__probe_all(c);
-        if (a->call->repeatable)
-            (void)ask_another(a->call, FOR_A_LATE_ANSWER);
-    }
+    tick_writes(c, now_ns);
 }
 
 void calls__end_all(struct trivet_client *c)

@@ -228,7 +228,7 @@ static void let_go(struct endpoint *e)
     e->going = true;
     c->balancer.endpoints[e->index].ready = false;
     if (c->balancer.leader == e->index)
-        c->balancer.leader = BALANCER_NONE;
+        balancer_set_leader(&c->balancer, BALANCER_NONE);
     endpoint__evacuate(e);
 }
 
@@ -237,7 +237,7 @@ void endpoint__heard(struct endpoint *e)
     struct trivet_client *c = e->client;
     e->heard_ns = engine__now_ns();
     if (c->balancer.endpoints[e->index].silent)
-        balancer_silent(&c->balancer, e->index, false);
+        balancer_silent(&c->balancer, e->index, false, e->heard_ns);
 }
 
 void endpoint__silent(struct endpoint *e)
@@ -245,7 +245,7 @@ void endpoint__silent(struct endpoint *e)
     struct trivet_client *c = e->client;
     if (c->balancer.endpoints[e->index].silent)
         return;
-    balancer_silent(&c->balancer, e->index, true);
+    balancer_silent(&c->balancer, e->index, true, engine__now_ns());
     c->metrics.silences++;
     endpoints__probe_all(c);
 }
@@ -332,7 +332,7 @@ static void set_leader(struct trivet_client *c)
     }
     if (leader != c->balancer.leader && leader != BALANCER_NONE)
         c->metrics.leader_changes++;
-    c->balancer.leader = leader;
+    balancer_set_leader(&c->balancer, leader);
 }
 
 void endpoints__learn(struct trivet_client *c, int endpoint, const struct trivet_header *h)
@@ -398,7 +398,7 @@ void endpoints__probe_all(struct trivet_client *c)
 
 void endpoints__tick(struct trivet_client *c, uint64_t now_ns)
 {
-    enum { PROBE_EVERY_MS = 10000, PROBE_LEADERLESS_MS = 300 };
+    enum { PROBE_EVERY_MS = 10000, PROBE_LEADERLESS_MS = 150 };
     for (uint32_t i = 0; i < c->balancer.count; i++) {
         struct endpoint *e = c->endpoints[i];
         if (e != NULL && e->going && c->balancer.endpoints[i].in_flight == 0 &&
@@ -407,7 +407,7 @@ void endpoints__tick(struct trivet_client *c, uint64_t now_ns)
         else if (e != NULL && !e->going && e->connections_count == 0)
             (void)connect_one(e); /* there was no memory for it */
     }
-    bool leaderless = c->balancer.leader == BALANCER_NONE;
+    bool leaderless = c->balancer.leader == BALANCER_NONE || c->balancer.leader_lost_ns != 0;
     for (uint32_t i = 0; i < c->balancer.count; i++)
         leaderless = leaderless || (c->balancer.endpoints[i].ready && c->balancer.endpoints[i].silent);
     uint64_t every_ms = leaderless ? PROBE_LEADERLESS_MS : PROBE_EVERY_MS;
