@@ -629,13 +629,13 @@ TRIVET_API void trivet_lease_drop(struct trivet_client *c, int64_t lease_id);
 /* --- what it did --- */
 
 struct trivet_metrics {
-    uint64_t calls;         /* ended */
-    uint64_t calls_failed;  /* not TRIVET_OK */
-    uint64_t calls_unknown; /* TRIVET_UNKNOWN */
+    uint64_t calls;           /* ended */
+    uint64_t calls_failed;    /* not TRIVET_OK */
+    uint64_t calls_unknown;   /* TRIVET_UNKNOWN */
     uint64_t calls_no_memory; /* TRIVET_NO_MEMORY */
-    uint64_t calls_now;     /* under way */
-    uint64_t bytes_now;     /* of their requests */
-    uint64_t attempts;      /* sent */
+    uint64_t calls_now;       /* under way */
+    uint64_t bytes_now;       /* of their requests */
+    uint64_t attempts;        /* sent */
     uint64_t retries;
     uint64_t retries_denied; /* by the budget */
     uint64_t hedges;

@@ -218,5 +218,6 @@ void text_format(struct buf *out, const char *fmt, ...)
     int size = vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
     if (size > 0)
-        (void)buf_try_append(out, text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1);
+        (void)buf_try_append(out, text,
+                             (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1);
 }

@@ -64,8 +64,8 @@ static void garble(struct pipe_of_two *p, uint8_t *data, size_t size)
 static uint64_t allowance(struct pipe_of_two *p)
 {
     enum { MOST = 2000000 };
-    uint64_t size = (p->proxy->kinds & NETWORK_CUTS) != 0 ? next_random(&p->random) % MOST
-                                                         : UINT64_MAX;
+    uint64_t size =
+        (p->proxy->kinds & NETWORK_CUTS) != 0 ? next_random(&p->random) % MOST : UINT64_MAX;
     /* Short ones are of most interest: they end in the middle of the first frames. */
     return next_random(&p->random) % 4 == 0 ? size % 2000 : size;
 }
@@ -139,11 +139,11 @@ int bad_network_open(const char *target, unsigned kinds, uint64_t seed)
     pthread_t t;
     const char *colon = strrchr(target, ':');
     socklen_t size = sizeof(p->target);
-    *p = (struct proxy){.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
-                        .target = {.sin_family = AF_INET,
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)},
-                        .kinds = kinds,
-                        .random = seed};
+    *p =
+        (struct proxy){.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+                       .target = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)},
+                       .kinds = kinds,
+                       .random = seed};
     struct sockaddr_in here = p->target;
     p->target.sin_port = htons((uint16_t)atoi(colon == NULL ? "0" : colon + 1));
     if (bind(p->listener, (struct sockaddr *)&here, sizeof(here)) != 0 ||

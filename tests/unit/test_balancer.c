@@ -254,10 +254,9 @@ START_TEST(test_no_write_is_repeated_blindly)
     ck_assert_int_eq(retry_judge(&repeatable), RETRY_ELSEWHERE);
     repeatable.code = GRPC_INVALID_ARGUMENT;
     ck_assert_int_eq(retry_judge(&repeatable), RETRY_END);
-    ck_assert_int_eq(
-        judge(true, GRPC_RESOURCE_EXHAUSTED,
-              "stream terminated by RST_STREAM with error code: ENHANCE_YOUR_CALM"),
-        RETRY_UNKNOWN);
+    ck_assert_int_eq(judge(true, GRPC_RESOURCE_EXHAUSTED,
+                           "stream terminated by RST_STREAM with error code: ENHANCE_YOUR_CALM"),
+                     RETRY_UNKNOWN);
     struct retry_case large = {.is_write = true,
                                .was_sent = true,
                                .answer_too_large = true,
@@ -325,6 +324,7 @@ START_TEST(test_p95_is_found)
 }
 END_TEST
 
-UNIT_MAIN("balancer", test_reads_are_spread, test_reads_are_even, test_silence_is_left, test_writes_go_to_the_leader,
-          test_outliers_are_ejected, test_the_own_zone_comes_first, test_a_subset_is_kept,
-          test_no_write_is_repeated_blindly, test_retries_have_a_budget, test_p95_is_found)
+UNIT_MAIN("balancer", test_reads_are_spread, test_reads_are_even, test_silence_is_left,
+          test_writes_go_to_the_leader, test_outliers_are_ejected, test_the_own_zone_comes_first,
+          test_a_subset_is_kept, test_no_write_is_repeated_blindly, test_retries_have_a_budget,
+          test_p95_is_found)

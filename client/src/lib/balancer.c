@@ -163,9 +163,9 @@ static int pick_zone(struct balancer *b, uint64_t set, uint64_t now_ns)
     if (is_full(o) && !is_full(f))
         return other;
     /* A far one that was never asked is no better than it looks. */
-    bool much_cheaper =
-        f->latency_ns != 0 && o->samples >= SAMPLES_MIN && latency_now(o, now_ns) > latency_now(f, now_ns) + FAR_NS &&
-        cost(o, now_ns) > cost(f, now_ns) * FAR_FACTOR;
+    bool much_cheaper = f->latency_ns != 0 && o->samples >= SAMPLES_MIN &&
+                        latency_now(o, now_ns) > latency_now(f, now_ns) + FAR_NS &&
+                        cost(o, now_ns) > cost(f, now_ns) * FAR_FACTOR;
     return much_cheaper ? other : own;
 }
 

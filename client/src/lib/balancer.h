@@ -1,9 +1,9 @@
 /* Who is asked. Pure: time and randomness come in, a choice comes out; no socket is known here.
  *
  * An endpoint's cost is its latency (an average that one slow answer moves little and a few move
- * far, and that forgets with time) times what is under way there. Of two drawn at random the cheaper is taken (Mitzenmacher's
- * two choices), so that many clients do not all run to the same one; where the costs are alike, the
- * one that was given less, so that reads are even.
+ * far, and that forgets with time) times what is under way there. Of two drawn at random the
+ * cheaper is taken (Mitzenmacher's two choices), so that many clients do not all run to the same
+ * one; where the costs are alike, the one that was given less, so that reads are even.
  *
  * Owner: the engine's thread. */
 #ifndef CLIENT_LIB_BALANCER_H
@@ -48,9 +48,9 @@ struct balancer_endpoint {
 struct balancer {
     struct balancer_endpoint endpoints[BALANCER_ENDPOINTS_MAX];
     uint32_t count;
-    int leader;      /* BALANCER_NONE: not known */
+    int leader;              /* BALANCER_NONE: not known */
     uint64_t leader_lost_ns; /* when it fell silent or its connection broke; 0: it did not */
-    uint32_t subset; /* 0: all */
+    uint32_t subset;         /* 0: all */
     uint64_t slow_start_ns;
     struct rng rng;
 };
@@ -66,8 +66,8 @@ int balancer_pick_write(struct balancer *b, uint64_t avoid, uint64_t now_ns);
 
 void balancer_ready(struct balancer *b, int endpoint, bool ready, uint64_t now_ns);
 void balancer_began(struct balancer *b, int endpoint);
-/* `latency_ns` 0: it says nothing. True when this made the endpoint an outlier: what waits there should go elsewhere. Not more than
- * all but one are. */
+/* `latency_ns` 0: it says nothing. True when this made the endpoint an outlier: what waits there
+ * should go elsewhere. Not more than all but one are. */
 bool balancer_ended(struct balancer *b, int endpoint, enum balancer_outcome outcome,
                     uint64_t latency_ns, uint64_t now_ns);
 /* One that was begun so long ago is not answered yet. */

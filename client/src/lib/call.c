@@ -29,9 +29,8 @@ static struct call *alloc_call(struct trivet_client *c, const struct trivet_requ
         return NULL;
     buf_init(&encoded, SIZE_MAX);
     *ret_error = message_request_encode(q, &encoded);
-    struct call *call = *ret_error != 0
-                            ? NULL
-                            : mem_try_alloc(sizeof(*call) + pinned_bytes + encoded.size);
+    struct call *call =
+        *ret_error != 0 ? NULL : mem_try_alloc(sizeof(*call) + pinned_bytes + encoded.size);
     if (call == NULL) {
         buf_fini(&encoded);
         *ret_error = *ret_error != 0 ? *ret_error : TRIVET_NO_MEMORY;
@@ -415,7 +414,8 @@ static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice 
             if (!call->own && !call->m->no_deadline && call->is_read)
                 c->p95_ns = retry_p95_add(c->p95_ns, engine__now_ns() - a->started_ns);
             succeeded(call, a);
-        } else if (list_is_linked(&call->waiting_link) || (call->attempts != NULL && is_hopeful(call))) {
+        } else if (list_is_linked(&call->waiting_link) ||
+                   (call->attempts != NULL && is_hopeful(call))) {
             call->maybe_applied = call->maybe_applied || !call->is_read; /* it goes on */
         } else if (a->lacked_memory || grpc_call_lacked_memory(grpc)) {
             lacked_memory(call, !grpc_call_never_left(grpc));

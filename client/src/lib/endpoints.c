@@ -194,8 +194,7 @@ static struct endpoint *open_endpoint(struct trivet_client *c, const char *text,
     int index = 0;
     while (index < BALANCER_ENDPOINTS_MAX && c->endpoints[index] != NULL)
         index++;
-    struct endpoint *e =
-        index == BALANCER_ENDPOINTS_MAX ? NULL : endpoint_new(c, text, tls_host);
+    struct endpoint *e = index == BALANCER_ENDPOINTS_MAX ? NULL : endpoint_new(c, text, tls_host);
     if (e == NULL)
         return NULL;
     e->index = index;
@@ -409,7 +408,8 @@ void endpoints__tick(struct trivet_client *c, uint64_t now_ns)
     }
     bool leaderless = c->balancer.leader == BALANCER_NONE || c->balancer.leader_lost_ns != 0;
     for (uint32_t i = 0; i < c->balancer.count; i++)
-        leaderless = leaderless || (c->balancer.endpoints[i].ready && c->balancer.endpoints[i].silent);
+        leaderless =
+            leaderless || (c->balancer.endpoints[i].ready && c->balancer.endpoints[i].silent);
     uint64_t every_ms = leaderless ? PROBE_LEADERLESS_MS : PROBE_EVERY_MS;
     if (now_ns >= c->probed_ns + every_ms * NS_PER_MS)
         endpoints__probe_all(c);

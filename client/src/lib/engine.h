@@ -5,8 +5,10 @@
  * 2. A call ends once (rpc__end()), whatever its attempts do; its memory goes when the last attempt
  *    is closed.
  * 3. A write has at most one attempt open, and a second one only after the first was judged as not
- *    applied (retry.h).
- * 4. User callbacks run from the loop, never from inside a function that the user called. */
+ *    applied (retry.h). But for those that their caller calls idempotent.
+ * 4. Nothing here, and nothing that it calls, takes mem_alloc(): a library does not end its
+ *    program (docs/client.md, "Without memory").
+ * 5. User callbacks run from the loop, never from inside a function that the user called. */
 #ifndef CLIENT_LIB_ENGINE_H
 #define CLIENT_LIB_ENGINE_H
 

@@ -125,7 +125,7 @@ enum retry_verdict retry_judge(const struct retry_case *c)
         return judge_read(c);
     enum retry_verdict verdict = judge_write(c);
     return verdict == RETRY_UNKNOWN && c->idempotent && !c->answer_too_large ? RETRY_ELSEWHERE
-                                                                            : verdict;
+                                                                             : verdict;
 }
 
 bool retry_blames_member(enum grpc_code code, struct slice text, bool was_sent)

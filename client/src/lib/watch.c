@@ -101,8 +101,7 @@ static bool copy_events(struct kept *k, const struct trivet_watch_message *m)
             void *copy = arena_try_alloc(&k->arena, bytes[b]->size);
             if (copy == NULL)
                 return false;
-            *bytes[b] =
-                trivet_bytes(memcpy(copy, bytes[b]->data, bytes[b]->size), bytes[b]->size);
+            *bytes[b] = trivet_bytes(memcpy(copy, bytes[b]->data, bytes[b]->size), bytes[b]->size);
         }
     }
     k->m.events = events;
