@@ -294,6 +294,14 @@ void rpc__unref(struct call *call);
 void rpc__cancel(struct call *call);
 void rpc__end(struct call *call, int status, enum grpc_code code, struct slice text,
               struct buf *message);
+/* Another attempt now, or wait for what is missing. */
+void rpc__go(struct call *call);
+/* Its time is over. */
+void rpc__end_late(struct call *call);
+enum why_another { FOR_A_HEDGE, FOR_A_LATE_ANSWER, FOR_A_SILENCE };
+/* A second opinion while the first attempt goes on. True: somebody is asked. */
+bool rpc__ask_another(struct call *call, enum why_another why);
+/* late.c */
 /* Those that wait for a connection or a token are tried again. */
 void calls__kick(struct trivet_client *c);
 void calls__tick(struct trivet_client *c, uint64_t now_ns);
