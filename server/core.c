@@ -332,7 +332,7 @@ static void note_role(struct core *c)
     }
     if (leader != c->leader)
         core__forget_window(c);
-    c->reads_ask_again = leader != c->leader && leader != 0;
+    c->reads_ask_again = c->reads_ask_again || (leader != c->leader && leader != 0);
     c->leader = leader;
     c->role = role;
     c->changed = true;

@@ -37,6 +37,9 @@ ZONELOAD = os.path.join(clusters.TOOLS, "zoneload")
 # The followers wait for one to two election timeouts of a second, as etcd's do, and the first of the two
 # that wakes is elected: usually it takes less than a second and a half, but not always.
 WRITES_BACK_S = 2.3
+# A p99 that without any fault only other programs on the processors account for. Then a member may well be slower
+# than the others, and reads leave it: bounds are wide.
+BUSY_MS = 20
 tally = Tally()
 figures = {}
 
@@ -221,7 +224,7 @@ def rolling(nodes):
     show("all members are restarted", {"calls": len(load.calls), "failed": len(load.failed()),
                                        "first_second_p99_ms": first, "worst_second_p99_ms": worst})
     tally.check(not load.failed(), "all members are restarted: no call fails", load.said())
-    return [] if worst <= max(200, 3 * first) else ["p99 of the worst second %.1f ms" % worst]
+    return [] if worst <= (200 if first < BUSY_MS else 1000) else ["p99 of the worst second %.1f ms" % worst]
 
 
 # --- a slow member ---
@@ -285,7 +288,8 @@ def even(nodes, clients):
     show("reads of %d clients" % clients, {"members": 0, "reads": total, "off_even_percent": off * 100})
     print("  of each member: %s" % load.members)
     tally.check(not load.failed(), "reads of %d clients: none fails" % clients, load.said())
-    return [] if off <= 0.05 else ["%.1f %% off even: %s" % (off * 100, load.members)]
+    p99 = percentile([c.took for c in load.calls], 0.99)
+    return [] if off <= (0.05 if p99 < BUSY_MS else 0.7) else ["%.1f %% off even: %s" % (off * 100, load.members)]
 
 
 def near(nodes):
