@@ -21,8 +21,8 @@ struct top *top_new(void)
 {
     struct top *t = mem_alloc_zero(sizeof(*t));
     list_init(&t->clients);
-    rng_init(&t->rng, rng_seed_from_os());
-    int err = uv_mutex_init(&t->lock);
+    rng_init(&t->rng, 1); /* no one is to be surprised, only rhythms broken */
+    int err = pthread_mutex_init(&t->lock, NULL);
     ASSERT(err == 0);
     return t;
 }
@@ -32,7 +32,7 @@ void top_free(struct top *t)
     if (t == NULL)
         return;
     ASSERT(list_is_empty(&t->clients));
-    uv_mutex_destroy(&t->lock);
+    (void)pthread_mutex_destroy(&t->lock);
     mem_free(t);
 }
 
@@ -94,13 +94,13 @@ void top_count_key(struct top *t, struct slice key, bool is_write, size_t bytes)
 {
     struct slice prefixes[TOP_LEVELS_MAX];
     uint32_t count = top_prefixes_of(key, prefixes);
-    uv_mutex_lock(&t->lock);
+    (void)pthread_mutex_lock(&t->lock);
     for (uint32_t i = 0; i < count; i++) {
         struct top_prefix *p = place_of(t, prefixes[i]);
         *(is_write ? &p->writes : &p->reads) += 1;
         p->bytes += (double)bytes;
     }
-    uv_mutex_unlock(&t->lock);
+    (void)pthread_mutex_unlock(&t->lock);
 }
 
 static void count_branch(struct top *t, const struct wire_txn *txn, bool success)
@@ -141,7 +141,7 @@ void top_count_request(struct top *t, const char *path, struct slice msg)
 static void fade(struct top *t, double factor)
 {
     uint32_t kept = 0;
-    uv_mutex_lock(&t->lock);
+    (void)pthread_mutex_lock(&t->lock);
     for (uint32_t i = 0; i < t->prefixes_count; i++) {
         struct top_prefix *p = &t->prefixes[i];
         p->reads *= factor;
@@ -152,7 +152,7 @@ static void fade(struct top *t, double factor)
             t->prefixes[kept - 1] = *p;
     }
     t->prefixes_count = kept;
-    uv_mutex_unlock(&t->lock);
+    (void)pthread_mutex_unlock(&t->lock);
 }
 
 /* --- clients --- */
@@ -239,12 +239,12 @@ static void look_at(struct top *t, struct top_client *c, uint64_t now_ns, bool n
 
 static void publish(struct top *t)
 {
-    uv_mutex_lock(&t->lock);
+    (void)pthread_mutex_lock(&t->lock);
     memcpy(t->slow, t->slow_next, sizeof(t->slow));
     memcpy(t->busy, t->busy_next, sizeof(t->busy));
     t->slow_count = t->slow_next_count;
     t->busy_count = t->busy_next_count;
-    uv_mutex_unlock(&t->lock);
+    (void)pthread_mutex_unlock(&t->lock);
 }
 
 static void look_on(struct top *t, uint64_t now_ns)

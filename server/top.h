@@ -20,7 +20,7 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
-#include <uv.h>
+#include <pthread.h>
 
 enum {
     TOP_SAMPLE_EVERY = 32, /* on average; by chance, so that no rhythm of a client's hides it */
@@ -82,7 +82,7 @@ struct top {
     uint32_t slow_next_count;
     uint32_t busy_next_count;
 
-    uv_mutex_t lock; /* protects what follows; taken once in TOP_SAMPLE_EVERY calls */
+    pthread_mutex_t lock; /* protects what follows; taken once in TOP_SAMPLE_EVERY calls */
     struct top_prefix prefixes[TOP_PREFIXES_MAX];
     uint32_t prefixes_count;
     struct top_client_row slow[TOP_CLIENTS_MAX]; /* longest times first */

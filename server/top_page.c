@@ -78,10 +78,10 @@ static void put_prefixes(struct buf *out, struct node *n)
         .items = mem_alloc(n->workers_count * TOP_PREFIXES_MAX * sizeof(struct top_prefix))};
     for (uint32_t i = 0; i < n->workers_count; i++) {
         struct top *t = n->workers[i].top;
-        uv_mutex_lock(&t->lock);
+        (void)pthread_mutex_lock(&t->lock);
         for (uint32_t j = 0; j < t->prefixes_count; j++)
             add_prefix(&all, &t->prefixes[j]);
-        uv_mutex_unlock(&t->lock);
+        (void)pthread_mutex_unlock(&t->lock);
     }
     qsort(all.items, all.count, sizeof(*all.items), by_count);
     put(out, "\"prefixes\":[");
@@ -120,11 +120,11 @@ static void put_clients(struct buf *out, struct node *n, bool slow)
     uint32_t count = 0;
     for (uint32_t i = 0; i < n->workers_count; i++) {
         struct top *t = n->workers[i].top;
-        uv_mutex_lock(&t->lock);
+        (void)pthread_mutex_lock(&t->lock);
         uint32_t more = slow ? t->slow_count : t->busy_count;
         memcpy(&rows[count], slow ? t->slow : t->busy, more * sizeof(*rows));
         count += more;
-        uv_mutex_unlock(&t->lock);
+        (void)pthread_mutex_unlock(&t->lock);
     }
     qsort(rows, count, sizeof(*rows), slow ? by_slowness : by_bytes);
     put(out, ",\"%s_clients\":[", slow ? "slow" : "busy");
