@@ -345,7 +345,8 @@ static void on_unary_closed(struct grpc_call *call, enum grpc_code code, struct 
 {
     const struct grpc_call_ops *ops = inner_ops(call);
     uint64_t started_ns = grpc_call_started_ns(call);
-    /* Not those that ended before their message; nor these two, which wait for others, not for us. */
+    /* Not those that ended before their message; nor these two, which wait for others, not for us.
+     */
     if (TV_LIKELY(started_ns != 0 && ops != &lock_lock_ops && ops != &election_campaign_ops))
         top_count_call(grpc_call_conn(call), worker_now_ns(service_worker(call)) - started_ns);
     on_closed(call, code, text);

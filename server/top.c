@@ -84,8 +84,8 @@ static struct top_prefix *place_of(struct top *t, struct slice prefix)
         least = &t->prefixes[t->prefixes_count++];
     else
         inherited = weight(least);
-    *least = (struct top_prefix){
-        .hash = hash, .inherited = inherited, .size = (uint32_t)prefix.size};
+    *least =
+        (struct top_prefix){.hash = hash, .inherited = inherited, .size = (uint32_t)prefix.size};
     memcpy(least->text, prefix.data, prefix.size);
     return least;
 }

@@ -1,10 +1,10 @@
 /* What is hot, for whoever looks at it now: the prefixes that are read and written most, and the
  * clients that wait longest or move most. Served as JSON at /debug/top (top_page.c).
  *
- * Prefixes: one unary call of about TOP_SAMPLE_EVERY is looked at. Each folder that its key is in, up
- * to TOP_LEVELS_MAX, is counted in a space-saving sketch: TOP_PREFIXES_MAX places, and who finds none
- * takes the one with the smallest count, and the count with it, so that whatever is frequent is in
- * there. Counts fade: a tenth of them goes each second.
+ * Prefixes: one unary call of about TOP_SAMPLE_EVERY is looked at. Each folder that its key is in,
+ * up to TOP_LEVELS_MAX, is counted in a space-saving sketch: TOP_PREFIXES_MAX places, and who finds
+ * none takes the one with the smallest count, and the count with it, so that whatever is frequent
+ * is in there. Counts fade: a tenth of them goes each second.
  *
  * Clients: each connection counts its unary calls and their times. They are looked through only
  * while somebody has asked within the last TOP_WANTED_MS, CONNS_PER_TICK_MAX a tick.
@@ -18,9 +18,9 @@
 #include "base/slice.h"
 #include "proto/grpc.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <pthread.h>
 
 enum {
     TOP_SAMPLE_EVERY = 32, /* on average; by chance, so that no rhythm of a client's hides it */

@@ -150,9 +150,8 @@ static int caller_of(const struct http1_request *req, struct worker *w)
 {
     struct slice token = http1_header(req, "authorization");
     struct slice bearer = SLICE_LITERAL("Bearer ");
-    const char *certified = w->node->config->client_tls.client_cert_auth
-                                ? grpc_conn_peer_cn(req->conn)
-                                : NULL;
+    const char *certified =
+        w->node->config->client_tls.client_cert_auth ? grpc_conn_peer_cn(req->conn) : NULL;
     uint64_t revision;
     buf_clear(&w->caller);
     if (token.data == NULL && certified == NULL)

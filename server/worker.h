@@ -69,7 +69,7 @@ struct worker {
     struct grpc_message_bytes message_bytes;
     struct top *top;
     uint32_t top_countdown; /* of calls, until one is looked at */
-    struct tracer *tracer; /* NULL: nothing is traced */
+    struct tracer *tracer;  /* NULL: nothing is traced */
 };
 
 void worker_init(struct worker *w, struct node *node, uv_loop_t *loop);

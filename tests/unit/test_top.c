@@ -122,4 +122,5 @@ START_TEST(test_samples_by_chance)
 }
 END_TEST
 
-UNIT_MAIN("top", test_folders_of_a_key, test_frequent_among_many, test_fades, test_requests, test_samples_by_chance)
+UNIT_MAIN("top", test_folders_of_a_key, test_frequent_among_many, test_fades, test_requests,
+          test_samples_by_chance)
