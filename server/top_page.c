@@ -198,8 +198,9 @@ void top_page_serve(struct http1_exchange *x, const struct http1_request *req, s
                       buf_slice(&body));
     } else {
         atomic_store_explicit(&n->top_wanted_ms, clock_mono_ns() / 1000000, memory_order_relaxed);
-        put(&body, "{\"member_id\":\"%" PRIx64 "\",\"window_seconds\":%d,", n->member_id,
-            TOP_WINDOW_S);
+        int64_t now_us = clock_wall_us();
+        put(&body, "{\"member_id\":\"%" PRIx64 "\",\"now\":%" PRId64 ".%06d,\"window_seconds\":%d,",
+            n->member_id, now_us / 1000000, (int)(now_us % 1000000), TOP_WINDOW_S);
         put_prefixes(&body, n);
         put_clients(&body, n, true);
         put_clients(&body, n, false);
