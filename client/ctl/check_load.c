@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { FSYNCS_MIN = 20, LEASES_MANY = 100000, HISTORY_LONG = 5000000 };
+enum { FSYNCS_MIN = 20, PROBES_MIN = 10, LEASES_MANY = 100000, HISTORY_LONG = 5000000 };
 #define MIB (1024.0 * 1024)
 
 static double number(const struct member_now *m, const char *name)
@@ -129,6 +129,10 @@ static void look_peers(const struct check_facts *f, const struct check_rule *rul
             char id[20];
             (void)snprintf(id, sizeof(id), "%" PRIx64, to->id);
             if (i == j || !m->has_metrics)
+                continue;
+            double count = prom_sum(&m->metrics, "etcd_network_peer_round_trip_time_seconds_count",
+                                    "To", id);
+            if (count < PROBES_MIN)
                 continue;
             const struct prom_filter to_it = {.label = "To", .value = id};
             double s =

@@ -94,7 +94,7 @@ static void look_auth(const struct check_facts *f, const struct check_rule *rule
 }
 
 const struct check_rule check_safety_rules[] = {
-    {"contents", "The members hold the same.", "One of them gives wrong answers.",
+    {"contents", "No member is known to differ.", "One of them gives wrong answers.",
      "Find the odd one out with 'endpoint hashkv --cluster'; remove it, delete its data and add it "
      "anew.",
      look_contents},

@@ -7,15 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WAIT_MS = 200, QUIET_WAITS = 5 };
+enum { WAIT_MS = 200 };
 
 struct follow {
     struct copy *x;
     struct trivet_watch *watch;
-    int64_t until;
-    int64_t newest; /* of the changes up to there that can be seen beforehand */
     int64_t seen;   /* the newest revision that is in the batch or done */
-    uint32_t quiet; /* so many waits brought nothing */
 };
 
 static struct copy_state done_up_to(const struct copy *x, int64_t revision)
@@ -108,48 +105,12 @@ static void open_watch(struct follow *f)
         ctl_fail(x->c, CTL_ERROR, "source: cannot watch: %s", trivet_status_name(status));
 }
 
-/* No message says that all up to `until` is told, when it was not of our prefix. But the newest put
- * is known beforehand; deletions behind it have come when it is quiet for a second, and one that
- * comes even later is taken by the next run: the state does not say that it was done. */
-static bool is_done(const struct follow *f)
-{
-    return f->until > 0 &&
-           (f->x->state.revision >= f->until || (f->quiet >= QUIET_WAITS && f->seen >= f->newest));
-}
-
-/* The revision of the newest put up to `until`. */
-static int64_t newest_put(struct copy *x, int64_t until)
-{
-    static const uint8_t zero = 0;
-    struct trivet_result r;
-    uint8_t *end = mem_alloc(x->prefix.size + 2);
-    bool all = x->prefix.size == 0;
-    const struct trivet_request q = {
-        .method = TRIVET_RANGE,
-        .u.range = {.key = all ? trivet_bytes(&zero, 1) : x->prefix,
-                    .range_end = all ? trivet_bytes(&zero, 1)
-                                     : trivet_bytes(end, trivet_prefix_end(x->prefix, end)),
-                    .revision = until,
-                    .sort_order = TRIVET_SORT_DESCEND,
-                    .sort_target = TRIVET_SORT_MOD,
-                    .limit = 1,
-                    .keys_only = true}};
-    int64_t revision = 0;
-    if (copy_read(x, x->source, &q, &r) && r.u.range.kvs_count == 1)
-        revision = r.u.range.kvs[0].mod_revision;
-    trivet_result_clear(&r);
-    mem_free(end);
-    return revision;
-}
-
 enum copy_end copy_follow(struct copy *x, int64_t until)
 {
-    struct follow f = {.x = x, .until = until, .seen = x->state.revision};
+    struct follow f = {.x = x, .seen = x->state.revision};
     enum copy_end end = COPY_STOPPED;
     if (until > 0 && x->state.revision >= until)
         return COPY_DONE;
-    if (until > 0)
-        f.newest = newest_put(x, until);
     open_watch(&f);
     progress_begin(&x->progress, "following", PROGRESS_COUNT, 0);
     while (!copy_stopped) {
@@ -169,11 +130,13 @@ enum copy_end copy_follow(struct copy *x, int64_t until)
         if (!go_on)
             break;
         say(&f);
-        f.quiet = status == TRIVET_TIMEOUT ? f.quiet + 1 : 0;
-        if (is_done(&f)) {
+        if (until > 0 && x->state.revision >= until) {
             end = COPY_DONE;
             break;
         }
+        /* Changes that are not ours are told of by no event. */
+        if (until > 0 && status == TRIVET_TIMEOUT)
+            trivet_watch_progress(f.watch);
     }
     progress_end(&x->progress);
     trivet_watch_close(f.watch);

@@ -117,7 +117,8 @@ void gatherer_init(struct gatherer *g, struct ctl *c, uint64_t timeout_ms)
 {
     *g = (struct gatherer){.c = c, .timeout_ms = timeout_ms};
     ctl_options(c, &g->options);
-    g->given = ctl_endpoints(c, &g->given_count);
+    g->given = g->options.endpoints; /* as long as `c` */
+    g->given_count = g->options.endpoints_count;
     if (g->given_count > GATHER_MEMBERS_MAX)
         g->given_count = GATHER_MEMBERS_MAX;
     for (uint32_t i = 0; i < g->given_count; i++)
@@ -183,6 +184,9 @@ static void get_pages(struct gatherer *g, struct member_now *m)
     http_get(m->address, "/metrics", &o, &m->metrics_page);
     double now_s = wall_s(), took_s = (double)m->metrics_page.took_ns / 1e9;
     m->has_metrics = m->metrics_page.status == 200;
+    if (!m->answers && m->metrics_page.error[0] != '\0') /* it says more */
+        copy_text(m->error, sizeof(m->error), m->metrics_page.error,
+                  strlen(m->metrics_page.error));
     if (m->metrics_page.date_s != 0) /* whole seconds, cut off */
         note_clock(m, (double)m->metrics_page.date_s + 0.5, now_s - took_s / 2, 0.5 + took_s / 2);
     if (!m->has_metrics)

@@ -56,7 +56,7 @@ struct gatherer {
     struct ctl *c;
     struct trivet_options options; /* with the addresses of now */
     struct trivet_client *client;
-    char **given;
+    const char *const *given;
     uint32_t given_count;
     uint64_t given_ids[GATHER_MEMBERS_MAX]; /* who answers there; 0: not known */
     char *addresses[GATHER_MEMBERS_MAX];    /* those that the client has; owned */
