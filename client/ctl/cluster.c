@@ -4,8 +4,10 @@
 #include "base/mem.h"
 #include "base/srv.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     NS_PER_MS = 1000000,
@@ -64,6 +66,8 @@ const char *ctl_watch_error(const struct trivet_watch_message *m)
 {
     if (m->status == TRIVET_COMPACTED)
         return "etcdserver: mvcc: required revision has been compacted";
+    if (m->status == TRIVET_REFUSED && m->error[0] != '\0')
+        return m->error; /* the server's reason, which names a code if there is one */
     return error_text(m->status, m->code, m->error);
 }
 
@@ -96,7 +100,11 @@ static const char *file_flag(struct ctl *c, const char *name)
     const char *file = ctl_text(c, name);
     if (*file == '\0' && ctl_given(c, name))
         ctl_fail(c, CTL_BAD_ARGS, "empty string is passed to --%s option", name);
-    return *file == '\0' ? NULL : file;
+    if (*file == '\0')
+        return NULL;
+    if (access(file, R_OK) != 0)
+        ctl_fail(c, CTL_BAD_ARGS, "open %s: %s", file, ctl_strerror(errno));
+    return file;
 }
 
 static const char *trimmed(char *text)
@@ -333,6 +341,10 @@ int ctl_try(struct ctl *c, const struct trivet_request *q, const char *endpoint,
             uint64_t timeout_ns, struct trivet_result *r)
 {
     struct trivet_client *client = ctl_client(c);
+    if (timeout_ns > 0 && timeout_ns < NS_PER_MS) { /* it is up before anything is sent */
+        *r = (struct trivet_result){.status = TRIVET_DEADLINE, .method = q->method, .error = ""};
+        return r->status;
+    }
     struct trivet_call_options o = {.timeout_ms =
                                         timeout_ns == 0 ? FOR_EVER_MS : milliseconds(timeout_ns)};
     if (endpoint != NULL)

@@ -63,7 +63,7 @@ static void catch_signals(struct ctl *c)
     (void)sigaddset(&set, SIGTERM);
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     if (pthread_create(&thread, NULL, wait_signals, &set) != 0)
-        ctl_fail(c, CTL_ERROR, "%s", strerror(errno));
+        ctl_fail(c, CTL_ERROR, "%s", ctl_strerror(errno));
     (void)pthread_detach(thread);
 }
 

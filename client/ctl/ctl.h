@@ -225,6 +225,8 @@ const char *ctl_duration(char *dst, uint64_t ns);
 
 __attribute__((format(printf, 1, 2))) char *ctl_sprintf(const char *format, ...);
 char *ctl_copy(struct trivet_bytes b);
+/* strerror() as Go says it: "no such file or directory". */
+const char *ctl_strerror(int number);
 /* The end of the range of all keys with the prefix. */
 struct trivet_bytes ctl_prefix_end(struct trivet_bytes prefix);
 

@@ -132,12 +132,38 @@ static struct trivet_bytes *split_urls(const char *text, uint32_t *ret_count)
     }
 }
 
+/* What etcd's client checks before it asks (its package types): scheme, host:port, no path. */
+static void check_url(struct ctl *c, const char *url)
+{
+    static const char *const schemes[] = {"http://", "https://", "unix://", "unixs://"};
+    size_t size = 0, known = 0;
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        if (strncmp(url, schemes[i], strlen(schemes[i])) == 0) {
+            size = strlen(schemes[i]);
+            known = i;
+        }
+    }
+    if (size == 0)
+        ctl_fail(c, CTL_ERROR, "URL scheme must be http, https, unix, or unixs: %s", url);
+    const char *host = url + size, *path = strchr(host, '/');
+    size_t host_size = path != NULL ? (size_t)(path - host) : strlen(host);
+    if (known >= 2)
+        return;
+    const char *colon = memrchr(host, ':', host_size);
+    if (colon == NULL || (host[0] == '[' && colon[-1] != ']'))
+        ctl_fail(c, CTL_ERROR, "URL address does not have the form \"host:port\": %s", url);
+    if (path != NULL)
+        ctl_fail(c, CTL_ERROR, "URL must not contain a path: %s", url);
+}
+
 static void set_peer_urls(struct ctl *c, struct trivet_request *q)
 {
     const char *text = ctl_text(c, "peer-urls");
     if (*text == '\0')
         ctl_fail(c, CTL_BAD_ARGS, "member peer urls not provided");
     q->u.member.peer_urls = split_urls(text, &q->u.member.peer_urls_count);
+    for (uint32_t i = 0; i < q->u.member.peer_urls_count; i++)
+        check_url(c, ctl_copy(q->u.member.peer_urls[i]));
 }
 
 static uint64_t member_of(struct ctl *c)

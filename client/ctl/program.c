@@ -66,7 +66,7 @@ int ctl_run_program(char *const *words, char *const *more, const char **ret_erro
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     if (pid < 0)
-        *ret_error = ctl_sprintf("fork/exec %s: %s", words[0], strerror(errno));
+        *ret_error = ctl_sprintf("fork/exec %s: %s", words[0], ctl_strerror(errno));
     mem_free(all);
     mem_free(file);
     return status;

@@ -98,7 +98,7 @@ static char *fetch(struct ctl *c, const char *endpoint, struct save *s)
     (void)pthread_mutex_unlock(&s->lock);
     trivet_context_free(s->context);
     if (s->write_errno != 0)
-        return ctl_sprintf("could not write snapshot: %s", strerror(s->write_errno));
+        return ctl_sprintf("could not write snapshot: %s", ctl_strerror(s->write_errno));
     if (s->error == NULL && (s->remaining != 0 || s->bytes % SECTOR_BYTES != HASH_BYTES))
         return ctl_sprintf("sha256 checksum not found [bytes: %llu]", (unsigned long long)s->bytes);
     return s->error;
@@ -122,11 +122,11 @@ static int sync_folder(const char *path)
 static char *finish(struct save *s, const char *part, const char *path)
 {
     if (fsync(s->fd) != 0)
-        return ctl_sprintf("could not fsync snapshot: %s", strerror(errno));
+        return ctl_sprintf("could not fsync snapshot: %s", ctl_strerror(errno));
     if (close(s->fd) != 0)
-        return ctl_sprintf("could not close file descriptor: %s", strerror(errno));
+        return ctl_sprintf("could not close file descriptor: %s", ctl_strerror(errno));
     if (rename(part, path) != 0 || sync_folder(path) != 0)
-        return ctl_sprintf("could not rename %s to %s (%s)", part, path, strerror(errno));
+        return ctl_sprintf("could not rename %s to %s (%s)", part, path, ctl_strerror(errno));
     return NULL;
 }
 
@@ -151,7 +151,7 @@ static int run_save(struct ctl *c)
     s.fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (s.fd < 0)
         ctl_fail(c, CTL_INTERRUPTED, "could not open %s (open %s: %s)", part, part,
-                 strerror(errno));
+                 ctl_strerror(errno));
     log_line("created temporary db file", "path", part);
     log_line("fetching snapshot", "endpoint", endpoints[0]);
     char *why = fetch(c, ctl_endpoint(c, endpoints[0]), &s);

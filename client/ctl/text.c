@@ -35,6 +35,13 @@ char *ctl_copy(struct trivet_bytes b)
     return text;
 }
 
+const char *ctl_strerror(int number)
+{
+    char *text = ctl_copy(trivet_str(strerror(number)));
+    text[0] = (char)tolower((unsigned char)text[0]);
+    return text;
+}
+
 struct trivet_bytes ctl_prefix_end(struct trivet_bytes prefix)
 {
     char *end = mem_alloc(prefix.size + 1);
