@@ -101,6 +101,8 @@ struct ctl {
 
     /* What the global flags say; all of them: ctl_text(c, "cacert"). */
     enum ctl_format format; /* -w, -o */
+    bool format_bad;        /* -w says something else; ctl_client() fails */
+    bool help;              /* -h, --help */
     bool hex;
     bool debug;
     uint64_t command_timeout_ns;
@@ -133,6 +135,9 @@ _Noreturn __attribute__((format(printf, 3, 4))) void ctl_fail(struct ctl *c, int
                                                               const char *format, ...);
 /* What a call ended with, in etcdctl's words: "etcdserver: ...". Valid as long as `r`. */
 const char *ctl_error(const struct trivet_result *r);
+const char *ctl_watch_error(const struct trivet_watch_message *m);
+/* `status`, or CTL_BAD_CONNECTION when it was the password that was refused. */
+int ctl_status_of(struct ctl *c, const struct trivet_result *r, int status);
 /* ctl_fail() with ctl_error(). */
 _Noreturn void ctl_fail_call(struct ctl *c, int status, const struct trivet_result *r);
 
@@ -144,9 +149,17 @@ struct trivet_client *ctl_client(struct ctl *c);
 void ctl_options(struct ctl *c, struct trivet_options *ret);
 /* Opens it, or fails as ctl_client(). The caller closes it. */
 struct trivet_client *ctl_open(struct ctl *c, const struct trivet_options *o);
-/* --endpoints, or what --discovery-srv names; with --cluster in the command's flags and given, the
- * client URLs of the member list. Sets *ret_count. */
+/* "name[:password]" and a password into `ret`, which is asked for when there is none; "": nobody.
+ */
+void ctl_user(const char *user, const char *password, const char *prompt,
+              struct trivet_options *ret);
+/* --endpoints, or what --discovery-srv names. Sets *ret_count. */
+char **ctl_seeds(struct ctl *c, uint32_t *ret_count);
+/* For a command with a flag --cluster: ctl_seeds(), or with --cluster in the command's flags and
+ * given, the client URLs of the member list. Sets *ret_count. */
 char **ctl_endpoints(struct ctl *c, uint32_t *ret_count);
+/* The endpoint as the client knows it: with https:// when --insecure-transport=false says so. */
+const char *ctl_endpoint(const struct ctl *c, const char *endpoint);
 /* One call within --command-timeout. `r` is to be cleared. Fails by ctl_fail(). */
 void ctl_call(struct ctl *c, const struct trivet_request *q, struct trivet_result *r);
 /* The same with `endpoint` alone (NULL: any), waiting `timeout_ns` (0: for ever); returns the
@@ -156,22 +169,31 @@ int ctl_try(struct ctl *c, const struct trivet_request *q, const char *endpoint,
 
 /* --- reading --- */
 
-/* A hexadecimal or decimal number of a whole argument; false: it is none. */
-bool ctl_parse_hex(const char *text, uint64_t *ret);
-bool ctl_parse_int(const char *text, int64_t *ret);
-bool ctl_parse_duration(const char *text, uint64_t *ret_ns);
-/* Ask on the terminal without an echo. For mem_free(). NULL: no terminal, or its end. */
-char *ctl_ask_secret(struct ctl *c, const char *prompt);
-/* A line split into words as a shell does: quotes and backslashes. Returns how many; *ret_words is
- * for mem_free(), in one piece. -1: a quote is not closed. */
-int ctl_split(const char *line, char ***ret_words);
+/* A whole argument as a number. NULL, or Go's text of the error: "strconv.ParseInt: parsing ...".
+ * Base 0: by its prefix, as flags are. */
+const char *ctl_parse_int(const char *text, int base, int64_t *ret);
+const char *ctl_parse_uint(const char *text, int base, uint64_t *ret);
+const char *ctl_parse_duration(const char *text, uint64_t *ret_ns);
+/* "l" or "s" of --consistency. Fails by ctl_fail(). */
+bool ctl_serializable(struct ctl *c, const char *text);
+/* Ask on the terminal without an echo; "" at the end of the input. Lives to the end. */
+char *ctl_ask_secret(const char *prompt);
+/* All of the standard input. Lives to the end. */
+struct trivet_bytes ctl_read_stdin(void);
+/* A line split into words as etcdctl does: quotes, and Go's escapes in double ones. Returns how
+ * many; the words live to the end. */
+int ctl_split(struct ctl *c, const char *line, char ***ret_words);
+/* The flags of another command, read from words that are no command line: values of `ret` are as
+ * if it ran. NULL, or the text of the error. */
+const char *ctl_parse_words(struct ctl *c, const struct ctl_command *command, char **words,
+                            int words_count, struct ctl *ret);
 
 /* --- printing: to stdout, which is buffered; main() looks at ferror(stdout) --- */
 
 /* Print a document as JSON, YAML or protobuf, whichever -w says, with a newline (but protobuf), and
  * flush. */
 void ctl_print_doc(struct ctl *c, const struct doc *d);
-/* JSON, YAML and protobuf are documents. False: simple, table, fields. */
+/* JSON, YAML and protobuf are documents; simple, table and fields are not. */
 bool ctl_is_doc(const struct ctl *c);
 /* "table not supported as output format": for a command without this one. */
 _Noreturn void ctl_fail_format(struct ctl *c);
@@ -181,11 +203,19 @@ void ctl_print_table(const char *const *heads, uint32_t columns, const char *con
                      uint32_t rows);
 /* Bytes as they are, or with --hex as \x01\x02. */
 void ctl_print_bytes(const struct ctl *c, struct trivet_bytes b);
+/* As Go's %q: quoted, with escapes. */
+void ctl_print_quoted(struct trivet_bytes b);
+/* The same as text that lives to the end. */
+char *ctl_quoted(struct trivet_bytes b);
 /* "name" : value, of -w fields. */
 void ctl_field_int(const char *name, int64_t value);
 void ctl_field_uint(const char *name, uint64_t value);
+void ctl_field_bool(const char *name, bool value);
 void ctl_field_text(const char *name, struct trivet_bytes value);
-void ctl_field_header(const struct trivet_header *h);
+void ctl_field_id(const struct ctl *c, const char *name, uint64_t value);
+void ctl_field_header(const struct ctl *c, const struct trivet_header *h);
+/* With all formats but simple: the answer's header and nothing else. True: it is printed. */
+bool ctl_print_header(struct ctl *c, const struct trivet_header *h);
 /* Sizes as etcdctl prints them: "1.2 MB". `dst` has 16 bytes; returns it. */
 const char *ctl_size(char *dst, uint64_t bytes);
 /* Durations as Go prints them: "1.5s", "2m0s", "813.4µs". `dst` has 32 bytes; returns it. */
@@ -195,5 +225,15 @@ const char *ctl_duration(char *dst, uint64_t ns);
 
 __attribute__((format(printf, 1, 2))) char *ctl_sprintf(const char *format, ...);
 char *ctl_copy(struct trivet_bytes b);
+/* strerror() as Go says it: "no such file or directory". */
+const char *ctl_strerror(int number);
+/* The end of the range of all keys with the prefix. */
+struct trivet_bytes ctl_prefix_end(struct trivet_bytes prefix);
+
+/* --- other programs --- */
+
+/* Run the program with `more` in its environment ("NAME=value", ends with NULL) and wait for it.
+ * Returns its wait status; -1: it could not be run, and *ret_error says why, as Go does. */
+int ctl_run_program(char *const *words, char *const *more, const char **ret_error);
 
 #endif

@@ -26,7 +26,7 @@ struct doc {
     uint32_t nodes_count;
     uint32_t nodes_capacity;
     bool is_list; /* the document is a list; set before anything is added */
-    bool hex;     /* ids and bytes as hexadecimal text, not as decimal and base64 */
+    bool hex;     /* ids as hexadecimal text */
 };
 
 void doc_init(struct doc *d);
@@ -40,7 +40,7 @@ void doc_close(struct doc *d);
 /* Names and numbers as above; texts are borrowed until doc_fini(). */
 void doc_int(struct doc *d, const char *name, int number, int64_t value);
 void doc_uint(struct doc *d, const char *name, int number, uint64_t value);
-/* A member's or cluster's id: an unsigned number, hexadecimal with `hex`. */
+/* A member's or cluster's id: an unsigned number, with `hex` text, which is never left out. */
 void doc_id(struct doc *d, const char *name, int number, uint64_t value);
 void doc_double(struct doc *d, const char *name, double value);
 void doc_bool(struct doc *d, const char *name, int number, bool value);
@@ -54,5 +54,6 @@ void doc_header(struct doc *d, const struct trivet_header *h);
 void doc_write_json(const struct doc *d, struct buf *out);
 void doc_write_yaml(const struct doc *d, struct buf *out);
 void doc_write_protobuf(const struct doc *d, struct buf *out);
+size_t doc_protobuf_size(const struct doc *d);
 
 #endif

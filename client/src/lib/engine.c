@@ -295,6 +295,8 @@ static int check(const struct trivet_options *o, char *err_text, size_t err_size
         why = "cert_file and key_file belong together";
     else if ((o->user == NULL) != (o->password == NULL))
         why = "user and password belong together";
+    else if (o->token != NULL && o->user != NULL)
+        why = "token takes the place of user and password";
     else if (o->response_bytes_max == 0 || o->response_bytes_max > INT32_MAX)
         why = "response_bytes_max is not 1 to 2147483647";
     if (why != NULL) {
@@ -323,6 +325,7 @@ static void copy_options(struct trivet_client *c, const struct trivet_options *o
     c->o.zone = dup_or_null(o->zone);
     c->o.user = dup_or_null(o->user);
     c->o.password = o->password == NULL ? NULL : mem_strdup(o->password);
+    c->o.token = dup_or_null(o->token);                   /* auth__init() takes it */
     c->o.ca_file = c->o.cert_file = c->o.key_file = NULL; /* the TLS context has them */
 }
 
