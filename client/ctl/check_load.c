@@ -130,8 +130,8 @@ static void look_peers(const struct check_facts *f, const struct check_rule *rul
             (void)snprintf(id, sizeof(id), "%" PRIx64, to->id);
             if (i == j || !m->has_metrics)
                 continue;
-            double count = prom_sum(&m->metrics, "etcd_network_peer_round_trip_time_seconds_count",
-                                    "To", id);
+            double count =
+                prom_sum(&m->metrics, "etcd_network_peer_round_trip_time_seconds_count", "To", id);
             if (count < PROBES_MIN)
                 continue;
             const struct prom_filter to_it = {.label = "To", .value = id};

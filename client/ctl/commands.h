@@ -26,4 +26,7 @@ extern const struct ctl_command ctl_cmd_check;
 extern const struct ctl_command ctl_cmd_make_mirror;
 extern const struct ctl_command ctl_cmd_help, ctl_cmd_options, ctl_cmd_version;
 
+/* What etcdctl does not have: top.c, copy.c; completion.c. */
+extern const struct ctl_command ctl_cmd_top, ctl_cmd_copy, ctl_cmd_completion;
+
 #endif

@@ -492,7 +492,7 @@ const struct ctl_command ctl_cmd_completion = {
     .name = "completion",
     .usage = "<shell>",
     .brief = "Generates a script by which a shell completes trivetctl's commands",
-    .group = "OTHER",
+    .group = "Utility commands",
     .subs = subs,
     .options = CTL_LOCAL,
 };

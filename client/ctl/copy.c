@@ -1,6 +1,7 @@
 #include "copy.h"
 
 #include "base/mem.h"
+#include "base/rng.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -258,6 +259,7 @@ static int run(struct ctl *c)
     if (x.prefix.size > PREFIX_BYTES_MAX || x.dest_prefix.size > PREFIX_BYTES_MAX)
         ctl_fail(c, CTL_BAD_ARGS, "a prefix is longer than %d bytes", PREFIX_BYTES_MAX);
     x.state_key = ctl_text(c, "state-key");
+    x.copier = rng_seed_from_os();
     arena_init(&x.arena);
     (void)signal(SIGINT, on_signal);
     (void)signal(SIGTERM, on_signal);
@@ -292,7 +294,7 @@ const struct ctl_command ctl_cmd_copy = {
     .examples =
         "trivetctl --endpoints new:2379 copy old1:2379,old2:2379,old3:2379 --delete --verify\n"
         "trivetctl --endpoints new:2379 copy old:2379 --prefix /a/ --dest-prefix /b/ --once",
-    .group = "KV",
+    .group = "Key-value commands",
     .flags = flags,
     .run = run,
 };

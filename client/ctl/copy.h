@@ -29,6 +29,7 @@ enum copy_phase { COPY_PHASE_WALK, COPY_PHASE_FOLLOW };
 /* What the state key says. */
 struct copy_state {
     uint64_t cluster_id; /* the source's */
+    uint64_t copier;     /* who wrote it: a number of his own */
     enum copy_phase phase;
     int64_t revision; /* WALK: that is copied; FOLLOW: up to here all is done */
     uint8_t *key;     /* WALK: the last one that is done; NULL: none */
@@ -51,6 +52,7 @@ struct copy {
     bool delete_others;
     struct progress progress;
 
+    uint64_t copier; /* we */
     struct copy_state state;
     char *state_text; /* as it is at the destination; NULL: the key is not there */
     size_t state_size;

@@ -12,7 +12,7 @@ enum { WAIT_MS = 200 };
 struct follow {
     struct copy *x;
     struct trivet_watch *watch;
-    int64_t seen;   /* the newest revision that is in the batch or done */
+    int64_t seen; /* the newest revision that is in the batch or done */
 };
 
 static struct copy_state done_up_to(const struct copy *x, int64_t revision)

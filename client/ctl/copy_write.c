@@ -24,9 +24,9 @@ static size_t put_hex(char *dst, size_t size, const char *name, struct trivet_by
 size_t copy_state_write(const struct copy_state *s, struct trivet_bytes prefix,
                         struct trivet_bytes dest_prefix, char *dst, size_t size)
 {
-    size_t used = (size_t)snprintf(dst, size, "%s cluster=%" PRIx64 " phase=%s revision=%" PRId64,
-                                   magic, s->cluster_id,
-                                   s->phase == COPY_PHASE_WALK ? "walk" : "follow", s->revision);
+    size_t used = (size_t)snprintf(
+        dst, size, "%s cluster=%" PRIx64 " copier=%" PRIx64 " phase=%s revision=%" PRId64, magic,
+        s->cluster_id, s->copier, s->phase == COPY_PHASE_WALK ? "walk" : "follow", s->revision);
     used += put_hex(dst + used, size - used, "prefix", prefix);
     used += put_hex(dst + used, size - used, "dest-prefix", dest_prefix);
     if (s->key != NULL)
@@ -306,6 +306,7 @@ bool copy_flush(struct copy *x, struct copy_state next)
     char text[COPY_STATE_BYTES_MAX];
     if (copy_stopped)
         return false;
+    next.copier = x->copier;
     size_t size = copy_state_write(&next, x->prefix, x->dest_prefix, text, sizeof(text));
     bool fenced = x->state_key[0] != '\0';
     if (fenced ? !write_fenced(x, text, size, false) : !write_plain(x))

@@ -185,8 +185,7 @@ static void get_pages(struct gatherer *g, struct member_now *m)
     double now_s = wall_s(), took_s = (double)m->metrics_page.took_ns / 1e9;
     m->has_metrics = m->metrics_page.status == 200;
     if (!m->answers && m->metrics_page.error[0] != '\0') /* it says more */
-        copy_text(m->error, sizeof(m->error), m->metrics_page.error,
-                  strlen(m->metrics_page.error));
+        copy_text(m->error, sizeof(m->error), m->metrics_page.error, strlen(m->metrics_page.error));
     if (m->metrics_page.date_s != 0) /* whole seconds, cut off */
         note_clock(m, (double)m->metrics_page.date_s + 0.5, now_s - took_s / 2, 0.5 + took_s / 2);
     if (!m->has_metrics)

@@ -208,7 +208,7 @@ const struct ctl_command ctl_cmd_top = {
     .examples = "trivetctl top\n"
                 "trivetctl top --once --sort cpu\n"
                 "trivetctl top -o json --count 10",
-    .group = "MAINTENANCE",
+    .group = "Cluster maintenance commands",
     .flags = flags,
     .run = ctl_top,
 };

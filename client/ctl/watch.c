@@ -1,6 +1,7 @@
 /* watch: events as they come, for one key or range, or interactively for many. */
 #include "commands.h"
 #include "kv.h"
+#include "resume.h"
 
 #include "base/mem.h"
 
@@ -18,6 +19,7 @@ struct watching {
     struct trivet_watch *watch;
     char **program; /* NULL: none; else ends with NULL */
     int program_count;
+    struct resume *resume; /* NULL: nothing is kept */
 };
 
 /* Watches have a thread each when they are interactive; held while one prints. */
@@ -163,22 +165,49 @@ static void handle(struct watching *w, const struct trivet_watch_message *m)
         return;
     if (ended)
         fprintf(stderr, "watch was canceled (%s)\n", ctl_watch_error(m));
-    if (!ended && m->events_count == 0)
+    bool progress = !ended && m->events_count == 0;
+    if (progress && w->resume != NULL && !ctl_bool(w->c, "progress-notify"))
+        return; /* only the file is to know */
+    if (progress)
         printf("progress notify: %" PRId64 "\n", m->header.revision);
     print_message(w->c, m);
     for (uint32_t i = 0; i < m->events_count && w->program != NULL; i++)
         run_program(w, m, &m->events[i]);
 }
 
+/* The revision up to which all is told by then. */
+static int64_t told(const struct trivet_watch_message *m)
+{
+    return m->events_count > 0 ? m->events[m->events_count - 1].kv.mod_revision
+                               : m->header.revision;
+}
+
+/* A watch from now on begins behind the revision that it is made at; an older one says nothing yet.
+ */
+static void keep_place(struct watching *w, const struct trivet_watch_message *m)
+{
+    if (m->status == TRIVET_OK &&
+        (!m->created || (w->resume->revision == 0 && !ctl_int(w->c, "rev"))))
+        resume_note(w->resume, m->header.cluster_id, told(m));
+    if (m->status != TRIVET_OK || m->created)
+        resume_save(w->resume);
+}
+
 static void follow(struct watching *w)
 {
     for (;;) {
         struct trivet_watch_message m;
-        int status = trivet_watch_next(w->watch, NEXT_MS, &m);
-        if (status == TRIVET_TIMEOUT)
+        uint64_t wait_ms = w->resume == NULL ? NEXT_MS : resume_wait_ms(w->resume, NEXT_MS);
+        int status = trivet_watch_next(w->watch, wait_ms, &m);
+        if (status == TRIVET_TIMEOUT) {
+            if (w->resume != NULL && w->resume->dirty)
+                resume_save(w->resume);
             continue;
+        }
         (void)pthread_mutex_lock(&printing);
         handle(w, &m);
+        if (w->resume != NULL)
+            keep_place(w, &m);
         (void)pthread_mutex_unlock(&printing);
         trivet_watch_message_clear(&m);
         if (status != TRIVET_OK)
@@ -204,6 +233,13 @@ static const char *open_watch(struct ctl *c, char **keys, int keys_count, struct
         o.key = trivet_bytes("\0", 1);
     if (prefix)
         o.range_end = *keys[0] == '\0' ? o.key : ctl_prefix_end(o.key);
+    if (*ctl_text(c, "resume") != '\0') {
+        ret->resume = mem_alloc(sizeof(*ret->resume));
+        resume_open(ret->resume, c, ctl_text(c, "resume"), o.key, o.range_end);
+        o.progress_notify = true; /* so that the place moves on when nothing happens */
+        if (ret->resume->revision > 0)
+            o.start_revision = ret->resume->revision + 1;
+    }
     if (trivet_watch_open(ctl_client(c), &o, NULL, NULL, &ret->watch) != 0)
         return "too many watches";
     ret->c = c;
@@ -259,6 +295,8 @@ static void begin(struct ctl *c, const char *line, char **words, int count)
         why = split_args(sub, &keys, &keys_count, w);
     if (why == NULL && keys_count < 1)
         why = "bad number of arguments";
+    if (why == NULL && *ctl_text(sub, "resume") != '\0')
+        why = "--resume is for one watch, not interactive ones";
     if (why != NULL)
         ctl_fail(c, CTL_BAD_ARGS, "%s", why);
     why = open_watch(sub, keys, keys_count, w);
@@ -328,6 +366,9 @@ static const struct ctl_flag watch_flags[] = {
     {"rev", 0, CTL_INT, NULL, "from this revision on"},
     {"prev-kv", 0, CTL_BOOL, NULL, "print what was there before as well"},
     {"progress-notify", 0, CTL_BOOL, NULL, "print how far it is when nothing happens for long"},
+    {"resume", 0, CTL_STRING, NULL,
+     "keep in this file how far it is, and go on there the next time: no event is lost; none comes "
+     "twice in an output that is a file"},
     {NULL},
 };
 
