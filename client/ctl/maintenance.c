@@ -1,5 +1,6 @@
 /* alarm, defrag, move-leader and downgrade. */
 #include "commands.h"
+#include "progress.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -120,8 +121,12 @@ static int run_defrag(struct ctl *c)
     char took[32];
     for (uint32_t i = 0; i < count; i++) {
         struct trivet_result r;
+        struct progress p;
+        progress_begin(&p, "defragmenting", PROGRESS_COUNT, 0);
+        progress_say(&p, "defragmenting %s, %u of %u", endpoints[i], i + 1, count);
         uint64_t began_ns = clock_mono_ns();
         int status = ctl_try(c, &q, endpoints[i], c->command_timeout_ns, &r);
+        progress_end(&p);
         (void)ctl_duration(took, clock_mono_ns() - began_ns);
         if (status == TRIVET_OK) {
             printf("Finished defragmenting etcd member[%s]. took %s\n", endpoints[i], took);

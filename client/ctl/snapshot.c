@@ -1,5 +1,6 @@
 /* snapshot save: a stream into a file that has its name only when it is whole. */
 #include "commands.h"
+#include "progress.h"
 #include "restore.h"
 
 #include "base/clock.h"
@@ -13,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HASH_BYTES = 32, SECTOR_BYTES = 512 };
+enum { HASH_BYTES = 32, SECTOR_BYTES = 512, DRAW_NS = 100000000, NS_PER_S = 1000000000 };
 
 /* Written by the engine's thread until `done`. */
 struct save {
@@ -61,8 +62,10 @@ static void on_part(const struct trivet_result *r, void *arg)
     struct save *s = arg;
     const struct trivet_maintenance_result *m = &r->u.maintenance;
     if (r->part) {
+        (void)pthread_mutex_lock(&s->lock);
         s->bytes += m->blob.size;
         s->remaining = m->remaining_bytes;
+        (void)pthread_mutex_unlock(&s->lock);
         if (m->version.size > 0)
             (void)snprintf(s->version, sizeof(s->version), "%.*s", (int)m->version.size,
                            (const char *)m->version.data);
@@ -80,6 +83,26 @@ static void on_part(const struct trivet_result *r, void *arg)
     (void)pthread_mutex_unlock(&s->lock);
 }
 
+/* Until all has come, or nothing more does; tells how far it is meanwhile. */
+static void await(struct save *s)
+{
+    struct progress p;
+    progress_begin(&p, "saving", PROGRESS_BYTES, 0);
+    (void)pthread_mutex_lock(&s->lock);
+    while (!s->done) {
+        struct timespec until;
+        (void)clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += DRAW_NS;
+        until.tv_sec += until.tv_nsec / NS_PER_S;
+        until.tv_nsec %= NS_PER_S;
+        (void)pthread_cond_timedwait(&s->cond, &s->lock, &until);
+        progress_set_total(&p, s->remaining > 0 ? s->bytes + s->remaining : 0);
+        progress_set(&p, s->bytes);
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    progress_end(&p);
+}
+
 /* NULL, or why the stream is not whole. */
 static char *fetch(struct ctl *c, const char *endpoint, struct save *s)
 {
@@ -92,10 +115,7 @@ static char *fetch(struct ctl *c, const char *endpoint, struct save *s)
                                                    : UINT64_C(86400) * 365 * 1000;
     if (trivet_start(c->client, &q, &o, on_part, s) != 0)
         return ctl_sprintf("the snapshot cannot be asked for");
-    (void)pthread_mutex_lock(&s->lock);
-    while (!s->done)
-        (void)pthread_cond_wait(&s->cond, &s->lock);
-    (void)pthread_mutex_unlock(&s->lock);
+    await(s);
     trivet_context_free(s->context);
     if (s->write_errno != 0)
         return ctl_sprintf("could not write snapshot: %s", ctl_strerror(s->write_errno));
