@@ -238,12 +238,3 @@ int ctl_check_cluster(struct ctl *c)
     mem_free(r);
     return status;
 }
-
-const struct ctl_command ctl_cmd_check = {
-    .name = "check",
-    .usage = "[options]",
-    .brief = "Whether the cluster is healthy, and what to do if not",
-    .group = "Utility commands",
-    .flags = ctl_check_flags,
-    .run = ctl_check_cluster,
-};

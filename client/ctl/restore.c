@@ -2,6 +2,8 @@
  * knows the server and its store (server/backup.h). */
 #include "restore.h"
 
+#include "progress.h"
+
 #include "server/backup.h"
 
 #include <inttypes.h>
@@ -85,8 +87,18 @@ const struct ctl_flag snapshot_restore_flags[] = {
     {NULL},
 };
 
+static void on_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
+{
+    struct progress *p = arg;
+    progress_set_total(p, all_bytes);
+    progress_set(p, done_bytes);
+    if (done_bytes == all_bytes)
+        p->what = "writing";
+}
+
 int snapshot_restore_run(struct ctl *c)
 {
+    struct progress p;
     char why[4600];
     uint64_t bump = ctl_uint(c, "bump-revision");
     if (c->args_count != 1)
@@ -104,8 +116,13 @@ int snapshot_restore_run(struct ctl *c)
         .advertise_peer_urls = ctl_text(c, "initial-advertise-peer-urls"),
         .skip_hash_check = ctl_bool(c, "skip-hash-check"),
         .bump_revision = bump,
+        .progress = on_progress,
+        .progress_arg = &p,
     };
-    if (backup_restore(&o, why, sizeof(why)) != 0)
+    progress_begin(&p, "restoring", PROGRESS_BYTES, 0);
+    int err = backup_restore(&o, why, sizeof(why));
+    progress_end(&p);
+    if (err != 0)
         ctl_fail(c, CTL_ERROR, "%s", why);
     return CTL_OK;
 }

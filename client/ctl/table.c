@@ -14,8 +14,8 @@ const struct ctl_command *const ctl_commands[] = {
     &ctl_cmd_compaction, &ctl_cmd_watch,     &ctl_cmd_lease,       &ctl_cmd_alarm,
     &ctl_cmd_defrag,     &ctl_cmd_endpoint,  &ctl_cmd_move_leader, &ctl_cmd_member,
     &ctl_cmd_snapshot,   &ctl_cmd_downgrade, &ctl_cmd_lock,        &ctl_cmd_elect,
-    &ctl_cmd_auth,       &ctl_cmd_user,      &ctl_cmd_role,        &ctl_cmd_make_mirror,
-    &ctl_cmd_check,      &ctl_cmd_top,       &ctl_cmd_copy,        &ctl_cmd_completion,
+    &ctl_cmd_auth,       &ctl_cmd_user,      &ctl_cmd_role,        &ctl_cmd_check,
+    &ctl_cmd_top,        &ctl_cmd_copy,      &ctl_cmd_make_mirror, &ctl_cmd_completion,
     &ctl_cmd_help,       &ctl_cmd_options,   &ctl_cmd_version,     NULL,
 };
 
