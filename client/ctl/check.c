@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOKS_APART_MS = 1000, TIMEOUT_MS_DEFAULT = 3000 };
+enum { LOOKS_APART_MS = 1000, TIMEOUT_MS = 2000 };
 
 const struct check_rule *const check_rules[] = {check_members_rules, check_load_rules,
                                                 check_safety_rules, NULL};
@@ -215,7 +215,7 @@ int ctl_check_cluster(struct ctl *c)
         ctl_fail(c, CTL_BAD_ARGS, "check takes no argument but 'perf' or 'datascale'");
     if (!ctl_is_doc(c) && c->format != CTL_SIMPLE)
         ctl_fail_format(c);
-    gatherer_init(&g, c, TIMEOUT_MS_DEFAULT);
+    gatherer_init(&g, c, TIMEOUT_MS);
     gather(&g, &before);
     (void)usleep(LOOKS_APART_MS * 1000);
     gather(&g, &now);

@@ -239,8 +239,8 @@ static void member_now_fini(struct member_now *m)
     prom_fini(&m->metrics);
 }
 
-/* The endpoints, when they are not known yet: who is there? */
-static void learn_given(struct gatherer *g)
+/* The endpoints, when they are not known yet: who is there? False: nobody, at none of them. */
+static bool learn_given(struct gatherer *g)
 {
     struct member_now members[GATHER_MEMBERS_MAX];
     uint32_t at[GATHER_MEMBERS_MAX];
@@ -260,6 +260,10 @@ static void learn_given(struct gatherer *g)
             g->given_ids[at[i]] = members[i].status.header.member_id;
         member_now_fini(&members[i]);
     }
+    for (uint32_t i = 0; i < g->given_count; i++)
+        if (g->given_ids[i] != 0)
+            return true;
+    return false;
 }
 
 static const char *given_address(const struct gatherer *g, const struct trivet_member *m)
@@ -325,32 +329,31 @@ static void know_addresses(struct gatherer *g, const struct cluster_now *n)
         reopen(g);
 }
 
-static bool call(struct gatherer *g, int32_t method, struct trivet_result *r)
-{
-    const struct trivet_request q = {.method = method};
-    const struct trivet_call_options o = {.timeout_ms = g->timeout_ms};
-    return trivet_call(g->client, &q, &o, r) == TRIVET_OK;
-}
-
 static void ask_cluster(struct gatherer *g, struct cluster_now *n)
 {
-    struct trivet_result r;
-    n->has_alarms = call(g, TRIVET_ALARM, &n->alarms);
-    n->auth_enabled = call(g, TRIVET_AUTH_STATUS, &r) ? r.u.auth.enabled : -1;
+    enum { ALARMS, AUTH, LEASES, COUNT };
+    struct trivet_result r[COUNT];
+    const struct trivet_request q[COUNT] = {[ALARMS] = {.method = TRIVET_ALARM},
+                                            [AUTH] = {.method = TRIVET_AUTH_STATUS},
+                                            [LEASES] = {.method = TRIVET_LEASE_LIST}};
+    const struct trivet_call_options o = {.timeout_ms = g->timeout_ms};
+    (void)trivet_batch(g->client, q, COUNT, &o, r);
+    n->alarms = r[ALARMS];
+    n->has_alarms = r[ALARMS].status == TRIVET_OK;
     /* Only root may ask: so who is refused knows that it is on. */
-    if (r.status == TRIVET_REFUSED)
-        n->auth_enabled = 1;
-    trivet_result_clear(&r);
-    n->leases = call(g, TRIVET_LEASE_LIST, &r) ? (int64_t)r.u.lease.ids_count : -1;
-    trivet_result_clear(&r);
+    n->auth_enabled = r[AUTH].status == TRIVET_OK        ? r[AUTH].u.auth.enabled
+                      : r[AUTH].status == TRIVET_REFUSED ? 1
+                                                         : -1;
+    n->leases = r[LEASES].status == TRIVET_OK ? (int64_t)r[LEASES].u.lease.ids_count : -1;
+    trivet_result_clear(&r[AUTH]);
+    trivet_result_clear(&r[LEASES]);
 }
 
 void gather(struct gatherer *g, struct cluster_now *ret)
 {
     *ret = (struct cluster_now){.wall_s = clock_wall_us() / 1000000, .auth_enabled = -1};
     ret->members = mem_alloc_zero(GATHER_MEMBERS_MAX * sizeof(*ret->members));
-    learn_given(g);
-    ret->has_list = take_list(g, ret);
+    ret->has_list = learn_given(g) && take_list(g, ret);
     if (!ret->has_list)
         take_endpoints(g, ret);
     know_addresses(g, ret);
