@@ -1,6 +1,6 @@
 /* The commands, each defined in the file of its group. */
-#ifndef CTL_COMMANDS_H
-#define CTL_COMMANDS_H
+#ifndef CLIENT_CTL_COMMANDS_H
+#define CLIENT_CTL_COMMANDS_H
 
 #include "ctl.h"
 

@@ -10,8 +10,8 @@
  * commands.h and name it in ctl_commands (table.c).
  *
  * Thread: everything here is for the main thread. */
-#ifndef CTL_H
-#define CTL_H
+#ifndef CLIENT_CTL_CTL_H
+#define CLIENT_CTL_CTL_H
 
 #include "doc.h"
 #include "trivet.h"

@@ -6,8 +6,8 @@
  * `number` is the field's number in the API's message. A field that has one is left out when it is
  * zero or empty, as in protobuf; one with DOC_PLAIN is always there, and no part of protobuf.
  * In a list the name is NULL. The document itself is an object that is open from the beginning. */
-#ifndef CTL_DOC_H
-#define CTL_DOC_H
+#ifndef CLIENT_CTL_DOC_H
+#define CLIENT_CTL_DOC_H
 
 #include "base/buf.h"
 #include "trivet.h"

@@ -1,6 +1,6 @@
 /* What main() and its helpers have among themselves; not for commands. */
-#ifndef CTL_FRAME_H
-#define CTL_FRAME_H
+#ifndef CLIENT_CTL_FRAME_H
+#define CLIENT_CTL_FRAME_H
 
 #include "ctl.h"
 

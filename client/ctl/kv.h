@@ -1,6 +1,6 @@
 /* Keys and values printed, for all commands that have some. */
-#ifndef CTL_KV_H
-#define CTL_KV_H
+#ifndef CLIENT_CTL_KV_H
+#define CLIENT_CTL_KV_H
 
 #include "ctl.h"
 

@@ -270,7 +270,7 @@ const char *ctl_duration(char *dst, uint64_t ns)
     const uint64_t second = 1000000000;
     int size = 0;
     if (ns == 0)
-        return strcpy(dst, "0s");
+        return memcpy(dst, "0s", sizeof("0s"));
     if (ns < 1000)
         fraction(dst, SIZE, ns, 1, "ns");
     else if (ns < 1000000)

@@ -1,6 +1,6 @@
 /* What snapshot.c has of restore.c. */
-#ifndef CTL_RESTORE_H
-#define CTL_RESTORE_H
+#ifndef CLIENT_CTL_RESTORE_H
+#define CLIENT_CTL_RESTORE_H
 
 #include "ctl.h"
 

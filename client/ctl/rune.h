@@ -1,6 +1,6 @@
 /* UTF-8, one character at a time. */
-#ifndef CTL_RUNE_H
-#define CTL_RUNE_H
+#ifndef CLIENT_CTL_RUNE_H
+#define CLIENT_CTL_RUNE_H
 
 #include <stddef.h>
 #include <stdint.h>
