@@ -171,9 +171,9 @@ static void get_status(struct gatherer *g, struct member_now *m)
     uint64_t begun = clock_mono_ns();
     m->answers = trivet_call(g->client, &q, &o, &m->status) == TRIVET_OK;
     m->status_took_ns = clock_mono_ns() - begun;
-    if (!m->answers)
+    if (!m->answers && m->error[0] == '\0') /* what the page said says more */
         copy_text(m->error, sizeof(m->error), m->status.error, strlen(m->status.error));
-    else if (m->id == 0)
+    if (m->answers && m->id == 0)
         m->id = m->status.header.member_id;
 }
 
@@ -184,7 +184,7 @@ static void get_pages(struct gatherer *g, struct member_now *m)
     http_get(m->address, "/metrics", &o, &m->metrics_page);
     double now_s = wall_s(), took_s = (double)m->metrics_page.took_ns / 1e9;
     m->has_metrics = m->metrics_page.status == 200;
-    if (!m->answers && m->metrics_page.error[0] != '\0') /* it says more */
+    if (m->metrics_page.status == 0)
         copy_text(m->error, sizeof(m->error), m->metrics_page.error, strlen(m->metrics_page.error));
     if (m->metrics_page.date_s != 0) /* whole seconds, cut off */
         note_clock(m, (double)m->metrics_page.date_s + 0.5, now_s - took_s / 2, 0.5 + took_s / 2);
@@ -203,6 +203,16 @@ static void get_pages(struct gatherer *g, struct member_now *m)
         note_clock(m, theirs_s, now_s - took_s / 2, took_s / 2);
 }
 
+static void look_for_version(struct gatherer *g, struct member_now *m)
+{
+    struct http_get_options o = g->http;
+    struct http_page page;
+    o.body_bytes_max = TOP_BYTES_MAX;
+    http_get(m->address, "/version", &o, &page);
+    copy_text(m->error, sizeof(m->error), page.error, strlen(page.error));
+    buf_fini(&page.body);
+}
+
 static void *run_errand(void *arg)
 {
     struct errand *e = arg;
@@ -210,10 +220,13 @@ static void *run_errand(void *arg)
     sigemptyset(&pipe);
     sigaddset(&pipe, SIGPIPE);
     (void)pthread_sigmask(SIG_BLOCK, &pipe, NULL); /* a connection that breaks is no end of all */
-    if (!e->m->answers)
-        get_status(e->g, e->m);
     if (e->pages)
         get_pages(e->g, e->m);
+    else
+        look_for_version(e->g, e->m);
+    /* A call waits for a connection for as long as it may; here it is known that there is none. */
+    if (strncmp(e->m->error, "connect", strlen("connect")) != 0)
+        get_status(e->g, e->m);
     return NULL;
 }
 
