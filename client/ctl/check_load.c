@@ -1,5 +1,5 @@
 /* Rules: does it have what it needs, and does it keep up? */
-#include "check.h"
+#include "checks.h"
 
 #include <inttypes.h>
 #include <math.h>

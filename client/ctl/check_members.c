@@ -1,5 +1,5 @@
 /* Rules: who is there, and do they agree? */
-#include "check.h"
+#include "checks.h"
 
 #include <inttypes.h>
 #include <string.h>

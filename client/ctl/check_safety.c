@@ -1,5 +1,5 @@
 /* Rules: are the data what they should be, and who can get at them? */
-#include "check.h"
+#include "checks.h"
 
 #include <inttypes.h>
 #include <string.h>

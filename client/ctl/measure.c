@@ -1,5 +1,5 @@
 /* check perf and check datascale: puts at a rate, or so many, and what they took. */
-#include "check.h"
+#include "checks.h"
 #include "commands.h"
 #include "http_get.h"
 #include "progress.h"
