@@ -1,3 +1,4 @@
+/* trivetctl check: gathers twice, has the rules judge, and prints. */
 #include "checks.h"
 
 #include "commands.h"

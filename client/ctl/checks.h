@@ -4,8 +4,8 @@
  *
  * A rule that finds nothing is fine, and its title says what is so. Rules are in check_members.c,
  * check_load.c and check_safety.c. */
-#ifndef CTL_CHECKS_H
-#define CTL_CHECKS_H
+#ifndef CLIENT_CTL_CHECKS_H
+#define CLIENT_CTL_CHECKS_H
 
 #include "gather.h"
 

@@ -8,8 +8,8 @@
  * one stops; and a copy that was ended, however, goes on where it was.
  *
  * All of a revision is written in one transaction, unless it has more than OPS_MAX changes. */
-#ifndef CTL_COPY_H
-#define CTL_COPY_H
+#ifndef CLIENT_CTL_COPY_H
+#define CLIENT_CTL_COPY_H
 
 #include "ctl.h"
 #include "progress.h"

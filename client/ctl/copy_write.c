@@ -1,3 +1,4 @@
+/* What is written of a copy: in transactions that also move the state on. */
 #include "copy.h"
 
 #include "base/mem.h"

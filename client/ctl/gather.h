@@ -4,8 +4,8 @@
  * trivet /debug/top. Members are those of the member list, reached at the endpoint that was given
  * and is theirs, else at the first of their client URLs; while nobody answers with the list, they
  * are the endpoints. */
-#ifndef CTL_GATHER_H
-#define CTL_GATHER_H
+#ifndef CLIENT_CTL_GATHER_H
+#define CLIENT_CTL_GATHER_H
 
 #include "ctl.h"
 #include "http_get.h"

@@ -1,7 +1,7 @@
 /* One GET of a page from a member's client port, by HTTP/1.1, with or without TLS, or by a unix
  * socket. Waits; any thread. */
-#ifndef CTL_HTTP_GET_H
-#define CTL_HTTP_GET_H
+#ifndef CLIENT_CTL_HTTP_GET_H
+#define CLIENT_CTL_HTTP_GET_H
 
 #include "base/buf.h"
 

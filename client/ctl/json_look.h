@@ -1,6 +1,6 @@
 /* Looking things up in a JSON text, without building a tree. */
-#ifndef CTL_JSON_LOOK_H
-#define CTL_JSON_LOOK_H
+#ifndef CLIENT_CTL_JSON_LOOK_H
+#define CLIENT_CTL_JSON_LOOK_H
 
 #include "base/slice.h"
 

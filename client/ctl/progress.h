@@ -1,7 +1,7 @@
 /* A line about long work on stderr, when that is a terminal: how far, how fast, how long still.
  * Otherwise nothing. There is one at a time. Thread: one. */
-#ifndef CTL_PROGRESS_H
-#define CTL_PROGRESS_H
+#ifndef CLIENT_CTL_PROGRESS_H
+#define CLIENT_CTL_PROGRESS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,8 +1,8 @@
 /* What a page of /metrics says (Prometheus' text form): numbers by name and labels.
  *
  * Lines that are no samples are passed over; PROM_SAMPLES_MAX are kept. */
-#ifndef CTL_PROM_H
-#define CTL_PROM_H
+#ifndef CLIENT_CTL_PROM_H
+#define CLIENT_CTL_PROM_H
 
 #include "base/slice.h"
 

@@ -8,8 +8,8 @@
  * up to the revision was told, and what is behind that when it is opened again, part of a message
  * maybe, is cut off and told again. So in a file each event is there once, also after kill -9; what
  * was said to a pipe may be said again, if the end came between that and the state. */
-#ifndef CTL_RESUME_H
-#define CTL_RESUME_H
+#ifndef CLIENT_CTL_RESUME_H
+#define CLIENT_CTL_RESUME_H
 
 #include "ctl.h"
 

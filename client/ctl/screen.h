@@ -1,7 +1,7 @@
 /* A whole terminal: the alternate screen, keys as they are pressed, its size. There is one; it is
  * put back in order however the process ends, but for SIGKILL. Thread: the main one. */
-#ifndef CTL_SCREEN_H
-#define CTL_SCREEN_H
+#ifndef CLIENT_CTL_SCREEN_H
+#define CLIENT_CTL_SCREEN_H
 
 #include "base/buf.h"
 

@@ -1,7 +1,7 @@
 /* `trivetctl top`: what is shown, worked out of two moments (top_view.c), and how it is written
  * (top_draw.c). top.c is the command. */
-#ifndef CTL_TOP_H
-#define CTL_TOP_H
+#ifndef CLIENT_CTL_TOP_H
+#define CLIENT_CTL_TOP_H
 
 #include "gather.h"
 

@@ -1,3 +1,4 @@
+/* What `trivetctl top` knows, as lines of text and as a document. */
 #include "top.h"
 
 #include "screen.h"

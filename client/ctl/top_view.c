@@ -1,3 +1,4 @@
+/* What `trivetctl top` shows, out of two moments. */
 #include "top.h"
 
 #include "json_look.h"
