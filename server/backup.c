@@ -25,7 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FIRST_TERM = 1, PATH_BYTES = 4200 };
+enum { FIRST_TERM = 1, PATH_BYTES = 4200, TELL_EVERY_BYTES = 64 << 10 };
 
 struct restoring {
     const struct backup_restore *o;
@@ -37,6 +37,8 @@ struct restoring {
     int64_t compacted; /* -1: never */
     int64_t revision;  /* of the last entry */
     struct slice bucket;
+    uint64_t read_bytes; /* of entries; it is a little less than the file has */
+    uint64_t told_bytes;
     struct backup_auth auth;
     char *err_text;
     size_t err_size;
@@ -174,6 +176,11 @@ static int add_lease(struct restoring *r, struct slice value)
 static int on_entry(void *ctx, struct slice key, struct slice value)
 {
     struct restoring *r = ctx;
+    r->read_bytes += key.size + value.size;
+    if (r->o->progress != NULL && r->read_bytes - r->told_bytes > TELL_EVERY_BYTES) {
+        r->told_bytes = r->read_bytes;
+        r->o->progress(r->o->progress_arg, r->read_bytes, r->file.mapped.size);
+    }
     if (slice_equal(r->bucket, SLICE_LITERAL("key")))
         return add_version(r, key, value);
     return add_lease(r, value);
@@ -266,6 +273,8 @@ static int write_store(struct restoring *r)
     err = lsm_open(incoming, NULL, &l, why, sizeof(why));
     if (err != 0)
         return fail(r, err, incoming, why);
+    if (r->o->progress != NULL)
+        r->o->progress(r->o->progress_arg, r->file.mapped.size, r->file.mapped.size);
     uint64_t applied_index = r->cluster.members_count;
     add_records(r, applied_index);
     lsm_save(l, r->mvcc, applied_index, FIRST_TERM, r->metas);

@@ -36,6 +36,9 @@ struct backup_restore {
     /* The revision after the restore is so much higher, and all before it is compacted; 0: as it
      * was. */
     uint64_t bump_revision;
+    /* How much of the file is read; all: what was read is being written. NULL: nobody asks. */
+    void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
+    void *progress_arg;
 };
 /* Durable on return; what was made before an error is no data folder yet.
  * Errors: TV_EINVAL, TV_EEXIST, TV_EIO, TV_ECORRUPT, TV_ENOTSUP with words in err_text. */

@@ -22,17 +22,4 @@ int discovery_join(const struct config *c, struct grpc_loop *gl, uint64_t self_i
  * the resolver does. Errors: TV_EINVAL. */
 int discovery_srv(const struct config *c, struct buf *ret, char *err_text, size_t err_size);
 
-/* One SRV record of an answer. */
-struct srv_record {
-    uint16_t priority;
-    uint16_t weight;
-    uint16_t port;
-    char target[256]; /* without the dot behind it */
-};
-
-enum { SRV_RECORDS_MAX = 64 };
-
-/* The SRV records of a DNS answer (RFC 1035, 2782), by priority; how many, or TV_EMALFORMED. */
-int srv_parse(const uint8_t *answer, size_t size, struct srv_record ret[SRV_RECORDS_MAX]);
-
 #endif

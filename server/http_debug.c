@@ -6,6 +6,7 @@
 #include "server/http_debug.h"
 
 #include "server/node.h"
+#include "server/top_page.h"
 
 #include "base/mem.h"
 #include "proto/json.h"
@@ -203,6 +204,10 @@ bool http_debug_serve(struct http1_exchange *x, const struct http1_request *req,
     struct slice pprof = SLICE_LITERAL("/debug/pprof/");
     if (slice_equal(path, SLICE_LITERAL("/debug/vars"))) {
         serve_vars(x, req, w->node);
+        return true;
+    }
+    if (slice_equal(path, SLICE_LITERAL("/debug/top"))) {
+        top_page_serve(x, req, w);
         return true;
     }
     if (!w->node->config->enable_pprof || !slice_starts_with(path, pprof))

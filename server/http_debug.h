@@ -1,5 +1,5 @@
-/* Pages for whoever looks into the process: /debug/vars, and with --enable-pprof what there is of
- * /debug/pprof/. Thread: a worker's. */
+/* Pages for whoever looks into the process: /debug/vars, /debug/top (top_page.h), and with
+ * --enable-pprof what there is of /debug/pprof/. Thread: a worker's. */
 #ifndef SERVER_HTTP_DEBUG_H
 #define SERVER_HTTP_DEBUG_H
 

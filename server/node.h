@@ -81,6 +81,8 @@ struct node {
     struct mpsc requests;
     bool turn_due;
 
+    _Atomic uint64_t top_wanted_ms; /* when somebody asked for /debug/top */
+
     struct ports ports;
     struct worker *workers;
     uint32_t workers_count;

@@ -5,6 +5,7 @@
 #include "server/http.h"
 #include "server/notify.h"
 #include "server/services.h"
+#include "server/top.h"
 #include "server/trace.h"
 
 #include "base/err.h"
@@ -65,6 +66,9 @@ static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop 
     w->method_stats = mem_alloc_zero(w->methods_count * sizeof(*w->method_stats));
     o.method_stats = w->method_stats;
     o.message_bytes = &w->message_bytes;
+    o.conn_opened = top_conn_opened;
+    o.conn_closed = top_conn_closed;
+    o.conn_arg = w->top;
     return grpc_server_new(gl, &o, w->methods, w->methods_count);
 }
 

@@ -6,6 +6,7 @@
 
 #include "server/node.h"
 #include "server/slow.h"
+#include "server/top.h"
 #include "server/trace.h"
 
 #include <stdio.h>
@@ -274,9 +275,14 @@ static void on_message(struct grpc_call *call, struct slice msg)
 
 static void on_unary_message(struct grpc_call *call, struct slice msg)
 {
+    struct worker *w = service_worker(call);
     count_client(call, false);
-    if (service_worker(call)->tracer != NULL)
-        trace_begin(service_worker(call)->tracer, call);
+    if (TV_UNLIKELY(--w->top_countdown == 0)) {
+        w->top_countdown = top_next_sample(w->top);
+        top_count_request(w->top, grpc_call_method(call)->path, msg);
+    }
+    if (w->tracer != NULL)
+        trace_begin(w->tracer, call);
     on_message(call, msg);
 }
 
@@ -335,6 +341,17 @@ static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice 
     ops->closed(call, code, text);
 }
 
+static void on_unary_closed(struct grpc_call *call, enum grpc_code code, struct slice text)
+{
+    const struct grpc_call_ops *ops = inner_ops(call);
+    uint64_t started_ns = grpc_call_started_ns(call);
+    /* Not those that ended before their message; nor these two, which wait for others, not for us.
+     */
+    if (TV_LIKELY(started_ns != 0 && ops != &lock_lock_ops && ops != &election_campaign_ops))
+        top_count_call(grpc_call_conn(call), worker_now_ns(service_worker(call)) - started_ns);
+    on_closed(call, code, text);
+}
+
 uint32_t services_count(void)
 {
     return METHODS_COUNT;
@@ -355,7 +372,7 @@ struct grpc_method *services_table(struct worker *w, uint32_t *ret_count)
         bool unary = !table[i].client_streaming && !table[i].server_streaming;
         if (m->ops[i].message != NULL)
             m->ops[i].message = unary ? on_unary_message : on_message;
-        m->ops[i].closed = on_closed;
+        m->ops[i].closed = unary ? on_unary_closed : on_closed;
         if (!unary)
             m->list[i].open = on_open;
         m->list[i].ops = &m->ops[i];

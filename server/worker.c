@@ -3,6 +3,7 @@
 #include "server/node.h"
 #include "server/services.h"
 #include "server/slow.h"
+#include "server/top.h"
 #include "server/trace.h"
 
 #include "base/assert.h"
@@ -308,6 +309,8 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
 {
     *w = (struct worker){.node = node, .loop = loop};
     w->meters.metadata_size = UINT32_MAX; /* none yet */
+    w->top = top_new();
+    w->top_countdown = top_next_sample(w->top);
     list_init(&w->requests_free);
     list_init(&w->reads_asked);
     list_init(&w->reads_next);
@@ -355,12 +358,19 @@ void worker_drop_answers(struct worker *w)
 void worker_fini(struct worker *w)
 {
     watch_hub_free(w->hub);
+    top_free(w->top);
     epoch_unregister(w->reader);
     LIST_EACH_SAFE (it, after, &w->requests_free)
         mem_free(CONTAINER_OF(it, struct request, link));
     buf_fini(&w->scratch);
     buf_fini(&w->caller);
     arena_fini(&w->arena);
+}
+
+static bool top_is_wanted(const struct worker *w, uint64_t now_ms)
+{
+    uint64_t asked_ms = atomic_load_explicit(&w->node->top_wanted_ms, memory_order_relaxed);
+    return asked_ms != 0 && now_ms < asked_ms + TOP_WANTED_MS;
 }
 
 void worker_tick(struct worker *w, uint64_t now_ms)
@@ -378,4 +388,5 @@ void worker_tick(struct worker *w, uint64_t now_ms)
         worker_wake(w);
     maintenance_snapshot_tick(w);
     tracer_tick(w->tracer, now_ms);
+    top_tick(w->top, worker_now_ns(w), top_is_wanted(w, now_ms));
 }

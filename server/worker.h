@@ -26,6 +26,7 @@
 #include <uv.h>
 
 struct node;
+struct top;
 struct tracer;
 
 struct worker {
@@ -66,7 +67,9 @@ struct worker {
     struct worker_meters meters;
     struct grpc_method_stats *method_stats; /* as many as there are methods */
     struct grpc_message_bytes message_bytes;
-    struct tracer *tracer; /* NULL: nothing is traced */
+    struct top *top;
+    uint32_t top_countdown; /* of calls, until one is looked at */
+    struct tracer *tracer;  /* NULL: nothing is traced */
 };
 
 void worker_init(struct worker *w, struct node *node, uv_loop_t *loop);

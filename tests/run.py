@@ -184,6 +184,16 @@ def etcdctl_diff(suite, full):
     return program(suite, [sys.executable, "tests/clients/etcdctl_diff.py"])
 
 
+def trivetctl_diff(suite, full):
+    need(etcd=True)
+    return program(suite, [sys.executable, "tests/clients/trivetctl_diff.py"])
+
+
+def trivetctl_more(suite, full):
+    need()
+    return program(suite, [sys.executable, "tests/clients/trivetctl_more.py"])
+
+
 def etcdctl_flows(suite, full):
     need(etcd=True)
     return program(suite, [sys.executable, "tests/clients/etcdctl_flows.py"] + (["--full"] if full else []))
@@ -448,6 +458,8 @@ SUITES = [
     Suite("probes", "rare branches that the simulator cannot reach: reached by other tests", probes),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("flows", "etcdctl from end to end: users, locks, mirrors, snapshots, against etcd", etcdctl_flows),
+    Suite("trivetctl", "trivetctl in etcdctl's place: every command, in every form", trivetctl_diff),
+    Suite("trivetctl-more", "top, check, copy, watch --resume, completion and progress", trivetctl_more),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("config", "flags, variables and files, against etcd; what options do", config),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),

@@ -476,6 +476,7 @@ struct trivet_options {
 
     const char *user; /* NULL: nobody; the token is renewed as needed */
     const char *password;
+    const char *token; /* in place of both: a JWT that is sent as it is; default NULL */
 
     bool own_loop; /* the caller runs the engine: trivet_fd(), trivet_process(); default false */
 
@@ -610,6 +611,9 @@ TRIVET_API int trivet_watch_open(struct trivet_client *c, const struct trivet_wa
  * one at a time. */
 TRIVET_API int trivet_watch_next(struct trivet_watch *w, uint64_t timeout_ms,
                                  struct trivet_watch_message *ret);
+/* Asks how far it is: a message without events follows once all before is told. None does while it
+ * has no member to ask. */
+TRIVET_API void trivet_watch_progress(struct trivet_watch *w);
 TRIVET_API void trivet_watch_message_clear(struct trivet_watch_message *m);
 /* No callback begins after its return; allowed inside one. After trivet_close() it only frees. */
 TRIVET_API void trivet_watch_close(struct trivet_watch *w);

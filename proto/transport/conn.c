@@ -883,6 +883,11 @@ const struct grpc_port *grpc_conn_port(const struct grpc_conn *conn)
     return conn->port;
 }
 
+const struct grpc_conn_bytes *grpc_conn_bytes(const struct grpc_conn *conn)
+{
+    return &conn->bytes;
+}
+
 void *grpc_conn_user(const struct grpc_conn *conn)
 {
     return conn->user;

@@ -153,6 +153,7 @@ struct grpc_conn {
     struct conn_limits limits;
     struct list calls;
     uint32_t calls_count;
+    struct grpc_conn_bytes bytes;      /* a server's */
     struct grpc_call *hdr_call;        /* whose header block is being read */
     struct grpc_call *held;            /* unary: its message lies in the read buffer */
     struct header_cache *header_cache; /* a server's */

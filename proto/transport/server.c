@@ -380,6 +380,7 @@ void server__message_counted(struct grpc_call *call, bool sent, size_t size)
     if (s == NULL)
         return;
     bool from_message = counts_from_message(call);
+    *(sent ? &call->conn->bytes.sent : &call->conn->bytes.received) += size;
     s->stats.messages_sent += sent;
     s->stats.messages_received += !sent;
     if (s->o.method_stats == NULL)

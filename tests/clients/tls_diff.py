@@ -607,8 +607,7 @@ def check_trivetctl(pki):
                 (["--endpoints", "http://" + address, "--cacert", ca] + who, False))
 
         def attempt(binary, args, expected):
-            seconds = "2s" if binary == clusters.ETCDCTL else "2"
-            done = subprocess.run([binary, "--command-timeout=" + seconds] + args +
+            done = subprocess.run([binary, "--command-timeout=2s"] + args +
                                   ["put", "a", "b"], capture_output=True, timeout=30)
             tally.check((done.returncode == 0) == expected, "%s %s" % (
                 os.path.basename(binary), " ".join(args)), done.stderr.decode())

@@ -445,6 +445,26 @@ const char *grpc_conn_peer(const struct grpc_conn *conn)
     return "simulated";
 }
 
+/* No connections are counted. */
+void *grpc_conn_user(const struct grpc_conn *conn)
+{
+    (void)conn;
+    return NULL;
+}
+
+void grpc_conn_set_user(struct grpc_conn *conn, void *user)
+{
+    (void)conn;
+    (void)user;
+}
+
+const struct grpc_conn_bytes *grpc_conn_bytes(const struct grpc_conn *conn)
+{
+    static const struct grpc_conn_bytes none;
+    (void)conn;
+    return &none;
+}
+
 void grpc_call_pause_reading(struct grpc_call *c)
 {
     (void)c; /* no simulated client has so much under way */

@@ -12,6 +12,8 @@ enum { ASK_TIMEOUT_MS = 2000 };
 void auth__init(struct trivet_client *c)
 {
     c->auth.state = c->o.user == NULL ? AUTH_NOT_NEEDED : AUTH_WANTED;
+    c->auth.token = (char *)c->o.token; /* one that is given is never renewed */
+    c->o.token = NULL;
 }
 
 void auth__fini(struct trivet_client *c)
@@ -92,6 +94,6 @@ bool auth__token(struct trivet_client *c, const char **ret)
 
 void auth__refused(struct trivet_client *c, uint64_t token_number)
 {
-    if (c->auth.state == AUTH_READY && c->auth.token_number == token_number)
+    if (c->o.user != NULL && c->auth.state == AUTH_READY && c->auth.token_number == token_number)
         c->auth.state = AUTH_WANTED;
 }

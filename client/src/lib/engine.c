@@ -231,6 +231,7 @@ static void client_free(struct trivet_client *c)
     mem_free((char *)c->o.zone);
     mem_free((char *)c->o.user);
     mem_free((char *)c->o.password);
+    mem_free((char *)c->o.token);
     tls_context_free(c->tls);
     arena_fini(&c->scratch);
     mem_free(c);
@@ -305,6 +306,8 @@ static int check(const struct trivet_options *o, char *err_text, size_t err_size
         why = "cert_file and key_file belong together";
     else if ((o->user == NULL) != (o->password == NULL))
         why = "user and password belong together";
+    else if (o->token != NULL && o->user != NULL)
+        why = "token takes the place of user and password";
     else if (o->response_bytes_max == 0 || o->response_bytes_max > INT32_MAX)
         why = "response_bytes_max is not 1 to 2147483647";
     if (why != NULL) {
@@ -332,6 +335,7 @@ static bool copy_options(struct trivet_client *c, const struct trivet_options *o
     all = dup_text(&c->o.zone, null_if_empty(o->zone)) && all;
     all = dup_text(&c->o.user, null_if_empty(o->user)) && all;
     all = dup_text(&c->o.password, o->password) && all;
+    all = dup_text(&c->o.token, null_if_empty(o->token)) && all; /* auth__init() takes it */
     c->endpoint_texts = mem_try_alloc_zero(sizeof(char *) * (o->endpoints_count + 1));
     if (c->endpoint_texts == NULL) {
         c->o.endpoints_count = 0;

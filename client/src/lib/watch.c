@@ -208,14 +208,15 @@ static enum given give(struct trivet_watch *w, const struct trivet_watch_message
     return keep(w, m) ? GIVEN : NOT_GIVEN;
 }
 
-static void end_watch(struct trivet_watch *w, int status, enum grpc_code code, struct slice text,
-                      int64_t compact_revision)
+static void end_watch_with(struct trivet_watch *w, int status, enum grpc_code code,
+                           struct slice text, const struct watch_response *r)
 {
     char error[ERROR_BYTES];
     struct trivet_watch_message m = {.status = status,
                                      .code = (int32_t)code,
                                      .error = error,
-                                     .compact_revision = compact_revision};
+                                     .header = r->header,
+                                     .compact_revision = r->compact_revision};
     (void)snprintf(error, sizeof(error), "%.*s", (int)text.size, (const char *)text.data);
     w->ended = true;
     forget(w);
@@ -225,6 +226,12 @@ static void end_watch(struct trivet_watch *w, int status, enum grpc_code code, s
         (void)call_back(w, &m);
     else
         keep_last(w, &m);
+}
+
+static void end_watch(struct trivet_watch *w, int status, enum grpc_code code, struct slice text)
+{
+    const struct watch_response nothing = {0};
+    end_watch_with(w, status, code, text, &nothing);
 }
 
 /* --- reading --- */
@@ -255,8 +262,8 @@ static void on_canceled(struct trivet_watch *w, const struct watch_response *r)
 {
     struct slice reason = slice_of(r->cancel_reason.data, r->cancel_reason.size);
     if (r->compact_revision != 0) {
-        end_watch(w, TRIVET_COMPACTED, GRPC_OUT_OF_RANGE,
-                  slice_of_string(tv_err_text(TV_COMPACTED)), r->compact_revision);
+        end_watch_with(w, TRIVET_COMPACTED, GRPC_OUT_OF_RANGE,
+                       slice_of_string(tv_err_text(TV_COMPACTED)), r);
         return;
     }
     bool old_token = contains(r->cancel_reason, tv_err_text(TV_INVALID_AUTH_TOKEN)) ||
@@ -266,7 +273,7 @@ static void on_canceled(struct trivet_watch *w, const struct watch_response *r)
         lose(w, false);
         return;
     }
-    end_watch(w, TRIVET_REFUSED, GRPC_CANCELLED, reason, 0);
+    end_watch_with(w, TRIVET_REFUSED, GRPC_CANCELLED, reason, r);
 }
 
 /* Those that were given before a stream broke may come again. */
@@ -347,7 +354,7 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
     }
     if (rv != 0) {
         end_watch(w, TRIVET_BUSY, GRPC_RESOURCE_EXHAUSTED,
-                  SLICE_LITERAL("one revision is larger than watch_bytes_max"), 0);
+                  SLICE_LITERAL("one revision is larger than watch_bytes_max"));
         return;
     }
     if (r.fragment)
@@ -387,7 +394,7 @@ static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice 
             auth__refused(c, s->token_number);
             lose(w, false);
         } else if (is_final(code)) {
-            end_watch(w, TRIVET_REFUSED, code, text, 0);
+            end_watch(w, TRIVET_REFUSED, code, text);
         } else {
             lose(w, true);
         }
@@ -496,7 +503,7 @@ void watches__end_all(struct trivet_client *c)
 {
     while (!list_is_empty(&c->watches)) {
         struct trivet_watch *w = CONTAINER_OF(c->watches.next, struct trivet_watch, link);
-        end_watch(w, TRIVET_CLOSED, GRPC_OK, SLICE_LITERAL("the client is closed"), 0);
+        end_watch(w, TRIVET_CLOSED, GRPC_OK, SLICE_LITERAL("the client is closed"));
     }
     while (!list_is_empty(&c->watches_ended)) {
         struct trivet_watch *w = CONTAINER_OF(c->watches_ended.next, struct trivet_watch, link);
@@ -583,6 +590,28 @@ void trivet_watch_close(struct trivet_watch *w)
         w->close_after = true;
     else
         watch_free(w);
+}
+
+/* Before it is in place an answer would be about revisions that it has not seen. */
+static void run_progress(struct trivet_client *c, void *arg)
+{
+    struct trivet_watch *w = arg;
+    struct wire_watch_request q = {.kind = WIRE_WATCH_PROGRESS};
+    uint8_t bytes[16];
+    (void)c;
+    if (w->stream == NULL || !w->created || w->ended)
+        return;
+    struct slice part = slice_of(bytes, wire_watch_request_size(&q));
+    ASSERT(part.size <= sizeof(bytes));
+    (void)wire_watch_request_put(bytes, &q);
+    if (grpc_send(w->stream->grpc, &part, 1) != 0)
+        grpc_cancel(w->stream->grpc);
+}
+
+void trivet_watch_progress(struct trivet_watch *w)
+{
+    if (w->client != NULL)
+        engine__sync(w->client, run_progress, w);
 }
 
 static void run_resume(struct trivet_client *c, void *arg)

@@ -296,6 +296,12 @@ const char *grpc_conn_peer_cn(const struct grpc_conn *conn);
 bool grpc_conn_is_tls(const struct grpc_conn *conn);
 /* A server's: where it came in. */
 const struct grpc_port *grpc_conn_port(const struct grpc_conn *conn);
+/* Of messages, without what surrounds them; borrowed, as long as the connection. */
+struct grpc_conn_bytes {
+    uint64_t received;
+    uint64_t sent;
+};
+const struct grpc_conn_bytes *grpc_conn_bytes(const struct grpc_conn *conn);
 void *grpc_conn_user(const struct grpc_conn *conn);
 void grpc_conn_set_user(struct grpc_conn *conn, void *user);
 
