@@ -121,7 +121,7 @@ def configuration():
                 text = text.replace("https://10.0.0.1:2380", "https://127.0.0.1:%d" % n.peer_port)
                 text = text.replace("https://10.0.0.1:2379,https://127.0.0.1:2379", "https://127.0.0.1:%d" % n.client_port)
                 text = text.replace("https://10.0.0.1:2379", "https://127.0.0.1:%d" % n.client_port)
-                text = text.replace("http://127.0.0.1:2381", "http://127.0.0.1:%d" % cluster.free_ports(1)[0])
+                text = text.replace("http://10.0.0.1:2381", "http://127.0.0.1:%d" % cluster.free_ports(1)[0])
                 text = text.replace("name: trivet1", "name: trivet%d" % (n.index + 1))
                 text = text.replace("/var/lib/trivet/data", os.path.join(folder, "data%d" % n.index))
                 text = re.sub(r"/etc/trivet/pki/\w+\.crt(?<!ca\.crt)", mine.cert, text)

@@ -78,6 +78,8 @@ def tree(release):
         shutil.rmtree(path, ignore_errors=True)
         os.makedirs(path)
         run("debootstrap", "--variant=minbase", "--include=" + ",".join(INCLUDE), release, path, MIRROR)
+        with open(os.path.join(path, "etc", "hosts"), "w", encoding="ascii") as f:
+            f.write("127.0.0.1 localhost\n::1 localhost\n")
         stamp(path, wanted)
     return path
 
