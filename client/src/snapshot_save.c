@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "proto/grpc.h"
+#include "proto/tls.h"
 #include "proto/wirefield.h"
 
 #include <errno.h>
@@ -77,7 +78,7 @@ static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice 
 }
 
 static int receive(struct save *s, uv_loop_t *loop, struct grpc_loop *grpc, const char *address,
-                   uint64_t timeout_ms)
+                   struct tls_context *tls, uint64_t timeout_ms)
 {
     static const struct grpc_call_ops ops = {.message = on_message, .closed = on_closed};
     struct grpc_channel_options o;
@@ -85,10 +86,12 @@ static int receive(struct save *s, uv_loop_t *loop, struct grpc_loop *grpc, cons
     o.addresses = &address;
     o.addresses_count = 1;
     o.user_agent = "trivetctl";
-    struct grpc_channel *channel = grpc_channel_new(grpc, &o);
+    o.tls = tls;
+    struct grpc_channel *channel = address == NULL ? NULL : grpc_channel_new(grpc, &o);
     if (channel == NULL) {
         (void)snprintf(s->err_text, s->err_size,
-                       "an endpoint is not of the form http://host:port or host:port");
+                       "an endpoint is not of the form https://host:port, http://host:port or "
+                       "host:port");
         return TV_EINVAL;
     }
     struct grpc_start_options start = {
@@ -108,22 +111,23 @@ static int receive(struct save *s, uv_loop_t *loop, struct grpc_loop *grpc, cons
 }
 
 /* The whole stream into the open file. */
-static int fetch(struct save *s, const char *endpoint, uint64_t timeout_ms)
+static int fetch(struct save *s, const char *endpoint, const struct client_tls *tls,
+                 uint64_t timeout_ms)
 {
-    static const char scheme[] = "http://";
-    if (strncmp(endpoint, scheme, sizeof(scheme) - 1) == 0)
-        endpoint += sizeof(scheme) - 1;
-    char *address = mem_strdup(endpoint);
-    address[strcspn(address, "/")] = '\0';
+    struct tls_context *context = client_tls_context(tls, s->err_text, s->err_size);
+    if (context == NULL)
+        return TV_EINVAL;
+    char *address = client_endpoint(tls, endpoint);
     uv_loop_t loop;
     int rv = uv_loop_init(&loop);
     ASSERT(rv == 0);
     struct grpc_loop *grpc = grpc_loop_new(&loop);
-    int err = receive(s, &loop, grpc, address, timeout_ms);
+    int err = receive(s, &loop, grpc, address, context, timeout_ms);
     grpc_loop_free(grpc);
     (void)uv_run(&loop, UV_RUN_DEFAULT); /* the closing of what is left */
     rv = uv_loop_close(&loop);
     ASSERT(rv == 0);
+    tls_context_free(context);
     mem_free(address);
 
     if (s->write_errno != 0) {
@@ -143,8 +147,9 @@ static int fetch(struct save *s, const char *endpoint, uint64_t timeout_ms)
     return err;
 }
 
-int snapshot_save(const char *endpoint, uint64_t timeout_ms, const char *path, char *ret_version,
-                  size_t version_size, char *err_text, size_t err_size)
+int snapshot_save(const char *endpoint, const struct client_tls *tls, uint64_t timeout_ms,
+                  const char *path, char *ret_version, size_t version_size, char *err_text,
+                  size_t err_size)
 {
     char part[PATH_BYTES];
     struct save s = {.version = ret_version,
@@ -161,7 +166,7 @@ int snapshot_save(const char *endpoint, uint64_t timeout_ms, const char *path, c
         (void)snprintf(err_text, err_size, "could not open %.3000s (%s)", part, strerror(errno));
         return TV_EIO;
     }
-    int err = fetch(&s, endpoint, timeout_ms);
+    int err = fetch(&s, endpoint, tls, timeout_ms);
     if (err == 0 && fsync(s.fd) != 0) {
         (void)snprintf(err_text, err_size, "could not fsync snapshot: %s", strerror(errno));
         err = TV_EIO;

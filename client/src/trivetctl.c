@@ -272,7 +272,7 @@ static int snapshot_save_command(const struct options *o, const char *path)
         fprintf(stderr, "Error: snapshot must be requested to one selected node, not multiple\n");
         return EXIT_FAILURE;
     }
-    if (snapshot_save(o->endpoints[0], o->timeout_given ? o->timeout_ms : 0, path, version,
+    if (snapshot_save(o->endpoints[0], &o->tls, o->timeout_given ? o->timeout_ms : 0, path, version,
                       sizeof(version), err_text, sizeof(err_text)) != 0) {
         fprintf(stderr, "Error: %s\n", err_text);
         return EXIT_FAILURE;

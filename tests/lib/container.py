@@ -5,6 +5,9 @@ an overlay, so that nothing of it is left behind.
         c.write("/etc/trivet/trivetd.yaml", text)
         c.run("systemctl", "start", "trivetd")
 
+    one, two = Container(tree, "one"), Container(tree, "two")
+    connect([(one, "10.0.0.1/8"), (two, "10.0.1.1/8")])
+
 It ends with the process that made it. Needs root, overlayfs and cgroup2; why not is in ContainerError.
 """
 
@@ -17,7 +20,7 @@ import time
 
 import cluster
 
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Runs as the first process of its namespaces; $1 the tree, $2 a folder for the overlay.
 BOOT = r"""
@@ -30,6 +33,7 @@ if ! mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work"
     mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
 fi
 cd "$2/root"
+echo "$3" >etc/hostname
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
@@ -48,7 +52,7 @@ pivot_root . .before
 umount -l /.before
 rmdir /.before
 mount --make-rshared / # credentials reach a service by propagation
-hostname trivet-test
+hostname "$3"
 exec env -i container=trivet-test /lib/systemd/systemd --system --unit=multi-user.target --show-status=0
 """
 
@@ -59,7 +63,7 @@ mount --make-rprivate /
 mount -t cgroup2 none "$3"
 mkdir -p "$3/$4"
 echo $$ >"$3/$4/cgroup.procs"
-exec unshare --mount --pid --fork --kill-child --uts --ipc --net --cgroup sh -c "$0" boot "$1" "$2"
+exec unshare --mount --pid --fork --kill-child --uts --ipc --net --cgroup sh -c "$0" boot "$1" "$2" "$5"
 """
 
 
@@ -68,7 +72,7 @@ class ContainerError(Exception):
 
 
 class Container:
-    def __init__(self, tree):
+    def __init__(self, tree, name="trivet-test"):
         if os.geteuid() != 0:
             raise ContainerError("booting a systemd needs root")
         self.dir = tempfile.mkdtemp(prefix="trivet-container-", dir=os.environ.get("TMPDIR", "/var/tmp"))
@@ -78,7 +82,7 @@ class Container:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 ["unshare", "--mount", "sh", "-c", ENTER, BOOT, tree, os.path.join(self.dir, "layers"),
-                 os.path.join(self.dir, "cgroup"), self.group],
+                 os.path.join(self.dir, "cgroup"), self.group, name],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=cluster.die_with_parent)
         try:
             self._wait_booted()
@@ -174,3 +178,17 @@ class Container:
 
     def journal(self, unit, *more):
         return self.run("journalctl", "--no-pager", "-o", "cat", "-u", unit, *more).stdout
+
+
+def connect(members):
+    """[(container, address/size)]: one network for all of them, a bridge at the first one, called eth0 everywhere."""
+    hub = members[0][0]
+    script = "ip link show eth0 >/dev/null 2>&1 || ip link add eth0 type bridge\n"
+    for n, (c, _) in enumerate(members[1:]):
+        script += "ip link add to%d master eth0 type veth peer name eth0 netns %s\nip link set to%d up\n" % (n, c.init, n)
+    # By our own numbers of processes: only the network is the container's.
+    done = subprocess.run(["nsenter", "-t", hub.init, "-n", "sh", "-ec", script], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ContainerError(done.stderr)
+    for c, address in members:
+        c.shell("ip address replace %s dev eth0; ip link set eth0 up" % address, check=True)

@@ -20,6 +20,7 @@ BUILT = os.path.join(cluster.ROOT, ".dev", "packages")
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 INCLUDE = ["systemd", "systemd-sysv", "dbus", "openssl", "ca-certificates", "iproute2", "procps", "curl",
            "nftables", "python3-minimal"]
+MORE = ["gcc", "pkg-config", "libc6-dev", "prometheus"]  # a program is compiled; metrics are scraped
 SCRIPT = os.path.join(cluster.ROOT, "packaging", "package")
 
 
@@ -91,6 +92,7 @@ def build_tree(release):
         depends = re.search(r"Build-Depends: (.*?)\n\S", f.read(), re.S).group(1)
     names = " ".join(re.sub(r"\(.*?\)|:any|\|.*", "", d).strip().replace("debhelper-compat", "debhelper")
                      for d in depends.replace("\n", " ").split(","))
+    names = "build-essential " + names
     if not stamped(path, names):
         shutil.rmtree(path, ignore_errors=True)
         run("cp", "-a", tree(release), path)
@@ -115,12 +117,12 @@ def packages(release):
     folder = os.path.join(BUILT, "here" if release == here() else release)
     wanted = sources()
     if not stamped(os.path.join(folder, "trivet"), wanted) or not glob.glob(folder + "/*.deb"):
-        run(SCRIPT, "stage", folder)
         lint = "lintian --allow-root --fail-on error,warning --tag-display-limit 0 *.changes >lintian.txt 2>&1 || true"
         if release == here():
-            run(SCRIPT, "build", folder)
+            run(os.path.join(cluster.ROOT, "dev"), "package", "--no-lint")
             run("sh", "-c", lint, cwd=folder)
         else:
+            run(SCRIPT, "stage", folder)
             inside(build_tree(release), "/packages/trivet/packaging/package build /packages; cd /packages; " + lint,
                    binds=[(folder, "/packages")])
         stamp(os.path.join(folder, "trivet"), wanted)
@@ -153,13 +155,14 @@ def ready(release):
     """The tree with the dependencies of the packages, so that dpkg alone installs them."""
     path = tree(release)
     chosen = [packages(release)[n] for n in ("trivet-server", "trivet-client", "libtrivet1", "libtrivet-dev")]
-    depends = "\n".join(run("dpkg-deb", "-f", deb, "Depends") for deb in chosen)
+    depends = ", ".join(MORE) + "\n" + "\n".join(run("dpkg-deb", "-f", deb, "Depends") for deb in chosen)
     done = os.path.join(FOLDER, release + "-depends")
     if not (os.path.isdir(path) and stamped(path, " ".join(INCLUDE)) and os.path.exists(done) and
             open(done, encoding="utf-8").read() == depends):
         names = [re.sub(r"\(.*?\)", "", d).split("|")[0].strip() for d in depends.replace("\n", ",").split(",")]
-        names = sorted({n for n in names if n and not n.startswith("libtrivet")} | {"gcc", "pkg-config", "libc6-dev"})
-        inside(path, "apt-get update -q && apt-get install -q -y --no-install-recommends " + " ".join(names))
+        names = sorted({n for n in names if n and not n.startswith("libtrivet")})
+        inside(path, "apt-get update -q && apt-get install -q -y --no-install-recommends " + " ".join(names) +
+               "; systemctl disable prometheus.service")
         with open(done, "w", encoding="utf-8") as f:
             f.write(depends)
     return path

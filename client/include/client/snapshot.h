@@ -10,8 +10,9 @@
 /* Stream a snapshot from the one endpoint into the file; it has its name only when it is whole and
  * durable. `timeout_ms` 0: none.
  * Errors: TV_* with words in err_text. */
-int snapshot_save(const char *endpoint, uint64_t timeout_ms, const char *path, char *ret_version,
-                  size_t version_size, char *err_text, size_t err_size);
+int snapshot_save(const char *endpoint, const struct client_tls *tls, uint64_t timeout_ms,
+                  const char *path, char *ret_version, size_t version_size, char *err_text,
+                  size_t err_size);
 
 /* What the flags of status and restore say; NULL: the flag was not given. */
 struct snapshot_flags {
