@@ -143,8 +143,12 @@ class Hour:
                     os.unlink(deb)
                 for name in ("trivet-server", "trivet-client"):
                     c.copy(debian.raised(debian.packages(self.release)[name], "9.0.0", self.folder), "/root/%s_9.deb" % name)
+        elif heading == "Replace a member" and number == 1:
+            time.sleep(7)  # as the page says
         elif heading == "Replace a member" and number == 2:
             self.new_machine("trivet3")
+        elif heading == "Lose a majority" and number == 2:
+            time.sleep(7)
         elif heading == "Lose a majority" and number == 0:
             for name in ("trivet2", "trivet3"):
                 self.machines[name].shell("systemctl kill -s KILL trivetd; systemctl stop trivetd; rm -rf /var/lib/trivet/data")
