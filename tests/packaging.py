@@ -164,7 +164,7 @@ def expressions():
 
 def alerts():
     text = "\n".join(expressions())
-    names = set(re.findall(r"\b((?:etcd|trivet|grpc|process|os)_\w+)(?=[{)\s])", text))
+    names = set(re.findall(r"\b((?:etcd|trivet|grpc_server|process|os)_\w+)(?=[{)\s])", text))
     tally.check(len(names) > 30, "alerts and dashboards ask for much", repr(names))
     with cluster.Cluster("trivet", 1) as c:
         c.start()
