@@ -24,6 +24,7 @@ PAGE = os.path.join(cluster.ROOT, "docs", "operations.md")
 README = os.path.join(cluster.ROOT, "README.md")
 ADDRESSES = {"trivet1": "10.0.0.1", "trivet2": "10.0.1.1", "trivet3": "10.0.2.1"}
 FIRST = "trivet1"
+HOME = os.path.join(os.sep, "root")  # of the machines
 BLOCK = re.compile(r"^```sh on=(\S+)[^\n]*\n(.*?)^```$", re.M | re.S)
 
 tally = cluster.Tally()
@@ -69,21 +70,21 @@ class Hour:
         """What the page says to copy to a machine, and etcdctl."""
         for name in ("trivet-server", "trivet-client"):
             deb = debian.packages(self.release)[name]
-            c.copy(deb, "/root/" + os.path.basename(deb))
+            c.copy(deb, HOME + "/" + os.path.basename(deb))
         c.copy(cluster.ETCDCTL, "/usr/local/bin/etcdctl")
 
     def copy_certificates(self, name):
         first, c = self.machines[FIRST], self.machines[name]
         for source, target in (("ca.crt", "ca.crt"), (name + ".crt", "server.crt"), (name + ".key", "server.key")):
-            with open(first.path("/root/pki/" + source), encoding="ascii") as f:
+            with open(first.path(HOME + "/pki/" + source), encoding="ascii") as f:
                 c.write("/etc/trivet/pki/" + target, f.read())
 
     def copy_backup(self):
-        with open(self.machines[FIRST].path("/root/backup.db"), "rb") as f:
+        with open(self.machines[FIRST].path(HOME + "/backup.db"), "rb") as f:
             data = f.read()
         for name, c in self.machines.items():
             if name != FIRST:
-                with open(c.path("/root/backup.db"), "wb") as f:
+                with open(c.path(HOME + "/backup.db"), "wb") as f:
                     f.write(data)
 
     def paste(self, heading, where, commands):
@@ -139,10 +140,10 @@ class Hour:
             self.copy_backup()
         elif heading == "Upgrade":
             for c in self.machines.values():
-                for deb in glob.glob(c.path("/root/*.deb")):
+                for deb in glob.glob(c.path(HOME + "/*.deb")):
                     os.unlink(deb)
                 for name in ("trivet-server", "trivet-client"):
-                    c.copy(debian.raised(debian.packages(self.release)[name], "9.0.0", self.folder), "/root/%s_9.deb" % name)
+                    c.copy(debian.raised(debian.packages(self.release)[name], "9.0.0", self.folder), HOME + "/%s_9.deb" % name)
         elif heading == "Replace a member" and number == 1:
             time.sleep(7)  # as the page says
         elif heading == "Replace a member" and number == 2:

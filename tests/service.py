@@ -65,7 +65,7 @@ def prepare(c):
             c.copy(deb, "/packages/" + os.path.basename(deb))
     c.run("sh", "-c", "dpkg -i /packages/*.deb", check=True)
     tally.check(c.show("trivetd.service", "ActiveState") == "inactive", "installing starts nothing")
-    c.copy(os.path.join(cluster.ROOT, "packaging", "zones"), "/root/zones")
+    c.copy(os.path.join(cluster.ROOT, "packaging", "zones"), "/srv/zones")
     for unit in UNITS:
         c.write("/etc/systemd/system/%s.d/test.conf" % unit,
                 "[Service]\nWatchdogSec=%d\nTimeoutAbortSec=3\nRestartSec=200ms\n" % WATCHDOG_SECONDS)
@@ -75,13 +75,13 @@ def prepare(c):
 
 def readiness(c):
     """A member without the others is none that serves."""
-    done = c.shell("/root/zones prepare && systemctl start --no-block %s" % UNITS[0])
+    done = c.shell("/srv/zones prepare && systemctl start --no-block %s" % UNITS[0])
     tally.check(done.returncode == 0, "the first zone is set up", done.stderr)
     up = until(30, lambda: c.main_pid(UNITS[0]))
     time.sleep(2)
     tally.check(up and state(c, UNITS[0]) == "activating", "a member without a majority is not ready",
                 state(c, UNITS[0]) + c.journal(UNITS[0])[-1000:])
-    done = c.run("/root/zones", "up", timeout=90)
+    done = c.run("/srv/zones", "up", timeout=90)
     tally.check(done.returncode == 0, "three services start", done.stderr + c.journal(UNITS[1])[-1500:])
     tally.check([state(c, u) for u in UNITS] == ["active"] * 3, "and are active")
     for endpoint in ENDPOINTS:  # the moment that systemd says so
@@ -173,14 +173,14 @@ def handing_over(c):
 def zone_lost(c):
     lost = leader(c) or 0
     others = ",".join(e for n, e in enumerate(ENDPOINTS) if n != lost)
-    c.run("/root/zones", "cut", str(lost + 1), check=True)
+    c.run("/srv/zones", "cut", str(lost + 1), check=True)
     begin = time.monotonic()
     good, said = False, ""
     while not good and time.monotonic() < begin + 30:
         good, said = put(c, "cut", "off", others)
     print("  writes were back %.1f s after the leader's zone was lost" % (time.monotonic() - begin))
     tally.check(good, "a zone that is lost does not stop the others", said)
-    c.run("/root/zones", "heal", check=True)
+    c.run("/srv/zones", "heal", check=True)
     back = until(30, lambda: ctl(c, "get", "cut", "--print-value-only", endpoints=ENDPOINTS[lost]).stdout == "off\n")
     tally.check(back, "and it comes back")
     tally.check({c.show(u, "ActiveState") for u in UNITS} == {"active"}, "no service failed meanwhile")
@@ -254,26 +254,26 @@ def upgrade(c, folder):
     for name in ("trivet-server", "trivet-client"):
         c.copy(debian.raised(built[name], "9.0.0", folder), "/packages/new/%s.deb" % name)
     c.shell("""
-cat >/root/writer <<'END'
+cat >/srv/writer <<'END'
 n=0; failed=0
-while [ ! -e /root/stop ]; do
+while [ ! -e /srv/stop ]; do
     n=$((n + 1))
-    trivetctl --endpoints %s --command-timeout 10 put upgrade $n >/dev/null 2>/root/why || failed=$((failed + 1))
+    trivetctl --endpoints %s --command-timeout 10 put upgrade $n >/dev/null 2>/srv/why || failed=$((failed + 1))
 done
-echo $n $failed >/root/written
+echo $n $failed >/srv/written
 END
-systemd-run --unit=writer bash /root/writer""" % ALL, check=True)
+systemd-run --unit=writer bash /srv/writer""" % ALL, check=True)
     done = c.run("sh", "-c", "dpkg -i /packages/new/*.deb", timeout=180)
     tally.check(done.returncode == 0, "an upgrade goes through", done.stdout + done.stderr)
-    c.shell("touch /root/stop; while systemctl is-active -q writer; do sleep 0.1; done")
+    c.shell("touch /srv/stop; while systemctl is-active -q writer; do sleep 0.1; done")
     tally.check([state(c, u) for u in UNITS] == ["active"] * 3 and
                 not set(pids) & {c.main_pid(u) for u in UNITS}, "and each member runs the new program", done.stdout)
     starts = sorted(int(c.show(u, "ExecMainStartTimestampMonotonic")) for u in UNITS)
     ready = sorted(int(c.show(u, "ActiveEnterTimestampMonotonic")) for u in UNITS)
     tally.check(all(starts[n + 1] >= ready[n] for n in (0, 1)), "one after the other", repr((starts, ready)))
-    written, failed = c.run("cat", "/root/written").stdout.split()
+    written, failed = c.run("cat", "/srv/written").stdout.split()
     tally.check(int(written) > 3 and failed == "0", "no write failed", "%s of %s: %s" %
-                (failed, written, c.run("cat", "/root/why").stdout))
+                (failed, written, c.run("cat", "/srv/why").stdout))
     print("  %s writes during the upgrade, %s failed" % (written, failed))
     before = [c.main_pid(u) for u in UNITS]
     done = c.run("dpkg", "-r", "trivet-client")
