@@ -145,6 +145,7 @@ class Hour:
                 for name in ("trivet-server", "trivet-client"):
                     c.copy(debian.raised(debian.packages(self.release)[name], "9.0.0", self.folder), HOME + "/%s_9.deb" % name)
         elif heading == "Replace a member" and number == 1:
+            self.machines["trivet3"].shell("systemctl kill -s KILL trivetd; systemctl stop trivetd")  # it is lost
             time.sleep(7)  # as the page says
         elif heading == "Replace a member" and number == 2:
             self.new_machine("trivet3")
