@@ -384,6 +384,8 @@ static void stop(struct node *n)
     node__free_workers(n);
     grpc_loop_free(n->gl);
     node__finish_loop(&n->loop);
+    mem_free(n->threads);
+    mem_free(n->workers); /* passwords that were being hashed have come back to them by now */
     ports_close(&n->ports);
     if (n->space != NULL)
         disk_space_free(n->space);

@@ -377,6 +377,15 @@ def bad_input(suite, full):
                            "--requests", "100000" if full else "30000"])
 
 
+def fuzz(suite, full):
+    """What was found before, and a little more."""
+    status, _ = execute(suite, ["./dev", "fuzz", "--build"])
+    if status != 0:
+        raise RuntimeError("the fuzz targets do not build")
+    return program(suite, [sys.executable, "tests/fuzz/fuzz.py", "--fresh", "--jobs", "2",
+                           "--seconds", "300" if full else "5"], append=True)
+
+
 def packaging(suite, full):
     need()
     for tool in ("systemd-analyze", "strace"):
@@ -473,6 +482,7 @@ SUITES = [
     Suite("differ", "a member with other contents: found by comparing, fenced, rebuilt", differ,
           1800),
     Suite("badinput", "what no client should send", bad_input, 1800),
+    Suite("fuzz", "libFuzzer on every decoder and on whole nodes: what was kept, and a little more", fuzz, 1800),
     Suite("packaging", "the service's units, filter of system calls, configuration and alerts", packaging, 300),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("regress", "what an operation costs, counted, against the previous release", regress, 3600),

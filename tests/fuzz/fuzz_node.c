@@ -46,6 +46,14 @@ static void remove_dir(void)
     folder_remove(dir);
 }
 
+static void stop(void);
+
+static void stop_at_exit(void)
+{
+    if (node != NULL)
+        stop();
+}
+
 static void configure(void)
 {
     static char data[96], clients[96], peers[96], members[112], err_text[4096];
@@ -106,6 +114,10 @@ static void start(void)
     ASSERT(mkdir(inputs, 0700) == 0);
     node = node_start(&config, &history);
     ASSERT(node != NULL);
+    static bool will_stop;
+    if (!will_stop)
+        (void)atexit(stop_at_exit); /* before what RocksDB has made by now goes */
+    will_stop = true;
     for (uint32_t i = 0; !is_led(); i++) {
         ASSERT(i < START_TURNS_MAX);
         (void)uv_run(&node->loop, UV_RUN_ONCE);
