@@ -221,6 +221,13 @@ def tls(suite, full):
                            "tests/clients/tls_diff.py"])
 
 
+def tls_probe(suite, full):
+    need(etcd=True)
+    more = ["--damaged", "2000", "--garbage", "5000", "--half-open", "10000"] if full else []
+    return program(suite, [sys.executable, "-W", "ignore::DeprecationWarning",
+                           "tests/clients/tls_probe.py"] + more)
+
+
 def range_stream(suite, full):
     need(etcd=True, tool="rangestream")
     return program(suite, [sys.executable, "tests/clients/rangestream_diff.py"])
@@ -451,6 +458,8 @@ SUITES = [
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("config", "flags, variables and files, against etcd; what options do", config),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
+    Suite("tlsprobe", "old versions, renegotiation, damaged, slow and endless handshakes: beside etcd; others "
+          "are served", tls_probe),
     Suite("gateway", "HTTP: the JSON gateway, WebSocket and the pages, against etcd's", gateway),
     Suite("errors", "every error of etcd's API is in our table, code and text", errors),
     Suite("rangestream", "long RangeStreams, message by message against etcd's", range_stream),

@@ -1,6 +1,7 @@
-/* Any arguments, variables and configuration file of a server. An input is arguments, a line each; a
- * line that begins with "ETCD_" is a variable, and what is behind a line "---" is the file. Then what
- * they say is looked at as far as that goes without a network: tokens, keys of TLS, the members. */
+/* Any arguments, variables and configuration file of a server. An input is arguments, a line each;
+ * a line that begins with "ETCD_" is a variable, and what is behind a line "---" is the file. Then
+ * what they say is looked at as far as that goes without a network: tokens, keys of TLS, the
+ * members. */
 #include "server/auth_token.h"
 #include "server/cluster.h"
 #include "server/compactor.h"

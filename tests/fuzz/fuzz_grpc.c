@@ -1,8 +1,10 @@
-/* Any messages to any of a node's methods, several calls at once on a connection. An input is steps:
+/* Any messages to any of a node's methods, several calls at once on a connection. An input is
+ * steps:
  *
  *   method u8, flags u8, size u16, bytes
  *
- * Each sends the bytes as one message, on a new stream of this method or (NEXT) on the one before. */
+ * Each sends the bytes as one message, on a new stream of this method or (NEXT) on the one before.
+ */
 #include "fuzz_node.h"
 
 #include "server/services.h"

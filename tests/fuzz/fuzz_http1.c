@@ -1,6 +1,6 @@
-/* Any text as what a client of a node says by HTTP/1.1. The first byte says how: (1) Content-Length is
- * put in as the body is long, (2) what is behind the head are messages of a WebSocket, from bit 2 on in
- * pieces of how many bytes.
+/* Any text as what a client of a node says by HTTP/1.1. The first byte says how: (1) Content-Length
+ * is put in as the body is long, (2) what is behind the head are messages of a WebSocket, from bit
+ * 2 on in pieces of how many bytes.
  *
  * A message is an opcode with its flag of the end, a size of one byte, and so many bytes. */
 #include "fuzz_node.h"

@@ -1,9 +1,9 @@
-/* Any bytes as what a client of a node sends. The first byte says how they come: (1) behind a preface
- * of HTTP/2 and SETTINGS, (2) to the port of the members, and from bit 2 on in pieces of how many
- * bytes.
+/* Any bytes as what a client of a node sends. The first byte says how they come: (1) behind a
+ * preface of HTTP/2 and SETTINGS, (2) to the port of the members, and from bit 2 on in pieces of
+ * how many bytes.
  *
- * Half of the mutations keep to HTTP/2's frames: one of them is changed in itself, left out, moved or
- * repeated, and its length put right. */
+ * Half of the mutations keep to HTTP/2's frames: one of them is changed in itself, left out, moved
+ * or repeated, and its length put right. */
 #include "fuzz_node.h"
 
 #include "base/mem.h"
@@ -52,8 +52,8 @@ static void split(struct slice in, struct frames *ret)
     }
 }
 
-/* The frame's payload, and now and then its head, is another. Returns its size; `room` is enough for
- * the frame itself. */
+/* The frame's payload, and now and then its head, is another. Returns its size; `room` is enough
+ * for the frame itself. */
 static size_t put_changed(struct slice frame, uint32_t seed, uint8_t *ret, size_t room)
 {
     memcpy(ret, frame.data, frame.size);
@@ -77,11 +77,14 @@ static size_t mutate_frames(uint8_t *data, size_t size, size_t size_max, uint32_
     size_t at = 1;
     for (uint32_t i = 0; i < f.count; i++) {
         bool it = i == which;
-        uint32_t from = kind == SWAP && it && i + 1 < f.count   ? i + 1
+        uint32_t from = kind == SWAP && it && i + 1 < f.count     ? i + 1
                         : kind == SWAP && i == which + 1 && i > 0 ? which
                                                                   : i;
         struct slice frame = f.items[from];
-        for (uint32_t times = it && kind == DROP ? 0 : it && kind == REPEAT ? 2 : 1; times > 0; times--) {
+        for (uint32_t times = it && kind == DROP     ? 0
+                              : it && kind == REPEAT ? 2
+                                                     : 1;
+             times > 0; times--) {
             if (size_max - at < frame.size || size_max - at < FRAME_HEAD_BYTES)
                 break;
             if (it && kind == CHANGE && frame.size >= FRAME_HEAD_BYTES)

@@ -1,11 +1,12 @@
-/* A whole node, a cluster of one, in the fuzzer's own thread: the real server on a real loop, its log
- * and RocksDB in a folder in memory. It is given bytes as if by a connection, and must be rid of the
- * connection, and of all its calls, when that is gone.
+/* A whole node, a cluster of one, in the fuzzer's own thread: the real server on a real loop, its
+ * log and RocksDB in a folder in memory. It is given bytes as if by a connection, and must be rid
+ * of the connection, and of all its calls, when that is gone.
  *
- * What a node holds stays from input to input. It is stopped and another one begun now and then, and
- * when an input has left it unable to serve the next one (users, members that are not there); then
- * nothing may have leaked. When an input fails, all since the node began are in the folder "inputs" of
- * the node's, /dev/shm/trivet-fuzz-*; given to the target in their order, they lead there again. */
+ * What a node holds stays from input to input. It is stopped and another one begun now and then,
+ * and when an input has left it unable to serve the next one (users, members that are not there);
+ * then nothing may have leaked. When an input fails, all since the node began are in the folder
+ * "inputs" of the node's, /dev/shm/trivet-fuzz-*; given to the target in their order, they lead
+ * there again. */
 #ifndef TESTS_FUZZ_FUZZ_NODE_H
 #define TESTS_FUZZ_FUZZ_NODE_H
 

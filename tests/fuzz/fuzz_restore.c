@@ -1,5 +1,5 @@
-/* Any bytes as a snapshot file: it is looked at, and a member's data made from it, or it is refused.
- * The first meta page is made to verify, so that what it leads to is reached. */
+/* Any bytes as a snapshot file: it is looked at, and a member's data made from it, or it is
+ * refused. The first meta page is made to verify, so that what it leads to is reached. */
 #include "bbolt_format.h"
 
 #include "server/backup.h"
