@@ -16,9 +16,6 @@ enum {
     /* Uncommitted proposals of this member that may wait for an answer; above it, clients are told
      * "too many requests". */
     PROPOSALS_PENDING_MAX = 100000,
-    SCRUB_SLICE_VERSIONS = 512,
-    PACK_SLICE_VERSIONS = 256,
-    FLUSH_INTERVAL_MS = 10000, /* of those after a compaction */
     LEASE_REVOKES_PENDING_MAX = 256,
 };
 
@@ -155,16 +152,6 @@ void core__answer_all(struct core *c, struct list *requests, int err)
         core__answer(c, CONTAINER_OF(it, struct request, link), err);
 }
 
-static void drop_persist_waiting(struct core *c)
-{
-    LIST_EACH_SAFE (it, after, &c->persist_waiting) {
-        struct persist_waiting *w = CONTAINER_OF(it, struct persist_waiting, link);
-        list_remove(&w->link);
-        persist_batch_free(w->batch);
-        mem_free(w);
-    }
-}
-
 void core_free(struct core *c)
 {
     core__drop_fostered(c);
@@ -177,7 +164,7 @@ void core_free(struct core *c)
     core__answer_all(c, &c->changes, TV_STOPPED);
     core__answer_all(c, &c->copies, TV_STOPPED);
     core__drop_reads(c);
-    drop_persist_waiting(c);
+    core__drop_persist_waiting(c);
     core__proposals_fini(c);
     u64map_fini(&c->questions_asked);
     raft_free(c->raft);
@@ -298,101 +285,6 @@ static void take_incoming(struct core *c)
     }
 }
 
-/* --- apply --- */
-
-/* An entry that is no change of the membership and not empty. */
-static int apply_request(struct core *c, const struct wire_raft_request *entry)
-{
-    struct request *req = core__proposal_applied(c, entry->id);
-    int err = applier_apply(c->applier, entry, req);
-    core__agree_applied(c);
-    c->changed = true;
-    if (req == NULL) {
-        if (c->revokes_pending > 0 && applier_was_own_revoke(c->applier, entry)) {
-            c->revokes_pending--;
-            metric_add(&c->meters.leases_expired, err == 0);
-        }
-        return err;
-    }
-    c->proposals_count--;
-    req->applied = true;
-    if (req->traced)
-        req->applied_ns = core__clock_ns(c);
-    if (req->wait_scrub && req->err == 0) {
-        list_remove(&req->link);
-        list_push_back(&c->scrub_waiters, &req->link);
-    } else {
-        core__answer(c, req, req->err);
-    }
-    return err;
-}
-
-static bool is_request(const struct raft_entry *e)
-{
-    return e->type != RAFT_ENTRY_CONF && e->data.size > 0;
-}
-
-static void apply_few(struct core *c, const struct raft_entry *entries, uint32_t count)
-{
-    struct wire_raft_request decoded[APPLY_WARM_MAX];
-    for (uint32_t i = 0; i < count; i++) {
-        decoded[i] = (struct wire_raft_request){0};
-        if (is_request(&entries[i]))
-            applier_decode(entries[i].data, &decoded[i]);
-    }
-    applier_warm(c->applier, decoded, count);
-    struct apply_timing timing;
-    core__timing_begin(c, &timing);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct raft_entry *e = &entries[i];
-        ASSERT(e->log_index == c->applied_index + 1);
-        c->applied_index = e->log_index;
-        c->applied_term = e->term;
-        c->applier->log_index = e->log_index;
-        if (e->type == RAFT_ENTRY_CONF)
-            core__apply_conf(c, e);
-        else if (is_request(e))
-            core__timing_applied(c, &timing, decoded[i].kind, apply_request(c, &decoded[i]));
-    }
-    core__timing_end(c, &timing);
-}
-
-static void queue_persist(struct core *c)
-{
-    struct persist_batch *b = applier_take_batch(c->applier, c->applied_index, c->applied_term);
-    struct persist_waiting *w = mem_alloc_zero(sizeof(*w));
-    w->applied_index = c->applied_index;
-    w->batch = b;
-    list_push_back(&c->persist_waiting, &w->link);
-}
-
-/* Invariant 2: only what our own log holds durably goes to RocksDB. */
-static void submit_persist(struct core *c)
-{
-    uint64_t durable = wal_durable_index(c->o.wal);
-    LIST_EACH_SAFE (it, after, &c->persist_waiting) {
-        struct persist_waiting *w = CONTAINER_OF(it, struct persist_waiting, link);
-        if (w->applied_index > durable)
-            return;
-        list_remove(&w->link);
-        persist_submit(c->o.persist, w->batch);
-        mem_free(w);
-    }
-}
-
-static void apply_committed(struct core *c, const struct raft_entry *entries, uint32_t count)
-{
-    if (count == 0)
-        return;
-    c->applier->term = raft_term(c->raft);
-    c->applier->now_ms = c->now_ms;
-    for (uint32_t done = 0; done < count; done += APPLY_WARM_MAX)
-        apply_few(c, entries + done, count - done < APPLY_WARM_MAX ? count - done : APPLY_WARM_MAX);
-    mvcc_publish(c->mvcc);
-    raft_applied(c->raft, c->applied_index);
-    queue_persist(c);
-}
-
 /* --- raft's outputs --- */
 
 static void write_log(struct core *c, const struct raft_ready *rd)
@@ -459,7 +351,7 @@ static void drain_raft(struct core *c)
             c->log_asked = rd.persist_seq;
             wal_submit(c->o.wal); /* the disk works while we apply */
         }
-        apply_committed(c, rd.committed, rd.committed_count);
+        core__apply_committed(c, rd.committed, rd.committed_count);
         core__confirm_reads(c, rd.reads, rd.reads_count);
         for (uint32_t i = 0; i < rd.snapshot_requests_count && c->o.env.send_snapshot != NULL; i++)
             c->o.env.send_snapshot(c->o.env.ctx, rd.snapshot_requests[i]);
@@ -499,49 +391,6 @@ void core_status(const struct core *c, struct core_status *ret)
     ret->commit_index = atomic_load_explicit(&c->status_commit, memory_order_relaxed);
     ret->applied_index = atomic_load_explicit(&c->status_applied, memory_order_relaxed);
     ret->leader_changes = atomic_load_explicit(&c->leader_changes, memory_order_relaxed);
-}
-
-static bool scrub_slice(struct core *c)
-{
-    struct mvcc_stats before;
-    mvcc_stats(c->mvcc, &before);
-    uint64_t from_ns = core__clock_ns(c);
-    bool more = mvcc_scrub(c->mvcc, SCRUB_SLICE_VERSIONS);
-    core__note_scrub(c, from_ns, before.versions);
-    return more;
-}
-
-/* A slice of garbage a turn, so that no put waits behind a compaction; then, in slices too, memory
- * that it left goes back. */
-static void scrub(struct core *c)
-{
-    if (c->applier->compacted) {
-        c->applier->compacted = false;
-        c->scrubbing = true;
-    }
-    if (c->scrubbing && scrub_slice(c)) {
-        c->o.env.wake(c->o.env.ctx);
-        return;
-    }
-    if (mvcc_pack(c->mvcc, PACK_SLICE_VERSIONS))
-        c->o.env.wake(c->o.env.ctx);
-    if (c->scrubbing && mvcc_scrub_is_done(c->mvcc)) {
-        c->scrubbing = false;
-        core__note_scrub_done(c);
-        core__answer_all(c, &c->scrub_waiters, 0);
-        queue_persist(c); /* RocksDB may drop it too once it knows the sum of the rest */
-        c->flush_due = true;
-    } /* else readers or the persist thread hold the rest back: a later turn goes on */
-}
-
-/* So that what a compaction gave up leaves the disk soon, also when little is written after it. */
-static void flush_after_scrub(struct core *c)
-{
-    if (!c->flush_due || c->now_ms < c->flush_next_ms || !list_is_empty(&c->persist_waiting))
-        return;
-    c->flush_due = false;
-    c->flush_next_ms = c->now_ms + FLUSH_INTERVAL_MS;
-    persist_request_flush(c->o.persist);
 }
 
 /* A lease runs by the clock, whatever kept this thread from being called: the ticks that are due
@@ -590,10 +439,10 @@ void core_turn(struct core *c, uint64_t now_ms)
     core__ask_read_index(c);
     drain_raft(c);
     core__fence(c);
-    submit_persist(c);
+    core__submit_persist(c);
     core__make_copies(c);
     core__serve_reads(c);
-    scrub(c);
+    core__scrub(c);
     if (core__may_propose_more(c))
         c->o.env.wake(c->o.env.ctx);
     publish_status(c);
@@ -737,7 +586,7 @@ int core_install_begin(struct core *c, uint64_t log_index, uint64_t term,
         return err;
     c->applied_index = log_index;
     c->applied_term = term;
-    drop_persist_waiting(c);
+    core__drop_persist_waiting(c);
     persist_metas_free(c->applier->metas);
     c->applier->metas = NULL;
     return 0;
@@ -783,7 +632,7 @@ void core_tick(struct core *c, uint64_t now_ms)
     revoke_expired(c);
     core__watch_log_writes(c);
     core__tend_disk_space(c);
-    flush_after_scrub(c);
+    core__flush_after_scrub(c);
     core__cut_log(c);
     core__tend_agreement(c);
     core__tend_members(c);

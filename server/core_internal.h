@@ -1,7 +1,8 @@
-/* What the files of the core share; see core.h. core.c has the turn, the log and apply, core_read.c
- * linearizable reads and questions to the leader, core_disk.c the log's disk and its space,
- * core_member.c the membership, core_propose.c the order of proposals, core_foster.c those that
- * outlive a leader, core_copy.c copies of the store, core_version.c the cluster's version. */
+/* What the files of the core share; see core.h. core.c has the turn and the log, core_apply.c what
+ * becomes of entries, core_read.c linearizable reads and questions to the leader, core_disk.c the
+ * log's disk and its space, core_member.c the membership, core_propose.c the order of proposals,
+ * core_foster.c those that outlive a leader, core_copy.c copies of the store, core_version.c the
+ * cluster's version. */
 #ifndef SERVER_CORE_INTERNAL_H
 #define SERVER_CORE_INTERNAL_H
 
@@ -175,6 +176,14 @@ void core__expire(struct core *c, struct list *requests, struct u64map *by_id, s
 /* Asked of raft itself: between two turns a message may have ended our term, and what a leader
  * alone may do would be forwarded to the next one. */
 bool core__leading(const struct core *c);
+
+/* --- core_apply.c --- */
+
+void core__apply_committed(struct core *c, const struct raft_entry *entries, uint32_t count);
+void core__submit_persist(struct core *c);
+void core__drop_persist_waiting(struct core *c);
+void core__scrub(struct core *c);
+void core__flush_after_scrub(struct core *c);
 
 /* --- core_meter.c --- */
 

@@ -51,13 +51,11 @@ static void put_status(struct buf *out, enum grpc_code code, struct slice text,
                        enum json_style style)
 {
     char begin[48];
-    const char *comma = style == JSON_SPACED ? ", " : ",";
     size_t before = out->size;
     int size = snprintf(begin, sizeof(begin), "{\"code\":%d", (int)code);
     (void)buf_append(out, begin, (size_t)size);
     if (text.size > 0) {
-        (void)buf_append(out, comma, strlen(comma));
-        (void)buf_append(out, "\"message\":", 10);
+        (void)buf_append(out, ",\"message\":", 11);
         if (json_write_string(text, style, out) != 0) {
             /* grpc-gateway's own words for a text that is no text. */
             static const char fallback[] =
@@ -105,7 +103,7 @@ static void fail_with(struct gateway_call *c, enum grpc_code code, struct slice 
 {
     struct buf body;
     buf_init(&body, SIZE_MAX);
-    put_status(&body, code, text, JSON_SPACED);
+    put_status(&body, code, text, JSON_PLAIN);
     if (c->ws != NULL) {
         gateway_ws_send(c, buf_slice(&body));
         http1_respond_end(c->exchange);
@@ -159,7 +157,7 @@ static void end_stream(struct gateway_call *c, enum grpc_code code, struct slice
         struct buf line;
         buf_init(&line, SIZE_MAX);
         (void)buf_append(&line, "{\"error\":", 9);
-        put_status(&line, code, text, JSON_TIGHT);
+        put_status(&line, code, text, JSON_ESCAPED);
         (void)buf_append(&line, "}\n", 2);
         write_line(c, buf_slice(&line));
         buf_fini(&line);
@@ -184,7 +182,7 @@ static void on_stream_message(struct gateway_call *c, struct slice msg)
 {
     buf_clear(&c->answer);
     (void)buf_append(&c->answer, "{\"result\":", 10);
-    int err = json_write(msg, c->desc->output, JSON_TIGHT, &c->answer);
+    int err = json_write(msg, c->desc->output, JSON_ESCAPED, &c->answer);
     if (err != 0) {
         struct grpc_local *local = c->local;
         c->local = NULL;
@@ -208,7 +206,7 @@ static void on_message(void *user, struct slice msg)
     if (is_stream(c))
         on_stream_message(c, msg);
     else
-        c->answer_err = json_write(msg, c->desc->output, JSON_SPACED, &c->answer);
+        c->answer_err = json_write(msg, c->desc->output, JSON_PLAIN, &c->answer);
 }
 
 static void on_closed(void *user, enum grpc_code code, struct slice text)

@@ -65,7 +65,7 @@ static void put_cmdline(struct buf *out)
         size_t size = strnlen((const char *)text.data + at, text.size - at);
         if (at > 0)
             put(out, ",");
-        if (json_write_string(slice_of(text.data + at, size), JSON_TIGHT, out) != 0)
+        if (json_write_string(slice_of(text.data + at, size), JSON_ESCAPED, out) != 0)
             put(out, "\"");
         at += size + 1;
     }

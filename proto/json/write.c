@@ -31,11 +31,6 @@ static void put_text(struct writer *w, const char *text)
     put(w, text, strlen(text));
 }
 
-static void put_comma(struct writer *w)
-{
-    put_text(w, w->style == JSON_SPACED ? ", " : ",");
-}
-
 static const char *short_escape(uint8_t c)
 {
     switch (c) {
@@ -63,7 +58,7 @@ static bool is_escaped(const struct writer *w, const uint8_t *s, size_t n)
 {
     if (s[0] < ' ')
         return true;
-    if (w->style != JSON_TIGHT)
+    if (w->style != JSON_ESCAPED)
         return false;
     bool line_end =
         n == 3 && s[0] == 0xe2 && s[1] == 0x80 && (s[2] | 1) == 0xa9; /* U+2028, U+2029 */
@@ -221,12 +216,12 @@ static void end_list(struct writer *w, struct place *at)
 static void begin_field(struct writer *w, struct place *at, const ProtobufCFieldDescriptor *f)
 {
     if (at->list == f) {
-        put_comma(w);
+        put_text(w, ",");
         return;
     }
     end_list(w, at);
     if (at->any)
-        put_comma(w);
+        put_text(w, ",");
     at->any = true;
     put_text(w, "\"");
     put_text(w, f->name);

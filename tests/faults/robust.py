@@ -68,7 +68,7 @@ class FailingDisk:
         node.flags = ["--wal-io", "sync"]
         node.more_environment = {
             "LD_PRELOAD": os.path.join(cluster.build_dir(), "tests", "faults", "faultdisk.so"),
-            "FAULTDISK_CONTROL": self.path, "FAULTDISK_DIR": node.data_dir}
+            "FAULTDISK_CONTROL": self.path, "FAULTDISK_DIR": node.data_dir + "/"}
 
     def say(self, mode, delay_ms=0):
         mode_in = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -305,7 +305,7 @@ class Faults:
             if status is not None:
                 self.nodes.start_node(victim)
             self.busy.discard(victim)
-        back.comes_last = True  # it notices when it is asked to write, and that takes a leader
+        back.comes_last = True  # it notices when it is asked to write: that takes a leader, and so a network
         return "%s at %d" % (what, victim), self.rng.uniform(0, 2), back
 
     def writes_fail(self):
@@ -357,7 +357,7 @@ def round_of(faults, queue, rng):
             continue
         what, seconds, end = begun
         said.append(what)
-        if rng.random() < 0.4 and len(faults.busy) < 3:
+        if hasattr(end, "comes_last") or (rng.random() < 0.4 and len(faults.busy) < 3):
             said[-1] += " (goes on)"
             ends.append((seconds, end))
             continue

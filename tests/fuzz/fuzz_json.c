@@ -26,14 +26,14 @@ static void check_message(struct slice msg, const ProtobufCMessageDescriptor *ki
     buf_init(&once, SIZE_MAX);
     buf_init(&twice, SIZE_MAX);
     buf_init(&err, SIZE_MAX);
-    if (json_write(msg, kind, JSON_SPACED, &text) == 0) {
+    if (json_write(msg, kind, JSON_PLAIN, &text) == 0) {
         rest = buf_slice(&text);
         int rv = json_next_value(&rest, &value, &err);
         ASSERT(rv == JSON_VALUE && rest.size == 0);
         rv = json_read(value, kind, &once, &err);
         ASSERT(rv == 0);
         buf_clear(&text);
-        rv = json_write(buf_slice(&once), kind, JSON_TIGHT, &text);
+        rv = json_write(buf_slice(&once), kind, JSON_ESCAPED, &text);
         ASSERT(rv == 0);
         rest = buf_slice(&text);
         rv = json_next_value(&rest, &value, &err);

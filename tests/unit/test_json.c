@@ -120,32 +120,32 @@ START_TEST(test_write)
     struct buf out;
     buf_init(&out, SIZE_MAX);
     ck_assert_int_eq(json_write(slice_of(range, sizeof(range)),
-                                &etcdserverpb__range_response__descriptor, JSON_SPACED, &out),
+                                &etcdserverpb__range_response__descriptor, JSON_PLAIN, &out),
                      0);
     ck_assert(slice_equal(buf_slice(&out),
-                          SLICE_LITERAL("{\"header\":{\"cluster_id\":\"1\", \"revision\":\"5\"}, "
-                                        "\"kvs\":[{\"key\":\"YWJj\"}, {}], \"count\":\"2\"}")));
+                          SLICE_LITERAL("{\"header\":{\"cluster_id\":\"1\",\"revision\":\"5\"},"
+                                        "\"kvs\":[{\"key\":\"YWJj\"},{}],\"count\":\"2\"}")));
     buf_clear(&out);
     /* The last of two, a default that is written, and a field that nobody knows. */
     ck_assert_int_eq(json_write(slice_of(odd, sizeof(odd)),
-                                &etcdserverpb__response_header__descriptor, JSON_TIGHT, &out),
+                                &etcdserverpb__response_header__descriptor, JSON_ESCAPED, &out),
                      0);
     ck_assert(slice_equal(buf_slice(&out), SLICE_LITERAL("{\"cluster_id\":\"2\"}")));
-    ck_assert_int_eq(json_write(slice_of(bad, sizeof(bad)), RANGE, JSON_TIGHT, &out),
+    ck_assert_int_eq(json_write(slice_of(bad, sizeof(bad)), RANGE, JSON_ESCAPED, &out),
                      TV_EMALFORMED);
-    ck_assert_int_eq(json_write(slice_of(not_text, sizeof(not_text)), USER, JSON_TIGHT, &out),
+    ck_assert_int_eq(json_write(slice_of(not_text, sizeof(not_text)), USER, JSON_ESCAPED, &out),
                      TV_EMALFORMED);
     buf_clear(&out);
     ck_assert_int_eq(
-        json_write_string(SLICE_LITERAL("<\xe2\x80\xa8&\"\\\x01\x7f"), JSON_TIGHT, &out), 0);
-    ck_assert_int_eq(json_write_string(SLICE_LITERAL("<\xe2\x80\xa8&\b"), JSON_SPACED, &out), 0);
+        json_write_string(SLICE_LITERAL("<\xe2\x80\xa8&\"\\\x01\x7f"), JSON_ESCAPED, &out), 0);
+    ck_assert_int_eq(json_write_string(SLICE_LITERAL("<\xe2\x80\xa8&\b"), JSON_PLAIN, &out), 0);
     ck_assert(slice_equal(
         buf_slice(&out),
         SLICE_LITERAL("\"\\u003c\\u2028\\u0026\\\"\\\\\\u0001\x7f\"\"<\xe2\x80\xa8&\\b\"")));
     buf_fini(&out);
     buf_init(&out, 10);
     ck_assert_int_eq(json_write(slice_of(range, sizeof(range)),
-                                &etcdserverpb__range_response__descriptor, JSON_SPACED, &out),
+                                &etcdserverpb__range_response__descriptor, JSON_PLAIN, &out),
                      TV_ETOOLARGE);
     buf_fini(&out);
 }
@@ -248,7 +248,7 @@ START_TEST(test_round_trip)
         buf_init(&again, SIZE_MAX);
         buf_init(&err, SIZE_MAX);
         put_random(&rng, desc, 0, &msg);
-        enum json_style style = i % 2 == 0 ? JSON_SPACED : JSON_TIGHT;
+        enum json_style style = i % 2 == 0 ? JSON_PLAIN : JSON_ESCAPED;
         ck_assert_int_eq(json_write(buf_slice(&msg), desc, style, &text), 0);
         int rv = read_text(buf_slice(&text), desc, &again, &err);
         ck_assert_msg(rv == 0, "%s: %.*s: %.*s", desc->name, (int)err.size, (char *)err.data,
@@ -297,21 +297,21 @@ START_TEST(test_spoiled)
         buf_init(&again, SIZE_MAX);
         buf_init(&err, SIZE_MAX);
         put_random(&rng, desc, 0, &msg);
-        (void)json_write(buf_slice(&msg), desc, JSON_SPACED, &text);
+        (void)json_write(buf_slice(&msg), desc, JSON_PLAIN, &text);
         spoil(&rng, &text);
         if (read_text(buf_slice(&text), desc, &again, &err) == 0) {
             ProtobufCMessage *m = protobuf_c_message_unpack(desc, NULL, again.size, again.data);
             ck_assert_ptr_nonnull(m);
             protobuf_c_message_free_unpacked(m, NULL);
             buf_clear(&text);
-            ck_assert_int_eq(json_write(buf_slice(&again), desc, JSON_SPACED, &text), 0);
+            ck_assert_int_eq(json_write(buf_slice(&again), desc, JSON_PLAIN, &text), 0);
             taken++;
         } else {
             ck_assert_uint_gt(err.size, 0);
             refused++;
         }
         spoil(&rng, &msg);
-        (void)json_write(buf_slice(&msg), desc, JSON_TIGHT, &text);
+        (void)json_write(buf_slice(&msg), desc, JSON_ESCAPED, &text);
         buf_fini(&msg);
         buf_fini(&text);
         buf_fini(&again);
@@ -337,7 +337,7 @@ static int read_nested(const char *open, const char *inside, const char *close, 
     int rv = read_text(buf_slice(&text), TXN, &out, &err);
     if (rv == 0) {
         buf_clear(&text);
-        rv = json_write(buf_slice(&out), TXN, JSON_TIGHT, &text);
+        rv = json_write(buf_slice(&out), TXN, JSON_ESCAPED, &text);
     }
     buf_fini(&text);
     buf_fini(&out);

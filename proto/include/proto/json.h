@@ -38,8 +38,9 @@ int json_read(struct slice value, const ProtobufCMessageDescriptor *desc, struct
               struct buf *err);
 
 enum json_style {
-    JSON_SPACED, /* a blank behind each comma: as protojson has it in etcd 3.7.1 */
-    JSON_TIGHT,  /* none, and <, > and & as \u003c...: as encoding/json hands that on */
+    JSON_PLAIN,   /* as protojson has it (whether it puts blanks behind commas depends on its build)
+                   */
+    JSON_ESCAPED, /* <, > and & as \u003c...: as encoding/json hands that on */
 };
 
 /* Append the text of `msg`. TV_EMALFORMED when it is none of that kind or a string in it is no

@@ -429,6 +429,9 @@ func (g *generator) watchStep() step {
 		create.WatchId = pick(g, int64(7), 1<<40, -5)
 	}
 	s.Message = encode(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
+	if create.WatchId != 0 && create.StartRevision != 0 {
+		g.later(step{Kind: stepSync}) // etcd ends it some time later when it is compacted; until then the id is taken
+	}
 	return s
 }
 
