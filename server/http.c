@@ -163,7 +163,7 @@ static void redirect(struct http1_exchange *x, const struct http1_request *req, 
         (void)buf_append(&body, "\">Temporary Redirect</a>.\n\n", 27);
     }
     (void)buf_append(&where, "", 1);
-    if (where.size > HTTP1_LOCATION_BYTES_MAX) { /* by HTTP/2 alone */
+    if (where.size > HTTP1_LOCATION_BYTES_MAX) {
         http1_respond(x, 414, NULL, SLICE_EMPTY);
     } else {
         http1_add_header(x, "Location", (const char *)where.data);

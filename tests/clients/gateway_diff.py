@@ -206,7 +206,7 @@ CALLS = [
 ]
 
 PATHS = [
-    "/", "/v3", "/v3/", "/v3beta", "/v3beta/", "/v3alpha/kv/range", "/v2/keys", "/v3/kv", "/v3/kv/", "/v3/kv/range/", "/v3/kv/ranges", "/v3/KV/range", "/v3//kv/range", "//v3/kv/range", "//" + 8000 * "\"", "/v3//" + 5000 * "\xfb", "/v3/./kv/range",
+    "/", "/v3", "/v3/", "/v3beta", "/v3beta/", "/v3alpha/kv/range", "/v2/keys", "/v3/kv", "/v3/kv/", "/v3/kv/range/", "/v3/kv/ranges", "/v3/KV/range", "/v3//kv/range", "//v3/kv/range", "/v3/./kv/range",
     "/v3/../v3/kv/range", "/v3/kv/../../health", "/v3/kv/range?x=1&y", "/v3//kv/range?x=1&y", "/v3/k%76/range", "/v3/kv%2frange", "/v3%2fkv/range", "/%763/kv/range", "/v3/kv/range:x", "/v3/kv/range%zz", "/v3/kv/range%", "/v3beta/kv/range",
     "/v3/watch/", "/v3/lock/campaign", "/v3/kv/rangestream", "/health", "/health/", "/health?serializable=true", "/health?exclude=NOSPACE", "/livez", "/livez/", "/livez/serializable_read", "/livez/data_corruption", "/livez?verbose", "/livez?exclude=x",
     "/livez?exclude=serializable_read&verbose", "/readyz", "/readyz?verbose", "/readyz/data_corruption", "/readyz/serializable_read", "/readyz/linearizable_read?verbose", "/readyz/non_learner", "/readyz/x", "/readyz?exclude=non_learner&exclude=data_corruption&verbose", "/readyz?allow=x&verbose=0",
