@@ -232,7 +232,8 @@ static int read_file(struct restoring *r)
         return fail(r, TV_EINVAL, "--bump-revision is too large", "");
     }
     revision += bump;
-    mvcc_load_end(r->mvcc, revision, bump > 0 ? revision : r->compacted);
+    if (mvcc_load_end_checked(r->mvcc, revision, bump > 0 ? revision : r->compacted) != 0)
+        return fail(r, TV_ECORRUPT, "a key's revisions do not follow from each other", "");
     return 0;
 }
 

@@ -35,6 +35,7 @@ static void free_all(struct config *c)
         else if (f->kind == FLAG_URLS)
             urls_fini(field);
     }
+    mem_free(c->local_host);
     *c = (struct config){0};
 }
 
@@ -138,6 +139,24 @@ static void complete_addresses(struct config *c)
         log_info("detected default host for advertise", LOG_STR("host", host));
 }
 
+/* With the feature SetMemberLocalAddr; etcd's InferLocalAddr(). */
+static void complete_local_host(struct config *c)
+{
+    char host[URL_HOST_BYTES_MAX + 1], urls[4096];
+    if (!c->features.enabled[FEATURE_SET_MEMBER_LOCAL_ADDR])
+        return;
+    urls_join(&c->advertise_peer_urls, "", urls, sizeof(urls));
+    log_info("searching for a suitable member local address in AdvertisePeerURLs",
+             LOG_STR("advertise-peer-urls", urls));
+    if (urls_outward_host(&c->advertise_peer_urls, host, sizeof(host))) {
+        c->local_host = mem_strdup(host);
+        log_info("setting member local address", LOG_STR("LocalAddr", host));
+    } else {
+        log_warn("unable to set a member local address due to lack of suitable local addresses",
+                 LOG_STR("advertise-peer-urls", urls));
+    }
+}
+
 static void complete_numbers(struct config *c)
 {
     if (c->bcrypt_cost < PASSWORD_COST_MIN || c->bcrypt_cost > PASSWORD_COST_MAX) {
@@ -176,7 +195,7 @@ static void say_meanings(const struct parser *p)
                      LOG_STR("option", config_flags[i].name),
                      LOG_STR("meaning", config_flags[i].here));
     for (uint32_t i = 0; i < FEATURES_COUNT; i++)
-        if (f->set[i])
+        if (f->set[i] && feature_meaning((enum feature)i) != NULL)
             log_info("a feature gate has no effect",
                      LOG_STR("feature", feature_name((enum feature)i)),
                      LOG_BOOL("enabled", f->enabled[i]),
@@ -248,6 +267,7 @@ enum config_outcome config_parse(struct config *ret, int argc, char *const *argv
         return outcome;
     complete_data_dir(ret);
     complete_addresses(ret);
+    complete_local_host(ret);
     complete_numbers(ret);
     say_meanings(&p);
     return config__check_start(&p) ? CONFIG_OK : CONFIG_FATAL;

@@ -78,6 +78,7 @@ struct config {
     struct urls listen_peer_urls;
     struct urls advertise_client_urls;
     struct urls advertise_peer_urls;
+    char *local_host; /* from which other members are called; NULL: the kernel chooses */
     char *initial_cluster;
     char *initial_cluster_token;
     bool cluster_is_new; /* --initial-cluster-state=new */

@@ -34,7 +34,7 @@ void features_init(struct features *f);
 int features_set(struct features *f, const char *text, char *err_text, size_t err_size);
 const char *feature_name(enum feature which);
 enum feature_stage feature_stage(enum feature which);
-/* What the gate changes here, or why nothing. */
+/* Why the gate changes nothing here; NULL: it does what it does in etcd. */
 const char *feature_meaning(enum feature which);
 
 #endif

@@ -163,8 +163,12 @@ static void redirect(struct http1_exchange *x, const struct http1_request *req, 
         (void)buf_append(&body, "\">Temporary Redirect</a>.\n\n", 27);
     }
     (void)buf_append(&where, "", 1);
-    http1_add_header(x, "Location", (const char *)where.data);
-    http1_respond(x, 307, has_type ? "text/html; charset=utf-8" : NULL, buf_slice(&body));
+    if (where.size > HTTP1_LOCATION_BYTES_MAX) {
+        http1_respond(x, 414, NULL, SLICE_EMPTY);
+    } else {
+        http1_add_header(x, "Location", (const char *)where.data);
+        http1_respond(x, 307, has_type ? "text/html; charset=utf-8" : NULL, buf_slice(&body));
+    }
     buf_fini(&where);
     buf_fini(&body);
 }

@@ -265,6 +265,7 @@ static void open_channel(struct joining *j, struct other *o, const struct cluste
     options.addresses = addresses;
     options.addresses_count = cluster_member_addresses(m, addresses);
     options.tls = j->ports->to_peers;
+    options.local_host = j->config->local_host;
     options.connect_timeout_ms = j->config->election_ms;
     options.backoff_max_ms = ASK_AGAIN_MS;
     *o = (struct other){.joining = j, .member = m};

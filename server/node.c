@@ -384,6 +384,8 @@ static void stop(struct node *n)
     node__free_workers(n);
     grpc_loop_free(n->gl);
     node__finish_loop(&n->loop);
+    mem_free(n->threads);
+    mem_free(n->workers); /* passwords that were being hashed have come back to them by now */
     ports_close(&n->ports);
     if (n->space != NULL)
         disk_space_free(n->space);
@@ -445,13 +447,13 @@ static int make_tokens(struct node *n)
     return n->tokens != NULL ? 0 : node__refuse("failed to create token provider", err_text);
 }
 
-int node_run(const struct config *config, struct node_history *history)
+struct node *node_start(const struct config *config, struct node_history *history)
 {
     char why[1024];
     struct node *n = mem_alloc_zero(sizeof(*n));
     if (ports_open(config, &n->ports, why, sizeof(why)) != 0) {
         (void)node__refuse("failed to start etcd", why);
-        return 1;
+        return NULL;
     }
     n->config = config;
     n->history = history;
@@ -459,22 +461,35 @@ int node_run(const struct config *config, struct node_history *history)
     uv_loop_init(&n->loop);
     n->gl = grpc_loop_new(&n->loop);
     if (make_tokens(n) != 0 || node__open_data(n) != 0)
-        return 1; /* said already; the process ends */
+        return NULL; /* said already; the process ends */
     start_loop(n);
     start_space(n);
     node__start_compactor(n);
     node__start_workers(n);
     if (node__start_peers(n) != 0 || node__serve_clients(n) != 0)
-        return 1;
+        return NULL;
     log_info("started trivet", LOG_STR("name", config->name),
              LOG_HEX("local-member-id", n->member_id), LOG_HEX("cluster-id", n->cluster_id),
              LOG_UINT("io-threads", config->io_threads));
     node__wake(n);
-    uv_run(&n->loop, UV_RUN_DEFAULT);
+    return n;
+}
+
+int node_stop(struct node *n)
+{
     bool again = n->begin_anew;
     int number = n->signal;
     stop(n);
     mem_free(n);
     log_info("stopped");
     return again ? NODE_RUN_AGAIN : number > 0 ? NODE_SIGNALLED + number : 0;
+}
+
+int node_run(const struct config *config, struct node_history *history)
+{
+    struct node *n = node_start(config, history);
+    if (n == NULL)
+        return 1;
+    uv_run(&n->loop, UV_RUN_DEFAULT);
+    return node_stop(n);
 }

@@ -108,6 +108,11 @@ enum { NODE_RUN_AGAIN = -1, NODE_SIGNALLED = 128 };
  * the exit status, or NODE_RUN_AGAIN: what it held is marked as damaged, and the next run sees to
  * that. */
 int node_run(const struct config *config, struct node_history *history);
+/* The same in three steps, for who turns the loop himself. NULL: said already, and the process is
+ * to end. */
+struct node *node_start(const struct config *config, struct node_history *history);
+/* Without waiting for anybody. Gives what node_run() gives. */
+int node_stop(struct node *n);
 
 /* How the node's store is opened. */
 void node_lsm_options(struct node *n, struct lsm_options *ret);

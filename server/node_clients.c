@@ -297,6 +297,4 @@ void node__free_workers(struct node *n)
             uv_mutex_destroy(&n->threads[i].mutex);
         }
     }
-    mem_free(n->threads);
-    mem_free(n->workers);
 }

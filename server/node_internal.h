@@ -70,7 +70,7 @@ void node__drain_clients(struct node *n);
 void node__on_all_drained(uv_async_t *a);
 /* No call is open and no thread runs any more. */
 void node__close_clients(struct node *n);
-/* When the core is gone. */
+/* When the core is gone: what they hold, not they themselves. */
 void node__free_workers(struct node *n);
 /* On each of them. Errors: said already. */
 int node__listen_all(const struct listen_port *ports, uint32_t count, struct grpc_server *server);

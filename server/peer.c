@@ -263,6 +263,7 @@ static struct peer *peer_open(struct peers *all, const struct cluster_member *m)
     o.addresses = addresses;
     o.addresses_count = cluster_member_addresses(m, addresses);
     o.tls = all->o.tls;
+    o.local_host = all->o.local_host;
     o.stream_window_bytes = 16 << 20;
     o.conn_window_bytes = 32 << 20;
     o.connect_timeout_ms = all->o.election_ms;

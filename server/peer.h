@@ -30,6 +30,7 @@ struct peers_options {
     const struct cluster *cluster; /* read again by peers_update() */
     uint64_t member_id;
     const struct urls *advertise_urls; /* where this member is reached */
+    const char *local_host;            /* grpc_channel_options; borrowed */
     uint32_t max_request_bytes;
     uint64_t election_ms;
     bool reuse_port; /* SO_REUSEPORT where it listens */

@@ -82,10 +82,9 @@ struct request {
     /* The answer: an error, or a response message ready to send. */
     int err;
     uint32_t reply_size;
-    struct bref *reply; /* NULL: the message is in reply_inline */
+    struct snapfile *copy; /* of REQUEST_COPY: who asked closes it; NULL: there is none */
+    struct bref *reply;    /* NULL: the message is in reply_inline */
     uint8_t reply_inline[REQUEST_INLINE_BYTES];
-
-    struct snapfile *copy; /* out: who asked closes it */
 
     /* Worker only. */
     struct call_tie tie;

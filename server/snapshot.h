@@ -44,6 +44,7 @@ struct snapshots_options {
     uv_loop_t *uv;
     struct grpc_loop *loop;
     struct tls_context *tls; /* of connections to members with https:// */
+    const char *local_host;  /* grpc_channel_options; borrowed */
     const struct cluster *cluster;
     uint64_t member_id;
     uint64_t election_ms;

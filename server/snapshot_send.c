@@ -169,6 +169,7 @@ static struct grpc_channel *channel_to(struct snapshots *s, const struct cluster
     o.addresses = addresses;
     o.addresses_count = cluster_member_addresses(m, addresses);
     o.tls = s->o.tls;
+    o.local_host = s->o.local_host;
     o.connect_timeout_ms = s->o.election_ms;
     /* A follower that is installing answers nothing for a while. */
     o.keepalive_time_ms = SNAPSHOT_STALL_MS;

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -228,4 +229,27 @@ void urls_join(const struct urls *u, const char *prefix, char *ret_text, size_t 
                          u->items[i]);
         used += (size_t)n;
     }
+}
+
+static bool is_outward(const char *host)
+{
+    struct in_addr in4;
+    struct in6_addr in6;
+    if (inet_pton(AF_INET, host, &in4) == 1)
+        return in4.s_addr != INADDR_ANY && ntohl(in4.s_addr) >> 24 != 127;
+    return inet_pton(AF_INET6, host, &in6) == 1 && !IN6_IS_ADDR_LOOPBACK(&in6) &&
+           !IN6_IS_ADDR_UNSPECIFIED(&in6);
+}
+
+bool urls_outward_host(const struct urls *u, char *ret_host, size_t host_size)
+{
+    uint16_t port;
+    for (uint32_t i = 0; i < u->count; i++) {
+        if (url_is_path(u->items[i]))
+            continue;
+        url_host_port(u->items[i], ret_host, host_size, &port);
+        if (is_outward(ret_host))
+            return true;
+    }
+    return false;
 }

@@ -40,6 +40,10 @@ bool url_is_path(const char *url);
 /* Split it: the host without brackets. `url` was parsed before, and is no path. */
 void url_host_port(const char *url, char *ret_host, size_t host_size, uint16_t *ret_port);
 
+/* The first host that is an IP address, neither of the loopback nor unspecified. False: there is
+ * none. */
+bool urls_outward_host(const struct urls *u, char *ret_host, size_t host_size);
+
 /* Comma-separated, into a fixed buffer, cut when it does not fit. */
 void urls_join(const struct urls *u, const char *prefix, char *ret_text, size_t size);
 

@@ -232,6 +232,13 @@ def tls(suite, full):
                            "tests/clients/tls_diff.py"])
 
 
+def tls_probe(suite, full):
+    need(etcd=True)
+    more = ["--damaged", "2000", "--garbage", "5000", "--half-open", "10000"] if full else []
+    return program(suite, [sys.executable, "-W", "ignore::DeprecationWarning",
+                           "tests/clients/tls_probe.py"] + more)
+
+
 def range_stream(suite, full):
     need(etcd=True, tool="rangestream")
     return program(suite, [sys.executable, "tests/clients/rangestream_diff.py"])
@@ -395,6 +402,15 @@ def bad_input(suite, full):
                            "--requests", "100000" if full else "30000"])
 
 
+def fuzz(suite, full):
+    """What was found before, and a little more."""
+    status, _ = execute(suite, ["./dev", "fuzz", "--build"])
+    if status != 0:
+        raise RuntimeError("the fuzz targets do not build")
+    return program(suite, [sys.executable, "tests/fuzz/fuzz.py", "--fresh", "--jobs", "2",
+                           "--seconds", "300" if full else "5"], append=True)
+
+
 def packaging(suite, full):
     need()
     for tool in ("systemd-analyze", "strace"):
@@ -482,6 +498,8 @@ SUITES = [
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
     Suite("config", "flags, variables and files, against etcd; what options do", config),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
+    Suite("tlsprobe", "old versions, renegotiation, damaged, slow and endless handshakes: beside etcd; others "
+          "are served", tls_probe),
     Suite("gateway", "HTTP: the JSON gateway, WebSocket and the pages, against etcd's", gateway),
     Suite("errors", "every error of etcd's API is in our table, code and text", errors),
     Suite("rangestream", "long RangeStreams, message by message against etcd's", range_stream),
@@ -514,6 +532,7 @@ SUITES = [
     Suite("differ", "a member with other contents: found by comparing, fenced, rebuilt", differ,
           1800),
     Suite("badinput", "what no client should send", bad_input, 1800),
+    Suite("fuzz", "libFuzzer on every decoder and on whole nodes: what was kept, and a little more", fuzz, 1800),
     Suite("packaging", "the service's units, filter of system calls, configuration and alerts", packaging, 300),
     Suite("packages", "Debian packages: built, installed, upgraded, purged; --full: Debian 12 and 13",
           booted("packages"), 3600),

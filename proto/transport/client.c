@@ -41,6 +41,7 @@ struct grpc_channel {
     struct grpc_loop *gl;
     struct grpc_channel_options o; /* its strings are ours */
     struct conn_limits limits;
+    struct address local; /* an empty host: the kernel chooses */
     char **addresses;
     uint32_t address_at;
     enum grpc_channel_state state;
@@ -165,6 +166,22 @@ static void on_dialed(uv_poll_t *poll, int status, int events)
     on_connected(ch, fd);
 }
 
+/* Where it comes from, any port. A socket of the file system comes from nowhere. */
+static int bind_local(const struct grpc_channel *ch, int fd, const struct sockaddr *to)
+{
+    struct sockaddr_storage addr;
+    socklen_t addr_size;
+    if (ch->local.host[0] == '\0' || to->sa_family == AF_UNIX)
+        return 0;
+    int rv = address_numeric(&ch->local, &addr, &addr_size);
+    ASSERT(rv == 0);
+    if (addr.ss_family != to->sa_family) {
+        errno = EAFNOSUPPORT;
+        return -1;
+    }
+    return bind(fd, (const struct sockaddr *)&addr, addr_size);
+}
+
 static void dial(struct grpc_channel *ch, const struct sockaddr *addr, socklen_t addr_size)
 {
     int fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -173,8 +190,9 @@ static void dial(struct grpc_channel *ch, const struct sockaddr *addr, socklen_t
         lost(ch);
         return;
     }
-    if (connect(fd, addr, addr_size) != 0 && errno != EINPROGRESS) {
-        set_error(ch, "connect", strerror(errno));
+    bool bound = bind_local(ch, fd, addr) == 0;
+    if (!bound || (connect(fd, addr, addr_size) != 0 && errno != EINPROGRESS)) {
+        set_error(ch, bound ? "connect" : "bind", strerror(errno));
         (void)close(fd);
         lost(ch);
         return;
@@ -683,6 +701,7 @@ static bool copy_options(struct grpc_channel *ch, const struct grpc_channel_opti
 {
     ch->o = *o;
     ch->o.addresses = NULL;
+    ch->o.local_host = NULL; /* ch->local */
     ch->o.authority = dup_or_null(o->authority);
     ch->o.tls_host = dup_or_null(o->tls_host);
     ch->o.user_agent = mem_try_strdup(o->user_agent == NULL ? "trivet" : o->user_agent);
@@ -701,10 +720,22 @@ static bool copy_options(struct grpc_channel *ch, const struct grpc_channel_opti
     return true;
 }
 
+static int local_parse(const char *host, struct address *ret)
+{
+    struct sockaddr_storage addr;
+    socklen_t addr_size;
+    *ret = (struct address){.port = "0"};
+    if (host == NULL || *host == '\0')
+        return 0;
+    if (snprintf(ret->host, sizeof(ret->host), "%s", host) >= (int)sizeof(ret->host))
+        return TV_EINVAL;
+    return address_numeric(ret, &addr, &addr_size);
+}
+
 struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_channel_options *o)
 {
-    struct address a;
-    if (o->addresses_count == 0)
+    struct address a, local;
+    if (o->addresses_count == 0 || local_parse(o->local_host, &local) != 0)
         return NULL;
     for (uint32_t i = 0; i < o->addresses_count; i++)
         if (address_parse(o->addresses[i], &a) != 0 || (a.secure && o->tls == NULL))
@@ -713,6 +744,7 @@ struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_ch
     if (ch == NULL)
         return NULL;
     ch->gl = gl;
+    ch->local = local;
     if (!copy_options(ch, o)) {
         channel_free_now(&ch->grave);
         return NULL;

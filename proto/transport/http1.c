@@ -18,7 +18,8 @@ enum {
     HEAD_BYTES_MAX = 16 << 10,
     CHUNK_LINE_BYTES_MAX = 256,
     IN_EXTRA_BYTES_MAX = 64 << 10,
-    HEADERS_BYTES_MAX = 18 << 10, /* a Location may be as long as a request's head */
+    /* A Location of HTTP1_LOCATION_BYTES_MAX, and some more. */
+    HEADERS_BYTES_MAX = HTTP1_LOCATION_BYTES_MAX + (2 << 10),
     /* Unfinished requests of a loop; above it those with more than IN_EXTRA_BYTES_MAX are refused.
      */
     LOOP_IN_BYTES_MAX = 64 << 20,
@@ -294,6 +295,8 @@ static const char *status_text(int status)
         return "Precondition Failed";
     case 413:
         return "Request Entity Too Large";
+    case 414:
+        return "Request URI Too Long";
     case 421:
         return "Misdirected Request";
     case 426:

@@ -176,18 +176,25 @@ static bool load_crl(const struct tls_context *c, SSL_CTX *ctx, struct failure *
     return SSL_CTX_set_ex_data(ctx, revoked_index, r) == 1;
 }
 
-/* h2 where the client knows it. A client whose list has neither is refused, as Go does. */
+/* h2 where the client knows it. As Go does where h2 alone is offered: who knows http/1.1 is served
+ * as if he had not asked, and who knows neither is refused. Source: negotiateALPN() in crypto/tls.
+ */
 static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_size,
                            const unsigned char *in, unsigned int in_size, void *arg)
 {
-    static const unsigned char ours[] = {2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
+    static const unsigned char h2[] = {2, 'h', '2'},
+                               http1[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
     (void)ssl, (void)arg;
     unsigned char *chosen;
-    if (SSL_select_next_proto(&chosen, out_size, ours, sizeof(ours), in, in_size) !=
-        OPENSSL_NPN_NEGOTIATED)
-        return SSL_TLSEXT_ERR_ALERT_FATAL;
-    *out = chosen;
-    return SSL_TLSEXT_ERR_OK;
+    if (SSL_select_next_proto(&chosen, out_size, h2, sizeof(h2), in, in_size) ==
+        OPENSSL_NPN_NEGOTIATED) {
+        *out = chosen;
+        return SSL_TLSEXT_ERR_OK;
+    }
+    return SSL_select_next_proto(&chosen, out_size, http1, sizeof(http1), in, in_size) ==
+                   OPENSSL_NPN_NEGOTIATED
+               ? SSL_TLSEXT_ERR_NOACK
+               : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
 static void set_server(const struct tls_context *c, SSL_CTX *ctx)

@@ -519,11 +519,11 @@ static uint64_t put_older(struct lsm *l, struct mvcc *m, int64_t compacted)
     const struct slice all = SLICE_LITERAL("\0");
     struct mvcc_iter it;
     const struct mvcc_version *v;
-    size_t count = 0;
-    const struct mvcc_version **list =
-        mem_alloc(((size_t)mvcc_count(m, all, all, compacted) + 1) * sizeof(*list));
+    size_t count = 0, capacity = (size_t)mvcc_count(m, all, all, compacted) + 1;
+    const struct mvcc_version **list = mem_alloc(capacity * sizeof(*list));
     mvcc_iter_init(&it, m, all, all, compacted);
     while ((v = mvcc_iter_next(&it)) != NULL) {
+        ASSERT(count < capacity);
         if (mvcc_version_mod_revision(v) < compacted)
             list[count++] = v;
     }

@@ -269,6 +269,8 @@ struct mvcc {
     bool loading;
     uint64_t load_sum; /* of their hashes */
     int64_t load_content_compacted;
+    bool load_check;               /* do versions follow from each other? */
+    bool load_unsound;             /* they do not */
     uint64_t load_content_dropped; /* of them, what a compaction to that drops */
 };
 

@@ -92,6 +92,32 @@ static size_t first_kept(const struct sort_item *item, size_t count, int64_t com
     return first;
 }
 
+/* Could the version have come behind `before` (NULL: nothing is there)? */
+static bool follows(const struct mvcc_version *before, const struct mvcc_version *v)
+{
+    struct mvcc_kv old, kv;
+    bool existed = before != NULL && !mvcc_version_is_tombstone(before);
+    if (mvcc_version_is_tombstone(v))
+        return existed;
+    mvcc_version_decode(v, &kv);
+    if (!existed)
+        return kv.create_revision == kv.mod_revision && kv.version == 1;
+    mvcc_version_decode(before, &old);
+    return kv.create_revision == old.create_revision && kv.version == old.version + 1;
+}
+
+/* What is kept of one key, oldest first. What comes before the first one may have been dropped,
+ * when that is not above the compaction. */
+static bool is_sound(const struct sort_item *item, size_t count, int64_t compacted)
+{
+    if (count > 0 && item[0].v->main > compacted && !follows(NULL, item[0].v))
+        return false;
+    for (size_t i = 1; i < count; i++)
+        if (!follows(item[i - 1].v, item[i].v))
+            return false;
+    return true;
+}
+
 /* Link the versions of one key, oldest first. Returns the newest, or NULL when nothing is kept. */
 static struct mvcc_version *link_chain(struct mvcc *m, const struct sort_item *item, size_t count,
                                        int64_t compacted)
@@ -101,6 +127,8 @@ static struct mvcc_version *link_chain(struct mvcc *m, const struct sort_item *i
                               ? first
                               : first_kept(item, count, m->load_content_compacted);
     ASSERT(first_summed <= first);
+    if (m->load_check && !is_sound(item + first, count - first, compacted))
+        m->load_unsound = true;
     for (size_t i = 0; i < first; i++) {
         uint64_t hash = mvcc_version_hash(item[i].v);
         m->content_dropped += hash;
@@ -247,6 +275,15 @@ static void build_history(struct mvcc *m, struct history *h, int64_t compacted)
 void mvcc_load_end(struct mvcc *m, int64_t revision, int64_t compacted)
 {
     (void)mvcc_load_end_summed(m, revision, compacted, compacted);
+}
+
+int mvcc_load_end_checked(struct mvcc *m, int64_t revision, int64_t compacted)
+{
+    m->load_check = true;
+    m->load_unsound = false;
+    mvcc_load_end(m, revision, compacted);
+    m->load_check = false;
+    return m->load_unsound ? TV_ECORRUPT : 0;
 }
 
 /* All that was read is counted, and what the compaction dropped just now is taken off again. */

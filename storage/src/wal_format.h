@@ -28,6 +28,8 @@ enum {
     WAL_FRAME_RESTART = 1, /* flag: the log is empty and goes on at first_index */
 };
 
+/* Of entries and batches: no log gets there, and behind it nothing overflows. */
+#define WAL_NUMBER_MAX (UINT64_MAX / 2)
 #define WAL_HEADER_MAGIC 0x53575654u /* "TVWS" */
 #define WAL_FRAME_MAGIC 0x42575654u  /* "TVWB" */
 

@@ -359,7 +359,7 @@ static int replay_batch(struct opening *o, const struct wal_segment *s, uint64_t
                         const uint8_t *data, const struct wal_frame *f)
 {
     struct wal *w = o->w;
-    if (f->first_index == 0)
+    if (f->first_index == 0 || f->first_index > WAL_NUMBER_MAX)
         return fail_at(o, TV_ECORRUPT, s->seq, offset, "a batch without a place in the log");
     if ((f->flags & WAL_FRAME_RESTART) != 0 || f->first_index <= w->before_first)
         tell_start(o, f->first_index - 1, f->prev_term);
@@ -440,7 +440,8 @@ static int replay_all(struct opening *o)
         rv = check_headers(o);
     if (rv != 0)
         return rv;
-    if (h.first_index == 0 || h.first_batch == 0)
+    if (h.first_index == 0 || h.first_batch == 0 || h.first_index > WAL_NUMBER_MAX ||
+        h.first_batch > WAL_NUMBER_MAX)
         return fail_at(o, TV_ECORRUPT, s->seq, 0, "the segment's header makes no sense");
     o->expected = h.first_batch;
     tell_start(o, h.first_index - 1, h.prev_term);

@@ -29,6 +29,7 @@ struct rig {
     uint32_t opened;
     uint32_t closed;
     uint32_t conns_opened;
+    char peer[64]; /* of the connection opened last */
     uint32_t conns_closed;
     enum grpc_code closed_code;
     size_t queued_bytes_max;
@@ -230,6 +231,7 @@ static void rig_conn_opened(struct grpc_conn *conn, void *arg)
 {
     (void)arg;
     ck_assert_uint_gt(strlen(grpc_conn_peer(conn)), 0);
+    (void)snprintf(rig.peer, sizeof(rig.peer), "%s", grpc_conn_peer(conn));
     rig.conns_opened++;
 }
 

@@ -280,6 +280,32 @@ START_TEST(test_refused)
 }
 END_TEST
 
+START_TEST(test_local_host)
+{
+    static const struct {
+        const char *args;
+        const char *host;
+    } cases[] = {
+        {"--initial-advertise-peer-urls=http://10.0.0.7:1", NULL},
+        {"--feature-gates=SetMemberLocalAddr=true", NULL},
+        {"--feature-gates=SetMemberLocalAddr=true --initial-advertise-peer-urls=http://10.0.0.7:1",
+         "10.0.0.7"},
+        {"--feature-gates=AllAlpha=true "
+         "--initial-advertise-peer-urls=http://127.1.2.3:1,http://[::]:2,http://a.b:3,http://"
+         "[fd::9]:4",
+         "fd::9"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        (void)parse(cases[i].args, "");
+        if (cases[i].host == NULL)
+            ck_assert_ptr_null(config.local_host);
+        else
+            ck_assert_pstr_eq(config.local_host, cases[i].host);
+        config_fini(&config);
+    }
+}
+END_TEST
+
 START_TEST(test_other_outcomes)
 {
     static const struct {
@@ -318,5 +344,5 @@ START_TEST(test_flag_names_are_unique)
 END_TEST
 
 UNIT_MAIN("config", test_defaults, test_member_of_three, test_initial_cluster_from_name,
-          test_io_threads, test_durations, test_auth, test_refused, test_other_outcomes,
-          test_flag_names_are_unique)
+          test_io_threads, test_durations, test_auth, test_refused, test_local_host,
+          test_other_outcomes, test_flag_names_are_unique)

@@ -643,6 +643,55 @@ START_TEST(test_second_address_is_tried)
 }
 END_TEST
 
+static void count_backoff(struct grpc_channel *ch, enum grpc_channel_state state,
+                          const char *address, void *arg)
+{
+    (void)ch;
+    (void)address;
+    *(uint32_t *)arg += state == GRPC_CHANNEL_BACKOFF;
+}
+
+START_TEST(test_local_host)
+{
+    static const struct {
+        const char *host;
+        const char *peer; /* NULL: it does not connect */
+    } cases[] = {
+        {"127.0.0.9", "127.0.0.9:"}, {"", "127.0.0.1:"}, {"::1", NULL}, {"192.0.2.1", NULL}};
+    rig_start();
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct seen s;
+        struct grpc_channel_options o;
+        grpc_channel_options_init(&o);
+        o.tls = rig.client_tls;
+        o.addresses = &(const char *){rig.address};
+        o.addresses_count = 1;
+        o.local_host = cases[i].host;
+        uint32_t backoffs = 0;
+        o.state_changed = count_backoff;
+        o.arg = &backoffs;
+        struct grpc_channel *ch = grpc_channel_new(rig.gl, &o);
+        if (cases[i].peer == NULL) {
+            RIG_UNTIL(backoffs > 0);
+        } else {
+            ask(ch, "/rig.Rig/Echo", SLICE_LITERAL("x"), &s);
+            RIG_UNTIL(s.closed > 0);
+            ck_assert_uint_eq(s.code, GRPC_OK);
+            ck_assert_int_eq(strncmp(rig.peer, cases[i].peer, strlen(cases[i].peer)), 0);
+            buf_fini(&s.last);
+        }
+        grpc_channel_close(ch);
+    }
+    struct grpc_channel_options o;
+    grpc_channel_options_init(&o);
+    o.addresses = &(const char *){rig.address};
+    o.addresses_count = 1;
+    o.local_host = "a.name";
+    ck_assert_ptr_null(grpc_channel_new(rig.gl, &o));
+    rig_stop();
+}
+END_TEST
+
 START_TEST(test_unknown_paths)
 {
     static const struct {
@@ -918,7 +967,7 @@ UNIT_MAIN("grpc", test_unary, test_error_text_survives, test_metadata_and_deadli
           test_big_transfers_share_the_connection, test_slow_reader_bounds_the_server,
           test_paused_server_holds_messages_back, test_paused_client_gets_messages_before_the_end,
           test_deadline, test_cancel, test_lost_connection_ends_every_call_once_and_comes_back,
-          test_channel_close_ends_calls_from_inside, test_second_address_is_tried,
+          test_channel_close_ends_calls_from_inside, test_second_address_is_tried, test_local_host,
           test_unknown_paths, test_oversize, test_one_message_methods_refuse_none_and_two,
           test_channel_closed_from_inside, test_call_cancelled_from_inside,
           test_server_freed_from_inside, test_accepted_socket_is_handed_over,

@@ -385,6 +385,40 @@ START_TEST(test_load)
 }
 END_TEST
 
+/* What no store has made: numbers of creation and version that do not follow, deletions of nothing.
+ */
+START_TEST(test_load_checked)
+{
+    static const struct {
+        int64_t main;
+        bool tombstone;
+        int64_t create, version;
+    } first = {3, false, 3, 1},
+      second[] = {
+          {5, false, 3, 2}, {5, false, 5, 1}, {5, false, 3, 3}, {5, true, 0, 0}, {5, false, 3, 1}};
+    static const bool sound[] = {true, false, false, true, false};
+    for (int i = 0; i < 5; i++) {
+        mvcc_load_begin(m);
+        ck_assert_int_eq(load_one(first.main, 0, false, "a", first.create, first.version), 0);
+        ck_assert_int_eq(load_one(second[i].main, 0, second[i].tombstone, "a", second[i].create,
+                                  second[i].version),
+                         0);
+        ck_assert_int_eq(mvcc_load_end_checked(m, 9, -1), sound[i] ? 0 : TV_ECORRUPT);
+    }
+    /* What came before the compaction may be gone, and no later. */
+    for (int64_t compacted = 4; compacted <= 5; compacted++) {
+        for (int deleted = 0; deleted < 2; deleted++) {
+            mvcc_load_begin(m);
+            ck_assert_int_eq(load_one(5, 0, deleted, "a", 3, 7), 0);
+            ck_assert_int_eq(mvcc_load_end_checked(m, 9, compacted),
+                             compacted < 5 ? TV_ECORRUPT : 0);
+        }
+    }
+    mvcc_load_begin(m);
+    ck_assert_int_eq(mvcc_load_end_checked(m, 9, 9), 0);
+}
+END_TEST
+
 START_TEST(test_damaged_kv)
 {
     static const char good[] = "\x0a\x03key\x10\x02\x18\x02\x20\x01\x2a\x05value\x30\xac\x02";
@@ -538,6 +572,7 @@ static Suite *suite(void)
     tcase_add_test(tc, test_versions_move);
     tcase_add_test(tc, test_moving_waits);
     tcase_add_test(tc, test_load);
+    tcase_add_test(tc, test_load_checked);
     tcase_add_test(tc, test_damaged_kv);
     tcase_add_test(tc, test_hash);
     suite_add_tcase(s, tc);

@@ -224,7 +224,8 @@ START_TEST(test_protocol_is_negotiated)
         unsigned int size;
         const char *chosen; /* NULL: refused */
     } cases[] = {{"\x02h2", 3, "h2"},
-                 {"\x08http/1.1", 9, "http/1.1"},
+                 {"\x08http/1.1", 9, ""},
+                 {"\x08http/1.1\x03xyz", 13, ""},
                  {"\x08http/1.1\x02h2", 12, "h2"},
                  {"\x03xyz", 4, NULL},
                  {"", 0, ""}};

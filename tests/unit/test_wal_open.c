@@ -353,6 +353,10 @@ START_TEST(test_headers_that_make_no_sense)
     refused(d, TV_ECORRUPT, "makes no sense");
     CHANGE_HEADER(d = copy_of(from), first, h.first_batch = 0);
     refused(d, TV_ECORRUPT, "makes no sense");
+    CHANGE_HEADER(d = copy_of(from), first, h.first_index = UINT64_MAX);
+    refused(d, TV_ECORRUPT, "makes no sense");
+    CHANGE_HEADER(d = copy_of(from), first, h.first_batch = UINT64_MAX);
+    refused(d, TV_ECORRUPT, "makes no sense");
     /* Of a later segment: what is in it was durable. */
     for (int field = 0; field < 4; field++) {
         CHANGE_HEADER(d = copy_of(from), "0000000000000002.wal", {

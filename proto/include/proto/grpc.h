@@ -319,8 +319,11 @@ struct grpc_channel_options {
      * path; tried in turn; copied */
     const char *const *addresses;
     uint32_t addresses_count;
-    struct tls_context *tls;         /* a client's, borrowed; of those with https:// and unixs:// */
-    const char *tls_host;            /* whose certificate it must be; NULL: the address's */
+    struct tls_context *tls; /* a client's, borrowed; of those with https:// and unixs:// */
+    const char *tls_host;    /* whose certificate it must be; NULL: the address's */
+    /* A numeric address of this machine, from which it connects; NULL: the kernel chooses. With an
+     * address of the other family it does not connect at all. */
+    const char *local_host;
     const char *authority;           /* NULL: the address */
     const char *user_agent;          /* NULL: "trivet" */
     uint32_t recv_message_bytes_max; /* default 2^31 - 1 */

@@ -30,7 +30,11 @@ struct slice http1_header(const struct http1_request *req, const char *name);
 /* One after the other: start with *rest = req->headers. Lines that are no headers are left out. */
 bool http1_next_header(struct slice *rest, struct slice *ret_name, struct slice *ret_value);
 
-/* A header of the answer, before it begins; the texts are copied. 18 KiB of them in all. */
+/* More than paths have that are no mischief, also when each byte is written as five. */
+enum { HTTP1_LOCATION_BYTES_MAX = 3 * (16 << 10) };
+/* A header of the answer, before it begins; the texts are copied. 2 KiB of them in all, and a
+ * Location.
+ */
 void http1_add_header(struct http1_exchange *x, const char *name, const char *value);
 void http1_clear_headers(struct http1_exchange *x);
 /* Answer, now or later; exactly once per exchange, also when the connection has died meanwhile

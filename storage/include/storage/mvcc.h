@@ -363,6 +363,9 @@ void mvcc_load_end(struct mvcc *m, int64_t revision, int64_t compacted);
  * `compacted`, to be compared with what was written down. */
 uint64_t mvcc_load_end_summed(struct mvcc *m, int64_t revision, int64_t compacted,
                               int64_t content_compacted);
+/* mvcc_load_end() for what comes from elsewhere. Errors: TV_ECORRUPT: some key's versions do not
+ * follow from each other: the store must not be used. */
+int mvcc_load_end_checked(struct mvcc *m, int64_t revision, int64_t compacted);
 /* Instead of mvcc_load_end(): forget what was added, keep the old contents. */
 void mvcc_load_abort(struct mvcc *m);
 
