@@ -100,7 +100,7 @@ def fresh_cluster(kind, tls=False):
 # --- loads ---
 
 def command_of(endpoints, args):
-    return [bench_binary()] + [str(a) for a in args] + ["--endpoints", endpoints, "--json"]
+    return [bench_binary()] + [str(a) for a in args] + ["--endpoints", endpoints, "--json", "-"]
 
 
 def failure_of(result):

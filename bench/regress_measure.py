@@ -90,7 +90,7 @@ def method():
 
 def bench(cluster, load_args, endpoint):
     command = [os.path.join(clusters.build_dir(), "bench", "trivet-bench")] + load_args + [
-        "--endpoints", endpoint, "--warmup", "0", "--json", "--quiet"]
+        "--endpoints", endpoint, "--warmup", "0", "--json", "-", "--quiet"]
     done = clusters.run(command, timeout=600, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     cluster.check_running()
     if done.returncode != 0:

@@ -332,6 +332,7 @@ static void note_role(struct core *c)
     }
     if (leader != c->leader)
         core__forget_window(c);
+    c->reads_ask_again = c->reads_ask_again || (leader != c->leader && leader != 0);
     c->leader = leader;
     c->role = role;
     c->changed = true;
@@ -339,7 +340,7 @@ static void note_role(struct core *c)
     answer_movers(c);
 }
 
-static void drain_raft(struct core *c)
+static void drain_ready(struct core *c)
 {
     struct raft_ready rd;
     while (raft_ready(c->raft, &rd)) {
@@ -357,6 +358,13 @@ static void drain_raft(struct core *c)
             c->o.env.send_snapshot(c->o.env.ctx, rd.snapshot_requests[i]);
         raft_ready_done(c->raft);
     }
+}
+
+static void drain_raft(struct core *c)
+{
+    do
+        drain_ready(c);
+    while (core__reads_follow_leader(c));
 }
 
 static enum core_standing standing(const struct core *c)

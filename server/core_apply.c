@@ -42,6 +42,7 @@ static bool is_request(const struct raft_entry *e)
 
 static void apply_few(struct core *c, const struct raft_entry *entries, uint32_t count)
 {
+    ASSERT(count > 0 && count <= APPLY_WARM_MAX);
     struct wire_raft_request decoded[APPLY_WARM_MAX];
     for (uint32_t i = 0; i < count; i++) {
         decoded[i] = (struct wire_raft_request){0};

@@ -87,6 +87,7 @@ struct core {
     struct list questions_new;     /* likewise */
     uint32_t questions_count;      /* in batches too */
     struct list read_batches;      /* oldest first */
+    bool reads_ask_again;          /* there is a new leader */
     struct list scrub_waiters;     /* physical compactions */
     struct u64map questions_asked; /* token -> request, asked of the leader */
     struct list askers;            /* the same requests, oldest deadline first */
@@ -216,6 +217,9 @@ void core__ask_read_index(struct core *c);
 void core__confirm_reads(struct core *c, const struct raft_read *reads, uint32_t count);
 void core__serve_reads(struct core *c);
 void core__retry_reads(struct core *c);
+/* What the old leader was asked, and will not answer, is asked of the new one at once. True:
+ * something was. */
+bool core__reads_follow_leader(struct core *c);
 void core__drop_reads(struct core *c);
 
 /* --- core_disk.c --- */

@@ -270,6 +270,25 @@ void core__retry_reads(struct core *c)
     }
 }
 
+bool core__reads_follow_leader(struct core *c)
+{
+    bool asked = false;
+    if (!c->reads_ask_again)
+        return false;
+    c->reads_ask_again = false;
+    LIST_EACH (it, &c->read_batches) {
+        struct read_batch *b = CONTAINER_OF(it, struct read_batch, link);
+        if (b->log_index != 0)
+            continue;
+        PROBE(core_read_asked_of_new_leader);
+        asked = true;
+        b->asked_ms = c->now_ms;
+        b->context = core_next_request_id(c);
+        (void)raft_read_index(c->raft, b->context);
+    }
+    return asked;
+}
+
 void core__drop_reads(struct core *c)
 {
     drop_questions(c, &c->questions_new);

@@ -20,7 +20,7 @@ def bench(args):
 
 def load(tally, nodes, name, args):
     """Run one load; the parsed result, or {} when it failed."""
-    done = bench(args + ["--endpoints", nodes.endpoints(), "--json", "--quiet"])
+    done = bench(args + ["--endpoints", nodes.endpoints(), "--json", "-", "--quiet"])
     ok = tally.check(done.returncode == 0, name, done.stderr)
     result = json.loads(done.stdout) if ok else {}
     tally.check(result.get("errors") == 0, name + ": no call failed", str(result))
@@ -32,7 +32,7 @@ def loads(tally, nodes):
     for name, args in [
             ("put", ["put"] + short),
             ("two threads", ["put", "--threads", "2"] + short),
-            ("zipf", ["mixed", "--key-dist", "zipf", "--read-percent", "50"] + short),
+            ("zipf", ["mixed", "--key-dist", "zipf", "--mix", "put=1,get=1"] + short),
             ("open loop", ["put", "--rate", "200"] + short),
             ("txn", ["txn", "--prefix", "/txn/", "--keys", "100"] + short)]:
         result = load(tally, nodes, name, args)
@@ -101,7 +101,7 @@ def leases(tally, nodes):
     keep = ["keepalive", "--every", "0.5", "--duration", "1", "--warmup", "0"]
     result = load(tally, nodes, "keepalive", keep + count)
     tally.check(result.get("operations") == 500, "keepalive: each lease twice", str(result))
-    lost = json.loads(bench(keep + ["--leases", "10", "--seed", "2", "--json", "--quiet",
+    lost = json.loads(bench(keep + ["--leases", "10", "--seed", "2", "--json", "-", "--quiet",
                                     "--endpoints", nodes.endpoints()]).stdout)
     tally.check(lost["errors"] > 0 and lost["operations"] == 0,
                 "keepalive: leases that were never granted are lost", str(lost))
@@ -117,7 +117,7 @@ def compactions(tally, nodes):
 
 
 def snapshots(tally, nodes):
-    done = bench(["snapshot", "--total", "1", "--json", "--quiet", "--endpoints", nodes.endpoints()])
+    done = bench(["snapshot", "--total", "1", "--json", "-", "--quiet", "--endpoints", nodes.endpoints()])
     result = json.loads(done.stdout)
     tally.check(result["listed_bytes"] > 0 or result["errors_by_code"] == {"12": 1},
                 "snapshot: it is read, or the server has none", str(result))
@@ -144,7 +144,7 @@ def drivers(tally):
 
 def refusals(tally):
     for args in [[], ["dance"], ["put", "--keys", "0"], ["put", "--dance"], ["put", "more"],
-                 ["put", "--conns"], ["put", "--json=1"],
+                 ["put", "--conns"], ["put", "--json"],
                  ["put", "--key-size", "8"], ["put", "--endpoints", "localhost"],
                  ["put", "--threads", "2"], ["put", "--key-dist", "normal"],
                  ["put", "--to", "nobody"], ["put", "--rate", "5", "--every", "1"],

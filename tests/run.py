@@ -297,8 +297,15 @@ def libtrivet(suite, full):
     if not full:
         return program(suite, [sys.executable, "tests/clients/libtrivet.py", "--only",
                                "examples,header,symbols,calls-1,calls-3,calls-etcd,users,tls,endpoints,"
-                               "nonsense,kills,cuts"])
+                               "nonsense,kills,cuts,memory"])
     return program(suite, [sys.executable, "tests/clients/libtrivet.py"])
+
+
+def zones(suite, full):
+    """Go's clientv3 beside it is for the eye: not each time."""
+    need()
+    parts = "follower,leader,rolling,slow,even,near" + (",clientv3" if full else "")
+    return program(suite, [sys.executable, "tests/faults/zones.py", "--only", parts])
 
 
 def snapshot_file(suite, full):
@@ -399,7 +406,9 @@ def bench(suite, full):
     need()
     if not os.access(cluster.ETCDCTL, os.X_OK):
         raise Skip("there is no etcdctl")
-    return program(suite, [sys.executable, "tests/bench_smoke.py"])
+    passed, failed = program(suite, [sys.executable, "tests/bench_smoke.py"])
+    more = program(suite, [sys.executable, "tests/bench_runs.py"], append=True)
+    return passed + more[0], failed + more[1]
 
 
 def regress(suite, full):
@@ -464,8 +473,9 @@ SUITES = [
           clients("go", "python", "aetcd", "etcd3gw", "node", "grpcurl"), 1800),
     Suite("clients-java", "jetcd, the same", clients("java"), 1500),
     Suite("clients-rust", "etcd-client, the same, and its own tests", clients_rust, 1500),
-    Suite("libtrivet", "the client library: every call, members killed, connections cut, nonsense",
-          libtrivet),
+    Suite("libtrivet", "the client library: every call, members killed, connections cut, nonsense, no memory",
+          libtrivet, 1200),
+    Suite("zones", "libtrivet when a zone is lost, members restart, one is slow; who reads where", zones),
     Suite("metrics", "what /metrics says of the same calls, beside etcd's", metrics),
     Suite("trace", "the spans of the same calls, beside etcd's; collectors that do not answer", trace),
     Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),

@@ -43,21 +43,56 @@ void arena_clear(struct arena *a)
         arena_fini(a); /* one large request must not hold its memory for ever */
 }
 
-void *arena_alloc(struct arena *a, size_t size)
+static size_t aligned(size_t size)
 {
-    size = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
-    if (a->blocks == NULL || a->blocks->size - a->used < size) {
-        size_t block_size = size > ARENA_BLOCK_BYTES ? size : ARENA_BLOCK_BYTES;
-        struct arena_block *b = mem_alloc(sizeof(*b) + block_size);
-        b->size = block_size;
-        b->next = a->blocks;
-        a->blocks = b;
-        a->used = 0;
-        a->total_bytes += block_size;
-    }
+    return (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+}
+
+static bool needs_block(const struct arena *a, size_t size)
+{
+    return a->blocks == NULL || a->blocks->size - a->used < size;
+}
+
+static size_t block_size_for(size_t size)
+{
+    return size > ARENA_BLOCK_BYTES ? size : ARENA_BLOCK_BYTES;
+}
+
+static void add_block(struct arena *a, struct arena_block *b, size_t block_size)
+{
+    b->size = block_size;
+    b->next = a->blocks;
+    a->blocks = b;
+    a->used = 0;
+    a->total_bytes += block_size;
+}
+
+static void *take(struct arena *a, size_t size)
+{
     void *p = a->blocks->data + a->used;
     a->used += size;
     return p;
+}
+
+void *arena_alloc(struct arena *a, size_t size)
+{
+    size = aligned(size);
+    if (needs_block(a, size))
+        add_block(a, mem_alloc(sizeof(struct arena_block) + block_size_for(size)),
+                  block_size_for(size));
+    return take(a, size);
+}
+
+void *arena_try_alloc(struct arena *a, size_t size)
+{
+    size = aligned(size);
+    if (needs_block(a, size)) {
+        struct arena_block *b = mem_try_alloc(sizeof(*b) + block_size_for(size));
+        if (b == NULL)
+            return NULL;
+        add_block(a, b, block_size_for(size));
+    }
+    return take(a, size);
 }
 
 void *arena_alloc_zero(struct arena *a, size_t size)

@@ -22,21 +22,58 @@ void buf_clear(struct buf *b)
     b->size = 0;
 }
 
+static bool has_place(const struct buf *b, size_t more)
+{
+    return more <= b->size_max && b->size <= b->size_max - more;
+}
+
+/* What to grow to, so that `more` fit. */
+static size_t larger(const struct buf *b, size_t more)
+{
+    size_t need = b->size + more;
+    size_t capacity = b->capacity < BUF_CAPACITY_MIN ? BUF_CAPACITY_MIN : b->capacity * 2;
+    if (capacity < need)
+        capacity = need;
+    return capacity > b->size_max ? b->size_max : capacity;
+}
+
 uint8_t *buf_reserve(struct buf *b, size_t more)
 {
-    if (more > b->size_max || b->size > b->size_max - more)
+    if (!has_place(b, more))
         return NULL;
-    size_t need = b->size + more;
-    if (need > b->capacity) {
-        size_t capacity = b->capacity < BUF_CAPACITY_MIN ? BUF_CAPACITY_MIN : b->capacity * 2;
-        if (capacity < need)
-            capacity = need;
-        if (capacity > b->size_max)
-            capacity = b->size_max;
+    if (b->size + more > b->capacity) {
+        size_t capacity = larger(b, more);
         b->data = mem_realloc(b->data, capacity);
         b->capacity = capacity;
     }
     return b->data + b->size;
+}
+
+uint8_t *buf_try_reserve(struct buf *b, size_t more)
+{
+    if (!has_place(b, more))
+        return NULL;
+    if (b->size + more > b->capacity) {
+        size_t capacity = larger(b, more);
+        uint8_t *data = mem_try_realloc(b->data, capacity);
+        if (data == NULL)
+            return NULL;
+        b->data = data;
+        b->capacity = capacity;
+    }
+    return b->data + b->size;
+}
+
+int buf_try_append(struct buf *b, const void *data, size_t size)
+{
+    if (size == 0)
+        return 0;
+    uint8_t *p = buf_try_reserve(b, size);
+    if (p == NULL)
+        return has_place(b, size) ? TV_ENOMEM : TV_ETOOLARGE;
+    memcpy(p, data, size);
+    b->size += size;
+    return 0;
 }
 
 int buf_append(struct buf *b, const void *data, size_t size)

@@ -2,6 +2,17 @@
 
 #include <string.h>
 
+/* The owner's side of hist_copy(): each value is whole, in no particular order. */
+static void store(uint64_t *at, uint64_t value)
+{
+    __atomic_store_n(at, value, __ATOMIC_RELAXED);
+}
+
+static uint64_t load(const uint64_t *at)
+{
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+
 void hist_init(struct hist *h)
 {
     memset(h, 0, sizeof(*h));
@@ -18,7 +29,7 @@ static uint32_t bucket_of(uint64_t value)
     return ((shift + 1) << HIST_SUB_BITS) + (uint32_t)((value >> shift) - (1u << HIST_SUB_BITS));
 }
 
-static uint64_t bucket_upper(uint32_t bucket)
+uint64_t hist_bucket_max(uint32_t bucket)
 {
     if (bucket < (1u << HIST_SUB_BITS))
         return bucket;
@@ -38,13 +49,44 @@ void hist_add_many(struct hist *h, uint64_t value, uint64_t count)
         return;
     if (value > INT64_MAX)
         value = INT64_MAX;
-    h->count += count;
-    h->sum += value * count;
+    uint64_t *bucket = &h->buckets[bucket_of(value)];
+    store(&h->count, h->count + count);
+    store(&h->sum, h->sum + value * count);
     if (value < h->min)
-        h->min = value;
+        store(&h->min, value);
     if (value > h->max)
-        h->max = value;
-    h->buckets[bucket_of(value)] += count;
+        store(&h->max, value);
+    store(bucket, *bucket + count);
+}
+
+void hist_copy(struct hist *into, const struct hist *from)
+{
+    into->sum = load(&from->sum);
+    into->min = load(&from->min);
+    into->max = load(&from->max);
+    into->count = 0;
+    for (uint32_t i = 0; i < HIST_BUCKETS_COUNT; i++) {
+        into->buckets[i] = load(&from->buckets[i]);
+        into->count += into->buckets[i];
+    }
+}
+
+void hist_subtract(struct hist *h, const struct hist *earlier)
+{
+    uint64_t max = h->max;
+    h->sum -= earlier->sum;
+    h->count = 0;
+    h->min = UINT64_MAX;
+    h->max = 0;
+    for (uint32_t i = 0; i < HIST_BUCKETS_COUNT; i++) {
+        h->buckets[i] -= earlier->buckets[i];
+        if (h->buckets[i] == 0)
+            continue;
+        h->count += h->buckets[i];
+        h->max = hist_bucket_max(i) < max ? hist_bucket_max(i) : max;
+        if (h->min == UINT64_MAX)
+            h->min = h->max;
+    }
 }
 
 void hist_merge(struct hist *into, const struct hist *from)
@@ -70,7 +112,7 @@ uint64_t hist_quantile(const struct hist *h, double quantile)
     for (uint32_t i = 0; i < HIST_BUCKETS_COUNT; i++) {
         seen += h->buckets[i];
         if (seen >= rank) {
-            uint64_t upper = bucket_upper(i);
+            uint64_t upper = hist_bucket_max(i);
             return upper < h->max ? upper : h->max;
         }
     }

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static _Atomic uint64_t try_count;
-static _Atomic uint64_t fail_at = UINT64_MAX; /* the try_count at which to fail */
+/* Tests: how many mem_try_* calls go well before one fails; UINT64_MAX: no test asked for it. */
+static _Atomic uint64_t fail_after = UINT64_MAX;
 
 static void *need(void *p, size_t size)
 {
@@ -46,8 +46,9 @@ void *mem_dup(const void *data, size_t size)
 
 static int try_fails(void)
 {
-    uint64_t n = atomic_fetch_add_explicit(&try_count, 1, memory_order_relaxed);
-    return n == atomic_load_explicit(&fail_at, memory_order_relaxed);
+    if (TV_LIKELY(atomic_load_explicit(&fail_after, memory_order_relaxed) == UINT64_MAX))
+        return 0;
+    return atomic_fetch_sub_explicit(&fail_after, 1, memory_order_relaxed) == 0;
 }
 
 void *mem_try_alloc(size_t size)
@@ -65,6 +66,19 @@ void *mem_try_realloc(void *p, size_t size)
     return try_fails() ? NULL : realloc(p, size);
 }
 
+void *mem_try_dup(const void *data, size_t size)
+{
+    void *p = mem_try_alloc(size);
+    if (p != NULL && size > 0)
+        memcpy(p, data, size);
+    return p;
+}
+
+char *mem_try_strdup(const char *text)
+{
+    return mem_try_dup(text, strlen(text) + 1);
+}
+
 void mem_free(void *p)
 {
     free(p);
@@ -78,11 +92,5 @@ void *mem_alloc_aligned(size_t alignment, size_t size)
 
 void mem_fail_after(uint64_t countdown)
 {
-    uint64_t at = countdown == UINT64_MAX ? UINT64_MAX : atomic_load(&try_count) + countdown;
-    atomic_store(&fail_at, at);
-}
-
-uint64_t mem_try_count(void)
-{
-    return atomic_load(&try_count);
+    atomic_store(&fail_after, countdown);
 }

@@ -1,7 +1,10 @@
 #include "base/u64map.h"
 
 #include "base/assert.h"
+#include "base/err.h"
 #include "base/mem.h"
+
+#include <stdbool.h>
 
 enum { SLOTS_MIN = 16 };
 
@@ -38,11 +41,19 @@ void *u64map_get(const struct u64map *m, uint64_t key)
     return m->slots[find(m, key)].value; /* NULL in an empty slot */
 }
 
-static void grow(struct u64map *m)
+static bool is_full(const struct u64map *m)
 {
-    struct u64map bigger = {.slots_count = m->slots_count == 0 ? SLOTS_MIN : m->slots_count * 2,
-                            .count = m->count};
-    bigger.slots = mem_alloc_zero(bigger.slots_count * sizeof(*bigger.slots));
+    return m->count * 4 >= m->slots_count * 3;
+}
+
+static size_t larger(const struct u64map *m)
+{
+    return m->slots_count == 0 ? SLOTS_MIN : m->slots_count * 2;
+}
+
+static void move_to(struct u64map *m, struct u64map_slot *slots, size_t slots_count)
+{
+    struct u64map bigger = {.slots = slots, .slots_count = slots_count, .count = m->count};
     for (size_t i = 0; i < m->slots_count; i++)
         if (m->slots[i].key != 0)
             bigger.slots[find(&bigger, m->slots[i].key)] = m->slots[i];
@@ -50,12 +61,23 @@ static void grow(struct u64map *m)
     *m = bigger;
 }
 
+int u64map_try_reserve(struct u64map *m)
+{
+    if (!is_full(m))
+        return 0;
+    struct u64map_slot *slots = mem_try_alloc_zero(larger(m) * sizeof(*slots));
+    if (slots == NULL)
+        return TV_ENOMEM;
+    move_to(m, slots, larger(m));
+    return 0;
+}
+
 void *u64map_put(struct u64map *m, uint64_t key, void *value)
 {
     ASSERT(key != 0);
     ASSERT(value != NULL);
-    if (m->count * 4 >= m->slots_count * 3)
-        grow(m);
+    if (is_full(m))
+        move_to(m, mem_alloc_zero(larger(m) * sizeof(*m->slots)), larger(m));
     struct u64map_slot *s = &m->slots[find(m, key)];
     void *before = s->value;
     if (s->key == 0)

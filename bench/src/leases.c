@@ -90,7 +90,7 @@ void leases_open(struct worker *w)
     }
     for (uint32_t i = 0; i < w->slots_count; i++) {
         w->slots[i].kind = OP_KEEPALIVE;
-        w->slots[i].key = w->part + (uint64_t)i * w->run->o->threads;
+        w->slots[i].key = w->part + (uint64_t)i * w->run->o->parts;
         w->slots[i].stream = &w->leases[i % w->lease_streams_count];
     }
 }

@@ -1,12 +1,13 @@
 #include "load.h"
 
+#include "kubernetes.h"
+
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -15,10 +16,9 @@ enum {
     PAUSE_MS = 10,
     EVENTS_PATIENCE_MS = 5000,
     PACE_NS_MIN = 200000,
+    GO_POLL_US = 200,
     STREAM_WINDOW_BYTES = 16 << 20, /* as far as grpc-go lets it grow */
 };
-
-static void slot_begin(struct slot *s);
 
 /* --- the end --- */
 
@@ -46,11 +46,14 @@ static void worker_end(struct worker *w)
     w->ended = true;
     if (!is_over(w))
         return;
+    if (!w->counted_over)
+        atomic_fetch_add(&w->run->over, 1);
+    w->counted_over = true;
     if (w->watches_count == 0 || watchers_have_all(w->run) || clock_mono_ns() > w->drain_end_ns) {
         worker_stop(w);
         return;
     }
-    if (w->drain_end_ns == UINT64_MAX)
+    if (w->drain_end_ns == UINT64_MAX && atomic_load(&w->run->over) == w->run->o->parts)
         w->drain_end_ns = clock_mono_ns() + EVENTS_PATIENCE_MS * 1000000ULL;
 }
 
@@ -99,7 +102,8 @@ static void slot_record(struct slot *s)
  * puts that follow their events, the watchers. */
 static bool is_paced(const struct worker *w)
 {
-    return w->run->o->rate > 0 || w->run->o->command == BENCH_WATCH;
+    enum bench_command command = w->run->o->command;
+    return w->run->o->rate > 0 || command == BENCH_WATCH || command == BENCH_KUBERNETES;
 }
 
 /* The slot is free again. */
@@ -147,13 +151,21 @@ void slot_closed(struct slot *s, enum grpc_code code, struct slice text)
     if (code != GRPC_OK && !op_forgives(s, code)) {
         note_error(s->worker, code, text);
         pause_slot(s);
+        kube_release(s);
         return;
     }
     if (op_continues(s)) {
         slot_begin(s);
         return;
     }
+    if (!kube_parks(s))
+        slot_done(s);
+}
+
+void slot_done(struct slot *s)
+{
     slot_record(s);
+    kube_release(s);
     slot_next(s);
 }
 
@@ -164,7 +176,7 @@ static void call_closed(struct grpc_call *call, enum grpc_code code, struct slic
 
 static const struct grpc_call_ops call_ops = {.message = call_message, .closed = call_closed};
 
-static void slot_begin(struct slot *s)
+void slot_begin(struct slot *s)
 {
     s->answered = false;
     s->malformed = false;
@@ -210,11 +222,11 @@ static void on_pause_timer(uv_timer_t *timer)
 
 /* --- open loop --- */
 
-static uint64_t due_of(const struct worker *w, uint64_t number)
+uint64_t due_of(const struct worker *w, uint64_t number)
 {
     const struct run *run = w->run;
     double every_ns = 1e9 / run->o->rate;
-    double position = (double)(number * run->o->threads + w->part);
+    double position = (double)(number * run->o->parts + w->part);
     return run->start_ns + (uint64_t)(position * every_ns);
 }
 
@@ -244,6 +256,8 @@ static bool is_hopeless(const struct worker *w, uint64_t now)
 static uint64_t due_before_end(const struct worker *w)
 {
     uint64_t count = 0;
+    if (w->kube != NULL)
+        return kube_due_before_end(w);
     while (due_of(w, w->begun + count) < w->run->end_ns)
         count++;
     return count;
@@ -254,6 +268,8 @@ static uint64_t next_due(const struct worker *w, uint64_t now)
 {
     if (w->run->o->rate > 0)
         return due_of(w, w->begun);
+    if (w->kube != NULL)
+        return kube_next_due(w);
     return now < w->run->end_ns && watchers_are_behind(w->run) ? UINT64_MAX : now;
 }
 
@@ -262,7 +278,7 @@ void worker_pump(struct worker *w)
     uint64_t now = clock_mono_ns();
     if (w->slots_count == 0 && now >= w->run->end_ns)
         w->ended = true;
-    if (!w->ended && w->run->o->rate > 0 && is_hopeless(w, now)) {
+    if (!w->ended && (w->run->o->rate > 0 || w->kube != NULL) && is_hopeless(w, now)) {
         w->never_begun = due_before_end(w);
         w->ended = true;
     }
@@ -282,7 +298,8 @@ void worker_pump(struct worker *w)
         w->busy_count++;
         s->due_ns = due;
         op_choose(s);
-        slot_begin(s);
+        if (!kube_blocks(s))
+            slot_begin(s);
     }
     if (w->ended || !list_is_empty(&w->idle))
         worker_end(w);
@@ -323,7 +340,7 @@ static void channel_state_changed(struct grpc_channel *ch, enum grpc_channel_sta
     worker_check_ready(w);
 }
 
-static struct grpc_channel *channel_open(struct worker *w, uint32_t number)
+struct grpc_channel *channel_open(struct worker *w, uint32_t number)
 {
     const struct bench_options *o = w->run->o;
     const char *addresses[BENCH_ENDPOINTS_MAX];
@@ -349,8 +366,8 @@ static struct grpc_channel *channel_open(struct worker *w, uint32_t number)
 
 uint32_t worker_share(const struct worker *w, uint32_t whole)
 {
-    uint32_t threads = w->run->o->threads;
-    return whole / threads + (w->part < whole % threads);
+    uint32_t parts = w->run->o->parts;
+    return whole / parts + (w->part < whole % parts);
 }
 
 /* `watch` puts over a connection of its own, the last one: the others carry events alone. */
@@ -358,9 +375,11 @@ static void open_channels(struct worker *w)
 {
     const struct bench_options *o = w->run->o;
     w->channels_count = worker_share(w, o->conns) + (w->writers_count > 0);
+    if (w->kube != NULL)
+        w->channels_count = kube_channels_count(w);
     w->channels = mem_alloc_zero(w->channels_count * sizeof(*w->channels));
     for (uint32_t i = 0; i < w->channels_count; i++)
-        w->channels[i] = channel_open(w, w->part + i * o->threads);
+        w->channels[i] = channel_open(w, w->part + i * o->parts);
 }
 
 static void make_slots(struct worker *w)
@@ -374,6 +393,8 @@ static void make_slots(struct worker *w)
         channels = 1;
         w->slots_count = w->writers_count;
     }
+    if (w->kube != NULL)
+        w->slots_count = kube_slots_count(w);
     w->slots = mem_alloc_zero(w->slots_count * sizeof(*w->slots) + 1);
     for (uint32_t i = 0; i < w->slots_count; i++) {
         struct slot *s = &w->slots[i];
@@ -404,19 +425,23 @@ static void worker_open(struct worker *w)
     for (int i = 0; i < OP_KINDS_COUNT; i++)
         hist_init(&w->latency[i]);
     hist_init(&w->event_latency);
-    key_source_init(&w->source, &w->run->keys, w->part, o->threads);
-    if (o->command == BENCH_TXN)
-        w->mod_revisions = mem_alloc_zero((o->keys / o->threads + 1) * sizeof(int64_t));
+    key_source_init(&w->source, &w->run->keys, w->part, o->parts);
+    if (o->command == BENCH_TXN || o->command == BENCH_MIXED)
+        w->mod_revisions = mem_alloc_zero((o->keys / o->parts + 1) * sizeof(int64_t));
     if (o->command == BENCH_WATCH) {
         w->watchers_count = worker_share(w, o->watchers);
         w->writers_count = worker_share(w, o->writers);
     }
+    if (o->command == BENCH_KUBERNETES)
+        kube_open(w);
     open_channels(w);
     make_slots(w);
     if (o->command == BENCH_WATCH)
         watchers_open(w);
     if (o->command == BENCH_KEEPALIVE)
         leases_open(w);
+    if (w->kube != NULL)
+        kube_watches_open(w);
 }
 
 static void on_patience_over(uv_timer_t *timer)
@@ -449,6 +474,8 @@ static void begin(struct worker *w)
 static void worker_close(struct worker *w)
 {
     w->running = false;
+    if (w->kube != NULL)
+        kube_stop(w);
     for (uint32_t i = 0; i < w->channels_count; i++)
         grpc_channel_close(w->channels[i]);
     grpc_loop_free(w->gl);
@@ -462,129 +489,35 @@ static void worker_close(struct worker *w)
     close(w->pace_fd);
 }
 
-static void *worker_main(void *arg)
+static void worker_free(struct worker *w)
 {
-    struct worker *w = arg;
+    for (uint32_t j = 0; j < w->slots_count; j++)
+        buf_fini(&w->slots[j].page_key);
+    mem_free(w->slots);
+    mem_free(w->channels);
+    mem_free(w->mod_revisions);
+    mem_free(w->watches);
+    leases_close(w);
+    buf_fini(&w->scratch);
+    buf_fini(&w->chunk);
+}
+
+void worker_run(struct worker *w)
+{
     struct run *run = w->run;
     worker_open(w);
     uv_timer_start(&w->pause_timer, on_patience_over, CONNECT_PATIENCE_MS, 0);
     uv_run(&w->loop, UV_RUN_DEFAULT);
     uv_timer_stop(&w->pause_timer);
-    pthread_barrier_wait(&run->ready);
-    pthread_barrier_wait(&run->go);
+    atomic_fetch_add(&run->ready, 1);
+    while (!atomic_load(&run->go))
+        usleep(GO_POLL_US);
     if (!atomic_load(&run->failed)) {
         begin(w);
         if (w->running)
             uv_run(&w->loop, UV_RUN_DEFAULT);
     }
     worker_close(w);
-    return NULL;
-}
-
-/* --- main's side --- */
-
-static void progress(const struct run *run, struct worker *workers, _Atomic bool *over)
-{
-    uint64_t before = 0;
-    uint64_t events_before = 0;
-    while (!atomic_load(over)) {
-        uint64_t done = 0;
-        uint64_t failed = 0;
-        uint64_t events = 0;
-        for (int i = 0; i < 10 && !atomic_load(over); i++)
-            usleep(100000);
-        for (uint32_t i = 0; i < run->o->threads; i++) {
-            struct counters *c = &workers[i].counters;
-            done += atomic_load_explicit(&c->done, memory_order_relaxed);
-            failed += atomic_load_explicit(&c->failed, memory_order_relaxed);
-            events += atomic_load_explicit(&c->events, memory_order_relaxed);
-        }
-        uint64_t now = clock_mono_ns();
-        fprintf(stderr, "%6.1f s %10llu/s", (double)(now - run->start_ns) / 1e9,
-                (unsigned long long)(done - before));
-        if (run->o->command == BENCH_WATCH)
-            fprintf(stderr, " %10llu events/s", (unsigned long long)(events - events_before));
-        if (failed > 0)
-            fprintf(stderr, "  %llu failed", (unsigned long long)failed);
-        fprintf(stderr, "%s\n", now < run->warm_ns ? "  (warm-up)" : "");
-        before = done;
-        events_before = events;
-    }
-}
-
-struct progress_arg {
-    const struct run *run;
-    struct worker *workers;
-    _Atomic bool over;
-};
-
-static void *progress_main(void *arg)
-{
-    struct progress_arg *p = arg;
-    progress(p->run, p->workers, &p->over);
-    return NULL;
-}
-
-double cpu_seconds(void)
-{
-    struct rusage u;
-    (void)getrusage(RUSAGE_SELF, &u); /* cannot fail */
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-}
-
-static void set_times(struct run *run)
-{
-    const struct bench_options *o = run->o;
-    run->cpu_seconds_before = cpu_seconds();
-    run->start_ns = clock_mono_ns();
-    run->warm_ns = run->start_ns + (uint64_t)(o->warmup_s * 1e9);
-    run->end_ns = o->total > 0 ? UINT64_MAX : run->warm_ns + (uint64_t)(o->duration_s * 1e9);
-}
-
-bool load_run(struct run *run, struct worker *workers)
-{
-    const struct bench_options *o = run->o;
-    struct progress_arg p = {.run = run, .workers = workers};
-    pthread_t progress_thread;
-    pthread_barrier_init(&run->ready, NULL, o->threads + 1);
-    pthread_barrier_init(&run->go, NULL, o->threads + 1);
-    for (uint32_t i = 0; i < o->threads; i++) {
-        workers[i].run = run;
-        workers[i].part = i;
-        if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]) != 0)
-            tv_fatal("cannot start a thread");
-    }
-    pthread_barrier_wait(&run->ready);
-    set_times(run);
-    bool failed = atomic_load(&run->failed);
-    bool shows = !o->quiet && !failed;
-    if (shows && pthread_create(&progress_thread, NULL, progress_main, &p) != 0)
-        tv_fatal("cannot start a thread");
-    pthread_barrier_wait(&run->go);
-    for (uint32_t i = 0; i < o->threads; i++)
-        pthread_join(workers[i].thread, NULL);
-    if (shows) {
-        atomic_store(&p.over, true);
-        pthread_join(progress_thread, NULL);
-    }
-    return !failed;
-}
-
-void load_free(struct run *run, struct worker *workers)
-{
-    for (uint32_t i = 0; i < run->o->threads; i++) {
-        struct worker *w = &workers[i];
-        for (uint32_t j = 0; j < w->slots_count; j++)
-            buf_fini(&w->slots[j].page_key);
-        mem_free(w->slots);
-        mem_free(w->channels);
-        mem_free(w->mod_revisions);
-        mem_free(w->watches);
-        leases_close(w);
-        buf_fini(&w->scratch);
-        buf_fini(&w->chunk);
-    }
-    pthread_barrier_destroy(&run->ready);
-    pthread_barrier_destroy(&run->go);
+    worker_free(w);
+    atomic_fetch_add(&run->finished, 1);
 }

@@ -1,5 +1,9 @@
-/* The engine: threads, each with its own loop, connections and slots. A slot has one operation
- * under way at a time. A slot of `keepalive` is a lease.
+/* The engine: workers, each a thread with its own loop, connections and slots. A slot has one
+ * operation under way at a time. A slot of `keepalive` is a lease.
+ *
+ * The workers are the threads of this process, or of --processes that it forks: whatever one worker
+ * tells another or main is in memory that all of these map, `struct run` and the array of workers.
+ * Pointers in a worker mean something in its own process alone.
  *
  * Closed loop: a slot begins its next operation when the last one is answered. Open loop (--rate):
  * operation k of a thread is due at a moment fixed beforehand; it is begun by a free slot then, or
@@ -10,7 +14,8 @@
  *
  * A slot's life: IDLE -> BUSY -> IDLE ..., or BUSY -> PAUSED -> BUSY after a failed call.
  *
- * Thread: a worker and everything it points to belong to its thread; `run` is shared, and says how.
+ * Thread: a worker and everything it points to belong to its thread, but for its results, which
+ * main may read at any time; `run` is shared, and says how.
  */
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
@@ -23,9 +28,11 @@
 #include "base/hist.h"
 #include "base/list.h"
 #include "proto/grpc.h"
+#include "proto/wire.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 enum op_kind {
     OP_PUT,
@@ -33,10 +40,27 @@ enum op_kind {
     OP_TXN,
     OP_LIST,
     OP_FILL,
+    OP_LEASE,
     OP_GRANT,
     OP_KEEPALIVE,
     OP_COMPACT,
     OP_SNAPSHOT,
+    /* What an API server of Kubernetes does; see kubernetes.h. */
+    OP_NODE_LEASE,
+    OP_NODE_STATUS,
+    OP_SYSTEM_LEASE,
+    OP_POD_CREATE,
+    OP_POD_BIND,
+    OP_POD_STATUS,
+    OP_POD_TERMINATE,
+    OP_POD_DELETE,
+    OP_EVENT_CREATE,
+    OP_EVENT_LEASE,
+    OP_OBJECT_GET,
+    OP_CONSISTENT_READ,
+    OP_COUNT,
+    OP_RELIST,
+    OP_COMPACT_TRY,
     OP_KINDS_COUNT
 };
 
@@ -45,15 +69,20 @@ enum { ERROR_TEXT_BYTES = 128 };
 struct worker;
 struct lease_stream;
 struct watch_stream;
+struct kube;
 
-/* Set up by main before the threads start, unless atomic. */
+/* Set up by main before the workers start, unless atomic. */
 struct run {
     const struct bench_options *o;
     struct keys keys;
-    struct bref *value; /* o->value_size random bytes */
-    pthread_barrier_t ready;
-    pthread_barrier_t go;
-    /* Written by main between the two barriers. */
+    struct bref *value;       /* o->value_size random bytes */
+    struct kube **kubes;      /* KUBERNETES: one for each worker */
+    uint64_t setup_revisions; /* that main's own writes made before */
+    _Atomic uint32_t over;    /* workers that begin nothing any more and wait for no answer */
+    _Atomic uint32_t ready;   /* workers that are connected, or have given up */
+    _Atomic uint32_t finished;
+    _Atomic bool go;
+    /* Written by main before `go`. */
     uint64_t start_ns;
     uint64_t warm_ns;
     double cpu_seconds_before;
@@ -80,6 +109,13 @@ struct slot {
     uint64_t listed_keys;
     uint64_t listed_bytes; /* SNAPSHOT: its size */
     int64_t compact_to;    /* COMPACT: 0 while the revision is asked for */
+    uint32_t step;         /* calls of this operation that are done; LEASE, and of kubernetes */
+    int64_t lease;         /* LEASE: its id */
+    /* KUBERNETES */
+    uint32_t server;   /* among those of this worker */
+    uint32_t resource; /* enum kube_resource */
+    uint32_t object;   /* its place among the worker's objects; KUBE_NO_OBJECT */
+    int64_t revision;  /* RELIST: of its first page; CONSISTENT_READ: that is waited for */
     struct lease_stream *stream;
 };
 
@@ -111,6 +147,7 @@ struct worker {
     uint64_t begun;      /* open loop: operations of this thread begun, so the next one's number */
     bool running;
     bool ended;
+    bool counted_over; /* in run->over */
     struct key_source source;
     struct buf scratch;
     struct buf chunk;       /* txn: operations of a fill */
@@ -125,6 +162,7 @@ struct worker {
     uint32_t lease_streams_count;
     int64_t revision_before; /* COMPACT: as it was the time before */
     int64_t compacted;
+    struct kube *kube; /* KUBERNETES */
     /* Results. */
     struct hist latency[OP_KINDS_COUNT];
     struct hist event_latency;
@@ -139,12 +177,15 @@ struct worker {
     uint64_t listed_keys;
     uint64_t listed_bytes;
     uint64_t last_done_ns; /* of a measured operation */
+    uint64_t revisions;    /* that our acknowledged calls made */
+    uint64_t progress_requests;
+    uint64_t watches_reopened;
 };
 
-/* Run the load described by run->o with o->threads workers; returns when all is over. False when it
- * could not begin; it was said why. `workers` has room for o->threads. */
-bool load_run(struct run *run, struct worker *workers);
-void load_free(struct run *run, struct worker *workers);
+const char *op_name(enum op_kind kind);
+
+/* A worker's life, from its thread. */
+void worker_run(struct worker *w);
 
 /* --- between the engine's files --- */
 
@@ -153,14 +194,27 @@ void op_choose(struct slot *s);
 const char *op_path(const struct slot *s);
 void op_send(struct slot *s, struct grpc_call *call);
 void op_answer(struct slot *s, struct slice msg);
+/* What came is not what was asked for: the engine counts it as a failed call. */
+void op_malformed(struct slot *s);
+/* The key-value that the txn's other branch has read. False: there is none, or what came is
+ * malformed. */
+bool op_read_of_txn(struct slot *s, struct slice msg, struct wire_kv *ret);
 /* Whether the operation has done what it should although the call failed with this. */
 bool op_forgives(struct slot *s, enum grpc_code code);
-/* True when the operation needs another call (the next page of a list). */
-bool op_continues(const struct slot *s);
+/* True when the operation needs another call: the next page of a list, the next step of a lease. */
+bool op_continues(struct slot *s);
+
+/* ops.c: a request in the making, in the worker's scratch buffer. */
+/* Room for a message of this size, from its beginning. */
+uint8_t *scratch_reserve(struct worker *w, size_t size);
+/* A txn that begins with this; its operations follow, those of success first. */
+void scratch_begin_txn(struct worker *w, const struct wire_compare *compare);
+void scratch_append_op(struct worker *w, uint32_t branch, const struct wire_op *op);
+void scratch_send(struct worker *w, struct grpc_call *call);
 
 /* watchers.c */
 void watchers_open(struct worker *w);
-/* An event for every put that was acknowledged. */
+/* All puts of all workers have been answered, and an event has come for every one of them. */
 bool watchers_have_all(const struct run *run);
 /* Closed loop: so many events are still under way that no further put is begun. */
 bool watchers_are_behind(const struct run *run);
@@ -181,6 +235,12 @@ uint32_t worker_share(const struct worker *w, uint32_t whole);
 void worker_pump(struct worker *w);
 /* The slot's operation, or this call of it, has come to its end. */
 void slot_closed(struct slot *s, enum grpc_code code, struct slice text);
-double cpu_seconds(void);
+/* The operation is done: KUBERNETES, when what it waited for has come. */
+void slot_done(struct slot *s);
+/* Make the slot's next call. */
+void slot_begin(struct slot *s);
+/* Open loop: when the operation of this number is due. */
+uint64_t due_of(const struct worker *w, uint64_t number);
+struct grpc_channel *channel_open(struct worker *w, uint32_t number);
 
 #endif

@@ -1,4 +1,5 @@
 /* The operations: what is asked, and what is looked at in the answer. */
+#include "kubernetes.h"
 #include "load.h"
 
 #include "base/assert.h"
@@ -12,35 +13,72 @@ enum {
     WIRE_PUT_VALUE = 2,
 };
 
+static enum op_kind choose_of_mix(struct worker *w)
+{
+    static const enum op_kind kinds[BENCH_PARTS_COUNT] = {
+        [BENCH_PART_PUT] = OP_PUT,   [BENCH_PART_GET] = OP_GET,     [BENCH_PART_TXN] = OP_TXN,
+        [BENCH_PART_LIST] = OP_LIST, [BENCH_PART_LEASE] = OP_LEASE,
+    };
+    const uint32_t *weights = w->run->o->weights;
+    uint64_t sum = 0;
+    for (int i = 0; i < BENCH_PARTS_COUNT; i++)
+        sum += weights[i];
+    uint64_t drawn = rng_below(&w->source.rng, sum);
+    int part = 0;
+    for (; drawn >= weights[part]; part++)
+        drawn -= weights[part];
+    return kinds[part];
+}
+
 void op_choose(struct slot *s)
 {
     static const enum op_kind kinds[] = {
-        [BENCH_PUT] = OP_PUT,         [BENCH_GET] = OP_GET,
-        [BENCH_TXN] = OP_TXN,         [BENCH_LIST] = OP_LIST,
-        [BENCH_FILL] = OP_FILL,       [BENCH_WATCH] = OP_PUT,
-        [BENCH_GRANT] = OP_GRANT,     [BENCH_KEEPALIVE] = OP_KEEPALIVE,
-        [BENCH_COMPACT] = OP_COMPACT, [BENCH_SNAPSHOT] = OP_SNAPSHOT,
+        [BENCH_PUT] = OP_PUT,           [BENCH_GET] = OP_GET,
+        [BENCH_TXN] = OP_TXN,           [BENCH_LIST] = OP_LIST,
+        [BENCH_FILL] = OP_FILL,         [BENCH_WATCH] = OP_PUT,
+        [BENCH_LEASE] = OP_LEASE,       [BENCH_GRANT] = OP_GRANT,
+        [BENCH_COMPACT] = OP_COMPACT,   [BENCH_KEEPALIVE] = OP_KEEPALIVE,
+        [BENCH_SNAPSHOT] = OP_SNAPSHOT,
     };
     struct worker *w = s->worker;
     const struct bench_options *o = w->run->o;
     s->listed_keys = 0;
     s->listed_bytes = 0;
     s->compact_to = 0;
+    s->revision = 0;
+    s->step = 0;
     buf_clear(&s->page_key);
-    if (o->command == BENCH_MIXED)
-        s->kind = rng_below(&w->source.rng, 100) < o->read_percent ? OP_GET : OP_PUT;
-    else
-        s->kind = kinds[o->command];
+    if (o->command == BENCH_KUBERNETES) {
+        kube_choose(s);
+        return;
+    }
+    s->kind = o->command == BENCH_MIXED ? choose_of_mix(w) : kinds[o->command];
     if (s->kind == OP_FILL || s->kind == OP_GRANT || s->kind == OP_KEEPALIVE)
         return; /* which one is said already */
     s->key = key_next(&w->source);
+    if (s->kind == OP_LEASE) /* one of its own: no life takes another's key */
+        s->key = o->keys + (uint64_t)(s - w->slots) * o->parts + w->part;
     if (s->kind == OP_TXN) {
-        /* Keys are dealt out to the threads: what a thread saw last is what is there. */
-        s->key -= s->key % o->threads;
+        /* Keys are dealt out to the workers: what one saw last is what is there. */
+        s->key -= s->key % o->parts;
         s->key += w->part;
         if (s->key >= o->keys)
             s->key = w->part;
     }
+}
+
+/* The calls of a lease's life. */
+enum { LEASE_GRANTED = 1, LEASE_USED, LEASE_KEPT, LEASE_REVOKED };
+
+static const char *lease_path(const struct slot *s)
+{
+    static const char *const paths[] = {
+        "/etcdserverpb.Lease/LeaseGrant",
+        "/etcdserverpb.KV/Put",
+        "/etcdserverpb.Lease/LeaseKeepAlive",
+        "/etcdserverpb.Lease/LeaseRevoke",
+    };
+    return paths[s->step];
 }
 
 const char *op_path(const struct slot *s)
@@ -48,6 +86,8 @@ const char *op_path(const struct slot *s)
     switch (s->kind) {
     case OP_PUT:
         return "/etcdserverpb.KV/Put";
+    case OP_LEASE:
+        return lease_path(s);
     case OP_LIST:
         if (s->worker->run->o->stream)
             return "/etcdserverpb.KV/RangeStream";
@@ -60,15 +100,17 @@ const char *op_path(const struct slot *s)
         return "/etcdserverpb.Lease/LeaseGrant";
     case OP_SNAPSHOT:
         return "/etcdserverpb.Maintenance/Snapshot";
-    default:
+    case OP_TXN:
+    case OP_FILL:
         return "/etcdserverpb.KV/Txn";
+    default:
+        return kube_path(s);
     }
 }
 
 /* --- requests --- */
 
-/* Room in the scratch buffer for a message of this size, from its beginning. */
-static uint8_t *scratch_reserve(struct worker *w, size_t size)
+uint8_t *scratch_reserve(struct worker *w, size_t size)
 {
     buf_clear(&w->scratch);
     uint8_t *at = buf_reserve(&w->scratch, size + 1);
@@ -77,7 +119,7 @@ static uint8_t *scratch_reserve(struct worker *w, size_t size)
     return at;
 }
 
-static void send_scratch(struct worker *w, struct grpc_call *call)
+void scratch_send(struct worker *w, struct grpc_call *call)
 {
     struct slice msg = buf_slice(&w->scratch);
     (void)grpc_send(call, &msg, 1); /* a call that cannot send is closed with the reason */
@@ -121,7 +163,7 @@ static void send_put(struct slot *s, struct grpc_call *call)
         return;
     }
     (void)wire_put_request_put(scratch_reserve(w, wire_put_request_size(&put)), &put);
-    send_scratch(w, call);
+    scratch_send(w, call);
 }
 
 static void send_get(struct slot *s, struct grpc_call *call)
@@ -135,7 +177,7 @@ static void send_get(struct slot *s, struct grpc_call *call)
     };
     (void)wire_range_request_put(scratch_reserve(s->worker, wire_range_request_size(&range)),
                                  &range);
-    send_scratch(s->worker, call);
+    scratch_send(s->worker, call);
 }
 
 static void send_list(struct slot *s, struct grpc_call *call)
@@ -151,11 +193,19 @@ static void send_list(struct slot *s, struct grpc_call *call)
     };
     (void)wire_range_request_put(scratch_reserve(s->worker, wire_range_request_size(&range)),
                                  &range);
-    send_scratch(s->worker, call);
+    scratch_send(s->worker, call);
 }
 
-static void append_op(struct buf *b, uint32_t branch, const struct wire_op *op)
+void scratch_begin_txn(struct worker *w, const struct wire_compare *compare)
 {
+    size_t size = wire_compare_size(compare);
+    uint8_t *at = scratch_reserve(w, wire_item_size(WIRE_TXN_COMPARE, size));
+    (void)wire_compare_put(wire_item_put_head(at, WIRE_TXN_COMPARE, size), compare);
+}
+
+void scratch_append_op(struct worker *w, uint32_t branch, const struct wire_op *op)
+{
+    struct buf *b = &w->scratch;
     size_t size = wire_op_size(op);
     uint8_t *at = buf_reserve(b, wire_item_size(branch, size));
     ASSERT(at != NULL);
@@ -164,7 +214,7 @@ static void append_op(struct buf *b, uint32_t branch, const struct wire_op *op)
 
 static int64_t *mod_revision_of(struct slot *s)
 {
-    return &s->worker->mod_revisions[s->key / s->worker->run->o->threads];
+    return &s->worker->mod_revisions[s->key / s->worker->run->o->parts];
 }
 
 static void send_txn(struct slot *s, struct grpc_call *call)
@@ -180,12 +230,10 @@ static void send_txn(struct slot *s, struct grpc_call *call)
         .with = WIRE_COMPARE_MOD,
         .number = *mod_revision_of(s),
     };
-    size_t size = wire_compare_size(&compare);
-    uint8_t *at = scratch_reserve(w, wire_item_size(WIRE_TXN_COMPARE, size));
-    (void)wire_compare_put(wire_item_put_head(at, WIRE_TXN_COMPARE, size), &compare);
-    append_op(&w->scratch, WIRE_TXN_SUCCESS, &put);
-    append_op(&w->scratch, WIRE_TXN_FAILURE, &get);
-    send_scratch(w, call);
+    scratch_begin_txn(w, &compare);
+    scratch_append_op(w, WIRE_TXN_SUCCESS, &put);
+    scratch_append_op(w, WIRE_TXN_FAILURE, &get);
+    scratch_send(w, call);
 }
 
 static void send_fill(struct slot *s, struct grpc_call *call)
@@ -197,9 +245,9 @@ static void send_fill(struct slot *s, struct grpc_call *call)
     buf_clear(&s->worker->scratch);
     for (uint64_t i = first; i < end; i++) {
         struct wire_op put = {.kind = WIRE_OP_PUT, .put = put_of(s, i, key)};
-        append_op(&s->worker->scratch, WIRE_TXN_SUCCESS, &put);
+        scratch_append_op(s->worker, WIRE_TXN_SUCCESS, &put);
     }
-    send_scratch(s->worker, call);
+    scratch_send(s->worker, call);
 }
 
 static void send_grant(struct slot *s, struct grpc_call *call)
@@ -208,7 +256,40 @@ static void send_grant(struct slot *s, struct grpc_call *call)
     struct wire_lease_grant_request grant = {.ttl = o->ttl_s, .id = lease_id(o, s->key)};
     (void)wire_lease_grant_request_put(
         scratch_reserve(s->worker, wire_lease_grant_request_size(&grant)), &grant);
-    send_scratch(s->worker, call);
+    scratch_send(s->worker, call);
+}
+
+static void send_lease_put(struct slot *s, struct grpc_call *call)
+{
+    uint8_t key[KEY_SIZE_MAX];
+    struct wire_put_request put = put_of(s, s->key, key);
+    put.lease = s->lease;
+    (void)wire_put_request_put(scratch_reserve(s->worker, wire_put_request_size(&put)), &put);
+    scratch_send(s->worker, call);
+}
+
+static void send_lease(struct slot *s, struct grpc_call *call)
+{
+    struct worker *w = s->worker;
+    struct wire_lease_grant_request grant = {.ttl = w->run->o->ttl_s};
+    switch (s->step + 1) {
+    case LEASE_GRANTED:
+        (void)wire_lease_grant_request_put(
+            scratch_reserve(w, wire_lease_grant_request_size(&grant)), &grant);
+        break;
+    case LEASE_USED:
+        send_lease_put(s, call);
+        return;
+    case LEASE_KEPT:
+        (void)wire_lease_keepalive_request_put(
+            scratch_reserve(w, wire_lease_keepalive_request_size(s->lease)), s->lease);
+        break;
+    default:
+        (void)wire_lease_revoke_request_put(
+            scratch_reserve(w, wire_lease_revoke_request_size(s->lease)), s->lease);
+        break;
+    }
+    scratch_send(w, call);
 }
 
 /* First a read, whose answer tells the revision, then the compaction. */
@@ -222,13 +303,13 @@ static void send_compact(struct slot *s, struct grpc_call *call)
     else
         (void)wire_compaction_request_put(
             scratch_reserve(w, wire_compaction_request_size(&compact)), &compact);
-    send_scratch(w, call);
+    scratch_send(w, call);
 }
 
 static void send_snapshot(struct slot *s, struct grpc_call *call)
 {
     buf_clear(&s->worker->scratch); /* the request has no fields */
-    send_scratch(s->worker, call);
+    scratch_send(s->worker, call);
 }
 
 void op_send(struct slot *s, struct grpc_call *call)
@@ -246,6 +327,9 @@ void op_send(struct slot *s, struct grpc_call *call)
     case OP_LIST:
         send_list(s, call);
         break;
+    case OP_LEASE:
+        send_lease(s, call);
+        break;
     case OP_GRANT:
         send_grant(s, call);
         break;
@@ -255,16 +339,18 @@ void op_send(struct slot *s, struct grpc_call *call)
     case OP_SNAPSHOT:
         send_snapshot(s, call);
         break;
-    default:
+    case OP_FILL:
         send_fill(s, call);
+        break;
+    default:
+        kube_send(s, call);
         break;
     }
 }
 
 /* --- answers --- */
 
-/* The engine counts it as a failed call. */
-static void malformed(struct slot *s)
+void op_malformed(struct slot *s)
 {
     s->malformed = true;
 }
@@ -273,7 +359,7 @@ static void answer_get(struct slot *s, struct slice msg)
 {
     struct wire_range_response range;
     if (wire_range_response_decode(msg, &range) != 0)
-        malformed(s);
+        op_malformed(s);
     else
         s->worker->empty += range.kvs_count == 0;
 }
@@ -285,9 +371,11 @@ static void answer_list(struct slot *s, struct slice msg)
     bool stream = s->worker->run->o->stream;
     if ((stream && wire_range_stream_response_decode(msg, &msg) != 0) ||
         wire_range_response_decode(msg, &range) != 0 || s->answered) {
-        malformed(s);
+        op_malformed(s);
         return;
     }
+    if (s->revision == 0)
+        s->revision = range.header.revision;
     s->page_keys += range.kvs_count;
     s->listed_keys += range.kvs_count;
     s->listed_bytes += msg.size;
@@ -297,7 +385,7 @@ static void answer_list(struct slot *s, struct slice msg)
         return;
     uint64_t count = (uint64_t)range.count;
     if (range.more ? count <= s->page_keys : count != s->page_keys)
-        malformed(s); /* keys are missing, or came twice */
+        op_malformed(s); /* keys are missing, or came twice */
     if (!range.more)
         return;
     /* The next page begins right after the last key of this one. */
@@ -307,17 +395,32 @@ static void answer_list(struct slot *s, struct slice msg)
         buf_clear(&s->page_key);
         if (buf_append(&s->page_key, kv.key.data, kv.key.size) != 0 ||
             buf_append(&s->page_key, "", 1) != 0)
-            malformed(s);
+            op_malformed(s);
     }
+}
+
+bool op_read_of_txn(struct slot *s, struct slice msg, struct wire_kv *ret)
+{
+    struct wire_reader r = wire_reader_of(msg);
+    struct slice op;
+    enum wire_op_kind kind;
+    if (!wire_next_item(&r, WIRE_TXN_RESPONSES, &op) ||
+        wire_response_op_decode(op, &kind, &op) != 0 || kind != WIRE_OP_RANGE) {
+        op_malformed(s);
+        return false;
+    }
+    r = wire_reader_of(op);
+    return wire_next_kv(&r, WIRE_RANGE_KVS, ret) == 1;
 }
 
 static void answer_txn(struct slot *s, struct slice msg)
 {
     struct wire_txn_response txn;
     if (wire_txn_response_decode(msg, &txn) != 0) {
-        malformed(s);
+        op_malformed(s);
         return;
     }
+    s->worker->revisions += txn.succeeded;
     if (s->kind == OP_FILL)
         return;
     if (txn.succeeded) {
@@ -326,18 +429,31 @@ static void answer_txn(struct slot *s, struct slice msg)
     }
     s->worker->conflicts++;
     *mod_revision_of(s) = 0;
-    struct wire_reader r = wire_reader_of(msg);
-    struct slice op;
-    enum wire_op_kind kind;
     struct wire_kv kv;
-    if (!wire_next_item(&r, WIRE_TXN_RESPONSES, &op) ||
-        wire_response_op_decode(op, &kind, &op) != 0 || kind != WIRE_OP_RANGE) {
-        malformed(s);
+    if (op_read_of_txn(s, msg, &kv))
+        *mod_revision_of(s) = kv.mod_revision;
+}
+
+static void answer_lease(struct slot *s, struct slice msg)
+{
+    struct wire_lease_response lease;
+    struct wire_put_response put;
+    if (s->step + 1 == LEASE_USED) {
+        if (wire_put_response_decode(msg, &put) != 0)
+            op_malformed(s);
+        else
+            s->worker->revisions++;
         return;
     }
-    r = wire_reader_of(op);
-    if (wire_next_kv(&r, WIRE_RANGE_KVS, &kv) == 1)
-        *mod_revision_of(s) = kv.mod_revision;
+    if (wire_lease_response_decode(msg, &lease) != 0) {
+        op_malformed(s);
+        return;
+    }
+    if (s->step + 1 == LEASE_GRANTED)
+        s->lease = lease.id;
+    if (s->step + 1 == LEASE_KEPT && (lease.id != s->lease || lease.ttl <= 0))
+        op_malformed(s);                                  /* it is lost already */
+    s->worker->revisions += s->step + 1 == LEASE_REVOKED; /* its key goes with it */
 }
 
 static void answer_grant(struct slot *s, struct slice msg)
@@ -345,7 +461,7 @@ static void answer_grant(struct slot *s, struct slice msg)
     struct wire_lease_response grant;
     if (wire_lease_response_decode(msg, &grant) != 0 ||
         grant.id != lease_id(s->worker->run->o, s->key))
-        malformed(s);
+        op_malformed(s);
 }
 
 /* As Kubernetes does: what is forgotten is what was there an interval ago, so that nobody who is a
@@ -359,7 +475,7 @@ static void answer_compact(struct slot *s, struct slice msg)
         return;
     }
     if (wire_range_response_decode(msg, &range) != 0) {
-        malformed(s);
+        op_malformed(s);
         return;
     }
     if (w->revision_before > w->compacted)
@@ -370,16 +486,23 @@ static void answer_compact(struct slot *s, struct slice msg)
 void op_answer(struct slot *s, struct slice msg)
 {
     struct wire_put_response put;
-    s->answered |= s->kind != OP_LIST; /* that may come in several messages */
+    s->answered |=
+        s->kind != OP_LIST && s->kind != OP_RELIST; /* that may come in several messages */
     switch (s->kind) {
     case OP_PUT:
         if (wire_put_response_decode(msg, &put) != 0)
-            malformed(s);
+            op_malformed(s);
+        else
+            s->worker->revisions++;
+        break;
+    case OP_LEASE:
+        answer_lease(s, msg);
         break;
     case OP_GET:
         answer_get(s, msg);
         break;
     case OP_LIST:
+    case OP_RELIST:
         answer_list(s, msg);
         break;
     case OP_GRANT:
@@ -391,23 +514,39 @@ void op_answer(struct slot *s, struct slice msg)
     case OP_SNAPSHOT:
         s->listed_bytes += msg.size;
         break;
-    default:
+    case OP_TXN:
+    case OP_FILL:
         answer_txn(s, msg);
+        break;
+    default:
+        kube_answer(s, msg);
         break;
     }
 }
 
 bool op_forgives(struct slot *s, enum grpc_code code)
 {
-    if (s->kind != OP_COMPACT || s->compact_to == 0 || code != GRPC_OUT_OF_RANGE)
+    if (code != GRPC_OUT_OF_RANGE)
+        return false;
+    if (s->kind == OP_COMPACT_TRY)
+        return s->step > 0; /* likewise */
+    if (s->kind != OP_COMPACT || s->compact_to == 0)
         return false;
     s->worker->compacted = s->compact_to; /* somebody else has compacted as far */
     return true;
 }
 
-bool op_continues(const struct slot *s)
+bool op_continues(struct slot *s)
 {
-    if (s->kind == OP_COMPACT)
+    switch (s->kind) {
+    case OP_COMPACT:
         return s->compact_to > s->worker->compacted;
-    return s->kind == OP_LIST && s->page_key.size > 0;
+    case OP_LEASE:
+        s->step++;
+        return s->step < LEASE_REVOKED;
+    case OP_LIST:
+        return s->page_key.size > 0;
+    default:
+        return s->kind >= OP_NODE_LEASE && kube_continues(s);
+    }
 }

@@ -1,9 +1,16 @@
-/* The result, for people or as JSON, on stdout. */
+/* The result of a run: words for people, or JSON. docs/benchmark.md describes the JSON. */
 #ifndef BENCH_REPORT_H
 #define BENCH_REPORT_H
 
-#include "load.h"
+#include "series.h"
+#include "total.h"
 
-void report(const struct run *run, const struct worker *workers);
+#include <stdio.h>
+
+/* Words, on stdout. */
+void report_print(const struct run *run, const struct total *t);
+/* JSON, to `out`. */
+void report_write(FILE *out, const struct run *run, const struct total *t,
+                  const struct series *series);
 
 #endif

@@ -160,7 +160,7 @@ static void stream_open(struct watch_stream *s, struct grpc_channel *channel, ui
     for (uint32_t i = 0; i < s->watchers_count; i++) {
         struct wire_watch_request request = {
             .kind = WIRE_WATCH_CREATE,
-            .create = create_of(run->o, first + (uint64_t)i * run->o->threads, bytes),
+            .create = create_of(run->o, first + (uint64_t)i * run->o->parts, bytes),
         };
         size_t size = wire_watch_request_size(&request);
         uint8_t *encoded = mem_alloc(size);
@@ -186,7 +186,7 @@ void watchers_open(struct worker *w)
         s->worker = w;
         s->watchers_count = w->watchers_count / streams + (i < w->watchers_count % streams);
         stream_open(s, w->channels[i % conns], number);
-        number += (uint64_t)s->watchers_count * w->run->o->threads;
+        number += (uint64_t)s->watchers_count * w->run->o->parts;
     }
 }
 
@@ -201,7 +201,9 @@ static int64_t missing(const struct run *run)
 
 bool watchers_have_all(const struct run *run)
 {
-    return run->o->writers == 0 || missing(run) <= 0;
+    if (run->o->writers == 0)
+        return true;
+    return atomic_load(&run->over) == run->o->parts && missing(run) <= 0;
 }
 
 bool watchers_are_behind(const struct run *run)

@@ -19,8 +19,8 @@
  * Memory: what a request points to is borrowed until the function returns. A result is the
  * caller's and ends with trivet_result_clear(); in a callback it is borrowed until the return.
  * Bytes that are given out are not terminated by a zero byte. What is under way is bounded:
- * trivet_options.calls_max and .bytes_max. As malloc() failing ends the process (like the
- * server's), there is no error for it.
+ * trivet_options.calls_max and .bytes_max. When malloc() fails the call ends with
+ * TRIVET_NO_MEMORY, watches and leases wait until there is memory again; the process goes on.
  *
  * Signals: none is installed or needed. SIGPIPE never leaves the library.
  *
@@ -92,7 +92,9 @@ enum trivet_status {
     /* The client was closed meanwhile. */
     TRIVET_CLOSED = 11,
     /* trivet_watch_next(): nothing came in the time given. */
-    TRIVET_TIMEOUT = 12
+    TRIVET_TIMEOUT = 12,
+    /* malloc() failed. Nothing was changed (a write that was sent: TRIVET_UNKNOWN). */
+    TRIVET_NO_MEMORY = 13
 };
 
 /* "TRIVET_OK"; never NULL. */
@@ -499,7 +501,8 @@ struct trivet_options {
 
 TRIVET_API void trivet_options_init(struct trivet_options *o);
 
-/* Does not wait for connections. Errors: TRIVET_INVALID; *ret is NULL and err_text says why. */
+/* Does not wait for connections. Errors: TRIVET_INVALID, TRIVET_NO_MEMORY, TRIVET_UNAVAILABLE (the
+ * system has no loop for us); *ret is NULL and err_text says why. */
 TRIVET_API int trivet_open(const struct trivet_options *o, struct trivet_client **ret,
                            char *err_text, size_t err_size);
 /* Ends every call with TRIVET_CLOSED (a write that was sent: TRIVET_UNKNOWN), every watch and lease
@@ -515,7 +518,8 @@ TRIVET_API void trivet_process(struct trivet_client *c);
 
 /* --- calls --- */
 
-/* What several calls have in common. trivet_context_cancel() ends them, and those to come. */
+/* What several calls have in common. trivet_context_cancel() ends them, and those to come. NULL:
+ * there is no memory. */
 TRIVET_API struct trivet_context *trivet_context_new(struct trivet_client *c);
 TRIVET_API void trivet_context_cancel(struct trivet_context *x);
 /* The calls that have it go on. NULL does nothing. */
@@ -526,6 +530,10 @@ struct trivet_call_options {
     uint64_t timeout_ms; /* 0: the client's */
     struct trivet_context *context;
     const char *endpoint; /* this one and no other, as it was given (without ";zone="); NULL: any */
+    /* A write: to apply it twice, the second time perhaps after others' writes, does no harm, as
+     * with a put of what is so, or a txn that compares what it replaces. Then it is repeated where
+     * its fate is unknown; only one that is unknown at the deadline still is TRIVET_UNKNOWN. */
+    bool idempotent;
 };
 
 /* Waits for the answer. Returns ret->status; `ret` is always to be cleared. */
@@ -534,7 +542,8 @@ TRIVET_API int trivet_call(struct trivet_client *c, const struct trivet_request 
 
 /* `r` is borrowed until return. Parts come first (r->part), then once the end. */
 typedef void (*trivet_result_cb)(const struct trivet_result *r, void *arg);
-/* 0: `cb` will be called. TRIVET_INVALID, TRIVET_BUSY: it will not. Never from inside. */
+/* 0: `cb` will be called. TRIVET_INVALID, TRIVET_BUSY, TRIVET_NO_MEMORY, TRIVET_CLOSED: it will
+ * not. Never from inside. */
 TRIVET_API int trivet_start(struct trivet_client *c, const struct trivet_request *q,
                             const struct trivet_call_options *o, trivet_result_cb cb, void *arg);
 
@@ -594,7 +603,8 @@ typedef void (*trivet_watch_cb)(struct trivet_watch *w, const struct trivet_watc
 /* A watch that outlives connections and members: each event once, in the order of revisions,
  * whatever breaks. What the server sends in fragments is given as one message. With `cb` NULL
  * messages wait for trivet_watch_next(); when watch_bytes_max wait, the server is made to wait.
- * Owns: *ret is the caller's until trivet_watch_close(). Errors: TRIVET_INVALID, TRIVET_BUSY. */
+ * Owns: *ret is the caller's until trivet_watch_close(). Errors: TRIVET_INVALID, TRIVET_BUSY,
+ * TRIVET_NO_MEMORY. */
 TRIVET_API int trivet_watch_open(struct trivet_client *c, const struct trivet_watch_options *o,
                                  trivet_watch_cb cb, void *arg, struct trivet_watch **ret);
 /* The next message, to be cleared; returns its status, or TRIVET_TIMEOUT after timeout_ms. Thread:
@@ -614,7 +624,7 @@ TRIVET_API void trivet_watch_close(struct trivet_watch *w);
  * without a word), TRIVET_REFUSED, TRIVET_CLOSED. */
 typedef void (*trivet_lease_cb)(int64_t lease_id, int status, const char *error, void *arg);
 /* Keep it alive until trivet_lease_drop(). `ttl` as it was granted. `lost` may be NULL. Keeping one
- * twice is TRIVET_INVALID; TRIVET_BUSY beyond 100,000. */
+ * twice is TRIVET_INVALID; TRIVET_BUSY beyond 100,000; TRIVET_NO_MEMORY. */
 TRIVET_API int trivet_lease_keep(struct trivet_client *c, int64_t lease_id, int64_t ttl,
                                  trivet_lease_cb lost, void *arg);
 /* No callback comes after its return unless it is running. Does not revoke. */
@@ -623,18 +633,20 @@ TRIVET_API void trivet_lease_drop(struct trivet_client *c, int64_t lease_id);
 /* --- what it did --- */
 
 struct trivet_metrics {
-    uint64_t calls;         /* ended */
-    uint64_t calls_failed;  /* not TRIVET_OK */
-    uint64_t calls_unknown; /* TRIVET_UNKNOWN */
-    uint64_t calls_now;     /* under way */
-    uint64_t bytes_now;     /* of their requests */
-    uint64_t attempts;      /* sent */
+    uint64_t calls;           /* ended */
+    uint64_t calls_failed;    /* not TRIVET_OK */
+    uint64_t calls_unknown;   /* TRIVET_UNKNOWN */
+    uint64_t calls_no_memory; /* TRIVET_NO_MEMORY */
+    uint64_t calls_now;       /* under way */
+    uint64_t bytes_now;       /* of their requests */
+    uint64_t attempts;        /* sent */
     uint64_t retries;
     uint64_t retries_denied; /* by the budget */
     uint64_t hedges;
     uint64_t hedges_won;
     uint64_t leader_changes;
     uint64_t ejections;
+    uint64_t silences; /* members that were asked and not heard of for a quarter of a second */
     uint64_t watch_resumes;
     uint64_t watches_now;
     uint64_t leases_now;

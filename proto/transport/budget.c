@@ -113,7 +113,7 @@ static void grant(struct grpc_call *call, size_t bytes)
     call->granted_bytes += bytes;
     conn->granted_bytes += bytes;
     conn->gl->granted_bytes += bytes;
-    (void)buf_reserve(&call->recv, call->recv_need - call->recv.size);
+    (void)buf_try_reserve(&call->recv, call->recv_need - call->recv.size);
     conn__mark_dirty(conn);
 }
 

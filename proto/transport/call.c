@@ -26,7 +26,9 @@ struct grpc_call *call__new(struct grpc_loop *gl)
         gl->pool_count--;
         memset(call, 0, offsetof(struct grpc_call, metadata));
     } else {
-        call = mem_alloc_zero(sizeof(*call));
+        call = mem_try_alloc_zero(sizeof(*call));
+        if (call == NULL)
+            return NULL;
         buf_init(&call->metadata, SIZE_MAX);
         buf_init(&call->recv, SIZE_MAX);
         buf_init(&call->text, SIZE_MAX);
@@ -94,7 +96,8 @@ void call__set_status(struct grpc_call *call, enum grpc_code code, struct slice 
 {
     call->code = code;
     buf_clear(&call->text);
-    (void)buf_append(&call->text, text.data, text.size);
+    if (buf_try_append(&call->text, text.data, text.size) != 0)
+        call->lacked_memory = true;
 }
 
 /* --- the end --- */
@@ -151,7 +154,7 @@ static void detach(struct grpc_call *call)
 static void client_end(struct grpc_call *call, uint32_t http2_error)
 {
     call->recv_off = call->recv_off || call->aborted;
-    if (!call->status_received && call->code == GRPC_OK && call->text.size == 0) {
+    if (!call->status_received && call->code == GRPC_OK) {
         buf_clear(&call->text);
         if (http2_error == UINT32_MAX || call->never_sent) {
             call__set_status(call, GRPC_UNAVAILABLE,
@@ -232,6 +235,12 @@ void call__abort(struct grpc_call *call, enum grpc_code code, struct slice text)
     } else {
         call__send_status(call);
     }
+}
+
+void call__no_memory(struct grpc_call *call)
+{
+    call->lacked_memory = true;
+    call__abort(call, GRPC_RESOURCE_EXHAUSTED, GRPC_TEXT_NO_MEMORY);
 }
 
 static void on_deadline(struct timer *t)
@@ -371,8 +380,10 @@ static void deliver(struct grpc_call *call, struct slice msg)
 
 static void append_recv(struct grpc_call *call, struct slice in)
 {
-    (void)buf_append(&call->recv, in.data, in.size);
+    int rv = buf_try_append(&call->recv, in.data, in.size);
     account_recv(call);
+    if (rv != 0)
+        call__no_memory(call);
     /* A client asked for what comes, and has its limit for each message. */
     if (!call->is_client && call->conn != NULL &&
         call->conn->recv_buffered_bytes > CONN_RECV_BUFFERED_BYTES_MAX) {
@@ -404,7 +415,7 @@ static struct slice parse_direct(struct grpc_call *call, struct slice in)
         call->recv_need = GRPC_PREFIX_BYTES + size;
         /* All at once: to grow by doubling would copy a large message again. */
         if (call->conn == NULL || call->conn->account == NULL)
-            (void)buf_reserve(&call->recv, call->recv_need);
+            (void)buf_try_reserve(&call->recv, call->recv_need);
     }
     append_recv(call, in);
     return SLICE_EMPTY;

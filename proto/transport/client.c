@@ -179,7 +179,13 @@ static void dial(struct grpc_channel *ch, const struct sockaddr *addr, socklen_t
         lost(ch);
         return;
     }
-    struct dial *d = mem_alloc_zero(sizeof(*d));
+    struct dial *d = mem_try_alloc_zero(sizeof(*d));
+    if (d == NULL) {
+        set_error(ch, "connect", tv_err_text(TV_ENOMEM));
+        (void)close(fd);
+        lost(ch);
+        return;
+    }
     d->channel = ch;
     d->fd = fd;
     d->poll.data = d;
@@ -213,7 +219,12 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *foun
 static void resolve(struct grpc_channel *ch, const struct address *a)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct resolve *r = mem_alloc_zero(sizeof(*r));
+    struct resolve *r = mem_try_alloc_zero(sizeof(*r));
+    if (r == NULL) {
+        set_error(ch, "lookup", tv_err_text(TV_ENOMEM));
+        lost(ch);
+        return;
+    }
     r->channel = ch;
     if (uv_getaddrinfo(ch->gl->uv, &r->req, on_resolved, a->host, a->port, &hints) != 0) {
         mem_free(r);
@@ -403,6 +414,10 @@ void client__submit(struct grpc_call *call)
     nghttp2_data_provider provider = conn__provider(call);
     size_t count = request_fields(call, nva);
     int32_t id = nghttp2_submit_request(conn->session, NULL, nva, count, &provider, call);
+    if (id == NGHTTP2_ERR_NOMEM) {
+        call__no_memory(call);
+        return;
+    }
     if (id < 0) {
         call__abort(call, GRPC_UNAVAILABLE, slice_of_string(nghttp2_strerror(id)));
         if (id == NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE)
@@ -440,10 +455,28 @@ static int copy_metadata(struct grpc_call *call, const struct grpc_start_options
     return 0;
 }
 
+static void refuse_metadata(struct grpc_call *call, int error)
+{
+    if (error == TV_ENOMEM)
+        call__no_memory(call);
+    else
+        call__abort(call, GRPC_INTERNAL, SLICE_LITERAL("grpc: too much metadata"));
+}
+
 struct grpc_call *grpc_start(struct grpc_channel *ch, const struct grpc_start_options *o)
+{
+    struct grpc_call *call = grpc_try_start(ch, o);
+    if (call == NULL)
+        tv_fatal("out of memory: a call");
+    return call;
+}
+
+struct grpc_call *grpc_try_start(struct grpc_channel *ch, const struct grpc_start_options *o)
 {
     ASSERT(o->path != NULL && o->ops != NULL && o->ops->closed != NULL);
     struct grpc_call *call = call__new(ch->gl);
+    if (call == NULL)
+        return NULL;
     call->is_client = true;
     call->opened = true;
     call->stream_gone = true;
@@ -454,6 +487,7 @@ struct grpc_call *grpc_start(struct grpc_channel *ch, const struct grpc_start_op
     call->user = o->user;
     call->wait_for_ready = o->wait_for_ready;
     call->deadline_ns = o->deadline_ns == 0 ? UINT64_MAX : o->deadline_ns;
+    int rv;
     list_push_back(&ch->waiting, &call->link);
     ch->calls_count++;
     if (o->deadline_ns != 0)
@@ -462,13 +496,23 @@ struct grpc_call *grpc_start(struct grpc_channel *ch, const struct grpc_start_op
         call__abort(call, GRPC_CANCELLED, TEXT_CLOSING);
     else if (ch->calls_count > ch->o.calls_max)
         call__abort(call, GRPC_RESOURCE_EXHAUSTED, SLICE_LITERAL("grpc: too many calls"));
-    else if (copy_metadata(call, o) != 0)
-        call__abort(call, GRPC_INTERNAL, SLICE_LITERAL("grpc: too much metadata"));
+    else if ((rv = copy_metadata(call, o)) != 0)
+        refuse_metadata(call, rv);
     else if (ch->state == GRPC_CHANNEL_READY)
         client__submit(call);
     else if (!o->wait_for_ready && ch->state == GRPC_CHANNEL_BACKOFF && ch->error[0] != 0)
         call__abort(call, GRPC_UNAVAILABLE, slice_of_string(ch->error));
     return call;
+}
+
+bool grpc_call_lacked_memory(const struct grpc_call *call)
+{
+    return call->lacked_memory;
+}
+
+bool grpc_call_never_left(const struct grpc_call *call)
+{
+    return !call->headers_sent || call->never_sent;
 }
 
 void grpc_cancel(struct grpc_call *call)
@@ -510,7 +554,8 @@ void client__header(struct grpc_call *call, enum field field, struct slice name,
         break;
     case FIELD_GRPC_MESSAGE:
         buf_clear(&call->text);
-        message_decode(value, &call->text);
+        if (message_decode(value, &call->text) != 0)
+            call->lacked_memory = true;
         break;
     default:
         (void)metadata_add(&call->metadata, name, value);
@@ -628,6 +673,34 @@ static struct conn_limits limits_of(const struct grpc_channel_options *o)
     };
 }
 
+static char *dup_or_null(const char *text)
+{
+    return text == NULL ? NULL : mem_try_strdup(text);
+}
+
+/* False: there is no memory; what was copied stays for channel_free_now(). */
+static bool copy_options(struct grpc_channel *ch, const struct grpc_channel_options *o)
+{
+    ch->o = *o;
+    ch->o.addresses = NULL;
+    ch->o.authority = dup_or_null(o->authority);
+    ch->o.tls_host = dup_or_null(o->tls_host);
+    ch->o.user_agent = mem_try_strdup(o->user_agent == NULL ? "trivet" : o->user_agent);
+    ch->o.addresses_count = 0;
+    ch->addresses = mem_try_alloc(o->addresses_count * sizeof(*ch->addresses));
+    if (ch->addresses == NULL || ch->o.user_agent == NULL ||
+        (o->authority != NULL && ch->o.authority == NULL) ||
+        (o->tls_host != NULL && ch->o.tls_host == NULL))
+        return false;
+    for (uint32_t i = 0; i < o->addresses_count; i++) {
+        ch->addresses[i] = mem_try_strdup(o->addresses[i]);
+        if (ch->addresses[i] == NULL)
+            return false;
+        ch->o.addresses_count++;
+    }
+    return true;
+}
+
 struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_channel_options *o)
 {
     struct address a;
@@ -636,16 +709,14 @@ struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_ch
     for (uint32_t i = 0; i < o->addresses_count; i++)
         if (address_parse(o->addresses[i], &a) != 0 || (a.secure && o->tls == NULL))
             return NULL;
-    struct grpc_channel *ch = mem_alloc_zero(sizeof(*ch));
+    struct grpc_channel *ch = mem_try_alloc_zero(sizeof(*ch));
+    if (ch == NULL)
+        return NULL;
     ch->gl = gl;
-    ch->o = *o;
-    ch->o.addresses = NULL;
-    ch->addresses = mem_alloc(o->addresses_count * sizeof(*ch->addresses));
-    for (uint32_t i = 0; i < o->addresses_count; i++)
-        ch->addresses[i] = mem_strdup(o->addresses[i]);
-    ch->o.authority = o->authority == NULL ? NULL : mem_strdup(o->authority);
-    ch->o.tls_host = o->tls_host == NULL ? NULL : mem_strdup(o->tls_host);
-    ch->o.user_agent = mem_strdup(o->user_agent == NULL ? "trivet" : o->user_agent);
+    if (!copy_options(ch, o)) {
+        channel_free_now(&ch->grave);
+        return NULL;
+    }
     ch->limits = limits_of(o);
     ch->state = GRPC_CHANNEL_BACKOFF;
     ch->backoff_ms = o->backoff_min_ms;

@@ -58,6 +58,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     struct grpc_call *call = call__new(conn->gl);
+    if (call == NULL)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* the stream is reset */
     call->stream_id = frame->hd.stream_id;
     call__attach(call, conn);
     (void)nghttp2_session_set_stream_user_data(session, call->stream_id, call);
@@ -611,8 +613,8 @@ static void keepalive(struct grpc_conn *conn, uint64_t now_ns)
         timer_set(&conn->gl->timers, &conn->timer, now_ns + interval_ns);
         return;
     }
-    (void)nghttp2_submit_ping(conn->session, 0, NULL);
-    conn->ping_sent_ns = now_ns;
+    if (nghttp2_submit_ping(conn->session, 0, NULL) == 0)
+        conn->ping_sent_ns = now_ns; /* else later: there was no memory */
     conn__mark_dirty(conn);
     timer_set(&conn->gl->timers, &conn->timer, now_ns + timeout_ns);
 }
@@ -695,7 +697,11 @@ struct grpc_conn *conn__new(struct grpc_loop *gl, struct grpc_server *server,
                             struct grpc_channel *channel, const struct conn_limits *limits, int fd,
                             const struct io_tls_setup *tls)
 {
-    struct grpc_conn *conn = mem_alloc_zero(sizeof(*conn));
+    struct grpc_conn *conn = mem_try_alloc_zero(sizeof(*conn));
+    if (conn == NULL) {
+        (void)close(fd);
+        return NULL;
+    }
     conn->gl = gl;
     conn->server = server;
     conn->channel = channel;

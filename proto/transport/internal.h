@@ -315,6 +315,7 @@ struct grpc_call {
     bool above_low;
     bool inline_used;
     bool aborted; /* by the transport */
+    bool lacked_memory;
     enum grpc_code code;
     size_t queued_bytes;
     size_t staged_bytes;
@@ -331,6 +332,7 @@ struct grpc_call {
     _Alignas(16) uint8_t inline_chunk[sizeof(struct send_chunk) + CALL_INLINE_BYTES];
 };
 
+/* NULL: there is no memory. */
 struct grpc_call *call__new(struct grpc_loop *gl);
 void call__hold(struct grpc_call *call);
 void call__release(struct grpc_call *call);
@@ -344,6 +346,8 @@ void call__tell_closed(struct grpc_call *call, enum grpc_code code, struct slice
 void call__stream_closed(struct grpc_call *call, uint32_t http2_error);
 /* End it from the transport's side with this status. */
 void call__abort(struct grpc_call *call, enum grpc_code code, struct slice text);
+/* Likewise: it cannot go on without memory. */
+void call__no_memory(struct grpc_call *call);
 void call__reset(struct grpc_call *call, uint32_t http2_error);
 /* What the peer sent is no HTTP/2 message. */
 void call__malformed(struct grpc_call *call);

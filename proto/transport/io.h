@@ -63,7 +63,7 @@ static inline void io_read_stop(struct io *io)
 }
 
 /* Owns: a reference of each owner is taken for what is kept; the caller keeps its own. TV_ECLOSED
- * when the peer is gone: the caller closes. */
+ * when the peer is gone, TV_ENOMEM: the caller closes. */
 static inline int io_send(struct io *io, const struct io_vec *vecs, size_t vecs_count)
 {
     return io->ops->send(io, vecs, vecs_count);
@@ -118,7 +118,8 @@ struct io_shared {
 /* A turn of the loop is over: the next one's share follows from how many there were in this. */
 void io_new_turn(struct io_shared *shared);
 
-/* Owns: `fd`, a connected socket, always. NULL when the loop cannot take it. */
+/* Owns: `fd`, a connected socket, always. NULL when the loop cannot take it, or
+ * there is no memory. */
 struct io *io_tcp_open(uv_loop_t *loop, struct io_shared *shared, int fd,
                        const struct io_events *events, void *ctx);
 /* A handshake is to come: it is read in turns that have not done many yet. */

@@ -108,11 +108,27 @@ static void tcp_read_stop(struct io *io)
 
 static void write_free(struct tcp_write *w)
 {
+    if (w == NULL)
+        return;
     for (size_t i = 0; i < w->refs_count; i++)
         bref_unref(w->refs[i]);
     mem_free(w->refs);
     mem_free(w->copied);
     mem_free(w);
+}
+
+/* NULL: there is no memory. */
+static struct tcp_write *write_new(size_t refs_max, size_t copied_bytes)
+{
+    struct tcp_write *w = mem_try_alloc_zero(sizeof(*w));
+    if (w == NULL)
+        return NULL;
+    w->copied = copied_bytes > 0 ? mem_try_alloc(copied_bytes) : NULL;
+    w->refs = mem_try_alloc(refs_max * sizeof(*w->refs));
+    if (w->refs != NULL && (w->copied != NULL || copied_bytes == 0))
+        return w;
+    write_free(w);
+    return NULL;
 }
 
 static void on_shutdown(uv_shutdown_t *req, int status)
@@ -158,10 +174,12 @@ static int keep_rest(struct io_tcp *t, const struct io_vec *vecs, size_t vecs_co
         if (vecs[i].owner == NULL)
             copied_bytes += vecs[i].size;
 
-    struct tcp_write *w = mem_alloc_zero(sizeof(*w));
-    w->copied = copied_bytes > 0 ? mem_alloc(copied_bytes) : NULL;
-    w->refs = mem_alloc(count * sizeof(*w->refs));
-    uv_buf_t *bufs = mem_alloc(count * sizeof(*bufs));
+    struct tcp_write *w = write_new(count, copied_bytes);
+    uv_buf_t *bufs = w == NULL ? NULL : mem_try_alloc(count * sizeof(*bufs));
+    if (bufs == NULL) {
+        write_free(w);
+        return TV_ENOMEM;
+    }
     uint8_t *to = w->copied;
     for (size_t i = 0; i < count; i++) {
         struct io_vec v = vecs[first + i];
@@ -299,7 +317,11 @@ struct io *io_tcp_open(uv_loop_t *loop, struct io_shared *shared, int fd,
                        const struct io_events *events, void *ctx)
 {
     enum { KEEPALIVE_S = 30 };
-    struct io_tcp *t = mem_alloc_zero(sizeof(*t));
+    struct io_tcp *t = mem_try_alloc_zero(sizeof(*t));
+    if (t == NULL) {
+        (void)close(fd);
+        return NULL;
+    }
     t->io = (struct io){.ops = &tcp_ops, .events = events, .ctx = ctx};
     t->shared = shared;
     (void)uv_tcp_init(loop, &t->uv);

@@ -19,7 +19,9 @@
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <unistd.h>
 
 enum {
     RECORD_BYTES_MAX = 16 << 10,
@@ -78,8 +80,8 @@ static struct io_tls *tls_of(const struct io *io)
 
 /* --- between OpenSSL and the io below --- */
 
-static BIO_METHOD *bio_method;
-static uv_once_t bio_once = UV_ONCE_INIT;
+static BIO_METHOD *bio_method; /* under the lock */
+static pthread_mutex_t bio_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int bio_read(BIO *bio, char *to, int size)
 {
@@ -99,8 +101,8 @@ static int bio_write(BIO *bio, const char *data, int size)
 {
     struct io_tls *t = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
-    (void)buf_append(&t->shared->tls_out, data, (size_t)size); /* no limit of its own */
-    return size;
+    /* No limit of its own: only memory may lack, and then the connection ends. */
+    return buf_try_append(&t->shared->tls_out, data, (size_t)size) == 0 ? size : -1;
 }
 
 static long bio_ctrl(BIO *bio, int command, long number, void *arg)
@@ -109,13 +111,27 @@ static long bio_ctrl(BIO *bio, int command, long number, void *arg)
     return command == BIO_CTRL_FLUSH;
 }
 
-static void make_bio_method(void)
+static BIO_METHOD *make_bio_method(void)
 {
-    bio_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "io");
-    ASSERT(bio_method != NULL);
-    (void)BIO_meth_set_read(bio_method, bio_read);
-    (void)BIO_meth_set_write(bio_method, bio_write);
-    (void)BIO_meth_set_ctrl(bio_method, bio_ctrl);
+    int index = BIO_get_new_index();
+    BIO_METHOD *m = index < 0 ? NULL : BIO_meth_new(index | BIO_TYPE_SOURCE_SINK, "io");
+    if (m == NULL)
+        return NULL;
+    (void)BIO_meth_set_read(m, bio_read);
+    (void)BIO_meth_set_write(m, bio_write);
+    (void)BIO_meth_set_ctrl(m, bio_ctrl);
+    return m;
+}
+
+/* Made once, as soon as there is memory for it. */
+static BIO *new_bio(void)
+{
+    (void)pthread_mutex_lock(&bio_lock);
+    if (bio_method == NULL)
+        bio_method = make_bio_method();
+    BIO_METHOD *m = bio_method;
+    (void)pthread_mutex_unlock(&bio_lock);
+    return m == NULL ? NULL : BIO_new(m);
 }
 
 static int send_below(struct io_tls *t, struct buf *records)
@@ -132,7 +148,7 @@ static int flush(struct io_tls *t)
     if (out->size == 0)
         return 0;
     if (t->pending.size > 0 || io_is_busy(t->below))
-        rv = buf_append(&t->pending, out->data, out->size);
+        rv = buf_try_append(&t->pending, out->data, out->size);
     else
         rv = send_below(t, out);
     buf_clear(out);
@@ -150,7 +166,7 @@ static int flush(struct io_tls *t)
 static void set_error(struct io_tls *t, const char *text)
 {
     if (t->error == NULL)
-        t->error = mem_strdup(text);
+        t->error = mem_try_strdup(text);
 }
 
 /* The peer's certificate, or what OpenSSL complains about. */
@@ -216,7 +232,12 @@ static void take_records(struct io_tls *t)
 {
     bool more = true;
     if (t->shared->tls_plain == NULL)
-        t->shared->tls_plain = mem_alloc(PLAIN_BYTES);
+        t->shared->tls_plain = mem_try_alloc(PLAIN_BYTES);
+    if (t->shared->tls_plain == NULL) {
+        t->broken = true;
+        end(t);
+        return;
+    }
     do {
         size_t size;
         more = decrypt(t, &size) && flush(t) == 0; /* an answer to a key update, an alert */
@@ -340,7 +361,7 @@ static void shake(struct io_tls *t)
 static bool make_ssl(struct io_tls *t)
 {
     t->ssl = tls__new_ssl(t->context);
-    BIO *bio = t->ssl == NULL ? NULL : BIO_new(bio_method);
+    BIO *bio = t->ssl == NULL ? NULL : new_bio();
     if (bio == NULL)
         return false;
     BIO_set_data(bio, t);
@@ -599,8 +620,11 @@ struct io *io_tls_open(uv_loop_t *loop, struct io_shared *shared, int fd,
                        const struct io_tls_setup *setup, const struct io_events *events, void *ctx)
 {
     static const struct io_events refused = {.on_closed = on_refused_closed};
-    uv_once(&bio_once, make_bio_method);
-    struct io_tls *t = mem_alloc_zero(sizeof(*t));
+    struct io_tls *t = mem_try_alloc_zero(sizeof(*t));
+    if (t == NULL) {
+        (void)close(fd);
+        return NULL;
+    }
     t->io = (struct io){.ops = &tls_ops, .events = events, .ctx = ctx};
     t->loop = loop;
     t->shared = shared;

@@ -131,6 +131,8 @@ struct grpc_local *grpc_local_start(struct grpc_conn *conn, const struct grpc_lo
 {
     struct grpc_local *l = mem_alloc_zero(sizeof(*l));
     struct grpc_call *call = call__new(conn->gl);
+    if (call == NULL)
+        tv_fatal("out of memory: a call");
     l->gl = conn->gl;
     l->call = call;
     l->ops = o->ops;

@@ -159,11 +159,11 @@ void grpc_loop_flush(struct grpc_loop *gl)
 
 /* --- life --- */
 
-static void session_setup(struct grpc_loop *gl)
+static bool session_setup(struct grpc_loop *gl)
 {
-    ASSERT(nghttp2_session_callbacks_new(&gl->callbacks) == 0);
+    if (nghttp2_session_callbacks_new(&gl->callbacks) != 0 || nghttp2_option_new(&gl->option) != 0)
+        return false;
     conn__set_callbacks(gl->callbacks);
-    ASSERT(nghttp2_option_new(&gl->option) == 0);
     nghttp2_option_set_no_auto_window_update(gl->option, 1);
     nghttp2_option_set_no_closed_streams(gl->option, 1);
     nghttp2_option_set_no_http_messaging(gl->option, 1); /* see fields.h */
@@ -171,11 +171,51 @@ static void session_setup(struct grpc_loop *gl)
     nghttp2_option_set_max_send_header_block_length(gl->option, 1 << 20);
     /* Until the peer's SETTINGS say otherwise, as every gRPC client has it. */
     nghttp2_option_set_peer_max_concurrent_streams(gl->option, 100);
+    return true;
 }
 
 struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
 {
-    struct grpc_loop *gl = mem_alloc_zero(sizeof(*gl));
+    struct grpc_loop *gl = grpc_loop_try_new(loop);
+    if (gl == NULL)
+        tv_fatal("out of memory: a loop");
+    return gl;
+}
+
+static void memory_fini(struct grpc_loop *gl)
+{
+    nghttp2_session_callbacks_del(gl->callbacks);
+    nghttp2_option_del(gl->option);
+    pool_fini(&gl->memory);
+    mem_free(gl->io.read_buf);
+    mem_free(gl->io.tls_plain);
+    buf_fini(&gl->io.tls_out);
+    mem_free(gl->out.copy);
+    mem_free(gl);
+}
+
+/* All that a loop needs from the start. */
+static struct grpc_loop *memory_new(void)
+{
+    struct grpc_loop *gl = mem_try_alloc_zero(sizeof(*gl));
+    if (gl == NULL)
+        return NULL;
+    pool_init(&gl->memory);
+    gl->io.read_buf = mem_try_alloc(READ_BUF_BYTES);
+    gl->io.read_buf_bytes = READ_BUF_BYTES;
+    buf_init(&gl->io.tls_out, SIZE_MAX);
+    gl->out.copy = mem_try_alloc(OUT_COPY_BYTES);
+    if (gl->io.read_buf != NULL && gl->out.copy != NULL && session_setup(gl))
+        return gl;
+    memory_fini(gl);
+    return NULL;
+}
+
+struct grpc_loop *grpc_loop_try_new(uv_loop_t *loop)
+{
+    struct grpc_loop *gl = memory_new();
+    if (gl == NULL)
+        return NULL;
     gl->uv = loop;
     list_init(&gl->dirty);
     list_init(&gl->dirty_next);
@@ -186,12 +226,7 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
     list_init(&gl->stopped);
     list_init(&gl->graveyard);
     list_init(&gl->pool);
-    pool_init(&gl->memory);
-    gl->io.read_buf = mem_alloc(READ_BUF_BYTES);
-    gl->io.read_buf_bytes = READ_BUF_BYTES;
-    buf_init(&gl->io.tls_out, SIZE_MAX);
     io_new_turn(&gl->io);
-    gl->out.copy = mem_alloc(OUT_COPY_BYTES);
     timer_wheel_init(&gl->timers, loop);
     (void)uv_prepare_init(loop, &gl->prepare);
     (void)uv_idle_init(loop, &gl->idle);
@@ -201,7 +236,6 @@ struct grpc_loop *grpc_loop_new(uv_loop_t *loop)
     /* Connections and listeners keep a loop alive, not this. */
     uv_unref((uv_handle_t *)&gl->prepare);
     gl->handles_open = 3;
-    session_setup(gl);
     return gl;
 }
 
@@ -219,14 +253,7 @@ static void loop_fini(struct grpc_loop *gl)
         buf_fini(&call->text);
         mem_free(call);
     }
-    nghttp2_session_callbacks_del(gl->callbacks);
-    nghttp2_option_del(gl->option);
-    pool_fini(&gl->memory);
-    mem_free(gl->io.read_buf);
-    mem_free(gl->io.tls_plain);
-    buf_fini(&gl->io.tls_out);
-    mem_free(gl->out.copy);
-    mem_free(gl);
+    memory_fini(gl);
 }
 
 static void on_handle_closed(struct grpc_loop *gl)

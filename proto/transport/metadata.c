@@ -23,9 +23,9 @@ int metadata_add(struct buf *b, struct slice name, struct slice value)
         return TV_ETOOLARGE;
     struct field_head head = {(uint16_t)name.size, (uint32_t)value.size};
     size_t size = sizeof(head) + name.size + value.size;
-    uint8_t *p = buf_reserve(b, size);
+    uint8_t *p = buf_try_reserve(b, size);
     if (p == NULL)
-        return TV_ETOOLARGE;
+        return TV_ENOMEM;
     memcpy(p, &head, sizeof(head));
     memcpy(p + sizeof(head), name.data, name.size);
     if (value.size > 0)
@@ -151,9 +151,9 @@ void message_encode(struct slice text, struct buf *out)
         uint8_t c = text.data[i];
         char escaped[3] = {'%', hex[c >> 4], hex[c & 15]};
         if (is_plain(c))
-            (void)buf_append(out, &c, 1);
+            (void)buf_try_append(out, &c, 1);
         else
-            (void)buf_append(out, escaped, sizeof(escaped));
+            (void)buf_try_append(out, escaped, sizeof(escaped));
     }
 }
 
@@ -168,8 +168,9 @@ static int hex_digit(uint8_t c)
     return -1;
 }
 
-void message_decode(struct slice text, struct buf *out)
+int message_decode(struct slice text, struct buf *out)
 {
+    int rv = 0;
     for (size_t i = 0; i < text.size; i++) {
         uint8_t c = text.data[i];
         if (c == '%' && i + 2 < text.size) {
@@ -180,21 +181,23 @@ void message_decode(struct slice text, struct buf *out)
                 i += 2;
             }
         }
-        (void)buf_append(out, &c, 1);
+        if (buf_try_append(out, &c, 1) != 0)
+            rv = TV_ENOMEM;
     }
+    return rv;
 }
 
 /* --- texts --- */
 
 void text_quote(struct slice text, struct buf *out)
 {
-    (void)buf_append(out, "\"", 1);
+    (void)buf_try_append(out, "\"", 1);
     for (size_t i = 0; i < text.size; i++) {
         uint8_t c = text.data[i];
         if (c == '"' || c == '\\')
             text_format(out, "\\%c", c);
         else if (c >= ' ' && c <= '~')
-            (void)buf_append(out, &c, 1);
+            (void)buf_try_append(out, &c, 1);
         else if (c == '\n')
             text_format(out, "\\n");
         else if (c == '\t')
@@ -204,7 +207,7 @@ void text_quote(struct slice text, struct buf *out)
         else
             text_format(out, "\\x%02x", c);
     }
-    (void)buf_append(out, "\"", 1);
+    (void)buf_try_append(out, "\"", 1);
 }
 
 void text_format(struct buf *out, const char *fmt, ...)
@@ -215,5 +218,6 @@ void text_format(struct buf *out, const char *fmt, ...)
     int size = vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
     if (size > 0)
-        (void)buf_append(out, text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1);
+        (void)buf_try_append(out, text,
+                             (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1);
 }

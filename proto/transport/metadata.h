@@ -6,7 +6,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* TV_ETOOLARGE when the buffer's limit would be passed. */
+/* TV_ETOOLARGE when a size does not fit, TV_ENOMEM. */
 int metadata_add(struct buf *b, struct slice name, struct slice value);
 /* data is NULL when absent. */
 struct slice metadata_get(const struct buf *b, struct slice name);
@@ -23,10 +23,12 @@ size_t timeout_format(uint64_t ns, char ret_text[16]);
 
 /* grpc-message: bytes outside ' '..'~', and '%', as %XX. */
 void message_encode(struct slice text, struct buf *out);
-void message_decode(struct slice text, struct buf *out);
+/* TV_ENOMEM: not all of it is there. */
+int message_decode(struct slice text, struct buf *out);
 /* True when message_encode() would change nothing. */
 bool message_is_plain(struct slice text);
 
+/* The texts below are shorter than they should be when there is no memory. */
 /* In double quotes with escapes, as Go's %q. */
 void text_quote(struct slice text, struct buf *out);
 void text_format(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -41,7 +41,9 @@ static void *take(size_t size, void *user)
         pool->kept[class] = piece->next;
         pool->kept_bytes -= size;
     } else {
-        piece = mem_alloc(sizeof(*piece) + size);
+        piece = mem_try_alloc(sizeof(*piece) + size);
+        if (piece == NULL)
+            return NULL;
     }
     piece->size = size;
     return piece + 1;
@@ -69,8 +71,7 @@ static void *take_zeroed(size_t count, size_t size, void *user)
     if (__builtin_mul_overflow(count, size, &bytes))
         return NULL;
     void *p = take(bytes, user);
-    memset(p, 0, bytes);
-    return p;
+    return p == NULL ? NULL : memset(p, 0, bytes);
 }
 
 static void *resize(void *p, size_t size, void *user)
@@ -79,6 +80,8 @@ static void *resize(void *p, size_t size, void *user)
     if (p != NULL && size <= have)
         return p;
     void *larger = take(size, user);
+    if (larger == NULL)
+        return NULL;
     if (have > 0)
         memcpy(larger, p, have);
     give_back(p, user);

@@ -73,7 +73,9 @@ static struct send_chunk *new_copy_chunk(struct grpc_call *call, size_t size)
         c->is_inline = true;
     } else {
         capacity = size > CHUNK_BYTES_MIN ? size : CHUNK_BYTES_MIN;
-        c = mem_alloc(sizeof(*c) + capacity);
+        c = mem_try_alloc(sizeof(*c) + capacity);
+        if (c == NULL)
+            return NULL;
         memset(c, 0, sizeof(*c));
     }
     c->kind = SEND_COPY;
@@ -82,28 +84,36 @@ static struct send_chunk *new_copy_chunk(struct grpc_call *call, size_t size)
     return c;
 }
 
-/* Room for `size` bytes at the queue's end, in one piece. */
+/* Room for `size` bytes at the queue's end, in one piece. NULL: there is no memory. */
 static uint8_t *reserve_copy(struct grpc_call *call, size_t size)
 {
     struct send_chunk *c = call->last;
     if (c == NULL || c->kind != SEND_COPY || c->copy.capacity - c->copy.end < size)
         c = new_copy_chunk(call, size);
+    if (c == NULL)
+        return NULL;
     uint8_t *p = c->bytes + c->copy.end;
     c->copy.end += size;
     c->size += size;
     return p;
 }
 
-static void push_shared(struct grpc_call *call, struct bref *owner, const uint8_t *data,
+/* Takes the reference on `owner`, also where it fails: false, there is no memory. */
+static bool push_shared(struct grpc_call *call, struct bref *owner, const uint8_t *data,
                         size_t size, bool continues)
 {
-    struct send_chunk *c = mem_alloc_zero(sizeof(*c));
+    struct send_chunk *c = mem_try_alloc_zero(sizeof(*c));
+    if (c == NULL) {
+        bref_unref(owner);
+        return false;
+    }
     c->kind = SEND_SHARED;
     c->size = size;
     c->continues = continues;
     c->shared.owner = owner;
     c->shared.data = data;
     push_chunk(call, c);
+    return true;
 }
 
 static void put_prefix(uint8_t *p, uint64_t size)
@@ -224,7 +234,8 @@ static void kick(struct grpc_call *call)
         submit_headers(call);
     } else if (call->data_deferred) {
         call->data_deferred = false;
-        (void)nghttp2_session_resume_data(conn->session, call->stream_id);
+        if (nghttp2_session_resume_data(conn->session, call->stream_id) == NGHTTP2_ERR_NOMEM)
+            call__no_memory(call);
     }
     conn__mark_dirty(conn);
 }
@@ -442,6 +453,13 @@ static void count_queued(struct grpc_call *call, size_t queued, uint64_t size)
         server__message_counted(call, true, size);
 }
 
+/* Part of a message may be queued: the call cannot go on. */
+static int send_failed(struct grpc_call *call)
+{
+    call__no_memory(call);
+    return TV_ENOMEM;
+}
+
 int grpc_send(struct grpc_call *call, const struct slice *parts, uint32_t parts_count)
 {
     uint64_t size = 0;
@@ -453,13 +471,18 @@ int grpc_send(struct grpc_call *call, const struct slice *parts, uint32_t parts_
     size_t total = GRPC_PREFIX_BYTES + (size_t)size;
     if (total <= CHUNK_BYTES_MAX) {
         uint8_t *p = reserve_copy(call, total);
+        if (p == NULL)
+            return send_failed(call);
         put_prefix(p, size);
         (void)put_parts(p + GRPC_PREFIX_BYTES, parts, parts_count);
     } else {
-        struct bref *b = bref_new(total);
+        struct bref *b = bref_try_new(total);
+        if (b == NULL)
+            return send_failed(call);
         put_prefix(b->data, size);
         (void)put_parts(b->data + GRPC_PREFIX_BYTES, parts, parts_count);
-        push_shared(call, b, b->data, total, false);
+        if (!push_shared(call, b, b->data, total, false))
+            return send_failed(call);
     }
     count_queued(call, total, size);
     kick(call);
@@ -478,9 +501,12 @@ int grpc_send_shared(struct grpc_call *call, struct slice prefix, struct bref *o
     if (rv != 0)
         return rv;
     uint8_t *p = reserve_copy(call, GRPC_PREFIX_BYTES + prefix.size);
+    if (p == NULL)
+        return send_failed(call);
     put_prefix(p, size);
     (void)put_parts(p + GRPC_PREFIX_BYTES, &prefix, 1);
-    push_shared(call, bref_ref(owner), body.data, body.size, true);
+    if (!push_shared(call, bref_ref(owner), body.data, body.size, true))
+        return send_failed(call);
     count_queued(call, GRPC_PREFIX_BYTES + (size_t)size, size);
     kick(call);
     return 0;
@@ -491,8 +517,13 @@ int grpc_send_source(struct grpc_call *call, uint64_t size, const struct grpc_so
     int rv = check_send(call, size);
     if (rv != 0)
         return rv;
-    put_prefix(reserve_copy(call, GRPC_PREFIX_BYTES), size);
-    struct send_chunk *c = mem_alloc_zero(sizeof(*c));
+    struct send_chunk *c = mem_try_alloc_zero(sizeof(*c));
+    uint8_t *p = c == NULL ? NULL : reserve_copy(call, GRPC_PREFIX_BYTES);
+    if (p == NULL) {
+        mem_free(c);
+        return send_failed(call);
+    }
+    put_prefix(p, size);
     c->kind = SEND_SOURCE;
     c->continues = true;
     c->source.src = *src;

@@ -175,7 +175,8 @@ void server__header(struct grpc_call *call, enum field field, struct slice name,
     case FIELD_TE:
         break;
     default:
-        (void)metadata_add(&call->metadata, name, value);
+        if (metadata_add(&call->metadata, name, value) != 0)
+            call->headers_too_large = true; /* refused: half of what it says might mean another */
         break;
     }
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,7 +29,7 @@ enum { SECURITY_LEVEL = 1 };
 #define TICKET_KEY_NS (UINT64_C(86400) * 1000000000)
 
 static int context_index = -1, revoked_index = -1;
-static uv_once_t indexes_once = UV_ONCE_INIT;
+static pthread_mutex_t indexes_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void on_revoked_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
                             void *argp)
@@ -37,11 +38,17 @@ static void on_revoked_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx
     tls__revoked_free(ptr);
 }
 
-static void make_indexes(void)
+/* Once in the process; false: there is no memory. */
+static bool make_indexes(void)
 {
-    context_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
-    revoked_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, on_revoked_free);
-    ASSERT(context_index >= 0 && revoked_index >= 0);
+    (void)pthread_mutex_lock(&indexes_lock);
+    if (context_index < 0)
+        context_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    if (revoked_index < 0)
+        revoked_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, on_revoked_free);
+    bool made = context_index >= 0 && revoked_index >= 0;
+    (void)pthread_mutex_unlock(&indexes_lock);
+    return made;
 }
 
 struct tls_context *tls__context_of(const SSL_CTX *ctx)
@@ -58,6 +65,8 @@ void tls__error_text(char *ret_text, size_t size)
 {
     unsigned long code = ERR_get_error();
     const char *reason = ERR_reason_error_string(code);
+    if (ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE)
+        reason = tv_err_text(TV_ENOMEM);
     snprintf(ret_text, size, "%s", reason != NULL ? reason : "unknown error");
     ERR_clear_error();
 }
@@ -92,12 +101,17 @@ static bool has_changed(const struct tls_file *f)
            times_differ(&now.modified, &f->modified) || times_differ(&now.changed, &f->changed);
 }
 
-static void watch_file(struct tls_context *c, const char *path)
+/* False: there is no memory. */
+static bool watch_file(struct tls_context *c, const char *path)
 {
     if (path[0] == '\0')
-        return;
+        return true;
     ASSERT(c->files_count < TLS_FILES_MAX);
-    c->files[c->files_count++].path = mem_strdup(path);
+    char *copied = mem_try_strdup(path);
+    if (copied == NULL)
+        return false;
+    c->files[c->files_count++].path = copied;
+    return true;
 }
 
 /* --- one SSL_CTX --- */
@@ -190,14 +204,15 @@ static void set_server(const struct tls_context *c, SSL_CTX *ctx)
     (void)SSL_CTX_set_num_tickets(ctx, 1);
 }
 
-static void set_client(const struct tls_context *c, SSL_CTX *ctx)
+static bool set_client(const struct tls_context *c, SSL_CTX *ctx)
 {
     static const unsigned char h2[] = {2, 'h', '2'};
-    int rv = SSL_CTX_set_alpn_protos(ctx, h2, sizeof(h2));
-    ASSERT(rv == 0);
+    if (SSL_CTX_set_alpn_protos(ctx, h2, sizeof(h2)) != 0)
+        return false;
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL); /* tls__verify() knows who believes anybody */
     (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
+    return true;
 }
 
 static bool set_common(const struct tls_context *c, SSL_CTX *ctx)
@@ -226,16 +241,14 @@ static SSL_CTX *build(struct tls_context *c, struct failure *f)
     *f = (struct failure){.file = ""};
     ERR_clear_error();
     SSL_CTX *ctx = SSL_CTX_new(c->o.is_server ? TLS_server_method() : TLS_client_method());
-    if (ctx == NULL || !set_common(c, ctx)) {
+    if (ctx == NULL || !set_common(c, ctx) || SSL_CTX_set_ex_data(ctx, context_index, c) != 1 ||
+        (!c->o.is_server && !set_client(c, ctx))) {
         (void)fail(f, "");
         SSL_CTX_free(ctx);
         return NULL;
     }
-    (void)SSL_CTX_set_ex_data(ctx, context_index, c);
     if (c->o.is_server)
         set_server(c, ctx);
-    else
-        set_client(c, ctx);
     if (load_pair(c, ctx, f) && load_cas(c, ctx, f) && load_crl(c, ctx, f))
         return ctx;
     SSL_CTX_free(ctx);
@@ -264,8 +277,12 @@ static void reload(struct tls_context *c, const char *changed)
     SSL_CTX *fresh = build(c, &f);
     if (fresh == NULL || changed != NULL)
         say(c, fresh != NULL ? changed : f.file, fresh != NULL ? NULL : f.why);
-    if (fresh == NULL)
+    if (fresh == NULL) {
+        /* What changed is still to be read once there is memory. */
+        if (strcmp(f.why, tv_err_text(TV_ENOMEM)) == 0 && c->files_count > 0)
+            c->files[0].there = !c->files[0].there;
         return;
+    }
     SSL_CTX_free(c->current); /* connections hold it as long as they need it */
     c->current = fresh;
 }
@@ -286,20 +303,40 @@ SSL *tls__new_ssl(struct tls_context *c)
 
 /* --- a context --- */
 
+/* NULL: there is no memory. */
 static char *copy(const char *text)
 {
-    return mem_strdup(text == NULL ? "" : text);
+    return mem_try_strdup(text == NULL ? "" : text);
 }
 
-static void cut_list(struct tls_list *l, const char *text)
+static bool cut_list(struct tls_list *l, const char *text)
 {
     l->text = copy(text);
+    if (l->text == NULL)
+        return false;
     char *rest = l->text;
     while (rest != NULL && l->count < TLS_LIST_MAX) {
         char *item = strsep(&rest, ",");
         if (*item != '\0')
             l->items[l->count++] = item;
     }
+    return true;
+}
+
+/* False: there is no memory. */
+static bool copy_options(struct tls_context *c, const struct tls_options *o)
+{
+    c->o = *o;
+    c->o.cert_file = copy(o->cert_file);
+    c->o.key_file = copy(o->key_file);
+    c->o.ca_file = copy(o->ca_file);
+    c->o.crl_file = copy(o->crl_file);
+    c->o.allowed_cns = c->o.allowed_hostnames = c->o.cipher_suites = NULL;
+    return c->o.cert_file != NULL && c->o.key_file != NULL && c->o.ca_file != NULL &&
+           c->o.crl_file != NULL && cut_list(&c->cns, o->allowed_cns) &&
+           cut_list(&c->hostnames, o->allowed_hostnames) && watch_file(c, c->o.cert_file) &&
+           watch_file(c, c->o.key_file) && watch_file(c, c->o.ca_file) &&
+           watch_file(c, c->o.crl_file);
 }
 
 /* Go's %q of a list: ["a" "b"]. */
@@ -354,24 +391,17 @@ static SSL_CTX *build_without_crl(struct tls_context *c, struct failure *f)
 struct tls_context *tls_context_new(const struct tls_options *o, char *err_text, size_t err_size)
 {
     struct failure f;
-    uv_once(&indexes_once, make_indexes);
-    struct tls_context *c = mem_alloc_zero(sizeof(*c));
-    c->o = *o;
-    c->o.cert_file = copy(o->cert_file);
-    c->o.key_file = copy(o->key_file);
-    c->o.ca_file = copy(o->ca_file);
-    c->o.crl_file = copy(o->crl_file);
-    c->o.allowed_cns = c->o.allowed_hostnames = c->o.cipher_suites = NULL;
-    cut_list(&c->cns, o->allowed_cns);
-    cut_list(&c->hostnames, o->allowed_hostnames);
+    struct tls_context *c = make_indexes() ? mem_try_alloc_zero(sizeof(*c)) : NULL;
+    if (c == NULL) {
+        snprintf(err_text, err_size, "%s", tv_err_text(TV_ENOMEM));
+        return NULL;
+    }
     int rv = uv_mutex_init(&c->mutex);
     ASSERT(rv == 0);
-    watch_file(c, c->o.cert_file);
-    watch_file(c, c->o.key_file);
-    watch_file(c, c->o.ca_file);
-    watch_file(c, c->o.crl_file);
-
-    bool ok = check(c, err_text, err_size);
+    bool ok = copy_options(c, o);
+    if (!ok)
+        snprintf(err_text, err_size, "%s", tv_err_text(TV_ENOMEM));
+    ok = ok && check(c, err_text, err_size);
     if (ok && o->cipher_suites != NULL && o->cipher_suites[0] != '\0') {
         c->ciphers = tls__ciphers_of_go(o->cipher_suites);
         ok = c->ciphers != NULL;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """libtrivet against trivet and etcd: every call, its own loop, users, TLS, where endpoints come from; then
 faults under load: members killed and stopped, connections cut at any byte, servers that answer nonsense.
-The scenes themselves are in libtrivet.c."""
+The scenes themselves are in libtrivet_*.c."""
 
 import argparse
 import json
@@ -22,7 +22,9 @@ import certs  # noqa: E402
 import cluster as clusters  # noqa: E402
 from cluster import Cluster, Tally  # noqa: E402
 
-SCENES = os.path.join(clusters.build_dir(), "tests", "clients", "libtrivet_scenes")
+# LIBTRIVET_BUILD: a build with a sanitizer of the library alone; members that are as fast as ever.
+SCENES = os.path.join(clusters.ROOT, os.environ.get("LIBTRIVET_BUILD", clusters.build_dir()), "tests", "clients",
+                      "libtrivet_scenes")
 ENVIRONMENT = dict(os.environ, TSAN_OPTIONS="halt_on_error=1:suppressions=" + os.path.join(
     clusters.ROOT, "tests", "lib", "tsan.supp"))
 FAULTS_SECONDS = 13
@@ -46,7 +48,8 @@ def end(process, name, timeout=90):
     if tally.check(closing is not None and process.returncode == 0 and closing.group(2) == "0",
                    name, output[-3000:]):
         tally.passed += int(closing.group(1)) - 1
-    figures = [line for line in output.split("\n") if line.startswith(("writes:", "attempts"))]
+    figures = [line for line in output.split("\n") if line.startswith(
+        ("writes:", "attempts", "puts:", "calls ", "TRIVET_NO_MEMORY"))]
     print("\n".join(["%s: status %s" % (name, process.returncode)] + figures), flush=True)
     return output
 
@@ -135,6 +138,7 @@ def tls():
                 time.sleep(0.05)
             mine = ["cert_file=" + who.cert, "key_file=" + who.key]
             scene("TLS", "calls", node.endpoint(), "ca_file=" + ca_file, *mine)
+            scene("TLS, each allocation fails", "one-failure", node.endpoint(), "ca_file=" + ca_file, *mine)
             strangers = {
                 "TLS, another CA": ["ca_file=" + other_file] + mine,
                 "TLS, no certificate": ["ca_file=" + ca_file],
@@ -304,6 +308,23 @@ def cuts():
         tally.check(total > 10, "connections were cut", str(total))
 
 
+# --- memory ---
+
+def without_memory(calls, through_network):
+    """malloc() fails: each allocation of a call in its turn; then now and then under load, and with a network
+    that cuts (1), stalls (2) and alters (4)."""
+    with Cluster("trivet", size=3) as cluster:
+        cluster.start()
+        end(begin("one-failure", cluster.nodes[0].endpoint()), "each allocation fails", 300)
+        seed = str(random.randrange(1, 1 << 30))
+        print("seed %s" % seed)
+        for network, count in ((0, calls), (3, through_network), (7, through_network)):
+            end(begin("memory", cluster.endpoints(), "0", "calls=%d" % count, "network=%d" % network,
+                      "seed=" + seed), "%d calls, malloc() fails, network %d" % (count, network),
+                60 + (calls + 20 * through_network) // 1000)
+        cluster.check_running()
+
+
 def header_in_cpp():
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
@@ -355,6 +376,8 @@ PARTS = {
     "tls": tls,
     "endpoints": where_endpoints_come_from,
     "nonsense": nonsense,
+    "memory": lambda: without_memory(30000, 1500),
+    "memory-million": lambda: without_memory(1000000, 200000),
     "kills": lambda: kills("trivet"),
     "kills-etcd": lambda: kills("etcd"),
     "cuts": cuts,
@@ -363,7 +386,8 @@ PARTS = {
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default=",".join(PARTS), help="some of: " + ",".join(PARTS))
+    parser.add_argument("--only", default=",".join(part for part in PARTS if part != "memory-million"),
+                        help="some of: " + ",".join(PARTS))
     args = parser.parse_args()
     clusters.exit_on_signals()
     for part in args.only.split(","):

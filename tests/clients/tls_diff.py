@@ -630,7 +630,7 @@ def check_bench(pki):
         for args, expected in ((["--cacert", ca], 2000), (["--cacert", pki.other.cert], None),
                                (["--insecure-skip-tls-verify", "--insecure-transport=false"], 2000)):
             done = subprocess.run([program, "put", "--total", "2000", "--warmup", "0", "--conns", "10",
-                                   "--streams", "4", "--json", "--quiet",
+                                   "--streams", "4", "--json", "-", "--quiet",
                                    "--endpoints", c.endpoints()] + args, capture_output=True,
                                   timeout=60)
             result = json.loads(done.stdout) if done.returncode == 0 else {}

@@ -84,7 +84,7 @@ class Memory(threading.Thread):
 
 
 def bench(args):
-    return [os.path.join(cluster.build_dir(), "bench", "trivet-bench")] + args + ["--json", "--quiet"]
+    return [os.path.join(cluster.build_dir(), "bench", "trivet-bench")] + args + ["--json", "-", "--quiet"]
 
 
 class Puts:

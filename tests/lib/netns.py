@@ -93,8 +93,8 @@ class Network:
         _run("ip", "link", "set", "m%d" % i, "master", "br0", "up")
         _run("ip", "addr", "add", self.address(i) + "/24", "dev", "eth0", inside=fd)
         _run("ip", "link", "set", "eth0", "up", inside=fd)
-        _run("nft", "add table ip t; add chain ip t in { type filter hook input priority 0; }",
-             inside=fd)
+        _run("nft", "add table ip t; add chain ip t in { type filter hook input priority 0; }; "
+             "add chain ip t out { type filter hook output priority 0; }", inside=fd)
 
     def _try_netem(self):
         try:
@@ -131,6 +131,11 @@ class Network:
                 self.cut(i, j)
                 self.cut(j, i)
 
+    def silence(self, i):
+        """The whole zone is lost: nothing gets in or out, for clients neither."""
+        for chain in ("in", "out"):
+            _run("nft", "add rule ip t %s drop" % chain, inside=self.inside[i])
+
     def lose(self, sender, percent):
         """What a member sends to others is lost now and then."""
         for j in range(len(self.inside)):
@@ -144,7 +149,7 @@ class Network:
 
     def heal(self):
         for fd in self.inside:
-            _run("nft", "flush chain ip t in", inside=fd)
+            _run("nft", "flush chain ip t in; flush chain ip t out", inside=fd)
             if self.has_netem:
                 subprocess.run(["tc", "qdisc", "del", "dev", "eth0", "root"], capture_output=True,
                                check=False, preexec_fn=lambda fd=fd: _enter(fd))

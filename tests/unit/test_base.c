@@ -144,6 +144,26 @@ START_TEST(test_hist_merges)
 }
 END_TEST
 
+/* What was added between two looks, and a copy of what has a whole. */
+START_TEST(test_hist_difference)
+{
+    static struct hist h, before, after;
+    hist_init(&h);
+    hist_add_many(&h, 7, 3);
+    hist_copy(&before, &h);
+    ck_assert_uint_eq(before.count, 3);
+    hist_add(&h, 1000000);
+    hist_add(&h, 20);
+    hist_copy(&after, &h);
+    hist_subtract(&after, &before);
+    ck_assert_uint_eq(after.count, 2);
+    ck_assert_uint_eq(after.sum, 1000020);
+    ck_assert_uint_eq(after.max, 1000000);
+    ck_assert_uint_eq(after.min, 20);
+    ck_assert_uint_eq(hist_quantile(&after, 0.5), 20);
+}
+END_TEST
+
 START_TEST(test_list_moves)
 {
     struct list head, other, nodes[4];
@@ -303,6 +323,6 @@ END_TEST
 
 UNIT_MAIN("base", test_slice_order, test_arena_gives_apart_memory, test_buf_keeps_its_limit,
           test_bref_counts, test_crc32c_known_values, test_crc32c_forms_agree,
-          test_hist_error_is_bounded, test_hist_merges, test_list_moves, test_u64map_like_an_array,
-          test_mem_fails_on_demand, test_err_texts, test_log_is_json, test_log_line_is_bounded,
-          test_probe_counts, test_rng_repeats)
+          test_hist_error_is_bounded, test_hist_merges, test_hist_difference, test_list_moves,
+          test_u64map_like_an_array, test_mem_fails_on_demand, test_err_texts, test_log_is_json,
+          test_log_line_is_bounded, test_probe_counts, test_rng_repeats)

@@ -21,6 +21,8 @@ void arena_clear(struct arena *a);
 /* Aligned for any object; never NULL. */
 void *arena_alloc(struct arena *a, size_t size);
 void *arena_alloc_zero(struct arena *a, size_t size);
+/* NULL: there is no memory. */
+void *arena_try_alloc(struct arena *a, size_t size);
 /* A copy of `s` that lives as long as the arena. */
 struct slice arena_copy(struct arena *a, struct slice s);
 

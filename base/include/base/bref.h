@@ -16,6 +16,8 @@ struct bref {
 
 /* New bytes of the given capacity with one reference, uninitialised. */
 struct bref *bref_new(size_t capacity_bytes);
+/* NULL: there is no memory. */
+struct bref *bref_try_new(size_t capacity_bytes);
 struct bref *bref_ref(struct bref *b);
 /* Gives up one reference; the last one frees. NULL is allowed. */
 void bref_unref(struct bref *b);

@@ -1,7 +1,9 @@
 /* All of trivet's own allocation goes through here, so that a test can fail the Nth one.
  *
  * mem_try_* may return NULL and the caller copes; mem_* may not: where a server cannot go on
- * without the memory it ends the process (tv_fatal) and the cluster carries on without it. */
+ * without the memory it ends the process (tv_fatal) and the cluster carries on without it. A
+ * library must not do that to its program: client/src/lib and what it uses of proto/ take mem_try_*
+ * alone. */
 #ifndef BASE_MEM_H
 #define BASE_MEM_H
 
@@ -17,6 +19,8 @@ void *mem_dup(const void *data, size_t size) __attribute__((malloc, returns_nonn
 void *mem_try_alloc(size_t size);
 void *mem_try_alloc_zero(size_t size);
 void *mem_try_realloc(void *p, size_t size);
+void *mem_try_dup(const void *data, size_t size);
+char *mem_try_strdup(const char *text);
 
 /* Frees what any function above returned; NULL is allowed. */
 void mem_free(void *p);
@@ -27,7 +31,5 @@ void *mem_alloc_aligned(size_t alignment, size_t size) __attribute__((malloc, re
 /* Tests only: let `countdown` more mem_try_* calls succeed and fail the one after. UINT64_MAX =
  * off. Thread: any, but meant for one. */
 void mem_fail_after(uint64_t countdown);
-/* mem_try_* calls seen since the process began. */
-uint64_t mem_try_count(void);
 
 #endif

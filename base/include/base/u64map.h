@@ -23,6 +23,8 @@ void u64map_fini(struct u64map *m);
 void *u64map_get(const struct u64map *m, uint64_t key);
 /* Sets or replaces; returns the value replaced or NULL. `key` and `value` are not 0. */
 void *u64map_put(struct u64map *m, uint64_t key, void *value);
+/* Room for one more, so that the next put needs no memory. 0, or TV_ENOMEM. */
+int u64map_try_reserve(struct u64map *m);
 /* Returns what was removed, or NULL. */
 void *u64map_remove(struct u64map *m, uint64_t key);
 

@@ -45,10 +45,13 @@ static void on_token(struct call *call, const struct call_end *end)
     a->state = AUTH_WANTED;
     if (r.status == TRIVET_OK) {
         struct trivet_bytes t = r.u.auth.token;
+        char *token = mem_try_alloc(t.size + 1);
+        if (token == NULL)
+            return; /* who waits has it asked for again */
+        memcpy(token, t.data, t.size);
+        token[t.size] = '\0';
         mem_free(a->token);
-        a->token = mem_alloc(t.size + 1);
-        memcpy(a->token, t.data, t.size);
-        a->token[t.size] = '\0';
+        a->token = token;
         a->token_number++;
         a->state = AUTH_READY;
         c->metrics.tokens++;
@@ -81,8 +84,11 @@ bool auth__token(struct trivet_client *c, const char **ret)
     struct trivet_request q = {.method = TRIVET_AUTHENTICATE};
     q.u.auth.user = trivet_str(c->o.user);
     q.u.auth.password = trivet_str(c->o.password == NULL ? "" : c->o.password);
+    struct call *call = rpc__new_own(c, &q, endpoint, ASK_TIMEOUT_MS, on_token, NULL);
+    if (call == NULL)
+        return false;
     a->state = AUTH_ASKING;
-    rpc__begin(rpc__new_own(c, &q, endpoint, ASK_TIMEOUT_MS, on_token, NULL));
+    rpc__begin(call);
     return false;
 }
 

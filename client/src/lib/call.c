@@ -10,8 +10,6 @@
 
 #include <stdio.h>
 
-static void go(struct call *call);
-
 /* --- memory --- */
 
 static size_t pinned_size(const struct trivet_call_options *o)
@@ -28,11 +26,14 @@ static struct call *alloc_call(struct trivet_client *c, const struct trivet_requ
     if (m == NULL)
         return NULL;
     buf_init(&encoded, SIZE_MAX);
-    if (message_request_encode(q, &encoded) != 0) {
+    *ret_error = message_request_encode(q, &encoded);
+    struct call *call =
+        *ret_error != 0 ? NULL : mem_try_alloc(sizeof(*call) + pinned_bytes + encoded.size);
+    if (call == NULL) {
         buf_fini(&encoded);
+        *ret_error = *ret_error != 0 ? *ret_error : TRIVET_NO_MEMORY;
         return NULL;
     }
-    struct call *call = mem_alloc(sizeof(*call) + pinned_bytes + encoded.size);
     memset(call, 0, sizeof(*call));
     uint8_t *behind = (uint8_t *)(call + 1);
     if (encoded.size > 0)
@@ -50,6 +51,7 @@ static struct call *alloc_call(struct trivet_client *c, const struct trivet_requ
     call->answered_by = BALANCER_NONE;
     call->refs = 1;
     call->is_read = m->klass == METHOD_READ || m->klass == METHOD_MEMBER;
+    call->repeatable = call->is_read;
     call->linearizable = !(m->request_offset == offsetof(struct trivet_request, u.range) &&
                            (q->method == TRIVET_RANGE || q->method == TRIVET_RANGE_STREAM) &&
                            q->u.range.serializable);
@@ -93,6 +95,8 @@ struct call *rpc__new(struct trivet_client *c, const struct trivet_request *q,
         *ret_error = TRIVET_BUSY;
         return NULL;
     }
+    if (o != NULL && o->idempotent)
+        call->repeatable = true;
     if (o != NULL && o->timeout_ms != 0)
         set_deadline(call, o->timeout_ms);
     else if (!call->m->no_deadline)
@@ -109,7 +113,8 @@ struct call *rpc__new_own(struct trivet_client *c, const struct trivet_request *
 {
     int error;
     struct call *call = alloc_call(c, q, 0, &error);
-    ASSERT(call != NULL);
+    if (call == NULL)
+        return NULL;
     call->own = true;
     call->pinned_index = endpoint;
     call->end = end;
@@ -150,6 +155,8 @@ void rpc__end(struct call *call, int status, enum grpc_code code, struct slice t
               struct buf *message)
 {
     struct trivet_client *c = call->client;
+    if (status != TRIVET_OK && call->maybe_applied)
+        status = TRIVET_UNKNOWN; /* the last attempt's failure does not undo an earlier one */
     struct call_end end = {.status = status, .code = code, .text = text, .message = message};
     ASSERT(!call->ended);
     call->ended = true;
@@ -161,6 +168,7 @@ void rpc__end(struct call *call, int status, enum grpc_code code, struct slice t
         c->metrics.calls++;
         c->metrics.calls_failed += status != TRIVET_OK;
         c->metrics.calls_unknown += status == TRIVET_UNKNOWN;
+        c->metrics.calls_no_memory += status == TRIVET_NO_MEMORY;
         if (call->charged) {
             /* Before the caller hears of it, so that he may start another at once. */
             call->charged = false;
@@ -186,7 +194,7 @@ void rpc__cancel(struct call *call)
     end_without_answer(call, TRIVET_CANCELED, "context canceled");
 }
 
-static void end_late(struct call *call)
+void rpc__end_late(struct call *call)
 {
     struct trivet_client *c = call->client;
     if (call->attempts_count > 0)
@@ -195,6 +203,12 @@ static void end_late(struct call *call)
         end_without_answer(call, TRIVET_UNAVAILABLE,
                            c->connect_error[0] != '\0' ? c->connect_error
                                                        : "no endpoint is connected");
+}
+
+/* Nothing was sent of a write. */
+static void end_without_memory(struct call *call)
+{
+    rpc__end(call, TRIVET_NO_MEMORY, GRPC_OK, slice_of_string(tv_err_text(TV_ENOMEM)), NULL);
 }
 
 /* --- attempts --- */
@@ -254,6 +268,7 @@ static void judge(struct call *call, enum grpc_code code, struct slice text)
     enum { CLOCKS_DIFFER_MS = 10, LEADER_PAUSE_MS = 30, BUSY_PAUSE_MS = 20, LEADER_MOVES_MAX = 5 };
     struct retry_case rc = {
         .is_write = !call->is_read,
+        .idempotent = call->repeatable,
         .was_sent = true,
         .part_seen = call->part_seen,
         .deadline_over =
@@ -266,6 +281,7 @@ static void judge(struct call *call, enum grpc_code code, struct slice text)
     case RETRY_END:
         break;
     case RETRY_ELSEWHERE:
+        call->maybe_applied = !call->is_read;
         if (!may_retry(call))
             break;
         retry(call, 0);
@@ -321,17 +337,26 @@ static void succeeded(struct call *call, struct attempt *a)
 
 static void tell_balancer(struct attempt *a, enum grpc_code code, struct slice text)
 {
+    enum { OWN_COUNTS_MS = 3000 };
     struct trivet_client *c = a->call->client;
     uint64_t now_ns = engine__now_ns();
     enum balancer_outcome outcome = BALANCER_GOOD;
+    if (code == GRPC_OK || slice_starts_with(text, SLICE_LITERAL("etcdserver:")))
+        endpoint__heard(a->connection->endpoint);
+    else if (a->abandoned && a->call->is_read)
+        balancer_late(&c->balancer, a->endpoint, now_ns - a->started_ns, now_ns);
     if (a->blamed || (a->abandoned && code != GRPC_OK))
         outcome = BALANCER_ABANDONED;
     else if (retry_blames_member(code, text, true))
         outcome = BALANCER_FAILED;
     else if (a->call->m->no_deadline || a->call->m->stream)
         outcome = BALANCER_ABANDONED; /* how long it took says nothing */
+    /* Our own questions come in crowds, at bad moments; they count where nobody else asks. */
+    const struct balancer_endpoint *b = &c->balancer.endpoints[a->endpoint];
+    bool counts = !a->call->own || now_ns > b->latency_at_ns + OWN_COUNTS_MS * NS_PER_MS;
     a->connection->in_flight--;
-    if (balancer_ended(&c->balancer, a->endpoint, outcome, now_ns - a->started_ns, now_ns)) {
+    if (balancer_ended(&c->balancer, a->endpoint, outcome, counts ? now_ns - a->started_ns : 0,
+                       now_ns)) {
         c->metrics.ejections++;
         endpoint__evacuate(a->connection->endpoint);
     }
@@ -353,6 +378,25 @@ static void free_attempt(struct attempt *a)
         mem_free(a);
 }
 
+/* An attempt is open where something is still heard. */
+static bool is_hopeful(const struct call *call)
+{
+    const struct balancer *b = &call->client->balancer;
+    for (const struct attempt *a = call->attempts; a != NULL; a = a->next)
+        if (!b->endpoints[a->endpoint].silent || !call->repeatable)
+            return true;
+    return false;
+}
+
+/* It ended here, for want of memory, whatever the member said or would have. */
+static void lacked_memory(struct call *call, bool has_left)
+{
+    if (call->is_read || !has_left)
+        end_without_memory(call);
+    else
+        rpc__end(call, TRIVET_UNKNOWN, GRPC_OK, slice_of_string(tv_err_text(TV_ENOMEM)), NULL);
+}
+
 static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice text)
 {
     struct attempt *a = grpc_call_user(grpc);
@@ -368,7 +412,12 @@ static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice 
             if (!call->own && !call->m->no_deadline && call->is_read)
                 c->p95_ns = retry_p95_add(c->p95_ns, engine__now_ns() - a->started_ns);
             succeeded(call, a);
-        } else if (call->attempts == NULL && !list_is_linked(&call->waiting_link)) {
+        } else if (list_is_linked(&call->waiting_link) ||
+                   (call->attempts != NULL && is_hopeful(call))) {
+            call->maybe_applied = call->maybe_applied || !call->is_read; /* it goes on */
+        } else if (a->lacked_memory || grpc_call_lacked_memory(grpc)) {
+            lacked_memory(call, !grpc_call_never_left(grpc));
+        } else {
             judge(call, code, text);
         }
     }
@@ -387,6 +436,7 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
 {
     struct attempt *a = grpc_call_user(grpc);
     struct call *call = a->call;
+    endpoint__heard(a->connection->endpoint);
     if (call->ended || a->abandoned)
         return;
     if (a->has_message && !call->m->stream) {
@@ -395,7 +445,9 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
     }
     a->has_message = true;
     buf_clear(&a->message);
-    if (buf_append(&a->message, msg.data, msg.size) != 0) {
+    if (buf_try_append(&a->message, msg.data, msg.size) != 0) {
+        a->has_message = false;
+        a->lacked_memory = true; /* no message passes the bound of the channel */
         grpc_cancel(grpc);
         return;
     }
@@ -427,12 +479,16 @@ static void watch_over(struct call *call, struct attempt *a)
         list_push_back(&c->old, &a->link);
 }
 
-static void attempt(struct call *call, int endpoint, struct connection *n, const char *token,
+/* False: there is no memory. */
+static bool attempt(struct call *call, int endpoint, struct connection *n, const char *token,
                     bool hedge)
 {
+    enum { ANSWER_BYTES = 256 };
     static const struct grpc_call_ops ops = {.message = on_message, .closed = on_closed};
     struct trivet_client *c = call->client;
-    struct attempt *a = call->attempts_count == 0 ? &call->first : mem_alloc_zero(sizeof(*a));
+    struct attempt *a = call->attempts_count == 0 ? &call->first : mem_try_alloc(sizeof(*a));
+    if (a == NULL)
+        return false;
     *a = (struct attempt){.call = call,
                           .next = call->attempts,
                           .connection = n,
@@ -454,6 +510,13 @@ static void attempt(struct call *call, int endpoint, struct connection *n, const
         o.metadata_count = 1;
         call->token_number = c->auth.token_number;
     }
+    /* A write's answer is short: that it was applied must not be lost for want of a few bytes. */
+    bool has_room = call->is_read || buf_try_reserve(&a->message, ANSWER_BYTES) != NULL;
+    a->grpc = has_room ? grpc_try_start(n->channel, &o) : NULL;
+    if (a->grpc == NULL) {
+        free_attempt(a);
+        return false;
+    }
     call->attempts = a;
     call->attempts_count++;
     call->refs++;
@@ -462,12 +525,12 @@ static void attempt(struct call *call, int endpoint, struct connection *n, const
     c->metrics.attempts++;
     n->in_flight++;
     balancer_began(&c->balancer, endpoint);
-    a->grpc = grpc_start(n->channel, &o);
     if (grpc_send(a->grpc, &call->request, 1) != 0)
         grpc_cancel(a->grpc);
     else if (!call->m->half_open)
         grpc_half_close(a->grpc);
     watch_over(call, a);
+    return true;
 }
 
 static int pick(struct call *call)
@@ -484,7 +547,7 @@ static int pick(struct call *call)
 }
 
 /* Another attempt now, or wait for what is missing. */
-static void go(struct call *call)
+void rpc__go(struct call *call)
 {
     struct trivet_client *c = call->client;
     const char *token = NULL;
@@ -503,11 +566,13 @@ static void go(struct call *call)
         return;
     }
     list_remove(&call->waiting_link);
-    attempt(call, endpoint, n, token, false);
+    if (!attempt(call, endpoint, n, token, false))
+        end_without_memory(call);
 }
 
-/* A second opinion while the first attempt goes on. */
-static void ask_another(struct call *call, bool hedge)
+/* A second opinion while the first attempt goes on. True: somebody is asked. One who moves away
+ * from a silent member to another that is heard of adds no load to it that it would not have. */
+bool rpc__ask_another(struct call *call, enum why_another why)
 {
     struct trivet_client *c = call->client;
     const char *token = NULL;
@@ -515,16 +580,22 @@ static void ask_another(struct call *call, bool hedge)
     for (struct attempt *a = call->attempts; a != NULL; a = a->next)
         open++;
     if (open >= CALL_ATTEMPTS_OPEN_MAX || call->part_seen || call->pinned != NULL)
-        return;
-    int endpoint = pick(call);
-    if (endpoint == BALANCER_NONE || call->tried >> endpoint & 1)
-        return;
+        return false;
+    int endpoint = call->is_read ? pick(call) : c->balancer.leader;
+    if (endpoint == BALANCER_NONE || call->tried >> endpoint & 1 ||
+        !c->balancer.endpoints[endpoint].ready ||
+        (why == FOR_A_SILENCE && c->balancer.endpoints[endpoint].silent))
+        return false;
     struct connection *n = endpoint__connection(c->endpoints[endpoint]);
-    if (n == NULL || !auth__token(c, &token) || !may_retry(call))
-        return;
-    if (hedge)
-        c->metrics.hedges++;
-    attempt(call, endpoint, n, token, hedge);
+    if (n == NULL || !auth__token(c, &token))
+        return false;
+    if (why == FOR_A_SILENCE && !call->own)
+        c->metrics.retries++;
+    else if (!may_retry(call))
+        return false;
+    bool begun = attempt(call, endpoint, n, token, why == FOR_A_HEDGE);
+    c->metrics.hedges += begun && why == FOR_A_HEDGE;
+    return begun;
 }
 
 /* --- beginning --- */
@@ -546,7 +617,7 @@ void rpc__begin(struct call *call)
     }
     if (!call->own)
         retry_budget_call(&c->budget);
-    go(call);
+    rpc__go(call);
     engine__hurry(c);
 }
 
@@ -562,74 +633,7 @@ void rpc__post(struct call *call)
     engine__post(call->client, &call->post);
 }
 
-/* --- time --- */
-
-static void tick_waiting(struct trivet_client *c, uint64_t now_ns, bool all)
-{
-    struct list now;
-    list_init(&now);
-    list_splice_back(&now, &c->waiting);
-    while (!list_is_empty(&now)) {
-        struct call *call = CONTAINER_OF(now.next, struct call, waiting_link);
-        list_remove(&call->waiting_link);
-        if (call->deadline_ns != 0 && now_ns >= call->deadline_ns)
-            end_late(call);
-        else if (all || now_ns >= call->wait_until_ns)
-            go(call);
-        else
-            list_push_back(&c->waiting, &call->waiting_link);
-    }
-}
-
-void calls__kick(struct trivet_client *c)
-{
-    tick_waiting(c, engine__now_ns(), true);
-}
-
-static struct attempt *oldest(struct list *attempts, uint64_t limit_ns, uint64_t now_ns)
-{
-    if (list_is_empty(attempts))
-        return NULL;
-    struct attempt *a = CONTAINER_OF(attempts->next, struct attempt, link);
-    if (now_ns < a->started_ns + limit_ns)
-        return NULL;
-    list_remove(&a->link);
-    return a;
-}
-
-static void blame(struct attempt *a, uint64_t now_ns)
-{
-    struct trivet_client *c = a->call->client;
-    a->blamed = true;
-    /* It is counted as under way until its end. */
-    balancer_began(&c->balancer, a->endpoint);
-    c->balancer.endpoints[a->endpoint].calls--;
-    if (balancer_ended(&c->balancer, a->endpoint, BALANCER_FAILED, 0, now_ns)) {
-        c->metrics.ejections++;
-        endpoint__evacuate(a->connection->endpoint);
-    }
-}
-
-void calls__tick(struct trivet_client *c, uint64_t now_ns)
-{
-    enum { WRITE_STUCK_MS = 1000, HEDGE_MIN_MS = 2 };
-    struct attempt *a;
-    tick_waiting(c, now_ns, false);
-    uint64_t hedge_ns = c->p95_ns > HEDGE_MIN_MS * NS_PER_MS ? c->p95_ns : HEDGE_MIN_MS * NS_PER_MS;
-    while ((a = oldest(&c->young, hedge_ns, now_ns)) != NULL) {
-        if (c->o.read_attempt_ms != 0)
-            list_push_back(&c->old, &a->link);
-        ask_another(a->call, true);
-    }
-    while ((a = oldest(&c->old, c->o.read_attempt_ms * NS_PER_MS, now_ns)) != NULL) {
-        blame(a, now_ns);
-        ask_another(a->call, false);
-    }
-    while ((a = oldest(&c->writes, WRITE_STUCK_MS * NS_PER_MS, now_ns)) != NULL) {
-        blame(a, now_ns);
-        endpoints__probe_all(c);
-    }
-}
+/* --- all of them --- */
 
 void calls__end_all(struct trivet_client *c)
 {
@@ -642,7 +646,9 @@ void calls__end_all(struct trivet_client *c)
 
 struct trivet_context *trivet_context_new(struct trivet_client *c)
 {
-    struct trivet_context *x = mem_alloc_zero(sizeof(*x));
+    struct trivet_context *x = mem_try_alloc_zero(sizeof(*x));
+    if (x == NULL)
+        return NULL;
     x->client = c;
     atomic_init(&x->refs, 1);
     list_init(&x->calls);

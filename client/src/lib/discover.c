@@ -34,7 +34,7 @@ static void add_address(struct lookup *l, const struct addrinfo *a)
     bool v6 = strchr(host, ':') != NULL;
     (void)snprintf(text, sizeof(text), "%s%s%.200s%s:%s%s", c->is_secure ? "https://" : "",
                    v6 ? "[" : "", host, v6 ? "]" : "", l->port, l->zone);
-    endpoints__list(c, text, FROM_DNS, l->id, l->host);
+    (void)endpoints__list(c, text, FROM_DNS, l->id, l->host);
 }
 
 static void on_looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
@@ -60,7 +60,9 @@ static void look_up(struct trivet_client *c, uint32_t id)
 {
     const char *text = c->o.endpoints[id] + strlen("dns://");
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct lookup *l = mem_alloc_zero(sizeof(*l));
+    struct lookup *l = mem_try_alloc_zero(sizeof(*l));
+    if (l == NULL)
+        return; /* the next time */
     size_t size = strcspn(text, ";/");
     const char *colon = memrchr(text, ':', size);
     l->client = c;
@@ -85,9 +87,11 @@ static void look_up_all(struct trivet_client *c)
 
 /* --- a file --- */
 
-static void read_lines(struct trivet_client *c, char *text)
+/* False: there was no memory for some of them. */
+static bool read_lines(struct trivet_client *c, char *text)
 {
     char *rest = text, *line;
+    bool all = true;
     endpoints__begin_list(c, FROM_FILE, 0);
     while ((line = strsep(&rest, "\n")) != NULL) {
         line[strcspn(line, "#\r")] = '\0';
@@ -96,12 +100,13 @@ static void read_lines(struct trivet_client *c, char *text)
         if (line[0] == '\0')
             continue;
         if (endpoints__check(line, c->is_secure) == 0 && !is_name(line))
-            endpoints__list(c, line, FROM_FILE, 0, NULL);
+            all = endpoints__list(c, line, FROM_FILE, 0, NULL) && all;
         else
             (void)snprintf(c->connect_error, sizeof(c->connect_error),
                            "\"%.100s\" in the file is not an endpoint", line);
     }
     endpoints__end_list(c, FROM_FILE, 0);
+    return all;
 }
 
 static bool has_changed(struct trivet_client *c, const struct stat *st)
@@ -123,11 +128,12 @@ static void read_file(struct trivet_client *c)
         (void)snprintf(c->connect_error, sizeof(c->connect_error), "cannot read %.200s",
                        c->o.endpoints_file);
     } else if (has_changed(c, &st)) {
-        char *text = mem_alloc(FILE_BYTES_MAX + 1);
-        size_t size = fread(text, 1, FILE_BYTES_MAX, f);
-        text[size] = '\0';
+        char *text = mem_try_alloc(FILE_BYTES_MAX + 1);
+        size_t size = text == NULL ? 0 : fread(text, 1, FILE_BYTES_MAX, f);
         if (size > 0)
-            read_lines(c, text);
+            text[size] = '\0';
+        if (text == NULL || (size > 0 && !read_lines(c, text)))
+            c->file = (struct file_seen){0}; /* once more the next time */
         mem_free(text);
     }
     if (f != NULL)
@@ -158,7 +164,7 @@ static void on_members(struct call *call, const struct call_end *end)
         if (c->is_secure && strncmp(url, "http://", strlen("http://")) == 0)
             continue;
         if (endpoints__check(url, c->is_secure) == 0 && !is_name(url))
-            endpoints__list(c, url, FROM_MEMBERS, 0, NULL);
+            (void)endpoints__list(c, url, FROM_MEMBERS, 0, NULL);
     }
     endpoints__end_list(c, FROM_MEMBERS, 0);
 }
@@ -168,9 +174,12 @@ static void ask_members(struct trivet_client *c)
     struct trivet_request q = {.method = TRIVET_MEMBER_LIST};
     if (c->asking_members)
         return;
-    c->asking_members = true;
     q.u.member.linearizable = true;
-    rpc__begin(rpc__new_own(c, &q, BALANCER_NONE, MEMBERS_TIMEOUT_MS, on_members, NULL));
+    struct call *call = rpc__new_own(c, &q, BALANCER_NONE, MEMBERS_TIMEOUT_MS, on_members, NULL);
+    if (call == NULL)
+        return;
+    c->asking_members = true;
+    rpc__begin(call);
 }
 
 /* --- when --- */
@@ -184,13 +193,15 @@ static void look(struct trivet_client *c)
         ask_members(c);
 }
 
-void discover__begin(struct trivet_client *c)
+bool discover__begin(struct trivet_client *c)
 {
+    bool all = true;
     endpoints__begin_list(c, FROM_OPTIONS, 0);
     for (uint32_t i = 0; i < c->o.endpoints_count; i++)
         if (!is_name(c->o.endpoints[i]))
-            endpoints__list(c, c->o.endpoints[i], FROM_OPTIONS, 0, NULL);
+            all = endpoints__list(c, c->o.endpoints[i], FROM_OPTIONS, 0, NULL) && all;
     endpoints__end_list(c, FROM_OPTIONS, 0);
+    return all;
 }
 
 void discover__tick(struct trivet_client *c, uint64_t now_ns)

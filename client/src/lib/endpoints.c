@@ -15,9 +15,12 @@ static bool has_scheme(const char *text, const char *scheme)
     return strncmp(text, scheme, size) == 0 && strncmp(text + size, "://", 3) == 0;
 }
 
+/* NULL: there is no memory; url_of() likewise. */
 static char *dup_part(const char *text, size_t size)
 {
-    char *copy = mem_alloc(size + 1);
+    char *copy = mem_try_alloc(size + 1);
+    if (copy == NULL)
+        return NULL;
     memcpy(copy, text, size);
     copy[size] = '\0';
     return copy;
@@ -72,7 +75,9 @@ static char *url_of(const struct trivet_client *c, const char *text, size_t size
         host += 3;
     }
     size_t host_size = strcspn(host, "/;");
-    char *url = mem_alloc(sizeof("https://") + host_size);
+    char *url = mem_try_alloc(sizeof("https://") + host_size);
+    if (url == NULL)
+        return NULL;
     (void)snprintf(url, sizeof("https://") + host_size, "%s%.*s", secure ? "https://" : "",
                    (int)host_size, host);
     return url;
@@ -152,6 +157,36 @@ struct connection *endpoint__connection(struct endpoint *e)
 
 /* --- the set --- */
 
+static void endpoint_free(struct endpoint *e)
+{
+    mem_free(e->address);
+    mem_free(e->url);
+    mem_free(e->zone);
+    mem_free(e->tls_host);
+    mem_free(e);
+}
+
+/* NULL: there is no memory. */
+static struct endpoint *endpoint_new(struct trivet_client *c, const char *text,
+                                     const char *tls_host)
+{
+    size_t size = strcspn(text, ";");
+    struct endpoint *e = mem_try_alloc_zero(sizeof(*e));
+    if (e == NULL)
+        return NULL;
+    e->client = c;
+    e->address = dup_part(text, size);
+    e->url = url_of(c, text, size);
+    e->zone = text[size] == ';' ? mem_try_strdup(text + size + strlen(";zone=")) : NULL;
+    e->tls_host = tls_host == NULL ? NULL : mem_try_strdup(tls_host);
+    list_init(&e->streams);
+    if (e->address != NULL && e->url != NULL && (e->zone != NULL || text[size] != ';') &&
+        (e->tls_host != NULL || tls_host == NULL))
+        return e;
+    endpoint_free(e);
+    return NULL;
+}
+
 static struct endpoint *open_endpoint(struct trivet_client *c, const char *text,
                                       enum endpoint_source source, uint32_t source_id,
                                       const char *tls_host)
@@ -159,19 +194,12 @@ static struct endpoint *open_endpoint(struct trivet_client *c, const char *text,
     int index = 0;
     while (index < BALANCER_ENDPOINTS_MAX && c->endpoints[index] != NULL)
         index++;
-    if (index == BALANCER_ENDPOINTS_MAX)
+    struct endpoint *e = index == BALANCER_ENDPOINTS_MAX ? NULL : endpoint_new(c, text, tls_host);
+    if (e == NULL)
         return NULL;
-    size_t size = strcspn(text, ";");
-    struct endpoint *e = mem_alloc_zero(sizeof(*e));
-    e->client = c;
     e->index = index;
-    e->address = dup_part(text, size);
-    e->url = url_of(c, text, size);
-    e->zone = text[size] == ';' ? mem_strdup(text + size + strlen(";zone=")) : NULL;
-    e->tls_host = tls_host == NULL ? NULL : mem_strdup(tls_host);
     e->source = source;
     e->source_id = source_id;
-    list_init(&e->streams);
     c->endpoints[index] = e;
     if (c->balancer.count <= (uint32_t)index)
         c->balancer.count = (uint32_t)index + 1;
@@ -190,11 +218,7 @@ static void close_endpoint(struct endpoint *e)
     for (uint32_t i = 0; i < e->connections_count; i++)
         grpc_channel_close(e->connections[i].channel);
     c->endpoints[e->index] = NULL;
-    mem_free(e->address);
-    mem_free(e->url);
-    mem_free(e->zone);
-    mem_free(e->tls_host);
-    mem_free(e);
+    endpoint_free(e);
 }
 
 static void let_go(struct endpoint *e)
@@ -203,8 +227,26 @@ static void let_go(struct endpoint *e)
     e->going = true;
     c->balancer.endpoints[e->index].ready = false;
     if (c->balancer.leader == e->index)
-        c->balancer.leader = BALANCER_NONE;
+        balancer_set_leader(&c->balancer, BALANCER_NONE);
     endpoint__evacuate(e);
+}
+
+void endpoint__heard(struct endpoint *e)
+{
+    struct trivet_client *c = e->client;
+    e->heard_ns = engine__now_ns();
+    if (c->balancer.endpoints[e->index].silent)
+        balancer_silent(&c->balancer, e->index, false, e->heard_ns);
+}
+
+void endpoint__silent(struct endpoint *e)
+{
+    struct trivet_client *c = e->client;
+    if (c->balancer.endpoints[e->index].silent)
+        return;
+    balancer_silent(&c->balancer, e->index, true, engine__now_ns());
+    c->metrics.silences++;
+    endpoints__probe_all(c);
 }
 
 void endpoint__evacuate(struct endpoint *e)
@@ -222,11 +264,21 @@ void endpoints__begin_list(struct trivet_client *c, enum endpoint_source source,
     }
 }
 
-void endpoints__list(struct trivet_client *c, const char *text, enum endpoint_source source,
+static bool endpoints_are_full(const struct trivet_client *c)
+{
+    for (int i = 0; i < BALANCER_ENDPOINTS_MAX; i++)
+        if (c->endpoints[i] == NULL)
+            return false;
+    return true;
+}
+
+bool endpoints__list(struct trivet_client *c, const char *text, enum endpoint_source source,
                      uint32_t id, const char *tls_host)
 {
     char *url = url_of(c, text, strcspn(text, ";"));
     struct endpoint *found = NULL;
+    if (url == NULL)
+        return false;
     for (uint32_t i = 0; i < c->balancer.count && found == NULL; i++) {
         struct endpoint *e = c->endpoints[i];
         if (e != NULL && !e->going && strcmp(e->url, url) == 0)
@@ -237,6 +289,7 @@ void endpoints__list(struct trivet_client *c, const char *text, enum endpoint_so
         found = open_endpoint(c, text, source, id, tls_host);
     if (found != NULL)
         found->seen = true;
+    return found != NULL || endpoints_are_full(c);
 }
 
 void endpoints__end_list(struct trivet_client *c, enum endpoint_source source, uint32_t id)
@@ -278,7 +331,7 @@ static void set_leader(struct trivet_client *c)
     }
     if (leader != c->balancer.leader && leader != BALANCER_NONE)
         c->metrics.leader_changes++;
-    c->balancer.leader = leader;
+    balancer_set_leader(&c->balancer, leader);
 }
 
 void endpoints__learn(struct trivet_client *c, int endpoint, const struct trivet_header *h)
@@ -323,8 +376,11 @@ static void probe(struct endpoint *e)
     struct trivet_request q = {.method = TRIVET_STATUS};
     if (e->probing || e->going || !e->client->balancer.endpoints[e->index].ready)
         return;
+    struct call *call = rpc__new_own(e->client, &q, e->index, PROBE_TIMEOUT_MS, on_probed, NULL);
+    if (call == NULL)
+        return;
     e->probing = true;
-    rpc__begin(rpc__new_own(e->client, &q, e->index, PROBE_TIMEOUT_MS, on_probed, NULL));
+    rpc__begin(call);
 }
 
 void endpoints__probe_all(struct trivet_client *c)
@@ -341,14 +397,20 @@ void endpoints__probe_all(struct trivet_client *c)
 
 void endpoints__tick(struct trivet_client *c, uint64_t now_ns)
 {
-    enum { PROBE_EVERY_MS = 10000, PROBE_LEADERLESS_MS = 300 };
+    enum { PROBE_EVERY_MS = 10000, PROBE_LEADERLESS_MS = 150 };
     for (uint32_t i = 0; i < c->balancer.count; i++) {
         struct endpoint *e = c->endpoints[i];
         if (e != NULL && e->going && c->balancer.endpoints[i].in_flight == 0 &&
             list_is_empty(&e->streams))
             close_endpoint(e);
+        else if (e != NULL && !e->going && e->connections_count == 0)
+            (void)connect_one(e); /* there was no memory for it */
     }
-    uint64_t every_ms = c->balancer.leader == BALANCER_NONE ? PROBE_LEADERLESS_MS : PROBE_EVERY_MS;
+    bool leaderless = c->balancer.leader == BALANCER_NONE || c->balancer.leader_lost_ns != 0;
+    for (uint32_t i = 0; i < c->balancer.count; i++)
+        leaderless =
+            leaderless || (c->balancer.endpoints[i].ready && c->balancer.endpoints[i].silent);
+    uint64_t every_ms = leaderless ? PROBE_LEADERLESS_MS : PROBE_EVERY_MS;
     if (now_ns >= c->probed_ns + every_ms * NS_PER_MS)
         endpoints__probe_all(c);
 }

@@ -6,9 +6,13 @@
 #include "base/mem.h"
 #include "proto/tls.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 enum { TICK_BUSY_MS = 20, TICK_HURRY_MS = 5, TICK_IDLE_MS = 250 };
 
@@ -55,8 +59,7 @@ uint64_t engine__now_ns(void)
 /* Never 0. */
 static uint64_t this_thread(void)
 {
-    static _Thread_local char mark;
-    return (uint64_t)(uintptr_t)&mark;
+    return (uint64_t)pthread_self(); /* no variable of the thread: that might be made only now */
 }
 
 bool engine__is_mine(struct trivet_client *c)
@@ -223,11 +226,12 @@ static void client_free(struct trivet_client *c)
 {
     for (uint32_t i = 0; i < c->o.endpoints_count; i++)
         mem_free(c->endpoint_texts[i]);
-    mem_free(c->endpoint_texts);
+    mem_free((void *)c->endpoint_texts);
     mem_free((char *)c->o.endpoints_file);
     mem_free((char *)c->o.zone);
     mem_free((char *)c->o.user);
     mem_free((char *)c->o.password);
+    mem_free((char *)c->o.token);
     tls_context_free(c->tls);
     arena_fini(&c->scratch);
     mem_free(c);
@@ -273,9 +277,16 @@ void trivet_options_init(struct trivet_options *o)
     };
 }
 
-static char *dup_or_null(const char *text)
+/* False: there is no memory. */
+static bool dup_text(const char **to, const char *text)
 {
-    return text == NULL || text[0] == '\0' ? NULL : mem_strdup(text);
+    *to = text == NULL ? NULL : mem_try_strdup(text);
+    return *to != NULL || text == NULL;
+}
+
+static const char *null_if_empty(const char *text)
+{
+    return text == NULL || text[0] == '\0' ? NULL : text;
 }
 
 static int check(const struct trivet_options *o, char *err_text, size_t err_size)
@@ -313,33 +324,83 @@ static int check(const struct trivet_options *o, char *err_text, size_t err_size
     return 0;
 }
 
-static void copy_options(struct trivet_client *c, const struct trivet_options *o)
+/* False: there is no memory; client_free() frees what was copied. */
+static bool copy_options(struct trivet_client *c, const struct trivet_options *o)
 {
     c->o = *o;
-    c->is_secure = o->ca_file != NULL || o->cert_file != NULL || o->insecure_skip_verify;
-    c->endpoint_texts = mem_alloc_zero(sizeof(char *) * (o->endpoints_count + 1));
-    for (uint32_t i = 0; i < o->endpoints_count; i++)
-        c->endpoint_texts[i] = mem_strdup(o->endpoints[i]);
-    c->o.endpoints = (const char *const *)c->endpoint_texts;
-    c->o.endpoints_file = dup_or_null(o->endpoints_file);
-    c->o.zone = dup_or_null(o->zone);
-    c->o.user = dup_or_null(o->user);
-    c->o.password = o->password == NULL ? NULL : mem_strdup(o->password);
-    c->o.token = dup_or_null(o->token);                   /* auth__init() takes it */
+    c->o.endpoints = NULL;
     c->o.ca_file = c->o.cert_file = c->o.key_file = NULL; /* the TLS context has them */
+    c->is_secure = o->ca_file != NULL || o->cert_file != NULL || o->insecure_skip_verify;
+    bool all = dup_text(&c->o.endpoints_file, null_if_empty(o->endpoints_file));
+    all = dup_text(&c->o.zone, null_if_empty(o->zone)) && all;
+    all = dup_text(&c->o.user, null_if_empty(o->user)) && all;
+    all = dup_text(&c->o.password, o->password) && all;
+    all = dup_text(&c->o.token, null_if_empty(o->token)) && all; /* auth__init() takes it */
+    c->endpoint_texts = mem_try_alloc_zero(sizeof(char *) * (o->endpoints_count + 1));
+    if (c->endpoint_texts == NULL) {
+        c->o.endpoints_count = 0;
+        return false;
+    }
+    for (uint32_t i = 0; i < o->endpoints_count; i++) {
+        c->endpoint_texts[i] = mem_try_strdup(o->endpoints[i]);
+        all = all && c->endpoint_texts[i] != NULL;
+    }
+    c->o.endpoints = (const char *const *)c->endpoint_texts;
+    return all;
 }
 
-static void init_loop(struct trivet_client *c)
+static void on_ignored(uv_poll_t *poll, int status, int events)
+{
+    (void)poll, (void)status, (void)events;
+}
+
+/* libuv ends the process when its table of file descriptors cannot grow. So let it be as large as
+ * it is likely to become while a failure can still be told, or nearly. */
+static void grow_table(uv_loop_t *loop)
+{
+    enum { DESCRIPTORS = 16384 };
+    struct rlimit limit;
+    uv_poll_t poll;
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    int most = limit.rlim_cur < DESCRIPTORS ? (int)limit.rlim_cur : DESCRIPTORS;
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, most - 1);
+    if (high >= 0 && uv_poll_init(loop, &poll, high) == 0) {
+        (void)uv_poll_start(&poll, UV_READABLE, on_ignored);
+        uv_close((uv_handle_t *)&poll, NULL);
+        (void)uv_run(loop, UV_RUN_NOWAIT);
+    }
+    if (high >= 0)
+        (void)close(high);
+    (void)close(fd);
+}
+
+/* 0, or libuv's error: nothing is open then. */
+static int init_loop(struct trivet_client *c)
 {
     int rv = uv_loop_init(&c->loop);
-    ASSERT(rv == 0);
+    if (rv != 0)
+        return rv;
+    grow_table(&c->loop);
     rv = uv_async_init(&c->loop, &c->async, on_async);
-    ASSERT(rv == 0);
+    if (rv == 0) {
+        c->grpc = grpc_loop_try_new(&c->loop);
+        if (c->grpc == NULL) {
+            uv_close((uv_handle_t *)&c->async, NULL);
+            rv = UV_ENOMEM;
+        }
+    }
+    if (rv != 0) {
+        (void)uv_run(&c->loop, UV_RUN_DEFAULT);
+        (void)uv_loop_close(&c->loop);
+        return rv;
+    }
     (void)uv_timer_init(&c->loop, &c->timer);
     c->async.data = c;
     c->timer.data = c;
     (void)uv_timer_start(&c->timer, on_timer, 0, 0);
-    c->grpc = grpc_loop_new(&c->loop);
+    return 0;
 }
 
 static void init_state(struct trivet_client *c)
@@ -362,6 +423,62 @@ static void init_state(struct trivet_client *c)
     auth__init(c);
 }
 
+static int refuse(int rv, const char *why, char *err_text, size_t err_size)
+{
+    (void)snprintf(err_text, err_size, "%s", why);
+    return rv;
+}
+
+static int open_client(struct trivet_client *c, const struct trivet_options *o, char *err_text,
+                       size_t err_size)
+{
+    const char *no_memory = tv_err_text(TV_ENOMEM);
+    if (!copy_options(c, o)) {
+        client_free(c);
+        return refuse(TRIVET_NO_MEMORY, no_memory, err_text, err_size);
+    }
+    init_state(c);
+    int rv = init_loop(c);
+    if (rv != 0) {
+        client_free(c);
+        return refuse(rv == UV_ENOMEM ? TRIVET_NO_MEMORY : TRIVET_UNAVAILABLE, uv_strerror(rv),
+                      err_text, err_size);
+    }
+    bool begun = discover__begin(c);
+    if (begun && !o->own_loop) {
+        rv = pthread_create(&c->thread, NULL, engine_main, c);
+        c->has_thread = begun = rv == 0;
+    }
+    if (begun)
+        return 0;
+    trivet_close(c);
+    return refuse(TRIVET_NO_MEMORY, rv != 0 ? strerror(rv) : no_memory, err_text, err_size);
+}
+
+/* Where it does not the system's CAs need not be read, which takes longer than all else. */
+static bool may_speak_tls(const struct trivet_options *o)
+{
+    bool may = o->ca_file != NULL || o->cert_file != NULL || o->insecure_skip_verify ||
+               o->endpoints_file != NULL || o->members_refresh;
+    for (uint32_t i = 0; i < o->endpoints_count && !may; i++)
+        may = strncmp(o->endpoints[i], "https://", strlen("https://")) == 0 ||
+              strncmp(o->endpoints[i], "unixs://", strlen("unixs://")) == 0;
+    return may;
+}
+
+static int open_tls(const struct trivet_options *o, struct tls_context **ret, char *err_text,
+                    size_t err_size)
+{
+    struct tls_options t = {.ca_file = o->ca_file,
+                            .cert_file = o->cert_file,
+                            .key_file = o->key_file,
+                            .insecure_skip_verify = o->insecure_skip_verify};
+    *ret = tls_context_new(&t, err_text, err_size);
+    if (*ret != NULL)
+        return 0;
+    return strstr(err_text, tv_err_text(TV_ENOMEM)) != NULL ? TRIVET_NO_MEMORY : TRIVET_INVALID;
+}
+
 int trivet_open(const struct trivet_options *o, struct trivet_client **ret, char *err_text,
                 size_t err_size)
 {
@@ -369,26 +486,22 @@ int trivet_open(const struct trivet_options *o, struct trivet_client **ret, char
     int rv = check(o, err_text, err_size);
     if (rv != 0)
         return rv;
-    struct tls_options t = {.ca_file = o->ca_file,
-                            .cert_file = o->cert_file,
-                            .key_file = o->key_file,
-                            .insecure_skip_verify = o->insecure_skip_verify};
-    struct tls_context *tls = tls_context_new(&t, err_text, err_size);
-    if (tls == NULL)
-        return TRIVET_INVALID;
-    struct trivet_client *c = mem_alloc_zero(sizeof(*c));
-    c->tls = tls;
-    copy_options(c, o);
-    init_state(c);
-    init_loop(c);
-    discover__begin(c);
-    if (!o->own_loop) {
-        c->has_thread = true;
-        rv = pthread_create(&c->thread, NULL, engine_main, c);
-        ASSERT(rv == 0);
+    struct tls_context *tls = NULL;
+    if (may_speak_tls(o)) {
+        rv = open_tls(o, &tls, err_text, err_size);
+        if (rv != 0)
+            return rv;
     }
-    *ret = c;
-    return 0;
+    struct trivet_client *c = mem_try_alloc_zero(sizeof(*c));
+    if (c == NULL) {
+        tls_context_free(tls);
+        return refuse(TRIVET_NO_MEMORY, tv_err_text(TV_ENOMEM), err_text, err_size);
+    }
+    c->tls = tls;
+    rv = open_client(c, o, err_text, err_size);
+    if (rv == 0)
+        *ret = c;
+    return rv;
 }
 
 const char *trivet_version(void)
@@ -402,7 +515,7 @@ const char *trivet_status_name(int status)
         "TRIVET_OK",        "TRIVET_REFUSED",     "TRIVET_UNKNOWN",   "TRIVET_DEADLINE",
         "TRIVET_CANCELED",  "TRIVET_UNAVAILABLE", "TRIVET_INVALID",   "TRIVET_BUSY",
         "TRIVET_COMPACTED", "TRIVET_EXPIRED",     "TRIVET_MALFORMED", "TRIVET_CLOSED",
-        "TRIVET_TIMEOUT",
+        "TRIVET_TIMEOUT",   "TRIVET_NO_MEMORY",
     };
     return status >= 0 && (size_t)status < sizeof(names) / sizeof(names[0]) ? names[status]
                                                                             : "TRIVET_?";

@@ -5,8 +5,10 @@
  * 2. A call ends once (rpc__end()), whatever its attempts do; its memory goes when the last attempt
  *    is closed.
  * 3. A write has at most one attempt open, and a second one only after the first was judged as not
- *    applied (retry.h).
- * 4. User callbacks run from the loop, never from inside a function that the user called. */
+ *    applied (retry.h). But for those that their caller calls idempotent.
+ * 4. Nothing here, and nothing that it calls, takes mem_alloc(): a library does not end its
+ *    program (docs/client.md, "Without memory").
+ * 5. User callbacks run from the loop, never from inside a function that the user called. */
 #ifndef CLIENT_LIB_ENGINE_H
 #define CLIENT_LIB_ENGINE_H
 
@@ -73,6 +75,7 @@ struct endpoint {
     bool seen;          /* while a list is compared */
     bool going;         /* no new calls; closed when the last one has ended */
     bool probing;
+    uint64_t heard_ns; /* the last word of it */
     uint64_t member_id;
     struct connection connections[ENDPOINT_CONNECTIONS_MAX];
     uint32_t connections_count;
@@ -94,7 +97,9 @@ struct attempt {
     bool too_many;  /* a second message where there is one */
     bool abandoned; /* its end interests nobody */
     bool blamed;    /* its failure is counted already */
+    bool moved;     /* nothing was heard there: another one is asked */
     bool hedge;
+    bool lacked_memory; /* for its answer */
 };
 
 /* How a call ends, for those who asked. `message` may be taken (its data set to NULL). */
@@ -132,6 +137,8 @@ struct call {
     struct attempt first;
     uint32_t refs;
     bool is_read;
+    bool repeatable;    /* is a read, or as good as one: the caller says so */
+    bool maybe_applied; /* a write: an attempt has ended without our knowing */
     bool linearizable;
     bool own; /* the engine's: not counted, without a token's waiting */
     bool ended;
@@ -257,22 +264,28 @@ struct connection *endpoint__connection(struct endpoint *e);
 void endpoints__probe_all(struct trivet_client *c);
 /* What an answer's header says. */
 void endpoints__learn(struct trivet_client *c, int endpoint, const struct trivet_header *h);
+/* Something came from it. */
+void endpoint__heard(struct endpoint *e);
+/* It was asked, and nothing came for a while. */
+void endpoint__silent(struct endpoint *e);
 /* The engine waits no more on what is there. */
 void endpoint__evacuate(struct endpoint *e);
 int endpoint__find(struct trivet_client *c, const char *address);
 /* The list of an origin as it is now: new ones are opened, missing ones go. */
 void endpoints__begin_list(struct trivet_client *c, enum endpoint_source source, uint32_t id);
-void endpoints__list(struct trivet_client *c, const char *text, enum endpoint_source source,
+/* False: there is no memory for this one. */
+bool endpoints__list(struct trivet_client *c, const char *text, enum endpoint_source source,
                      uint32_t id, const char *tls_host);
 void endpoints__end_list(struct trivet_client *c, enum endpoint_source source, uint32_t id);
 /* discover.c: files, names, members. */
-void discover__begin(struct trivet_client *c);
+/* False: there is no memory. */
+bool discover__begin(struct trivet_client *c);
 void discover__tick(struct trivet_client *c, uint64_t now_ns);
 
 /* call.c */
 struct call *rpc__new(struct trivet_client *c, const struct trivet_request *q,
                       const struct trivet_call_options *o, int *ret_error);
-/* One of the engine's own, to this endpoint (BALANCER_NONE: any). */
+/* One of the engine's own, to this endpoint (BALANCER_NONE: any). NULL: there is no memory. */
 struct call *rpc__new_own(struct trivet_client *c, const struct trivet_request *q, int endpoint,
                           uint64_t timeout_ms, call_end_fn end, void *arg);
 void rpc__post(struct call *call);
@@ -281,6 +294,14 @@ void rpc__unref(struct call *call);
 void rpc__cancel(struct call *call);
 void rpc__end(struct call *call, int status, enum grpc_code code, struct slice text,
               struct buf *message);
+/* Another attempt now, or wait for what is missing. */
+void rpc__go(struct call *call);
+/* Its time is over. */
+void rpc__end_late(struct call *call);
+enum why_another { FOR_A_HEDGE, FOR_A_LATE_ANSWER, FOR_A_SILENCE };
+/* A second opinion while the first attempt goes on. True: somebody is asked. */
+bool rpc__ask_another(struct call *call, enum why_another why);
+/* late.c */
 /* Those that wait for a connection or a token are tried again. */
 void calls__kick(struct trivet_client *c);
 void calls__tick(struct trivet_client *c, uint64_t now_ns);
@@ -308,8 +329,13 @@ void leases__tick(struct trivet_client *c, uint64_t now_ns);
 void leases__leave(struct endpoint *e);
 
 /* result.c */
-/* `message` and what it was decoded to become the result's. */
-void result__own(struct call *call, const struct call_end *end, struct trivet_result *ret);
+/* What a result of the caller's holds; made before the call begins, so that its end needs no
+ * memory but for the answer's lists. NULL: there is none. */
+struct holding *holding__new(void);
+void holding__free(struct holding *h);
+/* `message`, what it was decoded to and `h` become the result's. */
+void result__own(struct call *call, const struct call_end *end, struct holding *h,
+                 struct trivet_result *ret);
 /* As borrowed; lists are in the client's scratch arena. */
 void result__borrow(struct call *call, const struct call_end *end, struct trivet_result *ret,
                     char *error, size_t error_size);

@@ -45,6 +45,7 @@ struct waiter {
 struct awaited {
     struct waiter *waiter;
     struct trivet_result *result;
+    struct holding *holding;
     struct buf parts; /* of a stream */
 };
 
@@ -91,8 +92,22 @@ static void fail(struct trivet_result *ret, const struct trivet_request *q, int 
         [TRIVET_INVALID] = "not a request that can be sent",
         [TRIVET_BUSY] = "calls_max or bytes_max is reached",
         [TRIVET_CLOSED] = "the client is closed",
+        [TRIVET_NO_MEMORY] = "out of memory",
     };
     *ret = (struct trivet_result){.status = status, .method = q->method, .error = texts[status]};
+}
+
+static void add_part(struct call *call, struct awaited *w, struct slice msg)
+{
+    struct slice inner;
+    int rv = wire_range_stream_response_decode(msg, &inner) != 0
+                 ? TV_EMALFORMED
+                 : buf_try_append(&w->parts, inner.data, inner.size);
+    if (rv == TV_ENOMEM)
+        rpc__end(call, TRIVET_NO_MEMORY, GRPC_OK, slice_of_string(tv_err_text(rv)), NULL);
+    else if (rv != 0)
+        rpc__end(call, TRIVET_MALFORMED, GRPC_OK,
+                 SLICE_LITERAL("the parts cannot be read, or are too many"), NULL);
 }
 
 static void end_awaited(struct call *call, const struct call_end *end)
@@ -100,18 +115,13 @@ static void end_awaited(struct call *call, const struct call_end *end)
     struct awaited *w = call->arg;
     struct call_end whole = *end;
     if (end->part) {
-        struct slice inner;
-        struct slice msg = buf_slice(end->message);
-        if (wire_range_stream_response_decode(msg, &inner) != 0 ||
-            buf_append(&w->parts, inner.data, inner.size) != 0)
-            rpc__end(call, TRIVET_MALFORMED, GRPC_OK,
-                     SLICE_LITERAL("the parts cannot be read, or are too many"), NULL);
+        add_part(call, w, buf_slice(end->message));
         return;
     }
     /* Messages one behind the other are one message: protobuf merges them. */
     if (call->m->stream && end->status == TRIVET_OK)
         whole.message = &w->parts;
-    result__own(call, &whole, w->result);
+    result__own(call, &whole, w->holding, w->result);
     waiter_tell(w->waiter);
 }
 
@@ -123,6 +133,11 @@ static int begin_awaited(struct trivet_client *c, const struct trivet_request *q
     struct call *call = endless ? NULL : rpc__new(c, q, o, &error);
     if (call == NULL)
         return error;
+    w->holding = holding__new();
+    if (w->holding == NULL) {
+        rpc__unref(call);
+        return TRIVET_NO_MEMORY;
+    }
     buf_init(&w->parts, c->o.response_bytes_max);
     call->end = end_awaited;
     call->arg = w;
@@ -158,8 +173,13 @@ static uint32_t portion(struct trivet_client *c, const struct trivet_request *q,
                         const struct trivet_call_options *o, struct trivet_result *results)
 {
     struct waiter waiter;
-    struct awaited *w = mem_alloc_zero(sizeof(*w) * count);
+    struct awaited *w = mem_try_alloc_zero(sizeof(*w) * count);
     uint32_t begun = 0, done = 0;
+    if (w == NULL) {
+        for (uint32_t i = 0; i < count; i++)
+            fail(&results[i], &q[i], TRIVET_NO_MEMORY);
+        return count;
+    }
     waiter_init(&waiter, count);
     for (; done < count; done++) {
         w[done] = (struct awaited){.waiter = &waiter, .result = &results[done]};

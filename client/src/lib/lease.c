@@ -78,6 +78,7 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
     struct trivet_client *c = s->client;
     struct wire_lease_response r;
     uint64_t now_ns = engine__now_ns();
+    endpoint__heard(s->connection->endpoint);
     if (s->left)
         return;
     if (wire_lease_response_decode(msg, &r) != 0 || r.id == 0) {
@@ -125,7 +126,9 @@ static void open_stream(struct trivet_client *c, uint64_t now_ns)
         endpoint == BALANCER_NONE ? NULL : endpoint__connection(c->endpoints[endpoint]);
     if (!auth__token(c, &token) || n == NULL)
         return;
-    struct lease_stream *s = mem_alloc_zero(sizeof(*s));
+    struct lease_stream *s = mem_try_alloc(sizeof(*s));
+    if (s == NULL)
+        return;
     *s = (struct lease_stream){
         .client = c, .connection = n, .endpoint = endpoint, .token_number = c->auth.token_number};
     struct grpc_pair pairs[2] = {{SLICE_LITERAL("hasleader"), SLICE_LITERAL("true")},
@@ -137,9 +140,13 @@ static void open_stream(struct trivet_client *c, uint64_t now_ns)
                                    .metadata_count = token != NULL ? 2 : 1,
                                    .ops = &ops,
                                    .user = s};
+    s->grpc = grpc_try_start(n->channel, &o);
+    if (s->grpc == NULL) {
+        mem_free(s);
+        return;
+    }
     n->in_flight++;
     balancer_began(&c->balancer, endpoint);
-    s->grpc = grpc_start(n->channel, &o);
     c->leases.stream = s;
 }
 
@@ -154,8 +161,9 @@ static void ask(struct trivet_client *c, struct keeper *k, uint64_t now_ns)
     k->ask_ns = now_ns + ASK_AGAIN_MS * NS_PER_MS;
     if (s->asked_ns == 0)
         s->asked_ns = now_ns;
-    if (grpc_send(s->grpc, &part, 1) != 0)
-        leave(c, true);
+    int rv = grpc_send(s->grpc, &part, 1);
+    if (rv != 0)
+        leave(c, rv != TV_ENOMEM);
 }
 
 /* --- time --- */
@@ -219,6 +227,8 @@ static void run_keep(struct trivet_client *c, void *arg)
         a->status = TRIVET_INVALID;
     else if (l->count >= LEASES_MAX)
         a->status = TRIVET_BUSY;
+    else if (u64map_try_reserve(&l->by_id) != 0)
+        a->status = TRIVET_NO_MEMORY;
     if (a->status != 0)
         return;
     (void)u64map_put(&l->by_id, (uint64_t)a->id, a->keeper);
@@ -234,7 +244,9 @@ int trivet_lease_keep(struct trivet_client *c, int64_t lease_id, int64_t ttl, tr
     if (lease_id == 0 || ttl <= 0 || atomic_load(&c->closing))
         return TRIVET_INVALID;
     uint64_t now_ns = engine__now_ns();
-    a.keeper = mem_alloc_zero(sizeof(*a.keeper));
+    a.keeper = mem_try_alloc(sizeof(*a.keeper));
+    if (a.keeper == NULL)
+        return TRIVET_NO_MEMORY;
     *a.keeper = (struct keeper){.id = lease_id,
                                 .ttl_ns = (uint64_t)ttl * 1000 * NS_PER_MS,
                                 .lost = lost,

@@ -16,38 +16,52 @@ static int put_shape(struct buf *out, const struct message_shape *shape, const v
                      int depth);
 static int put_request(struct buf *out, const struct trivet_request *q, int depth);
 
+/* NULL: there is no memory, and nothing more fits from then on. */
 static uint8_t *reserve(struct buf *out, size_t more)
 {
-    uint8_t *p = buf_reserve(out, more);
-    ASSERT(p != NULL); /* made without a limit */
+    uint8_t *p = buf_try_reserve(out, more);
+    if (p == NULL)
+        out->size_max = 0;
     return p;
 }
 
 static void put_uint(struct buf *out, uint32_t number, uint64_t value)
 {
     uint8_t *p = reserve(out, HEAD_BYTES_MAX);
-    out->size += (size_t)(wire_uint_put(p, number, value) - p);
+    if (p != NULL)
+        out->size += (size_t)(wire_uint_put(p, number, value) - p);
+}
+
+/* A member of a oneof is on the wire also when it is 0. */
+static void put_number(struct buf *out, uint32_t number, uint64_t value)
+{
+    uint8_t *p = reserve(out, HEAD_BYTES_MAX);
+    if (p != NULL)
+        out->size += (size_t)(wire_varint_put(wire_tag_put(p, number, WIRE_VARINT), value) - p);
 }
 
 static void put_item(struct buf *out, uint32_t number, struct trivet_bytes b)
 {
     uint8_t *p = reserve(out, HEAD_BYTES_MAX + b.size);
-    out->size += (size_t)(wire_item_put(p, number, slice_of(b.data, b.size)) - p);
+    if (p != NULL)
+        out->size += (size_t)(wire_item_put(p, number, slice_of(b.data, b.size)) - p);
 }
 
 /* Where the contents of an item begin: one byte is left for its length, most fit. */
 static size_t item_begin(struct buf *out, uint32_t number)
 {
     uint8_t *p = reserve(out, HEAD_BYTES_MAX);
-    out->size += (size_t)(wire_tag_put(p, number, WIRE_BYTES) - p) + 1;
+    if (p != NULL)
+        out->size += (size_t)(wire_tag_put(p, number, WIRE_BYTES) - p) + 1;
     return out->size;
 }
 
 static void item_end(struct buf *out, size_t begin)
 {
     size_t size = out->size - begin, more = wire_varint_size(size) - 1;
+    if (reserve(out, more) == NULL)
+        return;
     if (more > 0) {
-        (void)reserve(out, more);
         memmove(out->data + begin + more, out->data + begin, size);
         out->size += more;
     }
@@ -78,10 +92,7 @@ static void put_compare(struct buf *out, uint32_t number, const struct trivet_co
     if (c->target == TRIVET_COMPARE_VALUE) {
         put_item(out, operand[TRIVET_COMPARE_VALUE], c->value);
     } else {
-        /* A member of a oneof is on the wire also when it is 0. */
-        uint8_t *p = reserve(out, HEAD_BYTES_MAX);
-        uint8_t *end = wire_tag_put(p, operand[c->target], WIRE_VARINT);
-        out->size += (size_t)(wire_varint_put(end, (uint64_t)c->number) - p);
+        put_number(out, operand[c->target], (uint64_t)c->number);
     }
     if (c->range_end.size > 0)
         put_item(out, FIELD_RANGE_END, c->range_end);
@@ -190,7 +201,8 @@ static int put_request(struct buf *out, const struct trivet_request *q, int dept
 
 int message_request_encode(const struct trivet_request *q, struct buf *out)
 {
-    return put_request(out, q, 0);
+    int rv = put_request(out, q, 0);
+    return rv == 0 && out->size_max == 0 ? TRIVET_NO_MEMORY : rv;
 }
 
 /* --- reading --- */
@@ -258,7 +270,10 @@ static int make_room(struct reading *r, const struct message_shape *shape, struc
         r->lists_bytes += (uint64_t)item_size(f) * counts[i];
         if (r->lists_bytes > LISTS_BYTES_MAX)
             return TRIVET_MALFORMED;
-        void *items = arena_alloc_zero(r->arena, item_size(f) * counts[i]);
+        void *items = arena_try_alloc(r->arena, item_size(f) * counts[i]);
+        if (items == NULL)
+            return TRIVET_NO_MEMORY;
+        memset(items, 0, item_size(f) * counts[i]);
         memcpy(to + f->offset, &items, sizeof(items));
     }
     return 0;

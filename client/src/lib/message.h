@@ -69,13 +69,13 @@ const struct method *method_of(int32_t method);
 extern const struct message_shape message_watch_response;
 
 /* Append the request. Errors: TRIVET_INVALID (a txn too deep, or with an operation of another
- * kind). */
+ * kind), TRIVET_NO_MEMORY. */
 int message_request_encode(const struct trivet_request *q, struct buf *out);
 /* Fill header and the method's part of `ret`, which is zeroed; bytes point into `msg`, lists lie in
- * `arena`. Errors: TRIVET_MALFORMED. */
+ * `arena`. Errors: TRIVET_MALFORMED, TRIVET_NO_MEMORY. */
 int message_response_decode(const struct method *m, struct slice msg, struct arena *arena,
                             struct trivet_result *ret);
-/* Any message. Errors: TRIVET_MALFORMED. */
+/* Any message. Errors: the same. */
 int message_read(const struct message_shape *shape, struct slice msg, struct arena *arena,
                  void *ret);
 

@@ -6,12 +6,46 @@
 
 #include <stdio.h>
 
-/* What a result of the caller's holds. */
+enum { ERROR_BYTES = 160 };
+
 struct holding {
     struct buf message;
     struct arena arena;
-    char error[];
+    char error[ERROR_BYTES];
+    char *long_error; /* one that is longer */
 };
+
+struct holding *holding__new(void)
+{
+    struct holding *h = mem_try_alloc_zero(sizeof(*h));
+    if (h == NULL)
+        return NULL;
+    arena_init(&h->arena);
+    buf_init(&h->message, SIZE_MAX);
+    return h;
+}
+
+void holding__free(struct holding *h)
+{
+    if (h == NULL)
+        return;
+    buf_fini(&h->message);
+    arena_fini(&h->arena);
+    mem_free(h->long_error);
+    mem_free(h);
+}
+
+/* Without memory a long text is cut. */
+static const char *keep_error(struct holding *h, struct slice text)
+{
+    if (text.size >= sizeof(h->error) && (h->long_error = mem_try_alloc(text.size + 1)) != NULL) {
+        memcpy(h->long_error, text.data, text.size);
+        h->long_error[text.size] = '\0';
+        return h->long_error;
+    }
+    (void)snprintf(h->error, sizeof(h->error), "%.*s", (int)text.size, (const char *)text.data);
+    return h->error;
+}
 
 static int decode(struct call *call, struct slice msg, struct arena *arena,
                   struct trivet_result *ret)
@@ -24,8 +58,8 @@ static int decode(struct call *call, struct slice msg, struct arena *arena,
         return 0;
     }
     memset(&ret->u, 0, sizeof(ret->u));
-    ret->status = call->is_read ? TRIVET_MALFORMED : TRIVET_UNKNOWN;
-    ret->error = "the answer cannot be read";
+    ret->status = call->is_read ? rv : TRIVET_UNKNOWN;
+    ret->error = rv == TRIVET_NO_MEMORY ? tv_err_text(TV_ENOMEM) : "the answer cannot be read";
     call->client->metrics.calls_failed += !call->own;
     return rv;
 }
@@ -60,15 +94,11 @@ void result__borrow(struct call *call, const struct call_end *end, struct trivet
         (void)decode(call, unwrap(call, buf_slice(end->message)), &call->client->scratch, ret);
 }
 
-void result__own(struct call *call, const struct call_end *end, struct trivet_result *ret)
+void result__own(struct call *call, const struct call_end *end, struct holding *h,
+                 struct trivet_result *ret)
 {
     begin(call, end, ret);
-    struct holding *h = mem_alloc_zero(sizeof(*h) + end->text.size + 1);
-    arena_init(&h->arena);
-    buf_init(&h->message, SIZE_MAX);
-    if (end->text.size > 0)
-        memcpy(h->error, end->text.data, end->text.size);
-    ret->error = h->error;
+    ret->error = keep_error(h, end->text);
     ret->memory = h;
     if (end->status != TRIVET_OK || end->message == NULL)
         return;
@@ -79,12 +109,7 @@ void result__own(struct call *call, const struct call_end *end, struct trivet_re
 
 void trivet_result_clear(struct trivet_result *r)
 {
-    struct holding *h = r->memory;
-    if (h != NULL) {
-        buf_fini(&h->message);
-        arena_fini(&h->arena);
-        mem_free(h);
-    }
+    holding__free(r->memory);
     *r = (struct trivet_result){.error = ""};
 }
 

@@ -77,6 +77,12 @@ static bool is_untranslated(struct slice text)
             slice_starts_with(text, SLICE_LITERAL("bcrypt:")));
 }
 
+/* The transport's words. */
+static bool is_reset(struct slice text)
+{
+    return slice_starts_with(text, SLICE_LITERAL("stream terminated by RST_STREAM"));
+}
+
 static enum retry_verdict judge_write(const struct retry_case *c)
 {
     if (!c->was_sent)
@@ -95,7 +101,8 @@ static enum retry_verdict judge_write(const struct retry_case *c)
     case GRPC_UNKNOWN:
         return is_untranslated(c->text) ? RETRY_END : RETRY_UNKNOWN;
     case GRPC_RESOURCE_EXHAUSTED:
-        return c->answer_too_large ? RETRY_UNKNOWN : RETRY_END;
+        /* A stream that was reset says nothing about what was applied. */
+        return c->answer_too_large || is_reset(c->text) ? RETRY_UNKNOWN : RETRY_END;
     default:
         return RETRY_END;
     }
@@ -114,7 +121,11 @@ enum retry_verdict retry_judge(const struct retry_case *c)
         return RETRY_TOKEN;
     if (says(c->text, TV_TOO_MANY_REQUESTS))
         return RETRY_LATER;
-    return c->is_write ? judge_write(c) : judge_read(c);
+    if (!c->is_write)
+        return judge_read(c);
+    enum retry_verdict verdict = judge_write(c);
+    return verdict == RETRY_UNKNOWN && c->idempotent && !c->answer_too_large ? RETRY_ELSEWHERE
+                                                                             : verdict;
 }
 
 bool retry_blames_member(enum grpc_code code, struct slice text, bool was_sent)

@@ -45,8 +45,9 @@ enum retry_verdict {
 
 struct retry_case {
     bool is_write;
-    bool was_sent;  /* it had a connection */
-    bool part_seen; /* of a stream: parts were given to the caller */
+    bool idempotent; /* a write that may be repeated: its caller says so */
+    bool was_sent;   /* it had a connection */
+    bool part_seen;  /* of a stream: parts were given to the caller */
     bool deadline_over;
     bool canceled;         /* by the caller */
     bool answer_too_large; /* for us: there was one, and it is dropped */

@@ -23,8 +23,10 @@ struct kept {
     struct trivet_watch_message m;
     struct arena arena;
     size_t size;
-    char *error;
+    char error[];
 };
+
+enum { ERROR_BYTES = 512 };
 
 struct stream {
     struct trivet_watch *watch; /* NULL: left */
@@ -53,6 +55,7 @@ struct trivet_watch {
     uint64_t again_ms;
     uint64_t avoid;
     struct buf fragments;
+    struct kept *last; /* room for the end, so that it is told whatever lacks; NULL once used */
 
     /* Without a callback; `lock` protects all of it. */
     pthread_mutex_t lock;
@@ -65,33 +68,51 @@ struct trivet_watch {
 static void kept_free(struct kept *k)
 {
     arena_fini(&k->arena);
-    mem_free(k->error);
     mem_free(k);
+}
+
+/* NULL: there is no memory. */
+static struct kept *kept_new(size_t error_bytes)
+{
+    struct kept *k = mem_try_alloc_zero(sizeof(*k) + error_bytes);
+    if (k != NULL)
+        arena_init(&k->arena);
+    return k;
 }
 
 /* --- giving --- */
 
-static void keep(struct trivet_watch *w, const struct trivet_watch_message *m)
+/* False: there is no memory. */
+static bool copy_events(struct kept *k, const struct trivet_watch_message *m)
 {
-    struct kept *k = mem_alloc_zero(sizeof(*k));
-    arena_init(&k->arena);
-    k->m = *m;
-    k->error = mem_strdup(m->error);
-    k->m.error = k->error;
-    k->m.memory = k;
-    k->size = sizeof(*k);
-    struct trivet_event *events = arena_alloc(&k->arena, sizeof(*events) * m->events_count + 1);
+    k->m.events = NULL;
+    if (m->events_count == 0)
+        return true;
+    struct trivet_event *events = arena_try_alloc(&k->arena, sizeof(*events) * m->events_count);
+    if (events == NULL)
+        return false;
     for (uint32_t i = 0; i < m->events_count; i++) {
         events[i] = m->events[i];
         struct trivet_bytes *const bytes[] = {&events[i].kv.key, &events[i].kv.value,
                                               &events[i].prev_kv.key, &events[i].prev_kv.value};
         for (size_t b = 0; b < sizeof(bytes) / sizeof(bytes[0]); b++) {
-            struct slice copy = arena_copy(&k->arena, slice_of(bytes[b]->data, bytes[b]->size));
-            *bytes[b] = trivet_bytes(copy.data, copy.size);
+            if (bytes[b]->size == 0)
+                continue;
+            void *copy = arena_try_alloc(&k->arena, bytes[b]->size);
+            if (copy == NULL)
+                return false;
+            *bytes[b] = trivet_bytes(memcpy(copy, bytes[b]->data, bytes[b]->size), bytes[b]->size);
         }
     }
     k->m.events = events;
-    k->size += k->arena.total_bytes;
+    return true;
+}
+
+/* Taken: `k`, which has room for the error. */
+static void enqueue(struct trivet_watch *w, struct kept *k)
+{
+    k->m.memory = k;
+    k->size = sizeof(*k) + k->arena.total_bytes;
     (void)pthread_mutex_lock(&w->lock);
     list_push_back(&w->queue, &k->link);
     w->queued_bytes += k->size;
@@ -101,6 +122,32 @@ static void keep(struct trivet_watch *w, const struct trivet_watch_message *m)
     }
     (void)pthread_cond_signal(&w->cond);
     (void)pthread_mutex_unlock(&w->lock);
+}
+
+/* False: there is no memory, and the message is not told. */
+static bool keep(struct trivet_watch *w, const struct trivet_watch_message *m)
+{
+    struct kept *k = kept_new(0);
+    if (k == NULL)
+        return false;
+    k->m = *m;
+    k->m.error = "";
+    if (!copy_events(k, m)) {
+        kept_free(k);
+        return false;
+    }
+    enqueue(w, k);
+    return true;
+}
+
+static void keep_last(struct trivet_watch *w, const struct trivet_watch_message *m)
+{
+    struct kept *k = w->last;
+    w->last = NULL;
+    k->m = *m;
+    (void)snprintf(k->error, ERROR_BYTES, "%s", m->error);
+    k->m.error = k->error;
+    enqueue(w, k);
 }
 
 static void leave_stream(struct trivet_watch *w)
@@ -130,31 +177,40 @@ static void watch_free(struct trivet_watch *w)
         kept_free(k);
     }
     buf_fini(&w->fragments);
+    if (w->last != NULL)
+        kept_free(w->last);
     (void)pthread_cond_destroy(&w->cond);
     (void)pthread_mutex_destroy(&w->lock);
     mem_free(w);
 }
 
-/* The watch may be gone after this; false: it is. */
-static bool give(struct trivet_watch *w, const struct trivet_watch_message *m)
+enum given {
+    GIVEN,
+    GONE,     /* the watch, by its callback */
+    NOT_GIVEN /* for want of memory */
+};
+
+static enum given call_back(struct trivet_watch *w, const struct trivet_watch_message *m)
 {
-    if (w->cb == NULL) {
-        keep(w, m);
-        return true;
-    }
     w->in_callback = true;
     w->cb(w, m, w->arg);
     w->in_callback = false;
     if (!w->close_after)
-        return true;
+        return GIVEN;
     watch_free(w);
-    return false;
+    return GONE;
+}
+
+static enum given give(struct trivet_watch *w, const struct trivet_watch_message *m)
+{
+    if (w->cb != NULL)
+        return call_back(w, m);
+    return keep(w, m) ? GIVEN : NOT_GIVEN;
 }
 
 static void end_watch_with(struct trivet_watch *w, int status, enum grpc_code code,
                            struct slice text, const struct watch_response *r)
 {
-    enum { ERROR_BYTES = 512 };
     char error[ERROR_BYTES];
     struct trivet_watch_message m = {.status = status,
                                      .code = (int32_t)code,
@@ -166,7 +222,10 @@ static void end_watch_with(struct trivet_watch *w, int status, enum grpc_code co
     forget(w);
     list_push_back(&w->client->watches_ended, &w->link);
     atomic_fetch_sub(&w->client->watches_now, 1);
-    (void)give(w, &m);
+    if (w->cb != NULL)
+        (void)call_back(w, &m);
+    else
+        keep_last(w, &m);
 }
 
 static void end_watch(struct trivet_watch *w, int status, enum grpc_code code, struct slice text)
@@ -243,9 +302,12 @@ static void on_response(struct trivet_watch *w, const struct watch_response *r)
             w->next_revision = r->header.revision + 1;
         m.created = true;
         m.events_count = 0;
-        if (first && !give(w, &m))
-            return;
-        if (r->events_count == 0)
+        enum given given = first ? give(w, &m) : GIVEN;
+        if (given == NOT_GIVEN) {
+            w->created = false;
+            lose(w, false);
+        }
+        if (given != GIVEN || r->events_count == 0)
             return;
         m.created = false;
         m.events_count = r->events_count;
@@ -255,9 +317,13 @@ static void on_response(struct trivet_watch *w, const struct watch_response *r)
         return;
     int64_t told =
         m.events_count > 0 ? m.events[m.events_count - 1].kv.mod_revision : r->header.revision;
+    int64_t before = w->next_revision;
     if (told + 1 > w->next_revision)
         w->next_revision = told + 1;
-    (void)give(w, &m);
+    if (give(w, &m) == NOT_GIVEN) {
+        w->next_revision = before;
+        lose(w, false);
+    }
 }
 
 static void on_message(struct grpc_call *grpc, struct slice msg)
@@ -266,11 +332,13 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
     struct trivet_watch *w = s->watch;
     struct trivet_client *c = s->client;
     struct watch_response r = {0};
+    endpoint__heard(s->connection->endpoint);
     if (w == NULL)
         return;
     arena_clear(&c->scratch);
-    if (message_read(&message_watch_response, msg, &c->scratch, &r) != 0) {
-        lose(w, true);
+    int rv = message_read(&message_watch_response, msg, &c->scratch, &r);
+    if (rv != 0) {
+        lose(w, rv != TRIVET_NO_MEMORY);
         return;
     }
     endpoints__learn(c, s->endpoint, &r.header);
@@ -279,7 +347,12 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
         return;
     }
     /* Messages one behind the other are one message: protobuf merges them. */
-    if (buf_append(&w->fragments, msg.data, msg.size) != 0) {
+    rv = buf_try_append(&w->fragments, msg.data, msg.size);
+    if (rv == TV_ENOMEM) {
+        lose(w, false);
+        return;
+    }
+    if (rv != 0) {
         end_watch(w, TRIVET_BUSY, GRPC_RESOURCE_EXHAUSTED,
                   SLICE_LITERAL("one revision is larger than watch_bytes_max"));
         return;
@@ -290,10 +363,11 @@ static void on_message(struct grpc_call *grpc, struct slice msg)
     buf_init(&w->fragments, whole.size_max);
     r = (struct watch_response){0};
     arena_clear(&c->scratch);
-    if (message_read(&message_watch_response, buf_slice(&whole), &c->scratch, &r) == 0)
+    rv = message_read(&message_watch_response, buf_slice(&whole), &c->scratch, &r);
+    if (rv == 0)
         on_response(w, &r);
     else
-        lose(w, true);
+        lose(w, rv != TRIVET_NO_MEMORY);
     buf_fini(&whole);
 }
 
@@ -342,10 +416,11 @@ static void send_create(struct trivet_watch *w)
                    .fragment = true},
     };
     size_t size = wire_watch_request_size(&q);
-    uint8_t *bytes = mem_alloc(size);
-    (void)wire_watch_request_put(bytes, &q);
+    uint8_t *bytes = mem_try_alloc(size);
     struct slice part = slice_of(bytes, size);
-    if (grpc_send(w->stream->grpc, &part, 1) != 0)
+    if (bytes != NULL)
+        (void)wire_watch_request_put(bytes, &q);
+    if (bytes == NULL || grpc_send(w->stream->grpc, &part, 1) != 0)
         grpc_cancel(w->stream->grpc);
     mem_free(bytes);
 }
@@ -360,7 +435,9 @@ static void open_stream(struct trivet_watch *w)
         endpoint == BALANCER_NONE ? NULL : endpoint__connection(c->endpoints[endpoint]);
     if (!auth__token(c, &token) || n == NULL)
         return;
-    struct stream *s = mem_alloc_zero(sizeof(*s));
+    struct stream *s = mem_try_alloc(sizeof(*s));
+    if (s == NULL)
+        return;
     *s = (struct stream){.watch = w,
                          .client = c,
                          .connection = n,
@@ -376,6 +453,12 @@ static void open_stream(struct trivet_watch *w)
                                    .metadata_count = token != NULL ? 2 : 1,
                                    .ops = &ops,
                                    .user = s};
+    s->grpc = grpc_try_start(n->channel, &o);
+    if (s->grpc == NULL) {
+        mem_free(s);
+        return;
+    }
+    list_init(&s->link);
     list_remove(&w->lost_link);
     list_push_back(&n->endpoint->streams, &s->link);
     w->stream = s;
@@ -384,7 +467,6 @@ static void open_stream(struct trivet_watch *w)
     (void)pthread_mutex_unlock(&w->lock);
     n->in_flight++;
     balancer_began(&c->balancer, endpoint);
-    s->grpc = grpc_start(n->channel, &o);
     send_create(w);
 }
 
@@ -450,8 +532,15 @@ int trivet_watch_open(struct trivet_client *c, const struct trivet_watch_options
         atomic_fetch_sub(&c->watches_now, 1);
         return TRIVET_BUSY;
     }
-    struct trivet_watch *w = mem_alloc(sizeof(*w) + o->key.size + o->range_end.size);
+    struct trivet_watch *w = mem_try_alloc(sizeof(*w) + o->key.size + o->range_end.size);
+    struct kept *last = w == NULL ? NULL : kept_new(ERROR_BYTES);
+    if (last == NULL) {
+        mem_free(w);
+        atomic_fetch_sub(&c->watches_now, 1);
+        return TRIVET_NO_MEMORY;
+    }
     memset(w, 0, sizeof(*w));
+    w->last = last;
     uint8_t *behind = (uint8_t *)(w + 1);
     w->client = c;
     w->o = *o;

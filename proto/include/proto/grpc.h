@@ -48,6 +48,8 @@ struct http1_request;
 /* What the servers and channels of one uv loop share: read buffer, output buffer, timers, pools.
  * Owns: `loop` is borrowed and outlives the grpc_loop. */
 struct grpc_loop *grpc_loop_new(uv_loop_t *loop);
+/* NULL: there is no memory, and `loop` is as it was. */
+struct grpc_loop *grpc_loop_try_new(uv_loop_t *loop);
 /* All servers and channels are freed already. The loop must run once more (its handles close),
  * after which the memory is gone. */
 void grpc_loop_free(struct grpc_loop *gl);
@@ -105,8 +107,8 @@ struct slice grpc_call_metadata_bytes(const struct grpc_call *call);
 
 /* Send one message made of these parts. Copied (small ones into the connection's output).
  * Errors: TV_ECLOSED after the end of sending; TV_ETOOLARGE above max_send_message_bytes;
- *         TV_EBUSY when send_queue_bytes_max are waiting: the call is reset, as RESOURCE_EXHAUSTED.
- */
+ *         TV_EBUSY when send_queue_bytes_max are waiting, TV_ENOMEM: the call is reset, as
+ *         RESOURCE_EXHAUSTED. */
 int grpc_send(struct grpc_call *call, const struct slice *parts, uint32_t parts_count);
 /* Send one message: `prefix` copied, then `body`, which lies in `owner`'s bytes. The call takes its
  * own reference on `owner` and gives it up when the bytes are written. Errors: as grpc_send(). */
@@ -345,8 +347,8 @@ struct grpc_channel_options {
 void grpc_channel_options_init(struct grpc_channel_options *o);
 
 /* One connection at a time to one of the addresses, kept up from now on until closed.
- * Errors: NULL when no address is given or one does not parse, or needs a `tls` that is not there.
- */
+ * Errors: NULL when no address is given or one does not parse, or needs a `tls` that is not there;
+ * or there is no memory. */
 struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_channel_options *o);
 /* Ends every call with GRPC_CANCELLED (closed() is called from inside). Dead on return. */
 void grpc_channel_close(struct grpc_channel *ch);
@@ -371,6 +373,14 @@ struct grpc_start_options {
 };
 /* Never NULL: a call that cannot start gets closed() from the loop. */
 struct grpc_call *grpc_start(struct grpc_channel *ch, const struct grpc_start_options *o);
+/* NULL: there is no memory, and closed() does not come. */
+struct grpc_call *grpc_try_start(struct grpc_channel *ch, const struct grpc_start_options *o);
+/* With what a call ends that lacks memory here, as RESOURCE_EXHAUSTED. */
+#define GRPC_TEXT_NO_MEMORY SLICE_LITERAL("grpc: out of memory on this side")
+/* In closed(): it ended for that, or its text is lost for it. */
+bool grpc_call_lacked_memory(const struct grpc_call *call);
+/* In closed(): no byte of the request has left. */
+bool grpc_call_never_left(const struct grpc_call *call);
 /* Client: no more messages from here. */
 void grpc_half_close(struct grpc_call *call);
 /* Client: reset the call; closed() follows from the loop with GRPC_CANCELLED. */

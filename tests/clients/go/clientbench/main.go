@@ -1,4 +1,4 @@
-// What a put costs Go's clientv3: the counterpart of the scene "bench" of tests/clients/libtrivet.c.
+// What a put costs Go's clientv3: the counterpart of the scene "bench" of tests/clients/libtrivet_faults.c.
 // clientbench ENDPOINTS SECONDS
 package main
 
