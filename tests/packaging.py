@@ -5,6 +5,7 @@ snapshot script that keeps what it should.
 """
 
 import glob
+import json
 import os
 import re
 import shutil
@@ -121,7 +122,7 @@ def configuration():
                 text = text.replace("https://10.0.0.1:2380", "https://127.0.0.1:%d" % n.peer_port)
                 text = text.replace("https://10.0.0.1:2379,https://127.0.0.1:2379", "https://127.0.0.1:%d" % n.client_port)
                 text = text.replace("https://10.0.0.1:2379", "https://127.0.0.1:%d" % n.client_port)
-                text = text.replace("http://127.0.0.1:2381", "http://127.0.0.1:%d" % cluster.free_ports(1)[0])
+                text = text.replace("http://10.0.0.1:2381", "http://127.0.0.1:%d" % cluster.free_ports(1)[0])
                 text = text.replace("name: trivet1", "name: trivet%d" % (n.index + 1))
                 text = text.replace("/var/lib/trivet/data", os.path.join(folder, "data%d" % n.index))
                 text = re.sub(r"/etc/trivet/pki/\w+\.crt(?<!ca\.crt)", mine.cert, text)
@@ -147,10 +148,24 @@ def configuration():
 
 # --- Prometheus ---
 
-def alerts():
+def expressions():
+    """Of alerts and dashboards."""
     with open(os.path.join(FOLDER, "prometheus", "alerts.yaml"), encoding="utf-8") as f:
-        text = f.read()
-    names = set(re.findall(r"\b((?:etcd|trivet|grpc|process|os)_\w+)", text))
+        found = re.findall(r"expr: (.*)", f.read())
+    for path in glob.glob(os.path.join(FOLDER, "grafana", "*.json")):
+        with open(path, encoding="utf-8") as f:
+            dashboard = json.load(f)
+        ids = [panel["id"] for panel in dashboard["panels"]]
+        tally.check(len(ids) == len(set(ids)) and dashboard["title"] and dashboard["uid"], "%s can be imported" %
+                    os.path.basename(path))
+        found += [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    return found
+
+
+def alerts():
+    text = "\n".join(expressions())
+    names = set(re.findall(r"\b((?:etcd|trivet|grpc_server|process|os)_\w+)(?=[{)\s])", text))
+    tally.check(len(names) > 30, "alerts and dashboards ask for much", repr(names))
     with cluster.Cluster("trivet", 1) as c:
         c.start()
         run(cluster.ETCDCTL, "--endpoints", c.nodes[0].endpoint(), "put", "k", "v")
@@ -161,6 +176,36 @@ def alerts():
     for name in sorted(names):
         family = re.sub(r"_(bucket|sum|count)$", "", name)
         tally.check(name in known or family in known, "there is %s" % name)
+
+
+# --- man pages ---
+
+def man_pages():
+    folder = os.path.join(cluster.build_dir(), "packaging", "man")
+    pages = sorted(glob.glob(os.path.join(folder, "man*", "*")))
+    for tool in ("mandoc", "man"):
+        if shutil.which(tool) is None:
+            print("SKIPPED: THERE IS NO %s" % tool.upper())
+            return
+    wrong = run("mandoc", "-Tlint", "-Wwarning", *pages)
+    tally.check(wrong.returncode == 0, "mandoc has nothing to say", wrong.stdout[-1500:])
+    environment = dict(os.environ, LC_ALL="C.UTF-8", MANWIDTH="100")
+    for page in [p for p in pages if not os.path.islink(p)]:
+        said = run("man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page, env=environment).stderr
+        tally.check(said == "", "%s is well formed" % os.path.basename(page), said[-500:])
+
+    def text_of(name):
+        return run("man", "-l", os.path.join(folder, name), env=environment).stdout.replace("\u2010", "-")
+    flags = re.findall(r"^  (--[a-z0-9-]+)", run(cluster.binary("trivet"), "--help").stdout, re.M)
+    page = text_of("man8/trivetd.8")
+    tally.check(len(flags) > 100 and all(flag in page for flag in flags), "trivetd(8) has every flag",
+                repr([flag for flag in flags if flag not in page]))
+    with open(os.path.join(cluster.ROOT, "client", "include", "trivet.h"), encoding="utf-8") as f:
+        functions = set(re.findall(r"^TRIVET_API [^;]*?\b(trivet_\w+)\(", f.read(), re.M))
+    there = {os.path.basename(p)[:-2] for p in pages}
+    tally.check(len(functions) > 25 and functions <= there, "each function of trivet.h has a page", repr(functions - there))
+    done = run("man", "-l", os.path.join(folder, "man3", "trivet_call.3"), env=environment)
+    tally.check("Waits for the answer" in done.stdout, "with what the header says")
 
 
 # --- snapshots ---
@@ -189,6 +234,7 @@ def main():
     system_calls()
     configuration()
     alerts()
+    man_pages()
     snapshot_script()
     return tally.finish()
 

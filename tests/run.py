@@ -19,6 +19,7 @@ import time
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), ".."))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 import cluster  # noqa: E402
+import debian  # noqa: E402
 
 LOGS = os.path.join(ROOT, ".dev", "test")
 CLOSING = re.compile(r"^(\d+) passed, (\d+) failed", re.M)
@@ -402,6 +403,24 @@ def packaging(suite, full):
     return program(suite, ["/usr/bin/python3", "tests/packaging.py"])
 
 
+def booted(name):
+    """What boots a systemd of its own, from Debian's packages. With --full also on the other release."""
+    def run(suite, full):
+        need()
+        if os.geteuid() != 0:
+            raise Skip("needs root, to boot a systemd in namespaces of its own")
+        if debian.here() not in ("bookworm", "trixie"):
+            raise Skip("this is not a Debian 12 or 13, of which packages are made")
+        for tool in ("debootstrap", "unshare", "nsenter", "dpkg-buildpackage", "lintian"):
+            if shutil.which(tool) is None:
+                raise Skip("there is no %s" % tool)
+        if not os.access(cluster.ETCDCTL, os.X_OK):
+            raise Skip("there is no etcdctl")
+        releases = ["bookworm", "trixie"] if full and name != "newcomer" else []
+        return program(suite, ["/usr/bin/python3", "tests/%s.py" % name] + releases)
+    return run
+
+
 def bench(suite, full):
     need()
     if not os.access(cluster.ETCDCTL, os.X_OK):
@@ -496,6 +515,11 @@ SUITES = [
           1800),
     Suite("badinput", "what no client should send", bad_input, 1800),
     Suite("packaging", "the service's units, filter of system calls, configuration and alerts", packaging, 300),
+    Suite("packages", "Debian packages: built, installed, upgraded, purged; --full: Debian 12 and 13",
+          booted("packages"), 3600),
+    Suite("service", "three services in three networks on a systemd booted for it: what an operator relies on",
+          booted("service"), 3600),
+    Suite("newcomer", "docs/operations.md pasted into three machines booted for it", booted("newcomer"), 3600),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("regress", "what an operation costs, counted, against the previous release", regress, 3600),
     Suite("asan", "the same under ASan and UBSan",
