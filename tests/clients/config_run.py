@@ -105,6 +105,7 @@ def ends():
         for kind in KINDS:
             with Cluster(kind, 1) as c:
                 c.start()
+                time.sleep(1)  # etcd asks for signals a moment after it serves
                 c.nodes[0].send(number)
                 status = c.nodes[0].wait(20)
                 said[kind] = status, [line["signal"] for line in lines_of(c.nodes[0].log_path)
