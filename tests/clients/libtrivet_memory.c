@@ -265,8 +265,10 @@ void scene_one_failure(struct trivet_client *c, const struct trivet_options *o, 
         CHECK_CALL(trivet_put(c, trivet_str(key), trivet_bytes(value, sizeof(value)), &r), r);
         trivet_result_clear(&r);
     }
-    uint64_t first = argument("sort", 0); /* for a debugger: from this one on */
-    for (size_t i = first; i < sizeof(sorts) / sizeof(sorts[0]); i++) {
+    /* From this one on, so many. */
+    size_t sorts_count = sizeof(sorts) / sizeof(sorts[0]);
+    size_t first = argument("sort", 0), end = first + argument("sorts", sorts_count);
+    for (size_t i = first; i < sorts_count && i < end; i++) {
         int alone = sweep(i, 1), rows = sweep(i, 5);
         printf("%s: %d allocations failed alone, %d in rows\n", sorts[i].name, alone, rows);
         CHECK(alone > 0);

@@ -1,5 +1,5 @@
 /* Any bytes as a name server's answer. */
-#include "server/discovery.h"
+#include "base/srv.h"
 
 #include "base/assert.h"
 
