@@ -13,7 +13,6 @@
 
 #include <dirent.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -21,18 +20,6 @@
 enum { PAGE_BYTES_MAX = 1 << 20 };
 
 static const char text_plain[] = "text/plain; charset=utf-8";
-
-static void put(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void put(struct buf *out, const char *fmt, ...)
-{
-    char text[512];
-    va_list args;
-    va_start(args, fmt);
-    int size = vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    (void)buf_append(out, text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1);
-}
 
 static void respond(struct http1_exchange *x, int status, const char *type, struct buf *body)
 {
@@ -61,16 +48,16 @@ static void put_cmdline(struct buf *out)
     struct buf text;
     buf_init(&text, PAGE_BYTES_MAX / 8);
     put_file(&text, "/proc/self/cmdline");
-    put(out, "\"cmdline\": [");
+    (void)buf_printf(out, "\"cmdline\": [");
     for (size_t at = 0; at < text.size;) {
         size_t size = strnlen((const char *)text.data + at, text.size - at);
         if (at > 0)
-            put(out, ",");
+            (void)buf_printf(out, ",");
         if (json_write_string(slice_of(text.data + at, size), JSON_ESCAPED, out) != 0)
-            put(out, "\"");
+            (void)buf_printf(out, "\"");
         at += size + 1;
     }
-    put(out, "]");
+    (void)buf_printf(out, "]");
     buf_fini(&text);
 }
 
@@ -93,10 +80,11 @@ static void put_raft(struct buf *out, const struct node *n)
     const char *state = s.leader == n->member_id                      ? "StateLeader"
                         : s.standing == CORE_LEARNER || s.leader != 0 ? "StateFollower"
                                                                       : "StateCandidate";
-    put(out,
-        "\"raft.status\": {\"id\":\"%" PRIx64 "\",\"term\":%" PRIu64 ",\"commit\":%" PRIu64
-        ",\"lead\":\"%" PRIx64 "\",\"raftState\":\"%s\",\"applied\":%" PRIu64 "}",
-        n->member_id, s.term, s.commit_index, s.leader, state, s.applied_index);
+    (void)buf_printf(out,
+                     "\"raft.status\": {\"id\":\"%" PRIx64 "\",\"term\":%" PRIu64
+                     ",\"commit\":%" PRIu64 ",\"lead\":\"%" PRIx64
+                     "\",\"raftState\":\"%s\",\"applied\":%" PRIu64 "}",
+                     n->member_id, s.term, s.commit_index, s.leader, state, s.applied_index);
 }
 
 static void serve_vars(struct http1_exchange *x, const struct http1_request *req, struct node *n)
@@ -107,17 +95,18 @@ static void serve_vars(struct http1_exchange *x, const struct http1_request *req
     if (!slice_equal(req->method, SLICE_LITERAL("GET"))) {
         http1_add_header(x, "Allow", "GET");
         http1_add_header(x, "X-Content-Type-Options", "nosniff");
-        put(&body, "Method Not Allowed\n");
+        (void)buf_printf(&body, "Method Not Allowed\n");
         respond(x, 405, text_plain, &body);
         return;
     }
     (void)getrlimit(RLIMIT_NOFILE, &files);
-    put(&body, "{\n");
+    (void)buf_printf(&body, "{\n");
     put_cmdline(&body);
-    put(&body, ",\n\"file_descriptor_limit\": %llu", (unsigned long long)files.rlim_cur);
-    put(&body, ",\n\"memstats\": {\"Sys\":%" PRIu64 "},\n", resident_bytes());
+    (void)buf_printf(&body, ",\n\"file_descriptor_limit\": %llu",
+                     (unsigned long long)files.rlim_cur);
+    (void)buf_printf(&body, ",\n\"memstats\": {\"Sys\":%" PRIu64 "},\n", resident_bytes());
     put_raft(&body, n);
-    put(&body, "\n}\n");
+    (void)buf_printf(&body, "\n}\n");
     respond(x, 200, "application/json; charset=utf-8", &body);
 }
 
@@ -144,13 +133,13 @@ static void put_threads(struct buf *out)
         if (e->d_name[0] == '.')
             continue;
         (void)snprintf(path, sizeof(path), "/proc/self/task/%s/comm", e->d_name);
-        put(&names, "%s ", e->d_name);
+        (void)buf_printf(&names, "%s ", e->d_name);
         put_file(&names, path);
         count++;
     }
     if (d != NULL)
         (void)closedir(d);
-    put(out, "threadcreate profile: total %" PRIu32 "\n", count);
+    (void)buf_printf(out, "threadcreate profile: total %" PRIu32 "\n", count);
     (void)buf_append(out, names.data, names.size);
     buf_fini(&names);
 }
@@ -168,10 +157,11 @@ static int put_profile(struct buf *out, struct slice name)
         malloc_stats_print(on_stats, out, NULL);
     } else if (slice_equal(name, SLICE_LITERAL("profile")) ||
                slice_equal(name, SLICE_LITERAL("trace"))) {
-        put(out, "trivet has no profiler of its own: use perf record -p %d\n", (int)getpid());
+        (void)buf_printf(out, "trivet has no profiler of its own: use perf record -p %d\n",
+                         (int)getpid());
         return 501;
     } else {
-        put(out, "Unknown profile\n");
+        (void)buf_printf(out, "Unknown profile\n");
         return 404;
     }
     return 200;
@@ -190,11 +180,12 @@ static void serve_profile(struct http1_exchange *x, struct slice name)
         return;
     }
     static const char *const names[] = {"cmdline", "heap", "threadcreate"};
-    put(&body,
+    (void)buf_printf(
+        &body,
         "<html>\n<head>\n<title>/debug/pprof/</title>\n</head>\n<body>\n/debug/pprof/\n<ul>\n");
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        put(&body, "<li><a href='%s'>%s</a></li>\n", names[i], names[i]);
-    put(&body, "</ul>\n</body>\n</html>\n");
+        (void)buf_printf(&body, "<li><a href='%s'>%s</a></li>\n", names[i], names[i]);
+    (void)buf_printf(&body, "</ul>\n</body>\n</html>\n");
     respond(x, 200, "text/html; charset=utf-8", &body);
 }
 

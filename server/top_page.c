@@ -10,23 +10,10 @@
 #include "base/mem.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { PAGE_BYTES_MAX = 1 << 20, PREFIXES_SHOWN_MAX = 64 };
-
-static void put(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void put(struct buf *out, const char *fmt, ...)
-{
-    char text[512];
-    va_list args;
-    va_start(args, fmt);
-    int size = vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    (void)buf_append(out, text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1);
-}
 
 /* Keys are bytes: each that is no printable ASCII is written as the character of that number. */
 static void put_bytes(struct buf *out, struct slice s)
@@ -35,7 +22,7 @@ static void put_bytes(struct buf *out, struct slice s)
     for (size_t i = 0; i < s.size; i++) {
         uint8_t c = s.data[i];
         if (c < ' ' || c >= 0x7f || c == '"' || c == '\\')
-            put(out, "\\u%04x", c);
+            (void)buf_printf(out, "\\u%04x", c);
         else
             (void)buf_append(out, &c, 1);
     }
@@ -84,17 +71,17 @@ static void put_prefixes(struct buf *out, struct node *n)
         (void)pthread_mutex_unlock(&t->lock);
     }
     qsort(all.items, all.count, sizeof(*all.items), by_count);
-    put(out, "\"prefixes\":[");
+    (void)buf_printf(out, "\"prefixes\":[");
     for (uint32_t i = 0; i < all.count && i < PREFIXES_SHOWN_MAX; i++) {
         const struct top_prefix *p = &all.items[i];
-        put(out, "%s{\"prefix\":", i == 0 ? "" : ",");
+        (void)buf_printf(out, "%s{\"prefix\":", i == 0 ? "" : ",");
         put_bytes(out, slice_of(p->text, p->size));
-        put(out,
-            ",\"reads_per_second\":%.1f,\"writes_per_second\":%.1f,"
-            "\"bytes_per_second\":%.0f}",
-            p->reads * per_second, p->writes * per_second, p->bytes * per_second);
+        (void)buf_printf(out,
+                         ",\"reads_per_second\":%.1f,\"writes_per_second\":%.1f,"
+                         "\"bytes_per_second\":%.0f}",
+                         p->reads * per_second, p->writes * per_second, p->bytes * per_second);
     }
-    put(out, "]");
+    (void)buf_printf(out, "]");
     mem_free(all.items);
 }
 
@@ -127,20 +114,20 @@ static void put_clients(struct buf *out, struct node *n, bool slow)
         (void)pthread_mutex_unlock(&t->lock);
     }
     qsort(rows, count, sizeof(*rows), slow ? by_slowness : by_bytes);
-    put(out, ",\"%s_clients\":[", slow ? "slow" : "busy");
+    (void)buf_printf(out, ",\"%s_clients\":[", slow ? "slow" : "busy");
     for (uint32_t i = 0; i < count && i < TOP_CLIENTS_MAX; i++) {
         const struct top_client_row *r = &rows[i];
-        put(out, "%s{\"peer\":", i == 0 ? "" : ",");
+        (void)buf_printf(out, "%s{\"peer\":", i == 0 ? "" : ",");
         put_bytes(out, slice_of_string(r->peer));
-        put(out, ",\"name\":");
+        (void)buf_printf(out, ",\"name\":");
         put_bytes(out, slice_of_string(r->name));
-        put(out,
-            ",\"calls_per_second\":%.1f,\"received_bytes_per_second\":%.0f,"
-            "\"sent_bytes_per_second\":%.0f,\"mean_ms\":%.3f,\"worst_ms\":%.3f}",
-            r->calls_per_s, r->received_per_s, r->sent_per_s, r->mean_ns / 1e6,
-            (double)r->worst_ns / 1e6);
+        (void)buf_printf(out,
+                         ",\"calls_per_second\":%.1f,\"received_bytes_per_second\":%.0f,"
+                         "\"sent_bytes_per_second\":%.0f,\"mean_ms\":%.3f,\"worst_ms\":%.3f}",
+                         r->calls_per_s, r->received_per_s, r->sent_per_s, r->mean_ns / 1e6,
+                         (double)r->worst_ns / 1e6);
     }
-    put(out, "]");
+    (void)buf_printf(out, "]");
     mem_free(rows);
 }
 
@@ -190,21 +177,22 @@ void top_page_serve(struct http1_exchange *x, const struct http1_request *req, s
     http1_add_header(x, "X-Content-Type-Options", "nosniff");
     if (!slice_equal(req->method, SLICE_LITERAL("GET"))) {
         http1_add_header(x, "Allow", "GET");
-        put(&body, "Method Not Allowed\n");
+        (void)buf_printf(&body, "Method Not Allowed\n");
         http1_respond(x, 405, "text/plain; charset=utf-8", buf_slice(&body));
     } else if (err != 0) {
-        put(&body, "%s\n", tv_err_text(err));
+        (void)buf_printf(&body, "%s\n", tv_err_text(err));
         http1_respond(x, err == TV_PERMISSION_DENIED ? 403 : 401, "text/plain; charset=utf-8",
                       buf_slice(&body));
     } else {
         atomic_store_explicit(&n->top_wanted_ms, clock_mono_ns() / 1000000, memory_order_relaxed);
         int64_t now_us = clock_wall_us();
-        put(&body, "{\"member_id\":\"%" PRIx64 "\",\"now\":%" PRId64 ".%06d,\"window_seconds\":%d,",
+        (void)buf_printf(
+            &body, "{\"member_id\":\"%" PRIx64 "\",\"now\":%" PRId64 ".%06d,\"window_seconds\":%d,",
             n->member_id, now_us / 1000000, (int)(now_us % 1000000), TOP_WINDOW_S);
         put_prefixes(&body, n);
         put_clients(&body, n, true);
         put_clients(&body, n, false);
-        put(&body, "}\n");
+        (void)buf_printf(&body, "}\n");
         http1_respond(x, 200, "application/json; charset=utf-8", buf_slice(&body));
     }
     buf_fini(&body);

@@ -4,6 +4,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+
 enum { BUF_CAPACITY_MIN = 256 };
 
 void buf_init(struct buf *b, size_t size_max)
@@ -94,4 +97,21 @@ void buf_consume(struct buf *b, size_t count)
     b->size -= count;
     if (b->size > 0)
         memmove(b->data, b->data + count, b->size);
+}
+
+int buf_printf(struct buf *b, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    int size = vsnprintf(NULL, 0, fmt, args);
+    va_end(args);
+    ASSERT(size >= 0);
+    uint8_t *p = buf_reserve(b, (size_t)size + 1);
+    if (p == NULL)
+        return TV_ETOOLARGE;
+    va_start(args, fmt);
+    (void)vsnprintf((char *)p, (size_t)size + 1, fmt, args);
+    va_end(args);
+    b->size += (size_t)size;
+    return 0;
 }

@@ -6,7 +6,6 @@
 #include "base/buf.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 #include <time.h>
 
@@ -34,18 +33,6 @@ struct grid {
     char cells[ROWS_MAX][COLUMNS_MAX][CELL_BYTES];
 };
 
-static void add(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(struct buf *out, const char *fmt, ...)
-{
-    char text[512];
-    va_list args;
-    va_start(args, fmt);
-    int size = vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    (void)buf_append(out, text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1);
-}
-
 static int cell_width(const char *cell)
 {
     return screen_width(slice_of_string(cell));
@@ -61,16 +48,16 @@ static void draw_grid(const struct grid *g, bool color, struct buf *out)
     for (uint32_t row = 0; row < g->rows; row++) {
         const char *on = row == 0 ? REVERSE : g->colors[row];
         if (color && on != NULL)
-            add(out, "%s", on);
+            (void)buf_printf(out, "%s", on);
         for (uint32_t i = 0; i < g->columns; i++) {
             const char *cell = g->cells[row][i];
             int fill = widths[i] - cell_width(cell);
             bool left = (g->left >> i & 1) != 0;
             bool last = i + 1 == g->columns;
-            add(out, "%s%*s%s%*s", i == 0 ? "" : "  ", left ? 0 : fill, "", cell,
-                left && !last ? fill : 0, "");
+            (void)buf_printf(out, "%s%*s%s%*s", i == 0 ? "" : "  ", left ? 0 : fill, "", cell,
+                             left && !last ? fill : 0, "");
         }
-        add(out, "%s\n", color && on != NULL ? PLAIN : "");
+        (void)buf_printf(out, "%s\n", color && on != NULL ? PLAIN : "");
     }
 }
 
@@ -180,12 +167,13 @@ static void draw_errors(const struct top_view *v, const struct top_look *look, s
     for (uint32_t i = 0; i < v->members_count; i++) {
         const struct member_now *m = v->members[i].m;
         if (!m->answers)
-            add(out, "%s%.60s: %.300s%s\n", look->color ? RED : "",
-                m->name[0] != '\0' ? m->name : m->address, m->error, look->color ? PLAIN : "");
+            (void)buf_printf(out, "%s%.60s: %.300s%s\n", look->color ? RED : "",
+                             m->name[0] != '\0' ? m->name : m->address, m->error,
+                             look->color ? PLAIN : "");
         else if (!m->has_metrics)
-            add(out, "%.60s: no metrics at %.200s: %.200s\n",
-                m->name[0] != '\0' ? m->name : m->address, m->address,
-                m->metrics_page.status == 0 ? m->metrics_page.error : "refused");
+            (void)buf_printf(out, "%.60s: no metrics at %.200s: %.200s\n",
+                             m->name[0] != '\0' ? m->name : m->address, m->address,
+                             m->metrics_page.status == 0 ? m->metrics_page.error : "refused");
     }
 }
 
@@ -251,7 +239,8 @@ static void draw_clients(const struct top_client *clients, uint32_t count, const
 
 static void draw_help(struct buf *out)
 {
-    add(out, "q       end\n"
+    (void)buf_printf(
+        out, "q       end\n"
              "s       sort by the next column\n"
              "r       the other way round\n"
              "p       stand still, go on (space, too)\n"
@@ -275,17 +264,18 @@ static void draw_head(const struct top_view *v, const struct top_look *look, str
     (void)strftime(when, sizeof(when), "%H:%M:%S", &tm);
     for (uint32_t i = 0; i < v->members_count; i++)
         up += v->members[i].m->answers;
-    add(out, "trivetctl top  %s  %" PRIu32 " of %" PRIu32 " members up, leader: %.60s", when, up,
-        v->members_count,
-        leader == NULL            ? "NONE"
-        : leader->name[0] != '\0' ? leader->name
-                                  : leader->address);
+    (void)buf_printf(out, "trivetctl top  %s  %" PRIu32 " of %" PRIu32 " members up, leader: %.60s",
+                     when, up, v->members_count,
+                     leader == NULL            ? "NONE"
+                     : leader->name[0] != '\0' ? leader->name
+                                               : leader->address);
     if (v->now->leases >= 0)
-        add(out, ", %" PRId64 " leases", v->now->leases);
+        (void)buf_printf(out, ", %" PRId64 " leases", v->now->leases);
     if (look->rows > 0)
-        add(out, "  every %.1f s, by %s%s%s  h: help", look->interval_s, top_sorts[look->sort],
-            look->reverse ? " reversed" : "", look->paused ? "  STANDING STILL" : "");
-    add(out, "\n\n");
+        (void)buf_printf(out, "  every %.1f s, by %s%s%s  h: help", look->interval_s,
+                         top_sorts[look->sort], look->reverse ? " reversed" : "",
+                         look->paused ? "  STANDING STILL" : "");
+    (void)buf_printf(out, "\n\n");
 }
 
 static uint32_t lines_of(const struct buf *out)
@@ -316,11 +306,11 @@ void top_draw(const struct top_view *v, const struct top_look *look, struct buf 
         return;
     if (rows > ROWS_MAX - 1)
         rows = ROWS_MAX - 1;
-    add(out, "\n");
+    (void)buf_printf(out, "\n");
     draw_prefixes(v, look, rows, out);
-    add(out, "\n");
+    (void)buf_printf(out, "\n");
     draw_clients(v->slow, v->slow_count, "SLOWEST CLIENT", look, rows, out);
-    add(out, "\n");
+    (void)buf_printf(out, "\n");
     draw_clients(v->busy, v->busy_count, "BUSIEST CLIENT", look, rows, out);
 }
 

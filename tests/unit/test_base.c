@@ -63,6 +63,13 @@ START_TEST(test_buf_keeps_its_limit)
     ck_assert_ptr_null(buf_reserve(&b, 996));
     ck_assert_ptr_null(buf_reserve(&b, SIZE_MAX));
     ck_assert_int_eq(buf_append(&b, (uint8_t[996]){0}, 996), TV_ETOOLARGE);
+    struct buf text;
+    buf_init(&text, 601);
+    ck_assert_int_eq(buf_printf(&text, "%600d", 7), 0); /* longer than any line */
+    ck_assert(text.size == 600 && text.data[599] == '7');
+    ck_assert_int_eq(buf_printf(&text, "%d", 12), TV_ETOOLARGE);
+    ck_assert_uint_eq(text.size, 600);
+    buf_fini(&text);
     ck_assert_uint_eq(b.size, 5);
     ck_assert_ptr_nonnull(buf_reserve(&b, 995));
     buf_fini(&b);

@@ -24,7 +24,10 @@ void buf_clear(struct buf *b);
 uint8_t *buf_reserve(struct buf *b, size_t more);
 /* 0, or TV_ETOOLARGE with the buffer unchanged. */
 int buf_append(struct buf *b, const void *data, size_t size);
-/* Likewise; NULL and TV_ENOMEM also when there is no memory. */
+/* As snprintf() would write it. 0, or TV_ETOOLARGE: also when there is no room for a zero byte
+ * behind it. */
+int buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* As buf_reserve() and buf_append(); NULL and TV_ENOMEM also when there is no memory. */
 uint8_t *buf_try_reserve(struct buf *b, size_t more);
 int buf_try_append(struct buf *b, const void *data, size_t size);
 /* Drop the first `count` bytes. */
