@@ -27,7 +27,7 @@ JSON_LOOSE = {"cluster_id", "member_id", "raft_term", "ID", "leader", "raftIndex
 # etcd and trivet may be of different build: what they say about that is looked at by itself.
 TEXT_LOOSE = [
     (re.compile(r"127\.0\.0\.1:\d+"), "ADDRESS"),
-    (re.compile(r"\b[0-9a-f]{15,16}\b"), "ID"),
+    (re.compile(r"\b[0-9a-f]{12,16}\b"), "ID"),
     (re.compile(r"took = [0-9.µmns]+s"), "took = TIME"),
     (re.compile(r"\b\d+(\.\d+)? [kMGT]?B\b"), "SIZE"),
     (re.compile(r"\b\d+%"), "PERCENT"),

@@ -32,7 +32,7 @@ class Side(etcdctl_diff.Side):
         self.nodes = cluster.Cluster(kind, flags=["--quota-backend-bytes", str(QUOTA_BYTES)])
 
     def clean(self, text):
-        text = re.sub(r"\b\d{15,20}\b", "ID", text)
+        text = re.sub(r"\b\d{12,20}\b", "ID", text)
         # The client says how often it tried.
         text = "\n".join(line for line in text.split("\n") if '"level":"warn"' not in line)
         text = super().clean(text)
