@@ -211,9 +211,13 @@ static bool take_value(struct json_reader *r, uint32_t depth, struct json_member
     case 'n':
         ret->kind = JSON_NULL;
         return take_word(r, "null");
-    default:
+    default: {
+        const uint8_t *from = r->at;
+        bool ok = take_number(r, &ret->number);
         ret->kind = JSON_NUMBER;
-        return take_number(r, &ret->number);
+        ret->literal = slice_of(from, (size_t)(r->at - from));
+        return ok;
+    }
     }
 }
 

@@ -14,6 +14,7 @@ struct json_member {
     enum json_kind kind;
     struct slice string; /* of a STRING, unescaped */
     double number;
+    struct slice literal; /* a NUMBER as it is written */
     bool boolean;
 };
 

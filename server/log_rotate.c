@@ -47,9 +47,10 @@ static int wrong_type(const struct json_member *m, const char *field, const char
                                         [JSON_BOOL] = "bool",
                                         [JSON_NULL] = "null",
                                         [JSON_OTHER] = "object"};
-    char number[48] = "";
+    char number[96] = "";
     if (m->kind == JSON_NUMBER && strcmp(type, "int") == 0)
-        snprintf(number, sizeof(number), " %.15g", m->number);
+        snprintf(number, sizeof(number), " %.*s", (int)m->literal.size,
+                 (const char *)m->literal.data);
     snprintf(err_text, err_size,
              "invalid log rotation config: json: cannot unmarshal %s%s into Go struct field "
              "logRotationConfig.Logger.%s of type %s",
@@ -63,6 +64,15 @@ static bool is_named(const struct json_member *m, const char *name)
            strncasecmp((const char *)m->name.data, name, m->name.size) == 0;
 }
 
+/* As Go reads one: 1e2 is none. */
+static bool is_int(const struct json_member *m)
+{
+    for (size_t i = m->literal.size > 0 && m->literal.data[0] == '-'; i < m->literal.size; i++)
+        if (m->literal.data[i] < '0' || m->literal.data[i] > '9')
+            return false;
+    return m->number >= -0x1p63 && m->number < 0x1p63;
+}
+
 static int take_member(const struct json_member *m, double *numbers, bool *booleans, char *err_text,
                        size_t err_size)
 {
@@ -73,7 +83,7 @@ static int take_member(const struct json_member *m, double *numbers, bool *boole
     for (uint32_t i = 0; i < 3; i++) {
         if (!is_named(m, number_names[i]))
             continue;
-        if (m->kind != JSON_NUMBER || m->number != (double)(int64_t)m->number)
+        if (m->kind != JSON_NUMBER || !is_int(m))
             return wrong_type(m, number_names[i], "int", err_text, err_size);
         numbers[i] = m->number;
     }

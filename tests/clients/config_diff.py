@@ -218,7 +218,8 @@ def rule_cases():
             yield flag(*args)
     for text in ("{", "", "[]", "5", '{"maxsize":"x"}', '{"maxsize":1.5}', '{"maxage":true}',
                  '{"compress":1}', '{"localtime":"yes"}', '{"maxsize":5,}',
-                 '{"MaxSize":5}', '{"maxsize":null}', '{"maxbackups":-1}'):
+                 '{"MaxSize":5}', '{"maxsize":null}', '{"maxbackups":-1}', '{"maxage":1e40}',
+                 '{"maxsize":99999999999999999999}', '{"maxsize":1e2}'):
         yield flag("--enable-log-rotation", "--log-outputs=a,stderr",
                    "--log-rotation-config-json=" + text)
     for text in ("X=true", "CompactHashCheck", "CompactHashCheck=z", "=true", "AllAlpha=true",

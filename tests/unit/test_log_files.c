@@ -213,6 +213,8 @@ START_TEST(test_rotation_options)
     ck_assert_int_eq(log_rotate_parse("{}", &o, why, sizeof(why)), 0);
     ck_assert_uint_eq(o.size_max_bytes, 100 << 20);
     ck_assert_int_ne(log_rotate_parse("{\"maxsize\": 1.5}", &o, why, sizeof(why)), 0);
+    ck_assert_int_ne(log_rotate_parse("{\"maxsize\": 99999999999999999999}", &o, why, sizeof(why)),
+                     0);
 }
 END_TEST
 
