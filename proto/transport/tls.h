@@ -40,7 +40,7 @@ struct tls_context {
     char *ciphers;    /* OpenSSL's names; NULL: the default */
     uv_mutex_t mutex; /* of what follows */
     SSL_CTX *current;
-    uint64_t built_ns; /* when it was tried last */
+    uint64_t built_ns;   /* when it was tried last */
     _Atomic bool failed; /* a client's: a handshake with `current` did */
     struct tls_file files[TLS_FILES_MAX];
     uint32_t files_count;
