@@ -174,6 +174,7 @@ static void set_error_from_ssl(struct io_tls *t)
 {
     char text[ERROR_BYTES], reason[ERROR_BYTES / 2];
     long verified = SSL_get_verify_result(t->ssl);
+    tls__handshake_failed(t->context);
     tls__error_text(reason, sizeof(reason));
     if (verified != X509_V_OK)
         snprintf(text, sizeof(text), "tls: failed to verify certificate: x509: %s",
@@ -606,7 +607,10 @@ static bool say_hello(struct io_tls *t, const char *host)
     ASN1_OCTET_STRING_free(ip);
     ERR_clear_error();
     int rv = SSL_do_handshake(t->ssl);
-    return SSL_get_error(t->ssl, rv) == SSL_ERROR_WANT_READ && flush(t) == 0;
+    if (SSL_get_error(t->ssl, rv) == SSL_ERROR_WANT_READ)
+        return flush(t) == 0;
+    tls__handshake_failed(t->context);
+    return false;
 }
 
 static void on_refused_closed(void *ctx)

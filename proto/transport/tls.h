@@ -6,6 +6,7 @@
 #include "proto/tls.h"
 
 #include <openssl/ssl.h>
+#include <stdatomic.h>
 #include <time.h>
 #include <uv.h>
 
@@ -39,7 +40,8 @@ struct tls_context {
     char *ciphers;    /* OpenSSL's names; NULL: the default */
     uv_mutex_t mutex; /* of what follows */
     SSL_CTX *current;
-    uint64_t built_ns; /* when it was tried last */
+    uint64_t built_ns;   /* when it was tried last */
+    _Atomic bool failed; /* a client's: a handshake with `current` did */
     struct tls_file files[TLS_FILES_MAX];
     uint32_t files_count;
 };
@@ -63,6 +65,11 @@ enum tls_san { TLS_SAN_GOOD, TLS_SAN_BAD, TLS_SAN_LOOK_UP };
 enum tls_san tls__check_san(X509 *cert, const char *ip);
 /* The second half, which waits for the name servers. Thread: any. */
 bool tls__names_have_ip(X509 *cert, const char *ip);
+
+/* A client's handshake failed. OpenSSL leaves out of an SSL_CTX, without a word, what it finds no
+ * memory for, such as ciphers and the keys of CAs: the next connection gets one that is made anew,
+ * every half second at most. Thread: any. */
+void tls__handshake_failed(struct tls_context *c);
 
 /* OpenSSL's cipher list for Go's names; mem_free(). NULL when none of them is left. */
 char *tls__ciphers_of_go(const char *names);

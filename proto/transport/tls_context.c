@@ -28,6 +28,9 @@ enum { SECURITY_LEVEL = 1 };
 /* A day, as Go: who learns the key of the tickets reads no more than the sessions of that time. */
 #define TICKET_KEY_NS (UINT64_C(86400) * 1000000000)
 
+/* From one SSL_CTX that failed to the next. */
+#define REPAIR_NS (UINT64_C(500) * 1000000)
+
 static int context_index = -1, revoked_index = -1;
 static pthread_mutex_t indexes_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -275,7 +278,7 @@ static void say(const struct tls_context *c, const char *file, const char *why)
         c->o.said(c->o.ctx, file, why);
 }
 
-/* Under the mutex. `changed` NULL: only the key of the tickets is to be another. */
+/* Under the mutex. `changed` NULL: the key of the tickets is to be another, or it failed. */
 static void reload(struct tls_context *c, const char *changed)
 {
     struct failure f;
@@ -301,11 +304,19 @@ SSL *tls__new_ssl(struct tls_context *c)
     for (uint32_t i = 0; i < c->files_count && changed == NULL; i++)
         if (has_changed(&c->files[i]))
             changed = c->files[i].path;
-    if (changed != NULL || clock_mono_ns() - c->built_ns > TICKET_KEY_NS)
+    uint64_t age_ns = clock_mono_ns() - c->built_ns;
+    bool repair = age_ns > REPAIR_NS && atomic_exchange(&c->failed, false);
+    if (changed != NULL || repair || age_ns > TICKET_KEY_NS)
         reload(c, changed);
     SSL *ssl = SSL_new(c->current);
     uv_mutex_unlock(&c->mutex);
     return ssl;
+}
+
+void tls__handshake_failed(struct tls_context *c)
+{
+    if (!c->o.is_server)
+        atomic_store(&c->failed, true);
 }
 
 /* --- a context --- */

@@ -140,6 +140,8 @@ def tls():
             scene("TLS", "calls", node.endpoint(), "ca_file=" + ca_file, *mine)
             # Not the watches, which come after these: now and then one does not resume within 10 s. Why is open.
             scene("TLS, each allocation fails", "one-failure", node.endpoint(), "ca_file=" + ca_file, "sorts=9", *mine)
+            scene("TLS, each allocation of trivet_open() fails", "one-failure", node.endpoint(), "ca_file=" + ca_file,
+                  "sort=10", *mine)
             strangers = {
                 "TLS, another CA": ["ca_file=" + other_file] + mine,
                 "TLS, no certificate": ["ca_file=" + ca_file],
@@ -365,6 +367,28 @@ def examples():
                     output)
 
 
+CLIENTV3_TIMES = 3
+
+
+def bench():
+    """Puts for each second of the client's processor time, beside Go's clientv3's, one after the other."""
+    tool = os.path.join(clusters.TOOLS, "clientbench")
+    if not os.access(tool, os.X_OK):
+        print("no clientbench: left out")
+        return
+    with Cluster("trivet", size=3) as cluster:
+        cluster.start()
+        rates = []
+        for command in ([SCENES, "bench", cluster.endpoints(), "3"], [tool, cluster.endpoints(), "3"]):
+            done = clusters.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+            found = re.search(r"failed 0 in .*: (\d+) puts per cpu second", done.stdout)
+            if not tally.check(found, command[0], done.stdout + done.stderr):
+                return
+            rates.append(int(found.group(1)))
+        print("puts per CPU second: libtrivet %d, clientv3 %d: %.1f times" % (*rates, rates[0] / rates[1]))
+        tally.check(rates[0] >= CLIENTV3_TIMES * rates[1], "%d times clientv3" % CLIENTV3_TIMES, str(rates))
+
+
 PARTS = {
     "examples": examples,
     "header": header_in_cpp,
@@ -382,6 +406,7 @@ PARTS = {
     "kills": lambda: kills("trivet"),
     "kills-etcd": lambda: kills("etcd"),
     "cuts": cuts,
+    "bench": bench,
 }
 
 
