@@ -96,6 +96,7 @@ struct core *core_new(const struct core_options *o)
     list_init(&c->incoming);
     list_init(&c->reads_new);
     list_init(&c->questions_new);
+    list_init(&c->held_renewals);
     list_init(&c->read_batches);
     list_init(&c->scrub_waiters);
     list_init(&c->askers);
@@ -325,7 +326,7 @@ static void note_role(struct core *c)
         log_info("raft.node: leader changed", LOG_HEX("local-member-id", c->o.member_id),
                  LOG_HEX("leader-id", leader), LOG_UINT("term", raft_term(c->raft)));
     if (role == RAFT_LEADER && c->role != RAFT_LEADER)
-        lessor_promote(c->lessor, c->now_ms, c->o.election_ms);
+        lessor_promote(c->lessor, c->now_ms, c->o.election_ms, c->o.lease_checkpoint_ms);
     if (role != RAFT_LEADER && c->role == RAFT_LEADER) {
         lessor_demote(c->lessor);
         c->revokes_pending = 0;
@@ -444,12 +445,14 @@ void core_turn(struct core *c, uint64_t now_ms)
     core__propose_fostered(c);
     core__propose_waiting(c);
     core__propose_changes(c);
+    core__clear_held(c);
     core__ask_read_index(c);
     drain_raft(c);
     core__fence(c);
     core__submit_persist(c);
     core__make_copies(c);
     core__serve_reads(c);
+    core__answer_held(c);
     core__scrub(c);
     if (core__may_propose_more(c))
         c->o.env.wake(c->o.env.ctx);
@@ -638,6 +641,7 @@ void core_tick(struct core *c, uint64_t now_ms)
     core__expire(c, &c->copies, NULL, NULL, TV_TIMEOUT);
     core__retry_reads(c);
     revoke_expired(c);
+    core__checkpoint_leases(c);
     core__watch_log_writes(c);
     core__tend_disk_space(c);
     core__flush_after_scrub(c);

@@ -172,7 +172,7 @@ START_TEST(test_expiry)
     grant(1, 10, 0);
     grant(2, 5, 0);
     ck_assert_uint_eq(lessor_expired(lessor, 1000000, ids, 8), 0); /* nobody leads */
-    lessor_promote(lessor, 1000, 500);
+    lessor_promote(lessor, 1000, 500, 0);
     grant(3, 3, 2000);
     ck_assert_int_eq(lessor_remaining(lessor, 1, 2000, &ttl_s, &granted_s), 0);
     ck_assert_int_eq(ttl_s, 9); /* 11,500 - 2,000 */
@@ -199,7 +199,7 @@ START_TEST(test_expiry)
 
     lessor_demote(lessor);
     ck_assert_uint_eq(lessor_expired(lessor, 100000, ids, 8), 0);
-    lessor_promote(lessor, 100000, 0);
+    lessor_promote(lessor, 100000, 0, 0);
     ck_assert_int_eq(lessor_renew(lessor, 1, 100001, &ttl_s), 0);
     ck_assert_uint_eq(lessor_expired(lessor, 105000, ids, 1), 1);
     ck_assert_int_eq(ids[0], 2);
@@ -213,7 +213,7 @@ enum { MODEL_LEASES = 200 };
 START_TEST(test_expiry_random)
 {
     make();
-    lessor_promote(lessor, 0, 0);
+    lessor_promote(lessor, 0, 0, 0);
     uint64_t ends_ms[MODEL_LEASES] = {0}; /* 0 = there is none */
     int64_t ttls_s[MODEL_LEASES];
     uint64_t now_ms = 0;
@@ -273,7 +273,7 @@ START_TEST(test_promotion_spreads_ends)
     make();
     for (int64_t id = 1; id <= MANY; id++)
         grant(id, 30, 0);
-    lessor_promote(lessor, 5000, 1000);
+    lessor_promote(lessor, 5000, 1000, 0);
     uint32_t count = 0, before = 0;
     count_expired(35999, &count);
     ck_assert_uint_eq(count, 0); /* none before its TTL */
@@ -293,7 +293,7 @@ START_TEST(test_few_are_not_spread)
     make();
     for (int64_t id = 1; id <= 999; id++)
         grant(id, 30, 0);
-    lessor_promote(lessor, 0, 0);
+    lessor_promote(lessor, 0, 0, 0);
     uint32_t count = 0;
     count_expired(30000, &count);
     ck_assert_uint_eq(count, 999);
@@ -319,7 +319,7 @@ START_TEST(test_list_by_end)
     grant(2, 10, 0);
     lessor_each(lessor, list_id, NULL);
     ck_assert_str_eq(collected, " 1 2 3"); /* no ends are known */
-    lessor_promote(lessor, 0, 0);
+    lessor_promote(lessor, 0, 0, 0);
     collected[0] = '\0';
     lessor_each(lessor, list_id, NULL);
     ck_assert_str_eq(collected, " 2 1 3");
