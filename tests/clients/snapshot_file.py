@@ -8,6 +8,7 @@ values, and while puts go on. Damaged files are refused.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 import cluster  # noqa: E402
+import rawgrpc  # noqa: E402
 
 TOOL = os.path.join(cluster.TOOLS, "snapshot")
 ETCDUTL = os.path.join(cluster.TOOLS, "etcdutl")
@@ -354,6 +356,75 @@ def hashes(points):
         print("HashKV: %d random revisions" % (points // rounds * rounds), flush=True)
 
 
+LEASE, LONG_TTL, TTL, LEFT = 7777, 100000000, 5000, 100
+CHECKPOINTS = ("--feature-gates", "LeaseCheckpoint=true,LeaseCheckpointPersist=true")
+
+
+def lease_call(node, method, ttl=0):
+    """(TTL, granted TTL) of an answer."""
+    body = rawgrpc.field(1, ttl) + rawgrpc.field(2, LEASE) if method == "LeaseGrant" else rawgrpc.field(1, LEASE)
+    with rawgrpc.Client("127.0.0.1", node.client_port) as client:
+        answer = client.first("/etcdserverpb.Lease/" + method, body, last=True)
+    found = dict(rawgrpc.fields(answer.messages[0]))
+    return found.get(3, 0), found.get(4, 0)
+
+
+def checkpointed(path):
+    """A snapshot of etcd's with a lease of TTL seconds of which LEFT are left. What etcd takes five minutes for is
+    done in the file: the lease was granted for so long that both numbers find room in its place."""
+    with cluster.Cluster("etcd", size=1) as old:
+        old.start()
+        lease_call(old.nodes[0], "LeaseGrant", LONG_TTL)
+        save(old.nodes[0], path)
+    with open(path, "rb") as f:
+        pages = f.read()[:-32]
+    want = rawgrpc.field(1, LEASE) + rawgrpc.field(2, LONG_TTL)
+    got = rawgrpc.field(1, LEASE) + rawgrpc.field(2, TTL) + rawgrpc.field(3, LEFT)
+    if want not in pages or len(want) != len(got):
+        raise cluster.ClusterError("the lease is not where it should be in the snapshot")
+    pages = pages.replace(want, got)
+    with open(path, "wb") as f:
+        f.write(pages + hashlib.sha256(pages).digest())
+
+
+def goes_on(node, name, left=LEFT):
+    """A leader adds an election timeout, and the test takes its time."""
+    ttl, granted = lease_call(node, "LeaseTimeToLive")
+    tally.check(left - 20 <= ttl <= left + 2 and granted == TTL, name, "%d of %d" % (ttl, granted))
+
+
+# COMPAT better, leases: with LeaseCheckpoint a renewal waits until no checkpoint counts or is under way; etcd does not
+# COMPAT   look at those under way, and the next leader may end a lease before the time that its client was told
+# COMPAT better, leases: a renewal takes a checkpoint back with the feature off, too; in etcd it then begins with the rest
+def checkpoints(kind, flags, size):
+    name = "checkpoints, %s of %d%s" % (kind, size, " with the feature" if flags else "")
+    with cluster.Cluster(kind, size=size, flags=flags) as c:
+        path = os.path.join(c.dir, "checkpointed.db")
+        checkpointed(path)
+        restore(c, path)
+        c.start()
+        goes_on(c.nodes[0], "%s: it goes on where it was" % name)
+        c.stop(*range(size))
+        c.start()
+        c.wait_healthy()
+        goes_on(c.nodes[0], "%s: after a restart" % name)
+        if kind == "trivet":
+            again = os.path.join(c.dir, "again.db")
+            save(c.nodes[0], again)
+            with cluster.Cluster("etcd", size=1) as other:
+                restore(other, again)
+                other.start()
+                goes_on(other.nodes[0], "%s: in an etcd that was made from it" % name)
+        if kind == "etcd" and not flags:
+            return
+        tally.check(lease_call(c.nodes[-1], "LeaseKeepAlive")[0] == TTL, "%s: a renewal" % name)
+        goes_on(c.nodes[0], "%s: it has all of its time again" % name, TTL)
+        c.stop(*range(size))
+        c.start()
+        c.wait_healthy()
+        goes_on(c.nodes[0], "%s: and over another restart" % name, TTL)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--points", type=int, default=200, help="revisions at which HashKV is compared")
@@ -370,6 +441,8 @@ def main():
                                                      ("trivet", "trivet"))],
         "empty": lambda: from_to(("trivet", "etcd"), (1, 1), "empty", "--ops", "0"),
         "empty back": lambda: from_to(("etcd", "trivet"), (1, 1), "empty etcd", "--ops", "0"),
+        "checkpoints": lambda: [checkpoints(*how) for how in (
+            ("etcd", (), 1), ("trivet", (), 1), ("etcd", CHECKPOINTS, 1), ("trivet", CHECKPOINTS, 3))],
         "load": lambda: under_load("etcd"),
         "flags": flags_and_damage,
         "hashes": lambda: hashes(args.points),
