@@ -16,6 +16,8 @@ enum {
     /* Uncommitted proposals of this member that may wait for an answer; above it, clients are told
      * "too many requests". */
     PROPOSALS_PENDING_MAX = 100000,
+    /* With the feature PriorityRequest, for ending leases. */
+    PRIORITY_PENDING_MAX = 2 * PROPOSALS_PENDING_MAX,
     LEASE_REVOKES_PENDING_MAX = 256,
 };
 
@@ -235,6 +237,16 @@ static void take_lease_request(struct core *c, struct request *req)
     }
 }
 
+/* What ends a lease makes room for others. */
+static bool has_priority(const struct core *c, const struct request *req)
+{
+    struct wire_raft_request entry;
+    if (!c->o.priority_requests || c->proposals_count >= PRIORITY_PENDING_MAX)
+        return false;
+    applier_decode(slice_of(req->payload->data, req->payload_size), &entry);
+    return entry.kind == WIRE_RAFT_LEASE_REVOKE;
+}
+
 static void take_incoming(struct core *c)
 {
     LIST_EACH_SAFE (it, after, &c->incoming) {
@@ -245,7 +257,7 @@ static void take_incoming(struct core *c)
         }
         switch (req->kind) {
         case REQUEST_PROPOSE:
-            if (c->proposals_count >= PROPOSALS_PENDING_MAX) {
+            if (c->proposals_count >= PROPOSALS_PENDING_MAX && !has_priority(c, req)) {
                 core__answer(c, req, TV_TOO_MANY_REQUESTS);
                 break;
             }

@@ -14,13 +14,13 @@ static const struct {
     const char *meaning;
 } gates[FEATURES_COUNT] = {
     {"CompactHashCheck", FEATURE_ALPHA, false,
-     "members are compared all the time, with or without it"},
-    {"FastLeaseKeepAlive", FEATURE_BETA, true, "renewals never wait for what is being applied"},
+     "members are compared all the time, and not only after compactions"},
+    {"FastLeaseKeepAlive", FEATURE_BETA, true, "what is committed is applied at once: there is nothing that a renewal would wait for"},
     {"InitialCorruptCheck", FEATURE_ALPHA, false, NULL},
     {"LeaseCheckpoint", FEATURE_ALPHA, false, NULL},
     {"LeaseCheckpointPersist", FEATURE_ALPHA, false,
      "checkpoints are always kept, as in etcd from 3.6 on"},
-    {"PriorityRequest", FEATURE_ALPHA, false, "connections take turns, with or without it"},
+    {"PriorityRequest", FEATURE_ALPHA, false, NULL},
     {"SetMemberLocalAddr", FEATURE_ALPHA, false, NULL},
     {"StopGRPCServiceOnDefrag", FEATURE_ALPHA, false, "a defragmentation stops nobody"},
     {"TxnModeWriteWithSharedBuffer", FEATURE_BETA, true,

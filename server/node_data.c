@@ -382,6 +382,7 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .pre_vote = n->config->pre_vote,
         .lease_reads = n->config->lease_reads,
         .strict_reconfig = n->config->strict_reconfig,
+        .priority_requests = n->config->features.enabled[FEATURE_PRIORITY_REQUEST],
         .lease_checkpoint_ms =
             n->config->features.enabled[FEATURE_LEASE_CHECKPOINT] ? LEASE_CHECKPOINT_MS : 0,
         .stand_at_once = n->config->tick_advance,

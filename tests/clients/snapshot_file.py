@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
@@ -54,10 +55,10 @@ def save(node, path, ctl=cluster.ETCDCTL):
     output([ctl, "--endpoints", node.endpoint(), "snapshot", "save", path])
 
 
-def restore(into, path, *flags):
-    """Data folders for every node of a cluster that has not been started."""
+def restore(into, path, *flags, nodes=None):
+    """Data folders for every node of a cluster that has not been started, or for these."""
     program = TRIVETCTL if into.kind == "trivet" else ETCDUTL
-    for node in into.nodes:
+    for node in into.nodes if nodes is None else nodes:
         output([program, "snapshot", "restore", path, "--data-dir", node.data_dir, "--name", node.name,
                 "--initial-cluster", into.initial_cluster(),
                 "--initial-cluster-token", "test-" + os.path.basename(into.dir),
@@ -425,6 +426,69 @@ def checkpoints(kind, flags, size):
         goes_on(c.nodes[0], "%s: and over another restart" % name, TTL)
 
 
+CHECK_PASSED = "initial corruption checking passed; no corruption"
+
+
+def log_has(node, text, timeout=20):
+    """Does it come to stand in the node's log?"""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with open(node.log_path, encoding="utf-8", errors="replace") as f:
+            if text in f.read():
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def one_put(kind, value):
+    """A snapshot file of five revisions."""
+    with cluster.Cluster(kind, size=1) as c:
+        c.start()
+        path = os.path.join(tempfile.mkdtemp(prefix="trivet-test-"), "snapshot.db")
+        for i in range(5):
+            ctl(c.nodes[0], "put", "k%d" % i, value, user=None)
+        save(c.nodes[0], path)
+        return path
+
+
+# With InitialCorruptCheck a member whose contents differ does not start; one that is behind, or alone, does.
+def initial_check(kind):
+    """Members from two snapshots of equal revision, which are not the same."""
+    good, bad = one_put(kind, "good"), one_put(kind, "evil")
+    with cluster.Cluster(kind, size=3, flags=("--feature-gates", "InitialCorruptCheck=true")) as c:
+        restore(c, good, nodes=c.nodes[:2])
+        restore(c, bad, nodes=c.nodes[2:])
+        for node in c.nodes[:2]:
+            node.start()
+            tally.check(log_has(node, CHECK_PASSED), "%s: nobody there, or the same: it starts" % kind, node.log_tail())
+        c.wait_healthy([0, 1])
+        other = c.nodes[2]
+        other.start()
+        status = other.wait(20)
+        tally.check(status == 1 and "found data inconsistency with peers" in other.log_tail(2) and
+                    log_has(other, "found different hash values from remote peer", 0.1),
+                    "%s: one that differs does not start" % kind, "status %s\n%s" % (status, other.log_tail()))
+        # With the right contents, and behind: the others have compacted its revision.
+        shutil.rmtree(other.data_dir)
+        restore(c, good, nodes=[other])
+        for i in range(5):
+            ctl(c.nodes[0], "put", "more", str(i), user=None)
+        ctl(c.nodes[0], "compaction", "11", "--physical", user=None)
+        other.start()
+        tally.check(log_has(other, CHECK_PASSED) and log_has(other, "local member is behind", 0.1),
+                    "%s: one that is behind starts" % kind, other.log_tail())
+        c.wait_healthy()
+        hashes = {hash_kv(n) for n in c.nodes}
+        tally.check(len(hashes) == 1, "%s: and has what the others have" % kind, repr(hashes))
+    for path in (good, bad):
+        shutil.rmtree(os.path.dirname(path))
+
+
+def hash_kv(node):
+    text = output([cluster.ETCDCTL, "--endpoints", node.endpoint(), "endpoint", "hashkv", "--rev", "11", "-w", "json"])
+    return json.loads(text)[0]["HashKV"]["hash"]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--points", type=int, default=200, help="revisions at which HashKV is compared")
@@ -443,6 +507,7 @@ def main():
         "empty back": lambda: from_to(("etcd", "trivet"), (1, 1), "empty etcd", "--ops", "0"),
         "checkpoints": lambda: [checkpoints(*how) for how in (
             ("etcd", (), 1), ("trivet", (), 1), ("etcd", CHECKPOINTS, 1), ("trivet", CHECKPOINTS, 3))],
+        "initial check": lambda: [initial_check(kind) for kind in ("etcd", "trivet")],
         "load": lambda: under_load("etcd"),
         "flags": flags_and_damage,
         "hashes": lambda: hashes(args.points),

@@ -146,6 +146,7 @@ static void node_start(struct node *n, uint64_t id)
                              .seed = id,
                              .id_seed = 1000,
                              .lease_checkpoint_ms = 10000,
+                             .priority_requests = id == members.members[0].id,
                              .snapshot_count = 100000};
     n->core = core_new(&o);
     wal_set_done(n->wal, on_wal_done, n);
@@ -787,6 +788,32 @@ START_TEST(test_renewal_waits_for_the_log)
 }
 END_TEST
 
+/* Of which nothing else is taken any more; but for that member without the feature. */
+START_TEST(test_leases_are_ended_under_load)
+{
+    enum { PENDING_MAX = 100000 };
+    start();
+    struct node *l = wait_for_leader();
+    grant(l, 7, 100);
+    for (int i = 0; i < 2; i++) {
+        struct node *n = &nodes[i];
+        for (int k = 0; k < PENDING_MAX; k++)
+            submit_put(n, 10);
+        core_turn(n->core, now_ms);
+        ck_assert_int_eq(outcome, WAITS);
+        submit_put(n, 10);
+        core_turn(n->core, now_ms);
+        ck_assert_int_eq(outcome, TV_TOO_MANY_REQUESTS);
+        uint8_t body[16];
+        propose(n, WIRE_RAFT_LEASE_REVOKE,
+                slice_of(body, (size_t)(wire_lease_revoke_request_put(body, 7) - body)));
+        core_turn(n->core, now_ms);
+        ck_assert_int_eq(outcome, i == 0 ? WAITS : TV_TOO_MANY_REQUESTS);
+    }
+    stop();
+}
+END_TEST
+
 /* --- turns: what one client has under way does not keep another waiting --- */
 
 enum { GREEDY = 1, POLITE = 2, LARGE_VALUE = 50000, ANSWERS_MAX = 4096 };
@@ -972,7 +999,7 @@ START_TEST(test_waiting_times_out)
 END_TEST
 
 UNIT_MAIN("core", test_stands_at_once, test_renewals_are_gathered, test_lease_goes_on_under_the_next_leader,
-          test_renewal_waits_for_the_log, test_stalled_leader_hands_over,
+          test_renewal_waits_for_the_log, test_leases_are_ended_under_load, test_stalled_leader_hands_over,
           test_stall_ends, test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
           test_low_disk_and_operator, test_log_without_room, test_log_shrinks_with_the_store,
           test_move_leader, test_put_outlives_its_leader, test_leases_end_at_once,
