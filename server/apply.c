@@ -223,8 +223,7 @@ struct bref *applier_encode_checkpoints(const struct wire_lease_checkpoint *chec
 {
     size_t size = 0;
     for (uint32_t i = 0; i < count; i++)
-        size +=
-            wire_item_size(WIRE_CHECKPOINTS_ITEM, wire_lease_checkpoint_size(&checkpoints[i]));
+        size += wire_item_size(WIRE_CHECKPOINTS_ITEM, wire_lease_checkpoint_size(&checkpoints[i]));
     uint8_t *body = mem_alloc(size), *p = body;
     for (uint32_t i = 0; i < count; i++) {
         p = wire_item_put_head(p, WIRE_CHECKPOINTS_ITEM,

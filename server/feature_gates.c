@@ -15,7 +15,8 @@ static const struct {
 } gates[FEATURES_COUNT] = {
     {"CompactHashCheck", FEATURE_ALPHA, false,
      "members are compared all the time, and not only after compactions"},
-    {"FastLeaseKeepAlive", FEATURE_BETA, true, "what is committed is applied at once: there is nothing that a renewal would wait for"},
+    {"FastLeaseKeepAlive", FEATURE_BETA, true,
+     "what is committed is applied at once: there is nothing that a renewal would wait for"},
     {"InitialCorruptCheck", FEATURE_ALPHA, false, NULL},
     {"LeaseCheckpoint", FEATURE_ALPHA, false, NULL},
     {"LeaseCheckpointPersist", FEATURE_ALPHA, false,

@@ -271,11 +271,11 @@ static void ask(struct check *k, const struct cluster_member *m)
     *o = (struct other){.check = k, .member = m};
     o->channel = grpc_channel_new(k->node->gl, &options);
     ASSERT(o->channel != NULL); /* the URLs were checked when they came in */
-    const struct grpc_start_options start = {
-        .path = PEER_HASH_PATH,
-        .deadline_ns = clock_mono_ns() + timeout_ms(k->node) * 1000000,
-        .ops = &answer_ops,
-        .user = o};
+    const struct grpc_start_options start = {.path = PEER_HASH_PATH,
+                                             .deadline_ns =
+                                                 clock_mono_ns() + timeout_ms(k->node) * 1000000,
+                                             .ops = &answer_ops,
+                                             .user = o};
     struct grpc_call *call = grpc_start(o->channel, &start);
     k->pending++;
     uint8_t msg[32], *p = wire_uint_put(msg, ASK_REVISION, (uint64_t)k->own.revision);

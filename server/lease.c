@@ -38,9 +38,9 @@ struct lease {
     uint64_t deadline_ms; /* NEVER_MS unless promoted */
     struct list plan;     /* among the lessor's, when a checkpoint is to be made */
     uint64_t plan_ms;
-    bool noting;          /* one is on its way */
-    bool clearing;        /* one that takes it back */
-    uint32_t heap_at;     /* valid when promoted */
+    bool noting;      /* one is on its way */
+    bool clearing;    /* one that takes it back */
+    uint32_t heap_at; /* valid when promoted */
     uint32_t keys_count;
     uint32_t slots_count;    /* a power of two, or 0; at most 3/4 are taken */
     struct lease_key **keys; /* open addressing, linear probing; NULL = free */
@@ -381,9 +381,9 @@ bool lessor_checkpoint(struct lessor *l, const struct wire_lease_checkpoint *c, 
     if (lease == NULL)
         return false;
     bool clears = c->remaining_ttl <= 0;
-    lease->remaining_s = clears                                ? 0
+    lease->remaining_s = clears                               ? 0
                          : c->remaining_ttl < LEASE_TTL_MAX_S ? c->remaining_ttl
-                                                               : LEASE_TTL_MAX_S;
+                                                              : LEASE_TTL_MAX_S;
     if (clears)
         lease->clearing = false;
     else

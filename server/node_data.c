@@ -285,7 +285,8 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
         return cannot_use(n, err, "cannot open the store", err_text);
     n->mvcc = mvcc_new(NULL);
     n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
-    err = lsm_load(n->lsm, n->mvcc, 0, ret_meta, on_loaded_lease, n->lessor, err_text, sizeof(err_text));
+    err = lsm_load(n->lsm, n->mvcc, 0, ret_meta, on_loaded_lease, n->lessor, err_text,
+                   sizeof(err_text));
     if (err != 0)
         return cannot_use(n, err, "cannot load the store", err_text);
     restore_lease_keys(n->lessor, n->mvcc);

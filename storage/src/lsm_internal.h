@@ -15,7 +15,7 @@ enum {
     LSM_KV_KEY_BYTES = 14,   /* 'k' main(8) sub(4) tombstone(1) */
     LSM_LEASE_KEY_BYTES = 9, /* 'l' id(8) */
     LSM_LEASE_VALUE_BYTES = 16,
-    LSM_STATE_BYTES = 60,    /* format(4), then 8 each as in struct lsm_meta */
+    LSM_STATE_BYTES = 60, /* format(4), then 8 each as in struct lsm_meta */
     LSM_PATH_BYTES_MAX = 4096,
 };
 

@@ -279,8 +279,8 @@ static int end(struct lsm *l, struct mvcc *m, const struct lsm_meta *meta, char 
 }
 
 int lsm_load(struct lsm *l, struct mvcc *m, uint32_t threads_count, struct lsm_meta *ret_meta,
-             void (*lease)(void *ctx, const struct lsm_lease *lease), void *ctx,
-             char *err_text, size_t err_text_size)
+             void (*lease)(void *ctx, const struct lsm_lease *lease), void *ctx, char *err_text,
+             size_t err_text_size)
 {
     struct lsm_meta meta;
     lsm_meta(l, &meta);

@@ -1,12 +1,13 @@
 /* One member of three (or more, or one that joins), and whatever its peers may send it, true or
- * not; with ticks, proposals, a disk that takes its time, power failures, snapshots. raft/src/step.c
- * says that a peer that lies never ends the process; what this member itself promises must hold
- * whatever it is told:
+ * not; with ticks, proposals, a disk that takes its time, power failures, snapshots.
+ * raft/src/step.c says that a peer that lies never ends the process; what this member itself
+ * promises must hold whatever it is told:
  *
  * - raft_check(), after every step.
  * - Entries are given out in order, each once, and were given to be written before; what the disk
  *   knew to be committed is the same after a restart.
- * - A vote, or word of a durable entry, leaves it only when the disk has that; it votes once a term.
+ * - A vote, or word of a durable entry, leaves it only when the disk has that; it votes once a
+ * term.
  *
  * An input is a byte of options and steps of a byte each, with what they need behind them. */
 #include "model.h"
@@ -21,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum {
     SELF = 1,
     PEERS_MAX = 5,
-    ENTRIES_MAX = 4,     /* of a message */
+    ENTRIES_MAX = 4, /* of a message */
     COMMITTED_MAX = 4096,
     STEPS_MAX = 2000,
 };
@@ -279,8 +280,8 @@ static void step_msg(struct world *w, enum raft_msg_type type)
 {
     struct raft_entry entries[ENTRIES_MAX];
     uint8_t flags = take(w);
-    bool has_term = type != RAFT_MSG_PROPOSE && type != RAFT_MSG_READ_INDEX &&
-                    type != RAFT_MSG_TRANSFER_LEADER;
+    bool has_term =
+        type != RAFT_MSG_PROPOSE && type != RAFT_MSG_READ_INDEX && type != RAFT_MSG_TRANSFER_LEADER;
     struct raft_msg m = {.type = type, .from = take_id(w), .to = SELF};
     m.reject = (flags & FLAG_REJECT) != 0;
     m.transfer = (flags & FLAG_TRANSFER) != 0;

@@ -275,8 +275,7 @@ static void load_versions(const struct contents *c, uint32_t count, struct mvcc 
         sim_fail("member %u: what it stored does not add up", c->member->number);
 }
 
-static void load_leases(const struct contents *c,
-                        void (*lease)(void *, const struct lsm_lease *),
+static void load_leases(const struct contents *c, void (*lease)(void *, const struct lsm_lease *),
                         void *ctx)
 {
     for (uint32_t i = 0; i < c->metas_count; i++) {

@@ -133,9 +133,8 @@ static inline void change_records(struct machine *x)
     uint64_t i = rng_below(&x->rng, LEASES), n = rng_below(&x->rng, NAMES);
     if (rng_below(&x->rng, 2) == 0) {
         x->ttl[i] = x->ttl[i] == 0 ? (int64_t)x->index : 0;
-        const struct lsm_lease lease = {.id = (int64_t)(i + 1) << 50,
-                                        .granted_ttl = x->ttl[i],
-                                        .remaining_ttl = x->ttl[i] / 3};
+        const struct lsm_lease lease = {
+            .id = (int64_t)(i + 1) << 50, .granted_ttl = x->ttl[i], .remaining_ttl = x->ttl[i] / 3};
         if (x->ttl[i] != 0)
             persist_meta_put_lease(&x->metas, &lease);
         else

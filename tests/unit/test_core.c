@@ -998,9 +998,10 @@ START_TEST(test_waiting_times_out)
 }
 END_TEST
 
-UNIT_MAIN("core", test_stands_at_once, test_renewals_are_gathered, test_lease_goes_on_under_the_next_leader,
-          test_renewal_waits_for_the_log, test_leases_are_ended_under_load, test_stalled_leader_hands_over,
-          test_stall_ends, test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
+UNIT_MAIN("core", test_stands_at_once, test_renewals_are_gathered,
+          test_lease_goes_on_under_the_next_leader, test_renewal_waits_for_the_log,
+          test_leases_are_ended_under_load, test_stalled_leader_hands_over, test_stall_ends,
+          test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
           test_low_disk_and_operator, test_log_without_room, test_log_shrinks_with_the_store,
           test_move_leader, test_put_outlives_its_leader, test_leases_end_at_once,
           test_large_take_turns, test_small_take_turns, test_small_beside_large,

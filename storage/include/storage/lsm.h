@@ -125,8 +125,8 @@ void lsm_close(struct lsm *l);
  * Errors: TV_EIO, TV_ECORRUPT with words in `err_text`: `m` keeps its old contents, or when the
  * versions do not add up, has new ones that must not be served. */
 int lsm_load(struct lsm *l, struct mvcc *m, uint32_t threads_count, struct lsm_meta *ret_meta,
-             void (*lease)(void *ctx, const struct lsm_lease *lease), void *ctx,
-             char *err_text, size_t err_text_size);
+             void (*lease)(void *ctx, const struct lsm_lease *lease), void *ctx, char *err_text,
+             size_t err_text_size);
 
 /* What the last commit says of itself. Thread: any. */
 void lsm_meta(struct lsm *l, struct lsm_meta *ret);
@@ -181,7 +181,7 @@ struct lsm_record {
     uint32_t sub;
     bool tombstone;
     struct lsm_lease lease; /* LEASE */
-    struct slice name;   /* NAMED */
+    struct slice name;      /* NAMED */
 };
 void lsm_record_parse(struct slice key, struct slice value, struct lsm_record *ret);
 /* RocksDB's words about the last error. */
