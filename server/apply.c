@@ -130,7 +130,7 @@ static int apply_lease_grant(struct applier *a, const struct wire_raft_request *
     int err = lessor_grant(a->lessor, g.id, g.ttl, a->now_ms, &granted);
     if (err != 0)
         return err;
-    persist_meta_put_lease(&a->metas, g.id, granted);
+    persist_meta_put_lease(&a->metas, &(struct lsm_lease){.id = g.id, .granted_ttl = granted});
     metric_add(&a->meters.leases_granted, 1);
     metric_observe(&a->meters.lease_ttl, METER_TTL_SCALE, (uint64_t)granted);
     if (req != NULL) {
@@ -167,6 +167,27 @@ static int apply_lease_revoke(struct applier *a, const struct wire_raft_request 
     return 0;
 }
 
+/* Stored whoever has the feature on: members of a cluster must hold the same. */
+static int apply_lease_checkpoint(struct applier *a, const struct wire_raft_request *entry,
+                                  struct request *req)
+{
+    struct wire_reader r = wire_reader_of(entry->body);
+    struct wire_field f;
+    struct wire_lease_checkpoint c;
+    struct lsm_lease stored;
+    int rv;
+    while ((rv = wire_next_field(&r, &f)) == 1) {
+        if (f.type != WIRE_BYTES || f.number != WIRE_CHECKPOINTS_ITEM)
+            continue;
+        applier__must_decode(wire_lease_checkpoint_decode(f.bytes, &c));
+        if (lessor_checkpoint(a->lessor, &c, a->now_ms, &stored))
+            persist_meta_put_lease(&a->metas, &stored);
+    }
+    applier__must_decode(rv);
+    applier__answer_header(a, req);
+    return 0;
+}
+
 static struct bref *encode_entry(const struct wire_raft_request *r, uint32_t *ret_size)
 {
     size_t size = wire_raft_request_whole_size(r);
@@ -195,6 +216,25 @@ struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32
                                         .kind = WIRE_RAFT_LEASE_REVOKE,
                                         .body = slice_of(body, body_size)};
     return encode_entry(&r, ret_size);
+}
+
+struct bref *applier_encode_checkpoints(const struct wire_lease_checkpoint *checkpoints,
+                                        uint32_t count, uint64_t request_id, uint32_t *ret_size)
+{
+    size_t size = 0;
+    for (uint32_t i = 0; i < count; i++)
+        size += wire_item_size(WIRE_CHECKPOINTS_ITEM, wire_lease_checkpoint_size(&checkpoints[i]));
+    uint8_t *body = mem_alloc(size), *p = body;
+    for (uint32_t i = 0; i < count; i++) {
+        p = wire_item_put_head(p, WIRE_CHECKPOINTS_ITEM,
+                               wire_lease_checkpoint_size(&checkpoints[i]));
+        p = wire_lease_checkpoint_put(p, &checkpoints[i]);
+    }
+    ASSERT(p == body + size);
+    struct bref *payload =
+        encode_payload(WIRE_RAFT_LEASE_CHECKPOINT, slice_of(body, size), request_id, ret_size);
+    mem_free(body);
+    return payload;
 }
 
 bool applier_was_own_revoke(const struct applier *a, const struct wire_raft_request *entry)
@@ -514,6 +554,8 @@ static int apply_entry(struct applier *a, const struct wire_raft_request *entry,
         return apply_lease_grant(a, entry, req);
     case WIRE_RAFT_LEASE_REVOKE:
         return apply_lease_revoke(a, entry, req);
+    case WIRE_RAFT_LEASE_CHECKPOINT:
+        return apply_lease_checkpoint(a, entry, req);
     case WIRE_RAFT_ALARM:
         return apply_alarm(a, entry, req);
     case WIRE_RAFT_MEMBER_ATTR_SET:

@@ -80,7 +80,10 @@ struct bref *applier_encode_cluster_version(uint16_t minor, uint64_t request_id,
                                             uint32_t *ret_size);
 /* The payload that ends a lease, in root's name. */
 struct bref *applier_encode_revoke(int64_t lease_id, uint64_t request_id, uint32_t *ret_size);
-/* Is this such an entry, from this member's own leader? */
+/* The payload that notes what is left of leases. */
+struct bref *applier_encode_checkpoints(const struct wire_lease_checkpoint *checkpoints,
+                                        uint32_t count, uint64_t request_id, uint32_t *ret_size);
+/* Is this one that ends a lease, from this member's own leader? */
 bool applier_was_own_revoke(const struct applier *a, const struct wire_raft_request *entry);
 
 /* Whole answers of LeaseLeases and MemberList, and the keys of LeaseTimeToLive as its items. */

@@ -154,22 +154,24 @@ static int add_version(struct restoring *r, struct slice key, struct slice kv)
     return fail(r, TV_ECORRUPT, "the bucket \"key\" is out of order", "");
 }
 
-/* leasepb.Lease: 1 ID, 2 TTL. */
+/* leasepb.Lease: 1 ID, 2 TTL, 3 RemainingTTL. */
 static int add_lease(struct restoring *r, struct slice value)
 {
     struct wire_reader reader = wire_reader_of(value);
     struct wire_field f;
-    int64_t id = 0, ttl = 0;
+    struct lsm_lease lease = {0};
     int rv;
     while ((rv = wire_next_field(&reader, &f)) == 1) {
         if (f.type == WIRE_VARINT && f.number == 1)
-            id = (int64_t)f.value;
+            lease.id = (int64_t)f.value;
         else if (f.type == WIRE_VARINT && f.number == 2)
-            ttl = (int64_t)f.value;
+            lease.granted_ttl = (int64_t)f.value;
+        else if (f.type == WIRE_VARINT && f.number == 3)
+            lease.remaining_ttl = (int64_t)f.value;
     }
-    if (rv != 0 || id == 0 || ttl < 0 || ttl > LEASE_TTL_MAX_S)
+    if (rv != 0 || lease.id == 0 || lease.granted_ttl < 0 || lease.granted_ttl > LEASE_TTL_MAX_S)
         return fail(r, TV_ECORRUPT, "an entry of the bucket \"lease\" does not decode", "");
-    persist_meta_put_lease(&r->metas, id, ttl);
+    persist_meta_put_lease(&r->metas, &lease);
     return 0;
 }
 

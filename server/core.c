@@ -16,6 +16,8 @@ enum {
     /* Uncommitted proposals of this member that may wait for an answer; above it, clients are told
      * "too many requests". */
     PROPOSALS_PENDING_MAX = 100000,
+    /* With the feature PriorityRequest, for ending leases. */
+    PRIORITY_PENDING_MAX = 2 * PROPOSALS_PENDING_MAX,
     LEASE_REVOKES_PENDING_MAX = 256,
 };
 
@@ -96,6 +98,7 @@ struct core *core_new(const struct core_options *o)
     list_init(&c->incoming);
     list_init(&c->reads_new);
     list_init(&c->questions_new);
+    list_init(&c->held_renewals);
     list_init(&c->read_batches);
     list_init(&c->scrub_waiters);
     list_init(&c->askers);
@@ -234,6 +237,16 @@ static void take_lease_request(struct core *c, struct request *req)
     }
 }
 
+/* What ends a lease makes room for others. */
+static bool has_priority(const struct core *c, const struct request *req)
+{
+    struct wire_raft_request entry;
+    if (!c->o.priority_requests || c->proposals_count >= PRIORITY_PENDING_MAX)
+        return false;
+    applier_decode(slice_of(req->payload->data, req->payload_size), &entry);
+    return entry.kind == WIRE_RAFT_LEASE_REVOKE;
+}
+
 static void take_incoming(struct core *c)
 {
     LIST_EACH_SAFE (it, after, &c->incoming) {
@@ -244,7 +257,7 @@ static void take_incoming(struct core *c)
         }
         switch (req->kind) {
         case REQUEST_PROPOSE:
-            if (c->proposals_count >= PROPOSALS_PENDING_MAX) {
+            if (c->proposals_count >= PROPOSALS_PENDING_MAX && !has_priority(c, req)) {
                 core__answer(c, req, TV_TOO_MANY_REQUESTS);
                 break;
             }
@@ -325,7 +338,7 @@ static void note_role(struct core *c)
         log_info("raft.node: leader changed", LOG_HEX("local-member-id", c->o.member_id),
                  LOG_HEX("leader-id", leader), LOG_UINT("term", raft_term(c->raft)));
     if (role == RAFT_LEADER && c->role != RAFT_LEADER)
-        lessor_promote(c->lessor, c->now_ms, c->o.election_ms);
+        lessor_promote(c->lessor, c->now_ms, c->o.election_ms, c->o.lease_checkpoint_ms);
     if (role != RAFT_LEADER && c->role == RAFT_LEADER) {
         lessor_demote(c->lessor);
         c->revokes_pending = 0;
@@ -444,12 +457,14 @@ void core_turn(struct core *c, uint64_t now_ms)
     core__propose_fostered(c);
     core__propose_waiting(c);
     core__propose_changes(c);
+    core__clear_held(c);
     core__ask_read_index(c);
     drain_raft(c);
     core__fence(c);
     core__submit_persist(c);
     core__make_copies(c);
     core__serve_reads(c);
+    core__answer_held(c);
     core__scrub(c);
     if (core__may_propose_more(c))
         c->o.env.wake(c->o.env.ctx);
@@ -638,6 +653,7 @@ void core_tick(struct core *c, uint64_t now_ms)
     core__expire(c, &c->copies, NULL, NULL, TV_TIMEOUT);
     core__retry_reads(c);
     revoke_expired(c);
+    core__checkpoint_leases(c);
     core__watch_log_writes(c);
     core__tend_disk_space(c);
     core__flush_after_scrub(c);

@@ -93,9 +93,11 @@ struct core_options {
     uint64_t election_ms;
     uint64_t slow_apply_ns; /* what takes longer is counted */
     bool pre_vote;
-    bool lease_reads;     /* as raft_options has it; then raft's ticks follow now_ms */
-    bool stand_at_once;   /* a cluster of one does not wait for an election timeout */
-    bool strict_reconfig; /* changes that would endanger the quorum are refused */
+    bool lease_reads;             /* as raft_options has it; then raft's ticks follow now_ms */
+    bool priority_requests;       /* with many waiting, leases can still be ended */
+    uint64_t lease_checkpoint_ms; /* what is left of longer leases is noted so often; 0: never */
+    bool stand_at_once;           /* a cluster of one does not wait for an election timeout */
+    bool strict_reconfig;         /* changes that would endanger the quorum are refused */
     uint64_t seed;
     uint64_t id_seed; /* makes request ids of this run differ from the last one's */
     uint64_t snapshot_count;

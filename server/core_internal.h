@@ -1,8 +1,8 @@
 /* What the files of the core share; see core.h. core.c has the turn and the log, core_apply.c what
  * becomes of entries, core_read.c linearizable reads and questions to the leader, core_disk.c the
  * log's disk and its space, core_member.c the membership, core_propose.c the order of proposals,
- * core_foster.c those that outlive a leader, core_copy.c copies of the store, core_version.c the
- * cluster's version. */
+ * core_foster.c those that outlive a leader, core_lease.c how long leases have left, core_copy.c
+ * copies of the store, core_version.c the cluster's version. */
 #ifndef SERVER_CORE_INTERNAL_H
 #define SERVER_CORE_INTERNAL_H
 
@@ -86,7 +86,8 @@ struct core {
     uint64_t fostered_until_ms;
     struct list reads_new;         /* barriers without a batch */
     struct list questions_new;     /* likewise */
-    uint32_t questions_count;      /* in batches too */
+    uint32_t questions_count;      /* in batches too, and of held_renewals */
+    struct list held_renewals;     /* questions; core_lease.c */
     struct list read_batches;      /* oldest first */
     bool reads_ask_again;          /* there is a new leader */
     struct list scrub_waiters;     /* physical compactions */
@@ -222,6 +223,19 @@ void core__retry_reads(struct core *c);
  * something was. */
 bool core__reads_follow_leader(struct core *c);
 void core__drop_reads(struct core *c);
+
+/* It is answered and freed; in no list. */
+void core__answer_question(struct core *c, struct question *q);
+
+/* --- core_lease.c --- */
+
+/* At each tick: put on the log what is left of those leases of which it is time. */
+void core__checkpoint_leases(struct core *c);
+/* True: it waits in held_renewals, in no other list any more. */
+bool core__hold_renewal(struct core *c, struct question *q);
+/* In each turn: before raft's outputs, and after them. */
+void core__clear_held(struct core *c);
+void core__answer_held(struct core *c);
 
 /* --- core_disk.c --- */
 

@@ -111,7 +111,7 @@ static int renew(struct core *c, int64_t lease_id, int64_t *ret_ttl)
     return err;
 }
 
-static void answer_question(struct core *c, const struct question *q)
+static void reply_to_question(struct core *c, const struct question *q)
 {
     struct core_question reply = q->msg;
     reply.is_reply = true;
@@ -129,6 +129,13 @@ static void answer_question(struct core *c, const struct question *q)
     else
         reply.err = TV_ENOTSUP;
     reply_to(c, q->from, &reply);
+}
+
+void core__answer_question(struct core *c, struct question *q)
+{
+    reply_to_question(c, q);
+    c->questions_count--;
+    mem_free(q);
 }
 
 void core__take_question(struct core *c, struct request *req)
@@ -246,8 +253,13 @@ void core__serve_reads(struct core *c)
         struct read_batch *b = CONTAINER_OF(it, struct read_batch, link);
         if (b->log_index == 0 || b->log_index > c->applied_index)
             continue;
-        LIST_EACH (q, &b->questions)
-            answer_question(c, CONTAINER_OF(q, struct question, link));
+        LIST_EACH_SAFE (at, next, &b->questions) {
+            struct question *q = CONTAINER_OF(at, struct question, link);
+            if (core__hold_renewal(c, q))
+                continue;
+            list_remove(&q->link);
+            core__answer_question(c, q);
+        }
         read_batch_free(c, b, 0);
     }
 }
@@ -292,6 +304,7 @@ bool core__reads_follow_leader(struct core *c)
 void core__drop_reads(struct core *c)
 {
     drop_questions(c, &c->questions_new);
+    drop_questions(c, &c->held_renewals);
     LIST_EACH_SAFE (it, after, &c->read_batches)
         read_batch_free(c, CONTAINER_OF(it, struct read_batch, link), TV_STOPPED);
 }

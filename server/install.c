@@ -49,10 +49,9 @@ struct persist_meta *install_own_metas(void *ctx, const struct lsm_meta *meta)
 
 /* --- taking over --- */
 
-static void on_lease(void *ctx, int64_t id, int64_t granted_ttl)
+static void on_lease(void *ctx, const struct lsm_lease *lease)
 {
-    int64_t granted;
-    (void)lessor_grant(ctx, id, granted_ttl, clock_mono_ns() / 1000000, &granted);
+    lessor_load(ctx, lease);
 }
 
 static void replace_store(struct node *n, struct lsm_intake *in)

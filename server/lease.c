@@ -1,10 +1,15 @@
 /* A lease knows its keys through a hash set of copies; the leader's leases stand in a binary heap,
  * by the time at which something is due for them: their end or, once they were given out as ended,
- * the time to give them out again. Renewing a lease moves it down the heap. */
+ * the time to give them out again. Renewing a lease moves it down the heap. Checkpoints wait in a
+ * list, since all are made after the same time.
+ *
+ * No renewal is answered while the log says, or has under way, that less than the TTL is left:
+ * else the next leader might end the lease before the time that the client was told. */
 #include "server/lease.h"
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/list.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/u64map.h"
@@ -29,8 +34,13 @@ struct lease_key {
 struct lease {
     int64_t id;
     int64_t ttl_s;
+    int64_t remaining_s;  /* as the log has it; 0: nothing */
     uint64_t deadline_ms; /* NEVER_MS unless promoted */
-    uint32_t heap_at;     /* valid when promoted */
+    struct list plan;     /* among the lessor's, when a checkpoint is to be made */
+    uint64_t plan_ms;
+    bool noting;      /* one is on its way */
+    bool clearing;    /* one that takes it back */
+    uint32_t heap_at; /* valid when promoted */
     uint32_t keys_count;
     uint32_t slots_count;    /* a power of two, or 0; at most 3/4 are taken */
     struct lease_key **keys; /* open addressing, linear probing; NULL = free */
@@ -49,6 +59,8 @@ struct lessor {
     struct due *heap; /* smallest first; all leases when promoted, else empty */
     uint32_t heap_count;
     uint32_t heap_capacity;
+    uint64_t checkpoint_ms; /* apart; 0 = none are made */
+    struct list plans;      /* by plan_ms */
 };
 
 /* --- the keys of a lease --- */
@@ -280,12 +292,27 @@ static uint64_t ends_ms(const struct lease *lease, uint64_t now_ms)
     return now_ms + (uint64_t)lease->ttl_s * 1000;
 }
 
+static int64_t left_s(const struct lease *lease)
+{
+    return lease->remaining_s > 0 ? lease->remaining_s : lease->ttl_s;
+}
+
+static void plan_checkpoint(struct lessor *l, struct lease *lease, uint64_t now_ms)
+{
+    list_remove(&lease->plan);
+    if (l->checkpoint_ms == 0 || (uint64_t)left_s(lease) * 1000 <= l->checkpoint_ms)
+        return;
+    lease->plan_ms = now_ms + l->checkpoint_ms;
+    list_push_back(&l->plans, &lease->plan);
+}
+
 /* --- which leases there are --- */
 
 struct lessor *lessor_new(int64_t ttl_min_s)
 {
     struct lessor *l = mem_alloc_zero(sizeof(*l));
     u64map_init(&l->by_id);
+    list_init(&l->plans);
     l->ttl_min_s = ttl_min_s > 0 ? ttl_min_s : 1;
     l->hash_seed = rng_seed_from_os();
     return l;
@@ -323,11 +350,13 @@ int lessor_grant(struct lessor *l, int64_t id, int64_t ttl_s, uint64_t now_ms,
     struct lease *lease = mem_alloc(sizeof(*lease));
     *lease = (struct lease){
         .id = id, .ttl_s = ttl_s < l->ttl_min_s ? l->ttl_min_s : ttl_s, .deadline_ms = NEVER_MS};
+    list_init(&lease->plan);
     u64map_put(&l->by_id, (uint64_t)id, lease);
     if (l->promoted) {
         lease->deadline_ms = ends_ms(lease, now_ms);
         heap_append(l, lease);
         heap_up(l, lease->heap_at);
+        plan_checkpoint(l, lease, now_ms);
     }
     *ret_granted_s = lease->ttl_s;
     return 0;
@@ -341,7 +370,40 @@ void lessor_revoke(struct lessor *l, int64_t id)
     (void)u64map_remove(&l->by_id, (uint64_t)id);
     if (l->promoted)
         heap_remove(l, lease->heap_at);
+    list_remove(&lease->plan);
     lease_free(lease);
+}
+
+bool lessor_checkpoint(struct lessor *l, const struct wire_lease_checkpoint *c, uint64_t now_ms,
+                       struct lsm_lease *ret)
+{
+    struct lease *lease = find(l, c->id);
+    if (lease == NULL)
+        return false;
+    bool clears = c->remaining_ttl <= 0;
+    lease->remaining_s = clears                               ? 0
+                         : c->remaining_ttl < LEASE_TTL_MAX_S ? c->remaining_ttl
+                                                              : LEASE_TTL_MAX_S;
+    if (clears)
+        lease->clearing = false;
+    else
+        lease->noting = false;
+    if (l->promoted)
+        plan_checkpoint(l, lease, now_ms);
+    *ret = (struct lsm_lease){
+        .id = lease->id, .granted_ttl = lease->ttl_s, .remaining_ttl = lease->remaining_s};
+    return true;
+}
+
+void lessor_load(struct lessor *l, const struct lsm_lease *stored)
+{
+    struct lsm_lease unused;
+    int64_t granted;
+    ASSERT(!l->promoted);
+    const struct wire_lease_checkpoint c = {.id = stored->id,
+                                            .remaining_ttl = stored->remaining_ttl};
+    if (lessor_grant(l, stored->id, stored->granted_ttl, 0, &granted) == 0)
+        (void)lessor_checkpoint(l, &c, 0, &unused);
 }
 
 bool lessor_exists(const struct lessor *l, int64_t id)
@@ -416,14 +478,16 @@ static void spread_ends(struct lessor *l)
     mem_free(leases);
 }
 
-void lessor_promote(struct lessor *l, uint64_t now_ms, uint64_t extend_ms)
+void lessor_promote(struct lessor *l, uint64_t now_ms, uint64_t extend_ms, uint64_t checkpoint_ms)
 {
+    l->checkpoint_ms = checkpoint_ms;
     size_t cursor = 0;
     uint64_t id;
     void *it;
     while (u64map_next(&l->by_id, &cursor, &id, &it)) {
         struct lease *lease = it;
-        lease->deadline_ms = ends_ms(lease, now_ms) + extend_ms;
+        lease->deadline_ms = now_ms + (uint64_t)left_s(lease) * 1000 + extend_ms;
+        plan_checkpoint(l, lease, now_ms);
     }
     if (l->by_id.count >= REVOKES_PER_SECOND)
         spread_ends(l);
@@ -437,10 +501,67 @@ void lessor_promote(struct lessor *l, uint64_t now_ms, uint64_t extend_ms)
 
 void lessor_demote(struct lessor *l)
 {
-    for (uint32_t i = 0; i < l->heap_count; i++)
-        l->heap[i].lease->deadline_ms = NEVER_MS;
+    for (uint32_t i = 0; i < l->heap_count; i++) {
+        struct lease *lease = l->heap[i].lease;
+        lease->deadline_ms = NEVER_MS;
+        lease->noting = lease->clearing = false;
+        list_remove(&lease->plan);
+    }
     l->heap_count = 0;
     l->promoted = false;
+}
+
+uint32_t lessor_checkpoints_due(struct lessor *l, uint64_t now_ms,
+                                struct wire_lease_checkpoint *ret, uint32_t max)
+{
+    uint32_t count = 0;
+    while (count < max && !list_is_empty(&l->plans)) {
+        struct lease *lease = CONTAINER_OF(l->plans.next, struct lease, plan);
+        if (lease->plan_ms > now_ms)
+            break;
+        list_remove(&lease->plan);
+        if (lease->deadline_ms <= now_ms)
+            continue; /* its end is on the way */
+        int64_t left = (int64_t)((lease->deadline_ms - now_ms + 999) / 1000);
+        if (left >= lease->ttl_s || lease->clearing) { /* it was renewed just now */
+            plan_checkpoint(l, lease, now_ms);
+            continue;
+        }
+        lease->noting = true;
+        ret[count++] = (struct wire_lease_checkpoint){.id = lease->id, .remaining_ttl = left};
+    }
+    return count;
+}
+
+void lessor_checkpoint_lost(struct lessor *l, const struct wire_lease_checkpoint *c,
+                            uint64_t now_ms)
+{
+    struct lease *lease = find(l, c->id);
+    if (lease == NULL)
+        return;
+    if (c->remaining_ttl == 0) {
+        lease->clearing = false;
+        return;
+    }
+    lease->noting = false;
+    lease->plan_ms = now_ms;
+    list_push_front(&l->plans, &lease->plan);
+}
+
+bool lessor_is_noted(const struct lessor *l, int64_t id, uint64_t now_ms)
+{
+    const struct lease *lease = find(l, id);
+    return lease != NULL && (lease->remaining_s > 0 || lease->noting) &&
+           lease->deadline_ms > now_ms;
+}
+
+bool lessor_clear_begin(struct lessor *l, int64_t id)
+{
+    struct lease *lease = find(l, id);
+    if (lease == NULL || lease->clearing)
+        return false;
+    lease->clearing = true;
+    return true;
 }
 
 int lessor_renew(struct lessor *l, int64_t id, uint64_t now_ms, int64_t *ret_ttl_s)
@@ -449,6 +570,7 @@ int lessor_renew(struct lessor *l, int64_t id, uint64_t now_ms, int64_t *ret_ttl
     struct lease *lease = find(l, id);
     if (lease == NULL || lease->deadline_ms <= now_ms)
         return TV_LEASE_NOT_FOUND; /* its end is on the way, or on the log already */
+    ASSERT(lease->remaining_s == 0 && !lease->noting);
     lease->deadline_ms = ends_ms(lease, now_ms);
     heap_change(l, lease->heap_at, lease->deadline_ms);
     *ret_ttl_s = lease->ttl_s;

@@ -2,6 +2,7 @@
 #include "server/notify.h"
 
 #include "server/disk_space.h"
+#include "server/initial_check.h"
 #include "server/snapfile.h"
 
 #include "base/clock.h"
@@ -462,6 +463,9 @@ struct node *node_start(const struct config *config, struct node_history *histor
     n->gl = grpc_loop_new(&n->loop);
     if (make_tokens(n) != 0 || node__open_data(n) != 0)
         return NULL; /* said already; the process ends */
+    if (config->features.enabled[FEATURE_INITIAL_CORRUPT_CHECK] && !core_log_is_empty(n->core) &&
+        initial_check(n) != 0)
+        return NULL;
     start_loop(n);
     start_space(n);
     node__start_compactor(n);

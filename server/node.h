@@ -90,6 +90,7 @@ struct node {
     struct grpc_server *acceptor; /* hands sockets to the threads */
     uint32_t next_thread;
     uint64_t first_started_ms; /* when this run was the very first start; 0 = it was not */
+    uint32_t peer_hashes;      /* being made for other members; initial_check.h */
     bool publishing;
     bool ready;             /* our name is on the log: said so */
     bool serving;           /* listening for clients */

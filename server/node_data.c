@@ -265,10 +265,9 @@ static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t
     return 0;
 }
 
-static void on_loaded_lease(void *ctx, int64_t id, int64_t granted_ttl)
+static void on_loaded_lease(void *ctx, const struct lsm_lease *lease)
 {
-    int64_t granted;
-    (void)lessor_grant(((struct node *)ctx)->lessor, id, granted_ttl, node__now_ms(), &granted);
+    lessor_load(ctx, lease);
 }
 
 static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta)
@@ -286,7 +285,8 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
         return cannot_use(n, err, "cannot open the store", err_text);
     n->mvcc = mvcc_new(NULL);
     n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
-    err = lsm_load(n->lsm, n->mvcc, 0, ret_meta, on_loaded_lease, n, err_text, sizeof(err_text));
+    err = lsm_load(n->lsm, n->mvcc, 0, ret_meta, on_loaded_lease, n->lessor, err_text,
+                   sizeof(err_text));
     if (err != 0)
         return cannot_use(n, err, "cannot load the store", err_text);
     restore_lease_keys(n->lessor, n->mvcc);
@@ -383,6 +383,9 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
         .pre_vote = n->config->pre_vote,
         .lease_reads = n->config->lease_reads,
         .strict_reconfig = n->config->strict_reconfig,
+        .priority_requests = n->config->features.enabled[FEATURE_PRIORITY_REQUEST],
+        .lease_checkpoint_ms =
+            n->config->features.enabled[FEATURE_LEASE_CHECKPOINT] ? LEASE_CHECKPOINT_MS : 0,
         .stand_at_once = n->config->tick_advance,
         .seed = rng_seed_from_os(),
         .id_seed = (uint64_t)clock_wall_us(),

@@ -1,6 +1,7 @@
 /* A node and the other members: messages, snapshots, and those that ask to join. */
 #include "server/node_internal.h"
 
+#include "server/initial_check.h"
 #include "server/join.h"
 #include "server/snapshot.h"
 
@@ -129,9 +130,10 @@ int node__start_peers(struct node *n)
                               .connected = on_peer_connected,
                               .told_removed = on_told_removed};
     start_snapshots(n);
-    struct grpc_method more[] = {snapshots_method(n->snapshots), join_method(n)};
+    struct grpc_method more[] = {snapshots_method(n->snapshots), join_method(n),
+                                 peer_hash_method(n)};
     o.more = more;
-    o.more_count = 2;
+    o.more_count = sizeof(more) / sizeof(more[0]);
     n->peers = peers_new(&o);
     return node__listen_all(n->ports.peers, n->ports.peers_count, peers_server(n->peers));
 }

@@ -213,12 +213,13 @@ static int put_version(struct snapfile *f, const struct lsm_record *r, struct sl
     return 0;
 }
 
-/* leasepb.Lease: 1 ID, 2 TTL. */
-static void put_lease(struct snapfile *f, const struct lsm_record *r)
+/* leasepb.Lease: 1 ID, 2 TTL, 3 RemainingTTL. */
+static void put_lease(struct snapfile *f, const struct lsm_lease *lease)
 {
-    uint8_t value[32], *p = wire_uint_put(value, 1, (uint64_t)r->id);
-    p = wire_uint_put(p, 2, (uint64_t)r->granted_ttl);
-    uint64_t key = __builtin_bswap64((uint64_t)r->id);
+    uint8_t value[48], *p = wire_uint_put(value, 1, (uint64_t)lease->id);
+    p = wire_uint_put(p, 2, (uint64_t)lease->granted_ttl);
+    p = wire_uint_put(p, 3, (uint64_t)lease->remaining_ttl);
+    uint64_t key = __builtin_bswap64((uint64_t)lease->id);
     put(f, slice_of(&key, sizeof(key)), slice_of(value, (size_t)(p - value)));
 }
 
@@ -231,7 +232,7 @@ static int put_record(struct snapfile *f, struct slice key, struct slice value)
         return put_version(f, &r, value);
     case LSM_RECORD_LEASE:
         advance(f, SNAPFILE_LEASE);
-        put_lease(f, &r);
+        put_lease(f, &r.lease);
         return 0;
     case LSM_RECORD_NAMED: /* they are in f->entries */
     case LSM_RECORD_OTHER:

@@ -288,6 +288,25 @@ uint8_t *wire_lease_grant_request_put(uint8_t *dst, const struct wire_lease_gran
     return two_numbers_put(dst, (uint64_t)r->ttl, (uint64_t)r->id);
 }
 
+int wire_lease_checkpoint_decode(struct slice msg, struct wire_lease_checkpoint *ret)
+{
+    uint64_t id;
+    uint64_t remaining;
+    int rv = two_numbers_decode(msg, &id, &remaining);
+    *ret = (struct wire_lease_checkpoint){(int64_t)id, (int64_t)remaining};
+    return rv;
+}
+
+size_t wire_lease_checkpoint_size(const struct wire_lease_checkpoint *c)
+{
+    return two_numbers_size((uint64_t)c->id, (uint64_t)c->remaining_ttl);
+}
+
+uint8_t *wire_lease_checkpoint_put(uint8_t *dst, const struct wire_lease_checkpoint *c)
+{
+    return two_numbers_put(dst, (uint64_t)c->id, (uint64_t)c->remaining_ttl);
+}
+
 static int lease_id_decode(struct slice msg, struct wire_lease_id_request *ret)
 {
     uint64_t id;

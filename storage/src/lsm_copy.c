@@ -180,17 +180,12 @@ int lsm_copy_rewind(struct lsm_copy *c)
 
 /* --- taking in --- */
 
-struct intake_lease {
-    int64_t id;
-    int64_t granted_ttl;
-};
-
 struct lsm_intake {
     struct lsm *l; /* NULL once it is closed */
     struct persist_store store;
     struct lsm_meta meta;
     struct persist_meta *metas; /* named records and leases */
-    struct intake_lease *leases;
+    struct lsm_lease *leases;
     size_t leases_count;
     size_t leases_capacity;
     struct mvcc_version **versions;
@@ -255,16 +250,15 @@ static int add_version(struct lsm_intake *in, struct slice key, struct slice val
 
 static int add_lease(struct lsm_intake *in, struct slice key, struct slice value)
 {
-    if (key.size != LSM_LEASE_KEY_BYTES || value.size != 8)
+    struct lsm_lease lease;
+    if (!lsm__lease_parse(key, value, &lease))
         return TV_ECORRUPT;
     if (in->leases_count == in->leases_capacity) {
         in->leases_capacity = in->leases_capacity == 0 ? 64 : in->leases_capacity * 2;
         in->leases = mem_realloc(in->leases, in->leases_capacity * sizeof(*in->leases));
     }
-    struct intake_lease lease = {.id = (int64_t)lsm__get_be64(key.data + 1),
-                                 .granted_ttl = (int64_t)lsm__get_be64(value.data)};
     in->leases[in->leases_count++] = lease;
-    persist_meta_put_lease(&in->metas, lease.id, lease.granted_ttl);
+    persist_meta_put_lease(&in->metas, &lease);
     return 0;
 }
 
@@ -338,7 +332,7 @@ struct slice lsm_intake_get(const struct lsm_intake *in, struct slice name)
 }
 
 int lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
-                    void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx)
+                    void (*lease)(void *ctx, const struct lsm_lease *lease), void *ctx)
 {
     ASSERT(in->l == NULL);
     mvcc_load_begin(m);
@@ -351,7 +345,7 @@ int lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
     if (sum != in->meta.content.sum)
         return TV_ECORRUPT;
     for (size_t i = 0; i < in->leases_count; i++)
-        lease(ctx, in->leases[i].id, in->leases[i].granted_ttl);
+        lease(ctx, &in->leases[i]);
     return 0;
 }
 

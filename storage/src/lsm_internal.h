@@ -14,7 +14,8 @@ enum {
     LSM_FORMAT = 2,
     LSM_KV_KEY_BYTES = 14,   /* 'k' main(8) sub(4) tombstone(1) */
     LSM_LEASE_KEY_BYTES = 9, /* 'l' id(8) */
-    LSM_STATE_BYTES = 60,    /* format(4), then 8 each as in struct lsm_meta */
+    LSM_LEASE_VALUE_BYTES = 16,
+    LSM_STATE_BYTES = 60, /* format(4), then 8 each as in struct lsm_meta */
     LSM_PATH_BYTES_MAX = 4096,
 };
 
@@ -97,6 +98,9 @@ static inline void lsm__get_state(const uint8_t *p, struct lsm_meta *ret)
         .content = {.sum = lsm__get_be64(p + 36), .compacted = (int64_t)lsm__get_be64(p + 44)},
         .chain = lsm__get_be64(p + 52)};
 }
+
+/* False when it is not an 'l' record. */
+bool lsm__lease_parse(struct slice key, struct slice value, struct lsm_lease *ret);
 
 /* The parts of a 'k' record's key; false when it is not one. */
 static inline bool lsm__kv_key_parse(const uint8_t *key, size_t size, int64_t *ret_main,

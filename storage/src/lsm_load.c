@@ -232,11 +232,6 @@ static int read_versions(struct load *ld, struct mvcc *m, uint32_t threads_count
     return err;
 }
 
-struct lease_record {
-    int64_t id;
-    int64_t granted_ttl;
-};
-
 static int read_leases(struct lsm *l, struct buf *ret, char *err_text, size_t err_text_size)
 {
     rocksdb_readoptions_t *ro = rocksdb_readoptions_create();
@@ -247,14 +242,13 @@ static int read_leases(struct lsm *l, struct buf *ret, char *err_text, size_t er
         size_t key_size, value_size;
         const uint8_t *key = (const uint8_t *)rocksdb_iter_key(it, &key_size);
         const uint8_t *value = (const uint8_t *)rocksdb_iter_value(it, &value_size);
-        if (key_size != LSM_LEASE_KEY_BYTES || value_size != 8) {
+        struct lsm_lease lease;
+        if (!lsm__lease_parse(slice_of(key, key_size), slice_of(value, value_size), &lease)) {
             (void)snprintf(err_text, err_text_size, "a lease on disk is damaged");
             err = TV_ECORRUPT;
             break;
         }
-        struct lease_record r = {.id = (int64_t)lsm__get_be64(key + 1),
-                                 .granted_ttl = (int64_t)lsm__get_be64(value)};
-        err = buf_append(ret, &r, sizeof(r));
+        err = buf_append(ret, &lease, sizeof(lease));
     }
     char *message = NULL;
     rocksdb_iter_get_error(it, &message);
@@ -285,8 +279,8 @@ static int end(struct lsm *l, struct mvcc *m, const struct lsm_meta *meta, char 
 }
 
 int lsm_load(struct lsm *l, struct mvcc *m, uint32_t threads_count, struct lsm_meta *ret_meta,
-             void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx,
-             char *err_text, size_t err_text_size)
+             void (*lease)(void *ctx, const struct lsm_lease *lease), void *ctx, char *err_text,
+             size_t err_text_size)
 {
     struct lsm_meta meta;
     lsm_meta(l, &meta);
@@ -312,9 +306,9 @@ int lsm_load(struct lsm *l, struct mvcc *m, uint32_t threads_count, struct lsm_m
     else
         err = end(l, m, &meta, err_text, err_text_size);
     if (err == 0) {
-        const struct lease_record *r = (const struct lease_record *)leases.data;
-        for (size_t i = 0; lease != NULL && i < leases.size / sizeof(*r); i++)
-            lease(ctx, r[i].id, r[i].granted_ttl);
+        const struct lsm_lease *loaded = (const struct lsm_lease *)leases.data;
+        for (size_t i = 0; lease != NULL && i < leases.size / sizeof(*loaded); i++)
+            lease(ctx, &loaded[i]);
         *ret_meta = meta;
     }
     load_fini(&ld);

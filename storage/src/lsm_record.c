@@ -25,15 +25,24 @@ bool lsm_record_next(struct slice *records, struct slice *ret_key, struct slice 
     return true;
 }
 
+bool lsm__lease_parse(struct slice key, struct slice value, struct lsm_lease *ret)
+{
+    if (key.size != LSM_LEASE_KEY_BYTES || key.data[0] != 'l' ||
+        value.size != LSM_LEASE_VALUE_BYTES)
+        return false;
+    *ret = (struct lsm_lease){.id = (int64_t)lsm__get_be64(key.data + 1),
+                              .granted_ttl = (int64_t)lsm__get_be64(value.data),
+                              .remaining_ttl = (int64_t)lsm__get_be64(value.data + 8)};
+    return true;
+}
+
 void lsm_record_parse(struct slice key, struct slice value, struct lsm_record *ret)
 {
     *ret = (struct lsm_record){.kind = LSM_RECORD_OTHER};
     if (lsm__kv_key_parse(key.data, key.size, &ret->main, &ret->sub, &ret->tombstone)) {
         ret->kind = LSM_RECORD_VERSION;
-    } else if (key.size == LSM_LEASE_KEY_BYTES && key.data[0] == 'l' && value.size == 8) {
+    } else if (lsm__lease_parse(key, value, &ret->lease)) {
         ret->kind = LSM_RECORD_LEASE;
-        ret->id = (int64_t)lsm__get_be64(key.data + 1);
-        ret->granted_ttl = (int64_t)lsm__get_be64(value.data);
     } else if (key.size > 1 && key.data[0] == 'm') {
         ret->kind = LSM_RECORD_NAMED;
         ret->name = slice_of(key.data + 1, key.size - 1);

@@ -90,12 +90,13 @@ void persist_meta_delete(struct persist_meta **list, struct slice name)
     meta_add(list, true, 'm', name, SLICE_EMPTY);
 }
 
-void persist_meta_put_lease(struct persist_meta **list, int64_t lease_id, int64_t granted_ttl)
+void persist_meta_put_lease(struct persist_meta **list, const struct lsm_lease *lease)
 {
-    uint8_t id[8], ttl[8];
-    lsm__put_be64(id, (uint64_t)lease_id);
-    lsm__put_be64(ttl, (uint64_t)granted_ttl);
-    meta_add(list, false, 'l', slice_of(id, sizeof(id)), slice_of(ttl, sizeof(ttl)));
+    uint8_t id[8], ttls[LSM_LEASE_VALUE_BYTES];
+    lsm__put_be64(id, (uint64_t)lease->id);
+    lsm__put_be64(ttls, (uint64_t)lease->granted_ttl);
+    lsm__put_be64(ttls + 8, (uint64_t)lease->remaining_ttl);
+    meta_add(list, false, 'l', slice_of(id, sizeof(id)), slice_of(ttls, sizeof(ttls)));
 }
 
 void persist_meta_delete_lease(struct persist_meta **list, int64_t lease_id)

@@ -59,7 +59,8 @@ def complaint(stdout, stderr):
     return ""
 
 
-# COMPAT differs, flags: feature gates are known and checked; all but SetMemberLocalAddr change nothing: the log says what each means here
+# COMPAT differs, flags: the feature gates CompactHashCheck, FastLeaseKeepAlive, LeaseCheckpointPersist, StopGRPCServiceOnDefrag and
+# COMPAT   TxnModeWriteWithSharedBuffer change nothing, for the reasons that the log gives
 # COMPAT differs, flags: the subcommands `gateway` and `grpc-proxy` are not there
 # COMPAT differs, --unsafe-no-fsync: for the log alone; RocksDB's files are still synced
 # COMPAT differs, --force-new-cluster: what was on the log and not committed is kept; etcd discards it

@@ -8,16 +8,19 @@ values, and while puts go on. Damaged files are refused.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 import cluster  # noqa: E402
+import rawgrpc  # noqa: E402
 
 TOOL = os.path.join(cluster.TOOLS, "snapshot")
 ETCDUTL = os.path.join(cluster.TOOLS, "etcdutl")
@@ -52,10 +55,10 @@ def save(node, path, ctl=cluster.ETCDCTL):
     output([ctl, "--endpoints", node.endpoint(), "snapshot", "save", path])
 
 
-def restore(into, path, *flags):
-    """Data folders for every node of a cluster that has not been started."""
+def restore(into, path, *flags, nodes=None):
+    """Data folders for every node of a cluster that has not been started, or for these."""
     program = TRIVETCTL if into.kind == "trivet" else ETCDUTL
-    for node in into.nodes:
+    for node in into.nodes if nodes is None else nodes:
         output([program, "snapshot", "restore", path, "--data-dir", node.data_dir, "--name", node.name,
                 "--initial-cluster", into.initial_cluster(),
                 "--initial-cluster-token", "test-" + os.path.basename(into.dir),
@@ -354,6 +357,138 @@ def hashes(points):
         print("HashKV: %d random revisions" % (points // rounds * rounds), flush=True)
 
 
+LEASE, LONG_TTL, TTL, LEFT = 7777, 100000000, 5000, 100
+CHECKPOINTS = ("--feature-gates", "LeaseCheckpoint=true,LeaseCheckpointPersist=true")
+
+
+def lease_call(node, method, ttl=0):
+    """(TTL, granted TTL) of an answer."""
+    body = rawgrpc.field(1, ttl) + rawgrpc.field(2, LEASE) if method == "LeaseGrant" else rawgrpc.field(1, LEASE)
+    with rawgrpc.Client("127.0.0.1", node.client_port) as client:
+        answer = client.first("/etcdserverpb.Lease/" + method, body, last=True)
+    found = dict(rawgrpc.fields(answer.messages[0]))
+    return found.get(3, 0), found.get(4, 0)
+
+
+def checkpointed(path):
+    """A snapshot of etcd's with a lease of TTL seconds of which LEFT are left. What etcd takes five minutes for is
+    done in the file: the lease was granted for so long that both numbers find room in its place."""
+    with cluster.Cluster("etcd", size=1) as old:
+        old.start()
+        lease_call(old.nodes[0], "LeaseGrant", LONG_TTL)
+        save(old.nodes[0], path)
+    with open(path, "rb") as f:
+        pages = f.read()[:-32]
+    want = rawgrpc.field(1, LEASE) + rawgrpc.field(2, LONG_TTL)
+    got = rawgrpc.field(1, LEASE) + rawgrpc.field(2, TTL) + rawgrpc.field(3, LEFT)
+    if want not in pages or len(want) != len(got):
+        raise cluster.ClusterError("the lease is not where it should be in the snapshot")
+    pages = pages.replace(want, got)
+    with open(path, "wb") as f:
+        f.write(pages + hashlib.sha256(pages).digest())
+
+
+def goes_on(node, name, left=LEFT):
+    """A leader adds an election timeout, and the test takes its time."""
+    ttl, granted = lease_call(node, "LeaseTimeToLive")
+    tally.check(left - 20 <= ttl <= left + 2 and granted == TTL, name, "%d of %d" % (ttl, granted))
+
+
+# COMPAT better, leases: with LeaseCheckpoint a renewal waits until no checkpoint counts or is under way; etcd does not
+# COMPAT   look at those under way, and the next leader may end a lease before the time that its client was told
+# COMPAT better, leases: a renewal takes a checkpoint back with the feature off, too; in etcd it then begins with the rest
+def checkpoints(kind, flags, size):
+    name = "checkpoints, %s of %d%s" % (kind, size, " with the feature" if flags else "")
+    with cluster.Cluster(kind, size=size, flags=flags) as c:
+        path = os.path.join(c.dir, "checkpointed.db")
+        checkpointed(path)
+        restore(c, path)
+        c.start()
+        goes_on(c.nodes[0], "%s: it goes on where it was" % name)
+        c.stop(*range(size))
+        c.start()
+        c.wait_healthy()
+        goes_on(c.nodes[0], "%s: after a restart" % name)
+        if kind == "trivet":
+            again = os.path.join(c.dir, "again.db")
+            save(c.nodes[0], again)
+            with cluster.Cluster("etcd", size=1) as other:
+                restore(other, again)
+                other.start()
+                goes_on(other.nodes[0], "%s: in an etcd that was made from it" % name)
+        if kind == "etcd" and not flags:
+            return
+        tally.check(lease_call(c.nodes[-1], "LeaseKeepAlive")[0] == TTL, "%s: a renewal" % name)
+        goes_on(c.nodes[0], "%s: it has all of its time again" % name, TTL)
+        c.stop(*range(size))
+        c.start()
+        c.wait_healthy()
+        goes_on(c.nodes[0], "%s: and over another restart" % name, TTL)
+
+
+CHECK_PASSED = "initial corruption checking passed; no corruption"
+
+
+def log_has(node, text, timeout=20):
+    """Does it come to stand in the node's log?"""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with open(node.log_path, encoding="utf-8", errors="replace") as f:
+            if text in f.read():
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def one_put(kind, value):
+    """A snapshot file of five revisions."""
+    with cluster.Cluster(kind, size=1) as c:
+        c.start()
+        path = os.path.join(tempfile.mkdtemp(prefix="trivet-test-"), "snapshot.db")
+        for i in range(5):
+            ctl(c.nodes[0], "put", "k%d" % i, value, user=None)
+        save(c.nodes[0], path)
+        return path
+
+
+# With InitialCorruptCheck a member whose contents differ does not start; one that is behind, or alone, does.
+def initial_check(kind):
+    """Members from two snapshots of equal revision, which are not the same."""
+    good, bad = one_put(kind, "good"), one_put(kind, "evil")
+    with cluster.Cluster(kind, size=3, flags=("--feature-gates", "InitialCorruptCheck=true")) as c:
+        restore(c, good, nodes=c.nodes[:2])
+        restore(c, bad, nodes=c.nodes[2:])
+        for node in c.nodes[:2]:
+            node.start()
+            tally.check(log_has(node, CHECK_PASSED), "%s: nobody there, or the same: it starts" % kind, node.log_tail())
+        c.wait_healthy([0, 1])
+        other = c.nodes[2]
+        other.start()
+        status = other.wait(20)
+        tally.check(status == 1 and "found data inconsistency with peers" in other.log_tail(2) and
+                    log_has(other, "found different hash values from remote peer", 0.1),
+                    "%s: one that differs does not start" % kind, "status %s\n%s" % (status, other.log_tail()))
+        # With the right contents, and behind: the others have compacted its revision.
+        shutil.rmtree(other.data_dir)
+        restore(c, good, nodes=[other])
+        for i in range(5):
+            ctl(c.nodes[0], "put", "more", str(i), user=None)
+        ctl(c.nodes[0], "compaction", "11", "--physical", user=None)
+        other.start()
+        tally.check(log_has(other, CHECK_PASSED) and log_has(other, "local member is behind", 0.1),
+                    "%s: one that is behind starts" % kind, other.log_tail())
+        c.wait_healthy()
+        hashes = {hash_kv(n) for n in c.nodes}
+        tally.check(len(hashes) == 1, "%s: and has what the others have" % kind, repr(hashes))
+    for path in (good, bad):
+        shutil.rmtree(os.path.dirname(path))
+
+
+def hash_kv(node):
+    text = output([cluster.ETCDCTL, "--endpoints", node.endpoint(), "endpoint", "hashkv", "--rev", "11", "-w", "json"])
+    return json.loads(text)[0]["HashKV"]["hash"]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--points", type=int, default=200, help="revisions at which HashKV is compared")
@@ -370,6 +505,9 @@ def main():
                                                      ("trivet", "trivet"))],
         "empty": lambda: from_to(("trivet", "etcd"), (1, 1), "empty", "--ops", "0"),
         "empty back": lambda: from_to(("etcd", "trivet"), (1, 1), "empty etcd", "--ops", "0"),
+        "checkpoints": lambda: [checkpoints(*how) for how in (
+            ("etcd", (), 1), ("trivet", (), 1), ("etcd", CHECKPOINTS, 1), ("trivet", CHECKPOINTS, 3))],
+        "initial check": lambda: [initial_check(kind) for kind in ("etcd", "trivet")],
         "load": lambda: under_load("etcd"),
         "flags": flags_and_damage,
         "hashes": lambda: hashes(args.points),

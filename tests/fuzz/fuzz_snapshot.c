@@ -39,11 +39,10 @@ struct piece {
     struct slice records[2];
 };
 
-static void on_lease(void *ctx, int64_t id, int64_t ttl)
+static void on_lease(void *ctx, const struct lsm_lease *lease)
 {
     (void)ctx;
-    (void)id;
-    (void)ttl;
+    (void)lease;
 }
 
 /* The store afterwards is *m. */

@@ -106,7 +106,7 @@ def http2():
     page = get.replace(b"\x03GET", b"\x04POST").replace(b"\x07/health", b"\x0b/v3/kv/range")
     yield b"\x01" + frame(HEADERS, END_HEADERS, 1, page) + frame(DATA, END_STREAM, 1, b'{"key":"a2V5"}')
     hello = b"\x01TRVT" + struct.pack("<HHQQQB", 2, 0, 1, 2, 3, 1) + struct.pack("<H", 8) + b"http://a"
-    for path in ("/trivet.Peer/Messages", "/trivet.Peer/Snapshot", "/trivet.Peer/Join"):
+    for path in ("/trivet.Peer/Messages", "/trivet.Peer/Snapshot", "/trivet.Peer/Join", "/trivet.Peer/HashKV"):
         yield b"\x03" + call(1, path, hello, False)
     yield b"\x00PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0)
     yield b"\x00GET /health HTTP/1.1\r\nHost: f\r\n\r\n"
@@ -277,11 +277,49 @@ def snapshot():
     records = (version(2, 0, 0, kv(b"a", 2, 2, 1)) + version(3, 0, 0, kv(b"a", 2, 3, 2)) +
                version(4, 0, 0, kv(b"b", 4, 4, 1, b"w" * 100, 7)) + version(4, 1, 0, kv(b"c", 4, 4, 1)) +
                version(5, 0, 1, message(b"a")))
-    others = record(b"l" + struct.pack(">Q", 7), struct.pack(">Q", 100)) + record(b"mself", b"x")
+    others = record(b"l" + struct.pack(">Q", 7), struct.pack(">QQ", 100, 30)) + record(b"mself", b"x")
     for cut in (0, 40, 60000):
         yield head + struct.pack("<H", cut) + records + others
     yield struct.pack("<IIiii", 9, 2, 5, 3, 3) + b"\0\0" + records
     yield head + b"\0\0" + others
+
+
+# --- raft: fuzz_raft.c's steps; numbers from 64 on are near what the member has, 144 is just that ---
+
+SAME, NEXT = 144, 145
+(APPEND, APPEND_REPLY, HEARTBEAT, HEARTBEAT_REPLY, PRE_VOTE, PRE_VOTE_REPLY, VOTE, VOTE_REPLY, READ_INDEX,
+ READ_INDEX_REPLY, PROPOSE, TRANSFER_LEADER, TIMEOUT_NOW) = range(13)
+TICKS, WRITTEN, CAMPAIGN, CRASH, CUT = 17 + 224, 19 + 224, b"\x18", b"\x1c\x01", b"\x1d"
+
+
+def told(kind, term=SAME, log_index=SAME, log_term=SAME, commit=SAME, entries=(), sender=2, context=0, flags=0,
+         hint=None):
+    """A message; entries are (kind, term) and what a change of members has behind it."""
+    numbers = [] if kind in (PROPOSE, READ_INDEX, TRANSFER_LEADER) else [term]
+    numbers += [log_index, log_term, commit, context] + ([] if hint is None else [hint])
+    body = b"".join(bytes([it[0], *it[2:], it[1]]) for it in entries)
+    return bytes([kind, flags | len(entries) << 4 | (hint is not None), sender, *numbers]) + body
+
+
+def raft():
+    written = bytes([WRITTEN])
+    elected = (CAMPAIGN + told(PRE_VOTE_REPLY, NEXT) + written + told(VOTE_REPLY) + written + told(APPEND_REPLY) + written)
+    put, grow, joint = (5, SAME), (7 + 32, SAME, 12), (7 + 16 + 64, SAME, 12, 6)
+    replicated = b"\x14\x05" + written + told(APPEND_REPLY) + told(HEARTBEAT_REPLY, sender=3)
+    followed = told(APPEND, 1, 0, 0, 0, [(5, 1), (3, 1), (0, 1)]) + written + told(APPEND, commit=SAME, entries=[put]) + written
+    for options in (0, 3, 7, 35, 67):
+        yield bytes([options]) + elected + replicated * 3 + b"\x16" + told(HEARTBEAT_REPLY, context=1) + bytes([TICKS]) * 3
+        yield bytes([options]) + followed + told(HEARTBEAT, commit=SAME, context=3) + CRASH + told(VOTE, NEXT) + written
+        yield bytes([options]) + elected + replicated + CUT + told(APPEND_REPLY, log_index=1, hint=0, sender=3) + b"\x1f\x01"
+        yield bytes([options]) + elected + b"\x14" + bytes([grow[0], grow[2]]) + written + told(APPEND_REPLY) + replicated
+        yield bytes([options]) + elected + b"\x14" + bytes([joint[0], *joint[2:]]) + written + (told(APPEND_REPLY) + written) * 2
+    yield b"\x03" + followed + told(APPEND, NEXT, 1, 1, 4, [(2, NEXT), (3, NEXT)], sender=3) + written + CUT + CRASH
+    yield b"\x03" + followed + told(APPEND, SAME, 60, 1, 4, [put]) + told(TIMEOUT_NOW) + written + told(VOTE_REPLY)
+    yield b"\x03" + followed + told(APPEND, SAME, SAME, SAME, 0, [grow, put]) + written + told(HEARTBEAT, commit=60) + CRASH
+    yield b"\x03" + elected + told(PROPOSE, entries=[put, grow]) + told(READ_INDEX, context=7) + written + told(TRANSFER_LEADER, context=3)
+    yield b"\x03" + elected + b"\x17\x02" + told(APPEND_REPLY) + told(VOTE, NEXT, flags=2) + written + replicated
+    yield b"\x0b" + told(HEARTBEAT, 2, commit=9) + b"\x1e\x09\x02\x00" + told(APPEND, 2, 9, 2, 10, [(5, 2)]) + written + CRASH
+    yield b"\x13" + followed + bytes([TICKS]) * 4 + told(APPEND, commit=60, entries=[(7 + 32, SAME, 0)]) + written + CAMPAIGN
 
 
 def dns():
@@ -293,7 +331,8 @@ def dns():
 
 
 TARGETS = {"http2": http2, "grpc": grpc, "http1": http1, "json": json_target, "wire": wire, "yaml": yaml,
-           "config": config, "token": token, "wal": wal, "snapshot": snapshot, "dns": dns}
+           "config": config, "token": token, "wal": wal, "snapshot": snapshot, "dns": dns,
+           "raft": raft}
 
 
 def write(target, folder):

@@ -318,7 +318,7 @@ static void open_store(struct member *m)
     mo.move_all = true;
     n->mvcc = mvcc_new(&mo);
     n->lessor = lessor_new(config_lease_ttl_min_s(&m->sim->config));
-    store_load(&m->store, n->mvcc, n->lessor, member_clock_ms(m));
+    store_load(&m->store, n->mvcc, n->lessor);
     restore_lease_keys(n->lessor, n->mvcc);
     judge_loaded(m);
     struct persist_options po;
@@ -376,6 +376,7 @@ static void start_core(struct member *m, const struct restore *r)
                              .pre_vote = s->shape.pre_vote,
                              .lease_reads = s->shape.lease_reads,
                              .strict_reconfig = s->shape.strict_reconfig,
+                             .lease_checkpoint_ms = s->shape.lease_checkpoint_ms,
                              .seed = rng_next(&s->members_rng),
                              .id_seed = s->now_us + 1,
                              .snapshot_count = s->shape.snapshot_count,

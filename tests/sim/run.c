@@ -430,6 +430,7 @@ static void choose_shape(struct sim *s, struct rng *r)
     choose_snapshots(h, r);
     h->hurry = rng_below(r, 6) == 0;
     h->strict_reconfig = rng_below(r, 3) > 0;
+    h->lease_checkpoint_ms = rng_below(r, 2) == 0 ? 200 + rng_below(r, 2000) : 0;
 }
 
 void sim_limits(const struct sim *s, struct raft_options *o)

@@ -66,7 +66,8 @@ struct sim_shape {
     uint64_t flush_entries_max;
     uint64_t snapshot_count; /* core_options */
     uint64_t log_keep_bytes;
-    bool strict_reconfig;       /* core_options */
+    bool strict_reconfig; /* core_options */
+    uint64_t lease_checkpoint_ms;
     bool hurry;                 /* clients hardly pause: what happens at once, happens often */
     bool skip_payloads;         /* the log is read without the bytes of what the store holds */
     size_t piece_bytes;         /* of a snapshot on its way */

@@ -275,34 +275,30 @@ static void load_versions(const struct contents *c, uint32_t count, struct mvcc 
         sim_fail("member %u: what it stored does not add up", c->member->number);
 }
 
-static void load_leases(const struct contents *c, void (*lease)(void *, int64_t, int64_t),
+static void load_leases(const struct contents *c, void (*lease)(void *, const struct lsm_lease *),
                         void *ctx)
 {
     for (uint32_t i = 0; i < c->metas_count; i++) {
         const struct store_meta *meta = &c->metas[i];
-        if (meta->value != NULL && meta->key->data[0] == 'l')
-            lease(ctx, (int64_t)be64(meta->key->data + 1), (int64_t)be64(meta->value->data));
+        if (meta->value == NULL || meta->key->data[0] != 'l')
+            continue;
+        const struct lsm_lease loaded = {.id = (int64_t)be64(meta->key->data + 1),
+                                         .granted_ttl = (int64_t)be64(meta->value->data),
+                                         .remaining_ttl = (int64_t)be64(meta->value->data + 8)};
+        lease(ctx, &loaded);
     }
 }
 
-struct loading {
-    struct lessor *lessor;
-    uint64_t now_ms;
-};
-
-static void on_lease(void *ctx, int64_t id, int64_t granted_ttl)
+static void on_lease(void *ctx, const struct lsm_lease *lease)
 {
-    struct loading *l = ctx;
-    int64_t granted;
-    (void)lessor_grant(l->lessor, id, granted_ttl, l->now_ms, &granted);
+    lessor_load(ctx, lease);
 }
 
-void store_load(struct store *s, struct mvcc *m, struct lessor *l, uint64_t now_ms)
+void store_load(struct store *s, struct mvcc *m, struct lessor *l)
 {
     struct contents *c = s->parts[INSTALL_STORE];
-    struct loading loading = {.lessor = l, .now_ms = now_ms};
     load_versions(c, c->committed, m);
-    load_leases(c, on_lease, &loading);
+    load_leases(c, on_lease, l);
 }
 
 /* --- copies for other members: storage/lsm.h's functions, on the store in memory --- */
@@ -521,7 +517,7 @@ struct slice lsm_intake_get(const struct lsm_intake *in, struct slice name)
 }
 
 int lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
-                    void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx)
+                    void (*lease)(void *ctx, const struct lsm_lease *lease), void *ctx)
 {
     load_versions(in->contents, in->contents->count, m);
     load_leases(in->contents, lease, ctx);

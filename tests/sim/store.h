@@ -58,6 +58,6 @@ uint64_t store_installed_index(const struct store *s);
 struct persist_store store_ops(struct store *s);
 struct install_place store_place(struct store *s);
 /* Fill a fresh store in memory, and the leases. */
-void store_load(struct store *s, struct mvcc *m, struct lessor *l, uint64_t now_ms);
+void store_load(struct store *s, struct mvcc *m, struct lessor *l);
 
 #endif

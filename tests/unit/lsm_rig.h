@@ -133,10 +133,12 @@ static inline void change_records(struct machine *x)
     uint64_t i = rng_below(&x->rng, LEASES), n = rng_below(&x->rng, NAMES);
     if (rng_below(&x->rng, 2) == 0) {
         x->ttl[i] = x->ttl[i] == 0 ? (int64_t)x->index : 0;
+        const struct lsm_lease lease = {
+            .id = (int64_t)(i + 1) << 50, .granted_ttl = x->ttl[i], .remaining_ttl = x->ttl[i] / 3};
         if (x->ttl[i] != 0)
-            persist_meta_put_lease(&x->metas, (int64_t)(i + 1) << 50, x->ttl[i]);
+            persist_meta_put_lease(&x->metas, &lease);
         else
-            persist_meta_delete_lease(&x->metas, (int64_t)(i + 1) << 50);
+            persist_meta_delete_lease(&x->metas, lease.id);
     }
     char name[8];
     (void)snprintf(name, sizeof(name), "n%u", (unsigned)n);
@@ -217,12 +219,13 @@ struct loaded {
     int64_t last_lease;
 };
 
-static inline void take_lease(void *ctx, int64_t id, int64_t ttl)
+static inline void take_lease(void *ctx, const struct lsm_lease *lease)
 {
     struct loaded *x = ctx;
-    ck_assert_int_gt(id, x->last_lease);
-    x->last_lease = id;
-    x->ttl[(id >> 50) - 1] = ttl;
+    ck_assert_int_gt(lease->id, x->last_lease);
+    ck_assert_int_eq(lease->remaining_ttl, lease->granted_ttl / 3);
+    x->last_lease = lease->id;
+    x->ttl[(lease->id >> 50) - 1] = lease->granted_ttl;
 }
 
 static inline void load(struct loaded *x, const struct lsm_options *o, uint32_t threads)

@@ -145,6 +145,8 @@ static void node_start(struct node *n, uint64_t id)
                              .pre_vote = true,
                              .seed = id,
                              .id_seed = 1000,
+                             .lease_checkpoint_ms = 10000,
+                             .priority_requests = id == members.members[0].id,
                              .snapshot_count = 100000};
     n->core = core_new(&o);
     wal_set_done(n->wal, on_wal_done, n);
@@ -704,6 +706,114 @@ START_TEST(test_leases_end_at_once)
 }
 END_TEST
 
+static void grant(struct node *n, int64_t id, int64_t ttl_s)
+{
+    uint8_t body[64];
+    const struct wire_lease_grant_request g = {.id = id, .ttl = ttl_s};
+    propose(n, WIRE_RAFT_LEASE_GRANT,
+            slice_of(body, (size_t)(wire_lease_grant_request_put(body, &g) - body)));
+    round_of(1);
+    ck_assert_int_eq(outcome, 0);
+}
+
+static int64_t left_s(const struct node *leader, int64_t id)
+{
+    int64_t ttl_s, granted_s;
+    ck_assert_int_eq(lessor_remaining(leader->lessor, id, now_ms, &ttl_s, &granted_s), 0);
+    ck_assert_int_eq(granted_s, 100);
+    return ttl_s;
+}
+
+static void move_leader(struct node *old)
+{
+    ck_assert(core_hand_over(old->core));
+    round_of(3);
+    ck_assert_ptr_nonnull(leader());
+    ck_assert(leader() != old);
+}
+
+/* An interval of 10 s; what is left is at most that too much under the next leader, and what an
+ * election adds. */
+START_TEST(test_lease_goes_on_under_the_next_leader)
+{
+    start();
+    struct node *old = wait_for_leader();
+    grant(old, 7, 100);
+    grant(old, 8, 10); /* so short that it begins anew */
+    round_of(10 * 25);
+    ck_assert(!lessor_exists(old->lessor, 8));
+    ck_assert_int_le(left_s(old, 7), 75);
+    move_leader(old);
+    struct node *l = leader();
+    ck_assert_int_ge(left_s(l, 7), 74);
+    ck_assert_int_le(left_s(l, 7), 81);
+
+    /* Renewed, it lives for all of its TTL, and under the one after that as well. */
+    struct request *req = new_request(REQUEST_LEASE_RENEW);
+    req->lease_id = 7;
+    core_submit(l->core, req);
+    ck_assert_int_eq(outcome, WAITS);
+    settle();
+    ck_assert_int_eq(outcome, 0);
+    ck_assert_int_eq(left_s(l, 7), 100);
+    round_of(10);
+    move_leader(l);
+    ck_assert_int_ge(left_s(leader(), 7), 99);
+    stop();
+}
+END_TEST
+
+/* A renewal is not answered before a majority has what takes the checkpoint back. */
+START_TEST(test_renewal_waits_for_the_log)
+{
+    start();
+    struct node *l = wait_for_leader();
+    grant(l, 7, 100);
+    round_of(10 * 15);
+    for (int i = 0; i < NODES; i++)
+        if (&nodes[i] != l)
+            stall(&nodes[i]);
+    struct request *req = new_request(REQUEST_LEASE_RENEW);
+    req->lease_id = 7;
+    core_submit(l->core, req);
+    round_of(5);
+    ck_assert_int_eq(outcome, WAITS);
+    ck_assert_int_le(left_s(l, 7), 86);
+    for (int i = 0; i < NODES; i++)
+        disk_mem_set_completion_percent(nodes[i].disk, 100);
+    round_of(2);
+    ck_assert_int_eq(outcome, 0);
+    ck_assert_int_ge(left_s(l, 7), 99);
+    stop();
+}
+END_TEST
+
+/* Of which nothing else is taken any more; but for that member without the feature. */
+START_TEST(test_leases_are_ended_under_load)
+{
+    enum { PENDING_MAX = 100000 };
+    start();
+    struct node *l = wait_for_leader();
+    grant(l, 7, 100);
+    for (int i = 0; i < 2; i++) {
+        struct node *n = &nodes[i];
+        for (int k = 0; k < PENDING_MAX; k++)
+            submit_put(n, 10);
+        core_turn(n->core, now_ms);
+        ck_assert_int_eq(outcome, WAITS);
+        submit_put(n, 10);
+        core_turn(n->core, now_ms);
+        ck_assert_int_eq(outcome, TV_TOO_MANY_REQUESTS);
+        uint8_t body[16];
+        propose(n, WIRE_RAFT_LEASE_REVOKE,
+                slice_of(body, (size_t)(wire_lease_revoke_request_put(body, 7) - body)));
+        core_turn(n->core, now_ms);
+        ck_assert_int_eq(outcome, i == 0 ? WAITS : TV_TOO_MANY_REQUESTS);
+    }
+    stop();
+}
+END_TEST
+
 /* --- turns: what one client has under way does not keep another waiting --- */
 
 enum { GREEDY = 1, POLITE = 2, LARGE_VALUE = 50000, ANSWERS_MAX = 4096 };
@@ -925,8 +1035,10 @@ START_TEST(test_waiting_times_out)
 }
 END_TEST
 
-UNIT_MAIN("core", test_stands_at_once, test_renewals_are_gathered, test_stalled_leader_hands_over,
-          test_stall_ends, test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
+UNIT_MAIN("core", test_stands_at_once, test_renewals_are_gathered,
+          test_lease_goes_on_under_the_next_leader, test_renewal_waits_for_the_log,
+          test_leases_are_ended_under_load, test_stalled_leader_hands_over, test_stall_ends,
+          test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
           test_low_disk_and_operator, test_log_without_room, test_log_shrinks_with_the_store,
           test_move_leader, test_put_outlives_its_leader, test_leases_end_at_once,
           test_large_take_turns, test_small_take_turns, test_small_window_is_shared,

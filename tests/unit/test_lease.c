@@ -172,7 +172,7 @@ START_TEST(test_expiry)
     grant(1, 10, 0);
     grant(2, 5, 0);
     ck_assert_uint_eq(lessor_expired(lessor, 1000000, ids, 8), 0); /* nobody leads */
-    lessor_promote(lessor, 1000, 500);
+    lessor_promote(lessor, 1000, 500, 0);
     grant(3, 3, 2000);
     ck_assert_int_eq(lessor_remaining(lessor, 1, 2000, &ttl_s, &granted_s), 0);
     ck_assert_int_eq(ttl_s, 9); /* 11,500 - 2,000 */
@@ -199,7 +199,7 @@ START_TEST(test_expiry)
 
     lessor_demote(lessor);
     ck_assert_uint_eq(lessor_expired(lessor, 100000, ids, 8), 0);
-    lessor_promote(lessor, 100000, 0);
+    lessor_promote(lessor, 100000, 0, 0);
     ck_assert_int_eq(lessor_renew(lessor, 1, 100001, &ttl_s), 0);
     ck_assert_uint_eq(lessor_expired(lessor, 105000, ids, 1), 1);
     ck_assert_int_eq(ids[0], 2);
@@ -213,7 +213,7 @@ enum { MODEL_LEASES = 200 };
 START_TEST(test_expiry_random)
 {
     make();
-    lessor_promote(lessor, 0, 0);
+    lessor_promote(lessor, 0, 0, 0);
     uint64_t ends_ms[MODEL_LEASES] = {0}; /* 0 = there is none */
     int64_t ttls_s[MODEL_LEASES];
     uint64_t now_ms = 0;
@@ -273,7 +273,7 @@ START_TEST(test_promotion_spreads_ends)
     make();
     for (int64_t id = 1; id <= MANY; id++)
         grant(id, 30, 0);
-    lessor_promote(lessor, 5000, 1000);
+    lessor_promote(lessor, 5000, 1000, 0);
     uint32_t count = 0, before = 0;
     count_expired(35999, &count);
     ck_assert_uint_eq(count, 0); /* none before its TTL */
@@ -293,7 +293,7 @@ START_TEST(test_few_are_not_spread)
     make();
     for (int64_t id = 1; id <= 999; id++)
         grant(id, 30, 0);
-    lessor_promote(lessor, 0, 0);
+    lessor_promote(lessor, 0, 0, 0);
     uint32_t count = 0;
     count_expired(30000, &count);
     ck_assert_uint_eq(count, 999);
@@ -319,7 +319,7 @@ START_TEST(test_list_by_end)
     grant(2, 10, 0);
     lessor_each(lessor, list_id, NULL);
     ck_assert_str_eq(collected, " 1 2 3"); /* no ends are known */
-    lessor_promote(lessor, 0, 0);
+    lessor_promote(lessor, 0, 0, 0);
     collected[0] = '\0';
     lessor_each(lessor, list_id, NULL);
     ck_assert_str_eq(collected, " 2 1 3");
@@ -327,5 +327,134 @@ START_TEST(test_list_by_end)
 }
 END_TEST
 
+/* --- checkpoints --- */
+
+enum { APART_MS = 300000 };
+
+static struct lsm_lease checkpoint(int64_t id, int64_t remaining_s, uint64_t now_ms)
+{
+    const struct wire_lease_checkpoint c = {.id = id, .remaining_ttl = remaining_s};
+    struct lsm_lease stored = {0};
+    ck_assert(lessor_checkpoint(lessor, &c, now_ms, &stored) == lessor_exists(lessor, id));
+    return stored;
+}
+
+static int64_t left_ms(int64_t id)
+{
+    int64_t ttl_s, granted_s;
+    uint64_t at_ms = 0;
+    while (lessor_remaining(lessor, id, at_ms, &ttl_s, &granted_s) == 0 && ttl_s > 0)
+        at_ms += 1000;
+    return (int64_t)at_ms;
+}
+
+START_TEST(test_checkpoints_are_due)
+{
+    make();
+    struct wire_lease_checkpoint due[4];
+    grant(1, 1000, 0);
+    grant(2, 300, 0); /* not longer than the interval: its end is near enough */
+    lessor_promote(lessor, 0, 0, APART_MS);
+    grant(3, 301, 10);
+    grant(4, 5000, 20);
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, APART_MS - 1, due, 4), 0);
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, APART_MS + 20, due, 2), 2);
+    ck_assert_int_eq(due[0].id, 1);
+    ck_assert_int_eq(due[0].remaining_ttl, 700); /* rounded up */
+    ck_assert_int_eq(due[1].id, 3);
+    ck_assert_int_eq(due[1].remaining_ttl, 1);
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, APART_MS + 20, due + 2, 2), 1);
+    ck_assert_int_eq(due[2].id, 4);
+    /* Not again before it is applied; then when the interval has passed, if enough is left. */
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, 2 * APART_MS, due, 4), 0);
+    (void)checkpoint(1, 700, APART_MS + 100);
+    (void)checkpoint(3, 1, APART_MS + 100);
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, 2 * APART_MS + 99, due, 4), 0);
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, 2 * APART_MS + 100, due, 4), 1);
+    ck_assert_int_eq(due[0].id, 1);
+    ck_assert_int_eq(due[0].remaining_ttl, 400);
+    /* What could not be proposed is due again at once. */
+    lessor_checkpoint_lost(lessor, &due[0], 2 * APART_MS + 200);
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, 2 * APART_MS + 200, due, 4), 1);
+    /* One that was renewed just now has nothing to note, and another time it has. */
+    lessor_demote(lessor);
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, 9 * APART_MS, due, 4), 0);
+    lessor_promote(lessor, 0, 1000, APART_MS);
+    int64_t ttl_s;
+    ck_assert_int_eq(lessor_renew(lessor, 4, APART_MS, &ttl_s), 0);
+    lessor_revoke(lessor, 1);
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, APART_MS, due, 4), 0);
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, 2 * APART_MS, due, 4), 1);
+    ck_assert_int_eq(due[0].id, 4);
+    ck_assert_int_eq(due[0].remaining_ttl, 4700);
+    lessor_free(lessor);
+}
+END_TEST
+
+START_TEST(test_next_leader_goes_on_from_the_checkpoint)
+{
+    make();
+    grant(1, 1000, 0);
+    grant(2, 1000, 0);
+    struct lsm_lease stored = checkpoint(1, 700, 0);
+    ck_assert_int_eq(stored.id, 1);
+    ck_assert_int_eq(stored.granted_ttl, 1000);
+    ck_assert_int_eq(stored.remaining_ttl, 700);
+    (void)checkpoint(9, 700, 0);
+    lessor_promote(lessor, 0, 2000, 0);
+    ck_assert_int_eq(left_ms(1), 702000);
+    ck_assert_int_eq(left_ms(2), 1002000);
+    lessor_demote(lessor);
+    stored = checkpoint(1, -5, 0);
+    ck_assert_int_eq(stored.remaining_ttl, 0);
+    lessor_promote(lessor, 0, 0, 0);
+    ck_assert_int_eq(left_ms(1), 1000000);
+    /* Over a restart. */
+    lessor_free(lessor);
+    make();
+    lessor_load(lessor, &(struct lsm_lease){.id = 1, .granted_ttl = 1000, .remaining_ttl = 70});
+    lessor_load(lessor, &(struct lsm_lease){.id = 2, .granted_ttl = 1000, .remaining_ttl = -1});
+    lessor_load(lessor, &(struct lsm_lease){.id = 3, .granted_ttl = 5, .remaining_ttl = INT64_MAX});
+    lessor_promote(lessor, 0, 0, 0);
+    ck_assert_int_eq(left_ms(1), 70000);
+    ck_assert_int_eq(left_ms(2), 1000000);
+    int64_t ttl_s, granted_s;
+    ck_assert_int_eq(lessor_remaining(lessor, 3, 0, &ttl_s, &granted_s), 0);
+    ck_assert_int_eq(ttl_s, LEASE_TTL_MAX_S);
+    ck_assert_int_eq(granted_s, 5);
+    lessor_free(lessor);
+}
+END_TEST
+
+/* A renewal waits for both: what the log says, and what is on its way there. */
+START_TEST(test_what_must_be_taken_back)
+{
+    make();
+    struct wire_lease_checkpoint due[4];
+    int64_t ttl_s;
+    grant(1, 1000, 0);
+    lessor_promote(lessor, 0, 0, APART_MS);
+    ck_assert(!lessor_is_noted(lessor, 1, 0));
+    ck_assert(!lessor_is_noted(lessor, 9, 0));
+    ck_assert_uint_eq(lessor_checkpoints_due(lessor, APART_MS, due, 4), 1);
+    ck_assert(lessor_is_noted(lessor, 1, APART_MS));
+    ck_assert(!lessor_is_noted(lessor, 1, 1000000)); /* it has ended */
+    ck_assert(lessor_clear_begin(lessor, 1));
+    ck_assert(!lessor_clear_begin(lessor, 1));
+    ck_assert(!lessor_clear_begin(lessor, 9));
+    lessor_checkpoint_lost(lessor, &(struct wire_lease_checkpoint){.id = 1}, APART_MS);
+    ck_assert(lessor_clear_begin(lessor, 1));
+    (void)checkpoint(1, 700, APART_MS);
+    ck_assert(lessor_is_noted(lessor, 1, APART_MS));
+    (void)checkpoint(1, 0, APART_MS);
+    ck_assert(!lessor_is_noted(lessor, 1, APART_MS));
+    ck_assert_int_eq(lessor_renew(lessor, 1, APART_MS, &ttl_s), 0);
+    ck_assert_int_eq(ttl_s, 1000);
+    lessor_free(lessor);
+}
+END_TEST
+
 UNIT_MAIN("lease", test_grant, test_keys, test_keys_random, test_expiry, test_expiry_random,
-          test_promotion_spreads_ends, test_few_are_not_spread, test_list_by_end)
+          test_promotion_spreads_ends, test_few_are_not_spread, test_list_by_end,
+          test_checkpoints_are_due, test_next_leader_goes_on_from_the_checkpoint,
+          test_what_must_be_taken_back)

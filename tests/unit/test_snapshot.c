@@ -140,7 +140,8 @@ static struct mvcc *fill(struct lsm *l)
     ck_assert_int_eq(mvcc_compact(m, COMPACTED), 0);
     mvcc_publish(m);
     struct persist_meta *metas = NULL;
-    persist_meta_put_lease(&metas, 33, 600);
+    const struct lsm_lease lease = {.id = 33, .granted_ttl = 600, .remaining_ttl = 70};
+    persist_meta_put_lease(&metas, &lease);
     persist_meta_put(&metas, SLICE_LITERAL("members"), SLICE_LITERAL("all of them"));
     persist_meta_put(&metas, SLICE_LITERAL("self"), SLICE_LITERAL("not copied"));
     lsm_save(l, m, 4000, 5, metas);
@@ -175,10 +176,11 @@ static uint32_t hash_of(struct mvcc *m)
     return h.hash;
 }
 
-static void on_lease(void *ctx, int64_t id, int64_t granted_ttl)
+static void on_lease(void *ctx, const struct lsm_lease *lease)
 {
-    ck_assert_int_eq(id, 33);
-    ck_assert_int_eq(granted_ttl, 600);
+    ck_assert_int_eq(lease->id, 33);
+    ck_assert_int_eq(lease->granted_ttl, 600);
+    ck_assert_int_eq(lease->remaining_ttl, 70);
     (*(int *)ctx)++;
 }
 

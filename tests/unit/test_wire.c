@@ -42,6 +42,7 @@ static const ProtobufCMessageDescriptor *const descriptors[WIRE_AGAIN_COUNT] = {
     &etcdserverpb__lease_keep_alive_response__descriptor,
     &etcdserverpb__lease_time_to_live_response__descriptor,
     &etcdserverpb__watch_response__descriptor,
+    &etcdserverpb__lease_checkpoint__descriptor,
 };
 
 static void put_varint(struct buf *b, uint64_t value)

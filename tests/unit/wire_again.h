@@ -48,6 +48,7 @@ AGAIN_BY_STRUCT(delete_range_request, wire_delete_range_request)
 AGAIN_BY_STRUCT(compaction_request, wire_compaction_request)
 AGAIN_BY_STRUCT(lease_grant_request, wire_lease_grant_request)
 AGAIN_BY_STRUCT(lease_ttl_request, wire_lease_ttl_request)
+AGAIN_BY_STRUCT(lease_checkpoint, wire_lease_checkpoint)
 AGAIN_BY_STRUCT(watch_request, wire_watch_request)
 AGAIN_BY_STRUCT(member_attr, wire_member_attr)
 AGAIN_BY_STRUCT(kv, wire_kv)
@@ -300,6 +301,7 @@ static const struct wire_again wire_again[] = {
     {"etcdserverpb.LeaseKeepAliveResponse", again_lease_response},
     {"etcdserverpb.LeaseTimeToLiveResponse", again_lease_ttl_response},
     {"etcdserverpb.WatchResponse", again_watch_response},
+    {"etcdserverpb.LeaseCheckpoint", again_lease_checkpoint},
 };
 enum { WIRE_AGAIN_COUNT = sizeof(wire_again) / sizeof(wire_again[0]) };
 

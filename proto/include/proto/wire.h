@@ -189,6 +189,16 @@ int wire_lease_revoke_request_decode(struct slice msg, struct wire_lease_id_requ
 int wire_lease_keepalive_request_decode(struct slice msg, struct wire_lease_id_request *ret);
 int wire_lease_ttl_request_decode(struct slice msg, struct wire_lease_ttl_request *ret);
 
+/* LeaseCheckpoint; a LeaseCheckpointRequest is such messages as items of field 1. */
+struct wire_lease_checkpoint {
+    int64_t id;
+    int64_t remaining_ttl;
+};
+enum { WIRE_CHECKPOINTS_ITEM = 1 };
+int wire_lease_checkpoint_decode(struct slice msg, struct wire_lease_checkpoint *ret);
+size_t wire_lease_checkpoint_size(const struct wire_lease_checkpoint *c);
+uint8_t *wire_lease_checkpoint_put(uint8_t *dst, const struct wire_lease_checkpoint *c);
+
 size_t wire_lease_grant_request_size(const struct wire_lease_grant_request *r);
 uint8_t *wire_lease_grant_request_put(uint8_t *dst, const struct wire_lease_grant_request *r);
 size_t wire_lease_revoke_request_size(int64_t id);

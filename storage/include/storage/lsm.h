@@ -9,7 +9,7 @@
  *
  * Records, by the first byte of their key; integers in keys are big-endian:
  *   'k' main(8) sub(4) tombstone(1)  -> mvccpb.KeyValue, as the store in memory holds it
- *   'l' lease id(8)                  -> granted TTL in seconds (8)
+ *   'l' lease id(8)                  -> granted TTL (8), remaining TTL (8), in seconds
  *   'm' name                         -> what the owner of the name put there
  *   's'                              -> format version, struct lsm_meta
  *
@@ -61,11 +61,17 @@ struct persist_meta {
     uint8_t data[]; /* key with its prefix byte, then value */
 };
 
+struct lsm_lease {
+    int64_t id;
+    int64_t granted_ttl;
+    int64_t remaining_ttl; /* as it was last noted on the log; 0: it was not */
+};
+
 /* All four prepend to *list, which begins as NULL: the newest is first, and wins. The slices are
  * copied. */
 void persist_meta_put(struct persist_meta **list, struct slice name, struct slice value);
 void persist_meta_delete(struct persist_meta **list, struct slice name);
-void persist_meta_put_lease(struct persist_meta **list, int64_t lease_id, int64_t granted_ttl);
+void persist_meta_put_lease(struct persist_meta **list, const struct lsm_lease *lease);
 void persist_meta_delete_lease(struct persist_meta **list, int64_t lease_id);
 void persist_metas_free(struct persist_meta *list);
 
@@ -119,8 +125,8 @@ void lsm_close(struct lsm *l);
  * Errors: TV_EIO, TV_ECORRUPT with words in `err_text`: `m` keeps its old contents, or when the
  * versions do not add up, has new ones that must not be served. */
 int lsm_load(struct lsm *l, struct mvcc *m, uint32_t threads_count, struct lsm_meta *ret_meta,
-             void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx,
-             char *err_text, size_t err_text_size);
+             void (*lease)(void *ctx, const struct lsm_lease *lease), void *ctx, char *err_text,
+             size_t err_text_size);
 
 /* What the last commit says of itself. Thread: any. */
 void lsm_meta(struct lsm *l, struct lsm_meta *ret);
@@ -167,16 +173,15 @@ int lsm_copy_rewind(struct lsm_copy *c);
 /* The parts of the next of such records, which point into it; `records` moves on. False at the end.
  * For records of this program's own: asserts that they are well-formed. */
 bool lsm_record_next(struct slice *records, struct slice *ret_key, struct slice *ret_value);
-/* What a record's key says. Versions: their number and kind; leases: `id`. */
+/* What a record's key says. Versions: their number and kind; leases: all of it. */
 enum lsm_record_kind { LSM_RECORD_VERSION, LSM_RECORD_LEASE, LSM_RECORD_NAMED, LSM_RECORD_OTHER };
 struct lsm_record {
     enum lsm_record_kind kind;
     int64_t main;
     uint32_t sub;
     bool tombstone;
-    int64_t id;          /* LEASE */
-    int64_t granted_ttl; /* LEASE */
-    struct slice name;   /* NAMED */
+    struct lsm_lease lease; /* LEASE */
+    struct slice name;      /* NAMED */
 };
 void lsm_record_parse(struct slice key, struct slice value, struct lsm_record *ret);
 /* RocksDB's words about the last error. */
@@ -202,7 +207,7 @@ struct slice lsm_intake_get(const struct lsm_intake *in, struct slice name);
  * Thread: the store's writer.
  * Errors: TV_ECORRUPT: what came does not add up to what its state says. `m` must not be served. */
 int lsm_intake_load(struct lsm_intake *in, struct mvcc *m,
-                    void (*lease)(void *ctx, int64_t lease_id, int64_t granted_ttl), void *ctx);
+                    void (*lease)(void *ctx, const struct lsm_lease *lease), void *ctx);
 /* Closes the database; its folder stays. */
 void lsm_intake_free(struct lsm_intake *in);
 
