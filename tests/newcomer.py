@@ -117,7 +117,7 @@ class Hour:
 
         def written():
             nonlocal done
-            done = self.first("trivetctl --command-timeout 20 put newcomer " + value)
+            done = self.first("trivetctl --command-timeout 20s put newcomer " + value)
             return done.stdout == "OK\n"
         tally.check(until(30, written), "%s: a write is taken" % what, done.stdout + done.stderr)
         for address in ADDRESSES.values():

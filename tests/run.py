@@ -429,11 +429,14 @@ def booted(name):
             raise Skip("needs root, to boot a systemd in namespaces of its own")
         if debian.here() not in ("bookworm", "trixie"):
             raise Skip("this is not a Debian 12 or 13, of which packages are made")
-        for tool in ("debootstrap", "unshare", "nsenter", "dpkg-buildpackage", "lintian"):
+        for tool in ("mmdebstrap", "unshare", "nsenter", "dpkg-buildpackage", "lintian"):
             if shutil.which(tool) is None:
                 raise Skip("there is no %s" % tool)
         if not os.access(cluster.ETCDCTL, os.X_OK):
             raise Skip("there is no etcdctl")
+        why = debian.lacking(debian.here())
+        if why:
+            raise Skip(why)
         releases = ["bookworm", "trixie"] if full and name != "newcomer" else []
         return program(suite, ["/usr/bin/python3", "tests/%s.py" % name] + releases)
     return run

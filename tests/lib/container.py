@@ -11,7 +11,9 @@ an overlay, so that nothing of it is left behind.
 It ends with the process that made it. Needs root, overlayfs and cgroup2; why not is in ContainerError.
 """
 
+import glob
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -172,6 +174,19 @@ class Container:
 
     def main_pid(self, unit):
         return int(self.show(unit, "MainPID") or 0)
+
+    def outside(self, pid):
+        """The number out here of a process in there; 0 when it is gone."""
+        ours = os.readlink("/proc/%s/ns/pid" % self.init)
+        for path in glob.glob("/proc/[0-9]*"):
+            try:
+                with open(path + "/status", encoding="utf-8", errors="replace") as f:
+                    numbers = re.search(r"^NSpid:(.*)$", f.read(), re.M).group(1).split()
+                if numbers[-1] == str(pid) and os.readlink(path + "/ns/pid") == ours:
+                    return int(numbers[0])
+            except OSError:
+                pass  # it is gone
+        return 0
 
     def kill(self, unit, number=signal.SIGKILL):
         self.run("kill", "-%d" % number, str(self.main_pid(unit)), check=True)
