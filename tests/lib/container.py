@@ -199,8 +199,9 @@ def connect(members):
     """[(container, address/size)]: one network for all of them, a bridge at the first one, called eth0 everywhere."""
     hub = members[0][0]
     script = "ip link show eth0 >/dev/null 2>&1 || ip link add eth0 type bridge\n"
-    for n, (c, _) in enumerate(members[1:]):
-        script += "ip link add to%d master eth0 type veth peer name eth0 netns %s\nip link set to%d up\n" % (n, c.init, n)
+    for c, _ in members[1:]:
+        # Named by the process: a machine that is gone may have left its end for a moment.
+        script += "ip link add to{0} master eth0 type veth peer name eth0 netns {0}\nip link set to{0} up\n".format(c.init)
     # By our own numbers of processes: only the network is the container's.
     done = subprocess.run(["nsenter", "-t", hub.init, "-n", "sh", "-ec", script], capture_output=True, text=True, check=False)
     if done.returncode != 0:
