@@ -60,6 +60,7 @@ struct proposal_lane {
     uint32_t waiting;
     uint32_t in_flight;
     size_t in_flight_bytes;
+    uint64_t shared_until_ms; /* a connection asked that had waited for others' many */
     bool fresh_turn;
 };
 

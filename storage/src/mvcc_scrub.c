@@ -21,6 +21,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+enum { SCRUB_VERSION_BYTES = 512 }; /* of a large version count as a version: all of it is summed */
+
 /* --- pins --- */
 
 int mvcc_pin_take(struct mvcc *m, struct mvcc_pin *pin, int64_t rev)
@@ -147,6 +149,13 @@ static void choose_target(struct mvcc *m)
     atomic_store_explicit(&m->history.floor, rev, memory_order_release);
 }
 
+static uint32_t drop(struct mvcc *m, struct mvcc_version *v)
+{
+    uint32_t count = 1 + (uint32_t)(mvcc_version_kv(v).size / SCRUB_VERSION_BYTES);
+    mvcc__version_drop(m, v);
+    return count;
+}
+
 /* Drop what is older than `v` in its chain, down from scrub_rev. Returns how many. */
 static uint32_t cut_chain(struct mvcc *m, struct mvcc_version *v)
 {
@@ -160,9 +169,8 @@ static uint32_t cut_chain(struct mvcc *m, struct mvcc_version *v)
         /* A tombstone went out of the sum when the scrub came by it in the history. */
         if (!mvcc_version_is_tombstone(older))
             m->content_dropped += mvcc_version_hash(older);
-        mvcc__version_drop(m, older);
+        count += drop(m, older);
         older = next;
-        count++;
     }
     return count;
 }
@@ -179,8 +187,7 @@ static uint32_t scrub_below(struct mvcc *m, struct mvcc_version *v)
     if (mvcc__index_find(m->root, key) != v)
         return count; /* the key came back: it goes when the newer version cuts */
     mvcc__index_remove(m, key);
-    mvcc__version_drop(m, v);
-    return count;
+    return count + drop(m, v);
 }
 
 /* One step; the number of changes and versions it looked at, or 0 at the end. */

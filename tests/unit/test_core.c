@@ -719,7 +719,7 @@ static void on_turn_answered(struct worker *w, struct request *req)
     answered[answers++] = req->flow;
 }
 
-static void ask_for(struct node *n, uint64_t flow, size_t value_size)
+static struct request *ask_for(struct node *n, uint64_t flow, size_t value_size)
 {
     static uint8_t body[70000], value[60000];
     struct wire_put_request put = {.key = SLICE_LITERAL("k"), .value = slice_of(value, value_size)};
@@ -732,6 +732,7 @@ static void ask_for(struct node *n, uint64_t flow, size_t value_size)
     req->payload = bref_new(req->payload_size);
     wire_raft_request_put(req->payload->data, WIRE_RAFT_PUT, req->id, bytes);
     core_submit(n->core, req);
+    return req;
 }
 
 static void stall_all(bool stalled)
@@ -784,6 +785,42 @@ END_TEST
 START_TEST(test_small_take_turns)
 {
     greedy_story(3000, 10, 512, 10, 520);
+}
+END_TEST
+
+static void on_polite_answered(struct worker *w, struct request *req)
+{
+    on_turn_answered(w, req);
+    if (req->flow == POLITE)
+        stall_all(true);
+}
+
+/* Its next one finds less on the log: a quarter of the window. */
+START_TEST(test_small_window_is_shared)
+{
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    stall_all(true);
+    uint64_t before = wal_last_index(l->wal);
+    for (uint32_t i = 0; i < 3000; i++)
+        ask_for(l, GREEDY, 10);
+    settle();
+    ck_assert_uint_gt(wal_last_index(l->wal) - before, 256);
+    ask_for(l, POLITE, 10)->answered = on_polite_answered;
+    settle();
+    stall_all(false);
+    for (int i = 0; i < 20; i++)
+        settle();
+    ck_assert_uint_lt(place_of(POLITE), answers);
+    ck_assert_uint_lt(answers, 3000);
+    ck_assert_uint_gt(wal_last_index(l->wal) - before, answers);
+    ck_assert_uint_le(wal_last_index(l->wal) - before, answers + 128);
+    stall_all(false);
+    for (int i = 0; i < 20 && answers < 3001; i++)
+        settle();
+    ck_assert_uint_eq(answers, 3001);
+    stop();
 }
 END_TEST
 
@@ -892,6 +929,6 @@ UNIT_MAIN("core", test_stands_at_once, test_renewals_are_gathered, test_stalled_
           test_stall_ends, test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
           test_low_disk_and_operator, test_log_without_room, test_log_shrinks_with_the_store,
           test_move_leader, test_put_outlives_its_leader, test_leases_end_at_once,
-          test_large_take_turns, test_small_take_turns, test_small_beside_large,
-          test_forwarded_take_turns, test_lost_with_connection, test_lost_silently,
-          test_waiting_times_out)
+          test_large_take_turns, test_small_take_turns, test_small_window_is_shared,
+          test_small_beside_large, test_forwarded_take_turns, test_lost_with_connection,
+          test_lost_silently, test_waiting_times_out)

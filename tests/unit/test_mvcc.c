@@ -324,6 +324,25 @@ START_TEST(test_scrub_waits)
 }
 END_TEST
 
+/* All of a dropped version is read for the sum of the contents: a slice of large ones is a few. */
+START_TEST(test_scrub_of_large_ones)
+{
+    enum { VERSIONS = 50, BYTES = 64 << 10, SLICE = 512, AT_ONCE_MAX = 5 };
+    static char value[BYTES + 1];
+    memset(value, 'x', BYTES);
+    for (int i = 0; i < VERSIONS; i++)
+        put("a", value);
+    ck_assert_int_eq(mvcc_compact(m, mvcc_revision(m)), 0);
+    mvcc_publish(m);
+    uint64_t before = versions_count();
+    while (mvcc_scrub(m, SLICE)) {
+        ck_assert_uint_le(before - versions_count(), AT_ONCE_MAX);
+        before = versions_count();
+    }
+    ck_assert_uint_eq(versions_count(), 1);
+}
+END_TEST
+
 static int load_one(int64_t rev, uint32_t sub, bool tombstone, const char *key, int64_t created,
                     int64_t version)
 {
@@ -569,6 +588,7 @@ static Suite *suite(void)
     tcase_add_test(tc, test_delete_range);
     tcase_add_test(tc, test_compact);
     tcase_add_test(tc, test_scrub_waits);
+    tcase_add_test(tc, test_scrub_of_large_ones);
     tcase_add_test(tc, test_versions_move);
     tcase_add_test(tc, test_moving_waits);
     tcase_add_test(tc, test_load);

@@ -294,8 +294,9 @@ const struct mvcc_version *mvcc_history_next(struct mvcc_history_cursor *c, int6
  * Errors: TV_COMPACTED (rev <= the last one), TV_FUTURE_REV. */
 int mvcc_compact(struct mvcc *m, int64_t rev);
 /* Free a bounded piece of what a published compaction gave up: looks at up to `versions_max`
- * changes. True while there is more that can be done now; false also while readers, pins or the
- * persist thread hold the rest back. Publishes; not inside a transaction. */
+ * changes; large ones count as several. True while there is more that can be done now; false also
+ * while readers, pins or the persist thread hold the rest back. Publishes; not inside a
+ * transaction. */
 bool mvcc_scrub(struct mvcc *m, uint32_t versions_max);
 /* Everything up to the last compaction is freed. */
 bool mvcc_scrub_is_done(const struct mvcc *m);
