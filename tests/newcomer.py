@@ -117,14 +117,16 @@ class Hour:
 
         def written():
             nonlocal done
-            done = self.first("trivetctl --command-timeout 20 put newcomer " + value)
+            done = self.first("trivetctl --command-timeout 20s put newcomer " + value)
             return done.stdout == "OK\n"
         tally.check(until(30, written), "%s: a write is taken" % what, done.stdout + done.stderr)
         for address in ADDRESSES.values():
-            one = "trivetctl --endpoints https://%s:2379 get %%s --print-value-only" % address
+            one = "ETCDCTL_ENDPOINTS=https://%s:2379 trivetctl get %%s --print-value-only" % address
             good = until(60, lambda: self.first(one % "newcomer").stdout.strip() == value)
             tally.check(good and self.first(one % "hello").stdout.strip() == "world", "%s: %s has it all" % (what, address),
                         repr(self.first(one % "newcomer")))
+            if not good:
+                raise container.ContainerError("what comes next needs a cluster that serves")
 
     def members(self):
         done = self.first("etcdctl member list")

@@ -11,7 +11,9 @@ an overlay, so that nothing of it is left behind.
 It ends with the process that made it. Needs root, overlayfs and cgroup2; why not is in ContainerError.
 """
 
+import glob
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -173,6 +175,19 @@ class Container:
     def main_pid(self, unit):
         return int(self.show(unit, "MainPID") or 0)
 
+    def outside(self, pid):
+        """The number out here of a process in there; 0 when it is gone."""
+        ours = os.readlink("/proc/%s/ns/pid" % self.init)
+        for path in glob.glob("/proc/[0-9]*"):
+            try:
+                with open(path + "/status", encoding="utf-8", errors="replace") as f:
+                    numbers = re.search(r"^NSpid:(.*)$", f.read(), re.M).group(1).split()
+                if numbers[-1] == str(pid) and os.readlink(path + "/ns/pid") == ours:
+                    return int(numbers[0])
+            except OSError:
+                pass  # it is gone
+        return 0
+
     def kill(self, unit, number=signal.SIGKILL):
         self.run("kill", "-%d" % number, str(self.main_pid(unit)), check=True)
 
@@ -184,8 +199,9 @@ def connect(members):
     """[(container, address/size)]: one network for all of them, a bridge at the first one, called eth0 everywhere."""
     hub = members[0][0]
     script = "ip link show eth0 >/dev/null 2>&1 || ip link add eth0 type bridge\n"
-    for n, (c, _) in enumerate(members[1:]):
-        script += "ip link add to%d master eth0 type veth peer name eth0 netns %s\nip link set to%d up\n" % (n, c.init, n)
+    for c, _ in members[1:]:
+        # Named by the process: a machine that is gone may have left its end for a moment.
+        script += "ip link add to{0} master eth0 type veth peer name eth0 netns {0}\nip link set to{0} up\n".format(c.init)
     # By our own numbers of processes: only the network is the container's.
     done = subprocess.run(["nsenter", "-t", hub.init, "-n", "sh", "-ec", script], capture_output=True, text=True, check=False)
     if done.returncode != 0:

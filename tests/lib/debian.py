@@ -1,8 +1,8 @@
-"""Debian trees by debootstrap, and trivet's packages built for them. Both are kept in .dev: the first run takes
+"""Debian trees by mmdebstrap, and trivet's packages built for them. Both are kept in .dev: the first run takes
 minutes and needs a mirror, later ones seconds and none.
 
-    debian.ready("bookworm")        # the tree, with what trivet's packages depend on, and without them
     debian.packages("bookworm")     # {"trivet-server": path, ...}
+    debian.ready("bookworm")        # the tree, with what trivet's packages depend on, and without them
 """
 
 import glob
@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import urllib.request
 
 import cluster
 
@@ -72,33 +73,34 @@ def stamp(path, text):
         f.write(text)
 
 
-def tree(release):
-    path = os.path.join(FOLDER, release)
-    wanted = " ".join(INCLUDE)
-    if not stamped(path, wanted):
-        shutil.rmtree(path, ignore_errors=True)
-        os.makedirs(path)
-        run("debootstrap", "--variant=minbase", "--include=" + ",".join(INCLUDE), release, path, MIRROR)
-        with open(os.path.join(path, "etc", "hosts"), "w", encoding="ascii") as f:
-            f.write("127.0.0.1 localhost\n::1 localhost\n")
-        stamp(path, wanted)
+def bootstrap(release, path, names):
+    """A tree with these packages, unless there is one."""
+    wanted = " ".join(names)
+    if stamped(path, wanted):
+        return path
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(FOLDER, exist_ok=True)
+    # Nobody keeps a tree whose making was cut off: dpkg need not wait for the disk.
+    run("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io",
+        "--customize-hook=! [ -e \"$1/usr/bin/prometheus\" ] || chroot \"$1\" systemctl disable prometheus.service",
+        "--include=" + ",".join(names), release, path, MIRROR)
+    for name in ("hostname", "resolv.conf"):
+        if os.path.exists(os.path.join(path, "etc", name)):
+            os.unlink(os.path.join(path, "etc", name))
+    with open(os.path.join(path, "etc", "hosts"), "w", encoding="ascii") as f:
+        f.write("127.0.0.1 localhost\n::1 localhost\n")
+    stamp(path, wanted)
     return path
 
 
 def build_tree(release):
     """One that has what building takes."""
-    path = os.path.join(FOLDER, release + "-build")
     with open(os.path.join(cluster.ROOT, "packaging", "debian", "control"), encoding="utf-8") as f:
         depends = re.search(r"Build-Depends: (.*?)\n\S", f.read(), re.S).group(1)
-    names = " ".join(re.sub(r"\(.*?\)|:any|\|.*", "", d).strip().replace("debhelper-compat", "debhelper")
-                     for d in depends.replace("\n", " ").split(","))
-    names = "build-essential " + names
-    if not stamped(path, names):
-        shutil.rmtree(path, ignore_errors=True)
-        run("cp", "-a", tree(release), path)
-        inside(path, "apt-get update -q && apt-get install -q -y --no-install-recommends dpkg-dev lintian " + names)
-        stamp(path, names)
-    return path
+    names = [re.sub(r"\(.*?\)|:any|\|.*", "", d).strip().replace("debhelper-compat", "debhelper")
+             for d in depends.replace("\n", " ").split(",")]
+    return bootstrap(release, os.path.join(FOLDER, release + "-build"),
+                     ["build-essential", "dpkg-dev", "lintian"] + sorted(n for n in names if n))
 
 
 def sources():
@@ -153,19 +155,23 @@ def raised(deb, version, out):
 
 def ready(release):
     """The tree with the dependencies of the packages, so that dpkg alone installs them."""
-    path = tree(release)
     chosen = [packages(release)[n] for n in ("trivet-server", "trivet-client", "libtrivet1", "libtrivet-dev")]
-    depends = ", ".join(MORE) + "\n" + "\n".join(run("dpkg-deb", "-f", deb, "Depends") for deb in chosen)
-    done = os.path.join(FOLDER, release + "-depends")
-    if not (os.path.isdir(path) and stamped(path, " ".join(INCLUDE)) and os.path.exists(done) and
-            open(done, encoding="utf-8").read() == depends):
-        names = [re.sub(r"\(.*?\)", "", d).split("|")[0].strip() for d in depends.replace("\n", ",").split(",")]
-        names = sorted({n for n in names if n and not n.startswith("libtrivet")})
-        inside(path, "apt-get update -q && apt-get install -q -y --no-install-recommends " + " ".join(names) +
-               "; systemctl disable prometheus.service")
-        with open(done, "w", encoding="utf-8") as f:
-            f.write(depends)
-    return path
+    depends = ",".join(run("dpkg-deb", "-f", deb, "Depends") for deb in chosen)
+    names = {re.sub(r"\(.*?\)", "", d).split("|")[0].strip() for d in depends.replace("\n", ",").split(",")}
+    return bootstrap(release, os.path.join(FOLDER, release),
+                     INCLUDE + MORE + sorted(n for n in names if n and not n.startswith("libtrivet")))
+
+
+def lacking(release):
+    """Why packages cannot be tried out: None when they can. A tree that is there is believed to be the right one."""
+    if os.path.exists(os.path.join(FOLDER, release + ".stamp")):
+        return None
+    try:
+        with urllib.request.urlopen("%s/dists/%s/Release" % (MIRROR, release), timeout=20) as answer:
+            answer.read(1)
+    except OSError as why:
+        return "the mirror %s cannot be reached: %s" % (MIRROR, why)
+    return None
 
 
 def overlaid(release, script, files=(), timeout=300):
@@ -190,6 +196,6 @@ exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.
 """
     with tempfile.TemporaryDirectory(prefix="trivet-chroot-") as folder:
         return subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "sh", "-c", mount, "sh",
-                               tree(release), folder, script] + [word for pair in files for word in pair],
+                               ready(release), folder, script] + [word for pair in files for word in pair],
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               timeout=timeout, check=False, errors="replace", preexec_fn=cluster.die_with_parent)
