@@ -3,10 +3,7 @@
  * back, on the log as well: what the client is told must hold under the next leader, too. */
 #include "server/core_internal.h"
 
-enum {
-    CHECKPOINTS_MAX = 1000, /* of an entry, as in etcd */
-    CHECKPOINT_BYTES_MAX = 24,
-};
+enum { CHECKPOINTS_MAX = 1000 }; /* of an entry, as in etcd */
 
 static void give_back(struct core *c, const struct wire_lease_checkpoint *checkpoints,
                       uint32_t count)

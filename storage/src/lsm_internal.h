@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 
 enum {
-    LSM_FORMAT = 2,
+    LSM_FORMAT = 3,
     LSM_KV_KEY_BYTES = 14,   /* 'k' main(8) sub(4) tombstone(1) */
     LSM_LEASE_KEY_BYTES = 9, /* 'l' id(8) */
     LSM_LEASE_VALUE_BYTES = 16,

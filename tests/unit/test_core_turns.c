@@ -1,0 +1,225 @@
+/* Turns: what one client has under way does not keep another waiting. */
+#include "core_rig.h"
+
+enum { GREEDY = 1, POLITE = 2, LARGE_VALUE = 50000, ANSWERS_MAX = 4096 };
+
+static uint64_t answered[ANSWERS_MAX]; /* whose, in order */
+static uint32_t answers;
+
+static void on_turn_answered(struct worker *w, struct request *req)
+{
+    (void)w;
+    ck_assert_int_eq(req->err, 0);
+    ck_assert_uint_lt(answers, ANSWERS_MAX);
+    answered[answers++] = req->flow;
+}
+
+static struct request *ask_for(struct node *n, uint64_t flow, size_t value_size)
+{
+    static uint8_t body[70000], value[60000];
+    struct wire_put_request put = {.key = SLICE_LITERAL("k"), .value = slice_of(value, value_size)};
+    struct request *req = new_request(REQUEST_PROPOSE);
+    struct slice bytes = slice_of(body, (size_t)(wire_put_request_put(body, &put) - body));
+    req->answered = on_turn_answered;
+    req->flow = flow;
+    req->id = core_next_request_id(n->core);
+    req->payload_size = (uint32_t)wire_raft_request_size(WIRE_RAFT_PUT, req->id, bytes);
+    req->payload = bref_new(req->payload_size);
+    wire_raft_request_put(req->payload->data, WIRE_RAFT_PUT, req->id, bytes);
+    core_submit(n->core, req);
+    return req;
+}
+
+static void stall_all(bool stalled)
+{
+    for (int i = 0; i < NODES; i++)
+        disk_mem_set_completion_percent(nodes[i].disk, stalled ? 0 : 100);
+}
+
+/* The place of the first answer to `flow`; ANSWERS_MAX: none. */
+static uint32_t place_of(uint64_t flow)
+{
+    for (uint32_t i = 0; i < answers; i++)
+        if (answered[i] == flow)
+            return i;
+    return ANSWERS_MAX;
+}
+
+static void greedy_story(uint32_t count, size_t value_size, uint32_t on_log_max, size_t polite_size,
+                         uint32_t place_max)
+{
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    stall_all(true);
+    uint64_t before = wal_last_index(l->wal);
+    for (uint32_t i = 0; i < count; i++)
+        ask_for(l, GREEDY, value_size);
+    settle();
+    uint64_t on_log = wal_last_index(l->wal) - before;
+    ck_assert_uint_gt(on_log, 0);
+    ck_assert_uint_le(on_log, on_log_max);
+    ask_for(l, POLITE, polite_size);
+    settle();
+    stall_all(false);
+    for (int i = 0; i < 20 && answers < count + 1; i++)
+        settle();
+    ck_assert_uint_eq(answers, count + 1);
+    ck_assert_uint_le(place_of(POLITE), place_max);
+    stop();
+}
+
+/* A window of 1 MiB: what is on the log then, and at most one more of the greedy one's, goes
+ * before. */
+START_TEST(test_large_take_turns)
+{
+    greedy_story(200, LARGE_VALUE, 20, LARGE_VALUE, 25);
+}
+END_TEST
+
+START_TEST(test_small_take_turns)
+{
+    greedy_story(3000, 10, 512, 10, 520);
+}
+END_TEST
+
+static void on_polite_answered(struct worker *w, struct request *req)
+{
+    on_turn_answered(w, req);
+    if (req->flow == POLITE)
+        stall_all(true);
+}
+
+/* Its next one finds less on the log: a quarter of the window. */
+START_TEST(test_small_window_is_shared)
+{
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    stall_all(true);
+    uint64_t before = wal_last_index(l->wal);
+    for (uint32_t i = 0; i < 3000; i++)
+        ask_for(l, GREEDY, 10);
+    settle();
+    ck_assert_uint_gt(wal_last_index(l->wal) - before, 256);
+    ask_for(l, POLITE, 10)->answered = on_polite_answered;
+    settle();
+    stall_all(false);
+    for (int i = 0; i < 20; i++)
+        settle();
+    ck_assert_uint_lt(place_of(POLITE), answers);
+    ck_assert_uint_lt(answers, 3000);
+    ck_assert_uint_gt(wal_last_index(l->wal) - before, answers);
+    ck_assert_uint_le(wal_last_index(l->wal) - before, answers + 128);
+    stall_all(false);
+    for (int i = 0; i < 20 && answers < 3001; i++)
+        settle();
+    ck_assert_uint_eq(answers, 3001);
+    stop();
+}
+END_TEST
+
+/* The small one does not wait for large ones at all. */
+START_TEST(test_small_beside_large)
+{
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    stall_all(true);
+    for (int i = 0; i < 100; i++)
+        ask_for(l, GREEDY, LARGE_VALUE);
+    settle();
+    uint64_t before = wal_last_index(l->wal);
+    ask_for(l, POLITE, 10);
+    core_turn(l->core, now_ms);
+    ck_assert_uint_eq(wal_last_index(l->wal), before + 1);
+    stall_all(false);
+    for (int i = 0; i < 20; i++)
+        settle();
+    ck_assert_uint_eq(answers, 101);
+    stop();
+}
+END_TEST
+
+/* What members forward waits at the leader, which has one window for all. */
+START_TEST(test_forwarded_take_turns)
+{
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    stall_all(true);
+    uint64_t before = wal_last_index(l->wal);
+    for (int k = 0; k < NODES; k++)
+        for (int i = 0; i < 100; i++)
+            ask_for(&nodes[k], GREEDY, LARGE_VALUE);
+    settle();
+    ck_assert_uint_le(wal_last_index(l->wal) - before, 20);
+    stall_all(false);
+    for (int i = 0; i < 50 && answers < 300; i++)
+        settle();
+    ck_assert_uint_eq(answers, 300);
+    stop();
+}
+END_TEST
+
+static struct node *some_follower(void)
+{
+    return leader() == &nodes[0] ? &nodes[1] : &nodes[0];
+}
+
+/* A follower's window is full of what never reached the leader: with the connection, or a while
+ * later, it is forgotten, and those that come now do not wait for the others' time to be up. */
+static void lost_story(bool told, uint32_t rounds)
+{
+    start();
+    struct node *l = wait_for_leader();
+    struct node *n = some_follower();
+    for (int i = 0; i < 200; i++)
+        submit_put(n, LARGE_VALUE);
+    core_turn(n->core, now_ms);
+    for (uint32_t i = 0; i < net_count; i++)
+        free_msg(net[i]);
+    net_count = 0;
+    if (told)
+        core_peer_lost(n->core, l->id);
+    answers = 0;
+    ask_for(n, POLITE, LARGE_VALUE);
+    round_of(rounds);
+    ck_assert_uint_eq(place_of(POLITE), 0);
+    stop();
+}
+
+START_TEST(test_lost_with_connection)
+{
+    lost_story(true, 3);
+}
+END_TEST
+
+START_TEST(test_lost_silently)
+{
+    lost_story(false, ELECTION_TICKS + 3);
+}
+END_TEST
+
+/* Those that wait have their time, too. */
+START_TEST(test_waiting_times_out)
+{
+    start();
+    struct node *l = wait_for_leader();
+    for (int i = 0; i < NODES; i++)
+        nodes[i].cut_off = &nodes[i] != l;
+    for (int i = 0; i < 200; i++)
+        submit_put(l, LARGE_VALUE);
+    round_of(80);
+    ck_assert_int_eq(outcome, TV_TIMEOUT);
+    for (int i = 0; i < NODES; i++)
+        nodes[i].cut_off = false;
+    ck_assert_ptr_nonnull(wait_for_leader());
+    ck_assert_int_eq(put(leader(), LARGE_VALUE), 0);
+    stop();
+}
+END_TEST
+
+UNIT_MAIN("core turns", test_large_take_turns, test_small_take_turns, test_small_window_is_shared,
+          test_small_beside_large, test_forwarded_take_turns, test_lost_with_connection,
+          test_lost_silently, test_waiting_times_out)
