@@ -274,11 +274,13 @@ def run(args, timeout=120, **options):
 
 
 def exit_on_signals():
-    """SIGTERM ends the process by the usual way, so that clusters are cleaned up."""
+    """SIGTERM ends the process by the usual way, so that clusters are cleaned up. SIGINT works, too, in
+    what is started: a shell has its commands in the background ignore it, and theirs inherit that."""
     def leave(number, _frame):
         sys.exit(128 + number)
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGHUP, leave)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Tally:
