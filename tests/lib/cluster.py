@@ -11,6 +11,7 @@ said keep()), and a node dies with the process that started it, however that end
 """
 
 import atexit
+import collections
 import ctypes
 import http.client
 import os
@@ -55,20 +56,27 @@ def available(kind):
     return os.access(binary(kind), os.X_OK)
 
 
+# What holds the ports given last: one that nobody listens at yet is taken all the same.
+given = collections.deque(maxlen=400)
+
+
 def free_ports(count):
-    """Ports free now, below the range from which the kernel takes those of outgoing connections."""
+    """Ports free now, below the range from which the kernel takes those of outgoing connections. Each is
+    this process's alone until 400 more were asked for: an abstract socket of the port's name says so."""
     chosen = []
     source = random.SystemRandom()
     while len(chosen) < count:
         port = source.randrange(14000, 32000)
-        if port in chosen:
-            continue
+        claim = socket.socket(socket.AF_UNIX)
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
+                claim.bind("\0trivet-test-port-%d" % port)
                 s.bind(("127.0.0.1", port))
             except OSError:
+                claim.close()
                 continue
+        given.append(claim)
         chosen.append(port)
     return chosen
 
