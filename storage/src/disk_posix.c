@@ -12,6 +12,7 @@
 #include "disk_posix.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -25,12 +26,16 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PREPARE_NAME "prepare.tmp"
 #define PROBE_NAME "probe.tmp"
 
-enum { ZEROS_BYTES = 1 << 20 };
+enum {
+    ZEROS_BYTES = 1 << 20,
+    PAUSE_NS_MAX = 100000000,
+};
 
 /* --- the chores' thread --- */
 
@@ -54,10 +59,21 @@ static int write_all(int fd, uint64_t offset, const uint8_t *data, size_t size)
     return 0;
 }
 
+/* A pause three times as long as what went before took. */
+static void give_way(const struct disk_chore *req, uint64_t began_ns)
+{
+    uint64_t pause_ns = 3 * (clock_mono_ns() - began_ns);
+    if (pause_ns > PAUSE_NS_MAX)
+        pause_ns = PAUSE_NS_MAX;
+    if (!atomic_load_explicit(&req->hurry, memory_order_relaxed))
+        (void)nanosleep(&(struct timespec){.tv_nsec = (long)pause_ns}, NULL);
+}
+
 /* Blocks that are allocated but never written cost a metadata change at their first write, which
  * O_DSYNC waits for: hence the zeros. */
-static int fill_zeros(int fd, uint64_t size, bool unsynced)
+static int fill_zeros(struct disk_posix *p, int fd, const struct disk_chore *req)
 {
+    uint64_t size = req->size;
     int rv = fallocate(fd, 0, 0, (off_t)size) == 0 ? 0 : -errno;
     if (rv != 0 && rv != -EOPNOTSUPP && rv != -ENOSYS)
         return rv;
@@ -65,22 +81,23 @@ static int fill_zeros(int fd, uint64_t size, bool unsynced)
     memset(zeros, 0, ZEROS_BYTES);
     rv = 0;
     for (uint64_t at = 0; at < size && rv == 0; at += ZEROS_BYTES) {
-        uint64_t left = size - at;
+        uint64_t left = size - at, began_ns = clock_mono_ns();
         rv = write_all(fd, at, zeros, left < ZEROS_BYTES ? (size_t)left : ZEROS_BYTES);
+        give_way(req, began_ns);
     }
     mem_free(zeros);
-    if (rv == 0 && !unsynced && fsync(fd) != 0)
+    if (rv == 0 && !p->unsynced && fsync(fd) != 0)
         rv = -errno;
     return rv;
 }
 
-static int make_zero_file(struct disk_posix *p, const char *name, uint64_t size)
+static int make_zero_file(struct disk_posix *p, const char *name, const struct disk_chore *req)
 {
     int flags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC;
     int fd = openat(p->dir_fd, name, flags | (p->open_flags & O_DIRECT), 0600);
     if (fd < 0)
         return -errno;
-    int rv = fill_zeros(fd, size, p->unsynced);
+    int rv = fill_zeros(p, fd, req);
     close(fd);
     if (rv != 0)
         (void)unlinkat(p->dir_fd, name, 0); /* what it took of a full disk */
@@ -99,7 +116,7 @@ static int do_chore(struct disk_posix *p, const struct disk_chore *req)
     int rv;
     switch (req->kind) {
     case DISK_PREPARE:
-        rv = make_zero_file(p, PREPARE_NAME, req->size);
+        rv = make_zero_file(p, PREPARE_NAME, req);
         return rv != 0 ? rv : move_file(p, PREPARE_NAME, req->name);
     case DISK_RENAME:
         return move_file(p, req->name, req->to);
@@ -272,7 +289,8 @@ int disk_posix_list(struct disk *d, void (*each)(void *ctx, const char *name), v
 
 int disk_posix_probe_file(struct disk_posix *p, int flags)
 {
-    int rv = make_zero_file(p, PROBE_NAME, DISK_PROBE_BYTES);
+    struct disk_chore chore = {.size = DISK_PROBE_BYTES, .hurry = true};
+    int rv = make_zero_file(p, PROBE_NAME, &chore);
     if (rv != 0)
         return rv;
     int fd = openat(p->dir_fd, PROBE_NAME, O_RDWR | O_CLOEXEC | flags);

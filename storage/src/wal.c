@@ -261,6 +261,7 @@ static bool place(struct wal *w, struct wal_batch *b, bool *ret_header)
     b->req.data = b->buf + FRAME_AT;
     b->req.size = bytes;
     s->end_bytes += bytes;
+    wal__prepare_ahead(w);
     return true;
 }
 
@@ -525,6 +526,7 @@ void wal_close(struct wal *w)
     wal_flush(w);
     wal__append_mark(w);
     wal_flush(w);
+    wal__hurry(w);
     while (!list_is_empty(&w->chores))
         disk_poll(w->disk, true);
     wal__free(w);

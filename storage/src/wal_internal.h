@@ -108,7 +108,7 @@ struct wal {
     struct list spares;   /* ready, lowest seq first */
     struct list chores;
     uint32_t spares_coming;
-    bool preparing;              /* one of them is being made */
+    struct wal_chore *preparing; /* one of them is being made; NULL: none */
     struct wal_segment *lacking; /* a spare that the disk has no room for; counted as coming */
     bool said_full;
     uint64_t next_seq; /* of the next spare */
@@ -177,8 +177,10 @@ _Noreturn void wal__fatal(const struct wal *w, const char *what, uint64_t segmen
 struct wal_segment *wal__segment_new(uint64_t seq, uint64_t size_bytes);
 void wal__segment_free(struct wal *w, struct wal_segment *s);
 struct wal_segment *wal__segment_find(struct wal *w, uint64_t seq);
-/* Ask for the spare that is needed next, unless there is one. */
-void wal__want_spare(struct wal *w);
+/* After a batch was placed: when it is time, ask for the next segment, unless there is a spare. */
+void wal__prepare_ahead(struct wal *w);
+/* Somebody waits for what is being prepared, if anything is. */
+void wal__hurry(struct wal *w);
 void wal__remove_file(struct wal *w, const char *name);
 /* The next spare becomes the active segment; false when it is not ready yet. */
 bool wal__roll(struct wal *w);

@@ -114,7 +114,8 @@ static void chore_waited(struct disk_chore *req, int err)
 static int chore_and_wait(struct wal *w, enum disk_chore_kind kind, const char *name,
                           const char *to, uint64_t size)
 {
-    struct waited_chore x = {.req = {.kind = kind, .size = size, .done = chore_waited}};
+    struct waited_chore x = {
+        .req = {.kind = kind, .size = size, .hurry = true, .done = chore_waited}};
     (void)snprintf(x.req.name, sizeof(x.req.name), "%s", name);
     (void)snprintf(x.req.to, sizeof(x.req.to), "%s", to);
     disk_do_chore(w->disk, &x.req);
@@ -646,7 +647,6 @@ static void begin_writing(struct opening *o)
     w->hs = w->hs_placed = o->hs;
     mem_free(w->window.data); /* it may hold what the tail was before */
     w->window = (struct wal_window){.read_bytes = WAL_READ_BYTES};
-    wal__want_spare(w);
     wal__append_mark(w);
     wal_flush(w);
 }

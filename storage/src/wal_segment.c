@@ -1,5 +1,10 @@
 /* Segments: spares made ready beforehand, rolling to the next one, cutting old ones.
  *
+ * A log that is as long as it may become makes no files and removes none: its owner cuts the oldest
+ * segment while there is no spare, and that becomes one. Only when none came of it, and a quarter
+ * of the segment that is written is full, is one made. To make one takes a second of writing, and
+ * to remove one makes many a disk wait for 20 ms to forget its blocks.
+ *
  * Order of durability:
  * 1. A spare has its bytes written and its final name durable (disk chores) before it is used:
  * rolling costs no metadata.
@@ -25,6 +30,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { PREPARE_AT_DIVISOR = 4 };
 
 _Noreturn void wal__fatal(const struct wal *w, const char *what, uint64_t segment_seq,
                           uint64_t offset, int err)
@@ -81,7 +88,7 @@ static void chore_done(struct disk_chore *req, int err)
     struct wal_segment *s = c->segment;
     list_remove(&c->link);
     if (req->kind == DISK_PREPARE)
-        w->preparing = false;
+        w->preparing = NULL;
     if (req->kind == DISK_PREPARE && (err == -ENOSPC || err == -EDQUOT)) {
         PROBE(wal_no_room_for_spare);
         if (!w->said_full)
@@ -136,13 +143,13 @@ static void prepare(struct wal *w, struct wal_segment *s)
     struct wal_chore *c = new_chore(w, DISK_PREPARE, s);
     wal__segment_name(c->req.name, s->seq);
     c->req.size = s->size_bytes;
-    ASSERT(!w->preparing);
-    w->preparing = true;
+    ASSERT(w->preparing == NULL);
+    w->preparing = c;
     w->size_bytes += s->size_bytes;
     disk_do_chore(w->disk, &c->req);
 }
 
-void wal__want_spare(struct wal *w)
+static void want_spare(struct wal *w)
 {
     if (spares_count(w) > 0)
         return;
@@ -197,6 +204,12 @@ void wal__remove_file(struct wal *w, const char *name)
     disk_do_chore(w->disk, &c->req);
 }
 
+void wal__hurry(struct wal *w)
+{
+    if (w->preparing != NULL)
+        atomic_store_explicit(&w->preparing->req.hurry, true, memory_order_relaxed);
+}
+
 /* --- rolling and cutting --- */
 
 bool wal__roll(struct wal *w)
@@ -206,13 +219,20 @@ bool wal__roll(struct wal *w)
     if (s == NULL || s->seq != wal__active(w)->seq + 1) {
         PROBE(wal_roll_waits);
         ASSERT(s == NULL || w->spares_coming > 0);
-        wal__want_spare(w);
+        want_spare(w);
+        wal__hurry(w);
         return false;
     }
     list_remove(&s->link);
     list_push_back(&w->segments, &s->link);
-    wal__want_spare(w);
     return true;
+}
+
+void wal__prepare_ahead(struct wal *w)
+{
+    const struct wal_segment *s = wal__active(w);
+    if (s->end_bytes >= s->size_bytes / PREPARE_AT_DIVISOR)
+        want_spare(w);
 }
 
 /* The last entry in this segment that still counts; 0 when none does. */
@@ -241,7 +261,7 @@ static void give_up(struct wal *w, struct wal_segment *s)
     if (w->window.segment_seq == s->seq)
         w->window.segment_seq = 0;
     bool wanted = w->lacking != NULL || spares_count(w) < 1 + w->o.segments_keep_max;
-    if (s->size_bytes == w->o.segment_size_bytes && wanted && !w->preparing) {
+    if (s->size_bytes == w->o.segment_size_bytes && wanted && w->preparing == NULL) {
         reuse(w, s);
         return;
     }
@@ -290,5 +310,5 @@ void wal_cut(struct wal *w, uint64_t log_index)
 
 uint64_t wal_size_bytes(const struct wal *w)
 {
-    return w->size_bytes;
+    return w->size_bytes + (spares_count(w) == 0 ? w->o.segment_size_bytes : 0);
 }

@@ -405,6 +405,67 @@ START_TEST(test_disk_full)
 }
 END_TEST
 
+/* --- in the long run --- */
+
+enum {
+    LONG_RUN_SEGMENTS = 40,
+    LONG_RUN_SEGMENT_BYTES = 4 << 20, /* to make one takes longer than some appends */
+    LONG_RUN_ENTRY_BYTES = 100000,
+};
+
+static const struct disk_ops *true_ops;
+static uint32_t files_made, files_removed;
+
+static void counting_chore(struct disk *d, struct disk_chore *req)
+{
+    files_made += req->kind == DISK_PREPARE;
+    files_removed += req->kind == DISK_UNLINK;
+    true_ops->chore(d, req);
+}
+
+static void append_and_cut(struct wal *w, uint64_t entries, uint64_t keep_bytes)
+{
+    for (uint64_t i = 0; i < entries; i++) {
+        uint64_t log_index = wal_last_index(w) + 1;
+        model_append(&model, w, log_index, log_index, 1, LONG_RUN_ENTRY_BYTES, (uint32_t)log_index);
+        wal_flush(w);
+        uint64_t end = wal_oldest_end(w);
+        if (wal_size_bytes(w) > keep_bytes && end != UINT64_MAX)
+            wal_cut(w, end);
+    }
+}
+
+/* A log that is cut as it grows writes the same files again and again. */
+START_TEST(test_files_stay)
+{
+    char err[256] = "";
+    struct disk *d;
+    (void)snprintf(dir_name, sizeof(dir_name), "test-wal-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(dir_name));
+    ck_assert_int_eq(disk_open(DISK_SYNC, dir_name, &d, err, sizeof(err)), 0);
+    true_ops = d->ops;
+    struct disk_ops ops = *true_ops;
+    ops.chore = counting_chore;
+    d->ops = &ops;
+    struct wal_options o = small_options(d);
+    o.segment_size_bytes = LONG_RUN_SEGMENT_BYTES;
+    memset(&model, 0, sizeof(model));
+    struct wal *w = model_reopen(&o, &model);
+
+    uint64_t entries = LONG_RUN_SEGMENTS / 2 * LONG_RUN_SEGMENT_BYTES / LONG_RUN_ENTRY_BYTES;
+    files_made = files_removed = 0;
+    append_and_cut(w, entries, 4 * o.segment_size_bytes);
+    ck_assert_uint_gt(files_made, 0);
+    files_made = files_removed = 0;
+    append_and_cut(w, entries, 4 * o.segment_size_bytes);
+    ck_assert_uint_eq(files_made, 0);
+    ck_assert_uint_eq(files_removed, 0);
+    wal_close(w);
+    disk_close(d);
+    remove_dir();
+}
+END_TEST
+
 /* --- a disk without room for more segments --- */
 
 static void append_until_it_waits(struct wal *w, uint64_t *seq)
@@ -578,6 +639,7 @@ int main(void)
         test_memory,
         test_uring,
         test_thread,
+        test_files_stay,
         test_empty_and_ids,
         test_group_commit,
         test_large_entries,

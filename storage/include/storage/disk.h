@@ -17,6 +17,7 @@
 
 #include "base/list.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -63,6 +64,9 @@ struct disk_chore {
     char name[DISK_NAME_MAX];
     char to[DISK_NAME_MAX];
     uint64_t size;
+    /* DISK_PREPARE leaves the disk to others for most of the time, unless somebody waits. May be
+     * set at any time before `done`. */
+    _Atomic bool hurry;
     void (*done)(struct disk_chore *req, int err);
     /* The disk's from here on. */
     struct list link;

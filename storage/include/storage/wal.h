@@ -155,7 +155,7 @@ uint64_t wal_oldest_end(const struct wal *w);
 /* Remove a spare segment that is kept beyond the next one, if there is one: for a log that is no
  * longer written as fast. */
 void wal_drop_spare(struct wal *w);
-/* Bytes of all files, spare ones as well. */
+/* Bytes of all files, spare ones as well, and of the next one while there is no spare. */
 uint64_t wal_size_bytes(const struct wal *w);
 
 /* The disk had no room to make the next segment ready. The log goes on in the current one and then
