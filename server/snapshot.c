@@ -2,12 +2,9 @@
 #include "server/snapshot_internal.h"
 
 #include "base/assert.h"
+#include "base/background.h"
 #include "base/clock.h"
 #include "base/mem.h"
-
-#include <errno.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 enum { POOL_NICENESS = 10 };
 
@@ -59,13 +56,10 @@ void pool_job_wait(struct pool_job *j)
 void snapshot__be_modest(void)
 {
     static _Thread_local bool is_modest;
-    if (is_modest || gettid() == getpid()) /* a simulator's only thread */
-        return;
+    if (!is_modest)
+        background_thread(POOL_NICENESS);
     is_modest = true;
-    errno = 0;
-    int niceness = getpriority(PRIO_PROCESS, (id_t)gettid());
-    if (errno == 0 && niceness < POOL_NICENESS)
-        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), POOL_NICENESS); /* else it is as before */
+    background_give_way();
 }
 
 /* --- hashes --- */

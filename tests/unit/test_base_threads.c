@@ -1,7 +1,8 @@
-/* What threads of base share: the queue, the epochs and the log. */
+/* What threads of base share: the queue, the epochs, the log and the CPU. */
 #include "unit.h"
 
 #include "base/assert.h"
+#include "base/background.h"
 #include "base/epoch.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -12,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* --- mpsc --- */
@@ -210,6 +212,53 @@ START_TEST(test_log_behind_a_slow_reader)
 }
 END_TEST
 
+/* --- background --- */
+
+struct worker {
+    bool gives_way;
+    int cpu;
+    atomic_bool *stop;
+    uint64_t cpu_ns;
+};
+
+/* All on one CPU: who works there takes it from the others. */
+static void *work(void *arg)
+{
+    struct worker *x = arg;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)x->cpu, &one);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+    while (!atomic_load(x->stop)) {
+        if (x->gives_way)
+            background_give_way();
+    }
+    struct timespec t;
+    ck_assert_int_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t), 0);
+    x->cpu_ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+    return NULL;
+}
+
+START_TEST(test_background_gives_way)
+{
+    if (access("/proc/thread-self/schedstat", R_OK) != 0)
+        return; /* such a kernel does not say who waits */
+    atomic_bool done = false;
+    int cpu = sched_getcpu();
+    struct worker workers[] = {{.cpu = cpu, .stop = &done},
+                               {.gives_way = true, .cpu = cpu, .stop = &done}};
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    usleep(500000);
+    atomic_store(&done, true);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    ck_assert_uint_gt(workers[1].cpu_ns, 0);
+    ck_assert_uint_gt(workers[0].cpu_ns, 2 * workers[1].cpu_ns);
+}
+END_TEST
+
 UNIT_MAIN("base_threads", test_mpsc_keeps_each_producers_order,
           test_epoch_frees_only_what_nobody_sees, test_epoch_waits_for_a_reader_inside,
-          test_log_behind_a_slow_reader)
+          test_log_behind_a_slow_reader, test_background_gives_way)

@@ -1,0 +1,17 @@
+/* The manners of threads that nobody waits for: collecting garbage, writing a snapshot. A low
+ * priority is not enough: it counts within one process (or session, or control group), and several
+ * members, or other services, may share the CPUs.
+ *
+ * In the main thread, as in a simulator, none of this does anything. */
+#ifndef BASE_BACKGROUND_H
+#define BASE_BACKGROUND_H
+
+/* Lower the calling thread's priority to `niceness` (1..19), if it is not as low yet. */
+void background_thread(int niceness);
+
+/* To be called every few thousand steps. What the thread has waited for a CPU since the last time
+ * says how much others want them: it sleeps four times as long, at most 20 ms. So it takes all of
+ * an idle CPU, and a small part of a busy one, but always some. */
+void background_give_way(void);
+
+#endif
