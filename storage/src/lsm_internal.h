@@ -56,7 +56,7 @@ struct lsm {
     /* The compaction that garbage is collected up to; 0 = not collecting. The tidy thread sets it
      * before a manual compaction, whose filter reads it, and takes it back after. */
     _Atomic int64_t collect_compacted;
-    struct mvcc *collect_mvcc;
+    const struct lsm_live *collect_live;
 
     struct list copies; /* struct lsm_copy; lsm_copies.c has their lock */
 };

@@ -1,24 +1,25 @@
 /* Collecting what compactions gave up, and merging small files.
  *
  * Nothing is deleted record by record: when enough of what is on disk is garbage, the files up to
- * the committed compaction are rewritten through a filter that asks the store in memory, for each
- * version below that compaction, whether it is the one that is visible there. Tables are not
- * touched otherwise: a put is written once, and again only when as much garbage has gathered as the
- * share in the options says.
+ * the committed compaction are rewritten through a filter that leaves out each version below that
+ * compaction that is not visible there; those that are were listed before, from the store in memory
+ * (lsm_live.h). Tables are not touched otherwise: a put is written once, and again only when as
+ * much garbage has gathered as the share in the options says.
  *
  * Invariants:
  * 1. The filter judges by the compaction that the committed sum is for (struct mvcc_content): what
- *    it drops is not counted there. When the store in memory has gone on to a later one, that state
- *    can no longer be asked for, and everything is kept.
- * 2. The filter reads the store inside a section, one version at a time, and only between
- *    lsm__tidy_start() and lsm__tidy_end().
+ *    it drops is not counted there, nor would it be for a later one.
+ * 2. Files are rewritten in the order of revisions, so that one that was broken off has left out
+ *    nothing of a key whose older versions are still there: a tombstone goes after what it deletes.
  * 3. Nothing is rewritten that may find no room on the disk: RocksDB would take no commit after
  * that. What is collected is rewritten in pieces that do find room.
  *
  * Threads: the tidy thread decides and waits; the filter runs on RocksDB's. */
 #include "lsm_internal.h"
+#include "lsm_live.h"
 
 #include "base/assert.h"
+#include "base/background.h"
 #include "base/mem.h"
 
 #include <sys/statvfs.h>
@@ -26,6 +27,8 @@
 
 enum {
     TIDY_INTERVAL_S = 5,
+    TIDY_NICENESS = 19, /* as RocksDB's threads */
+    GIVE_WAY_STEPS = 256,
     SMALL_FILE_BYTES = 8 << 20,
     ROOM_KEPT_BYTES = 128 << 20, /* for commits meanwhile */
     /* BottommostLevelCompaction::kForceOptimized: rewrite the last level, but each file once. */
@@ -35,56 +38,31 @@ enum {
 /* --- the filter --- */
 
 struct filter {
-    struct mvcc *mvcc;
-    struct epoch_reader *reader;
+    const struct lsm_live *live;
+    size_t at; /* in the list */
+    uint32_t steps;
     int64_t compacted;
 };
-
-/* etcd's rule, as mvcc_load_end() applies it: below the compaction, what is visible at it stays. */
-static bool is_garbage(struct filter *f, int64_t main, uint32_t sub, bool tombstone,
-                       struct slice kv)
-{
-    uint64_t size = 0;
-    size_t at = 1;
-    for (unsigned shift = 0; at < kv.size && shift < 35; shift += 7) {
-        size |= (uint64_t)(kv.data[at] & 0x7f) << shift;
-        if (kv.data[at++] < 0x80)
-            break;
-    }
-    if (kv.size < 2 || kv.data[0] != (1 << 3 | 2) || size == 0 || size > kv.size - at)
-        return false; /* damage; for the next lsm_load() to report */
-
-    int64_t rev;
-    bool garbage = false;
-    epoch_enter(mvcc_epoch(f->mvcc), f->reader);
-    if (mvcc_check_revision(f->mvcc, f->compacted, &rev) == 0) {
-        const struct mvcc_version *v =
-            tombstone ? NULL : mvcc_get(f->mvcc, slice_of(kv.data + at, size), rev);
-        garbage = v == NULL || mvcc_version_mod_revision(v) != main || mvcc_version_sub(v) != sub;
-    }
-    epoch_leave(f->reader);
-    return garbage;
-}
 
 static unsigned char filter_one(void *state, int level, const char *key, size_t key_size,
                                 const char *value, size_t value_size, char **new_value,
                                 size_t *new_value_size, unsigned char *value_changed)
 {
     struct filter *f = state;
+    if (++f->steps % GIVE_WAY_STEPS == 0)
+        background_give_way();
     int64_t main;
     uint32_t sub;
     bool tombstone;
     if (!lsm__kv_key_parse((const uint8_t *)key, key_size, &main, &sub, &tombstone) ||
         main >= f->compacted)
         return 0;
-    return is_garbage(f, main, sub, tombstone, slice_of(value, value_size));
+    return tombstone || !lsm__live_has(f->live, &f->at, main, sub);
 }
 
 static void filter_free(void *state)
 {
-    struct filter *f = state;
-    epoch_unregister(f->reader);
-    mem_free(f);
+    mem_free(state);
 }
 
 static const char *filter_name(void *state)
@@ -104,11 +82,8 @@ static rocksdb_compactionfilter_t *filter_new(void *state,
     int64_t compacted = atomic_load_explicit(&l->collect_compacted, memory_order_acquire);
     if (compacted <= 0 || !rocksdb_compactionfiltercontext_is_manual_compaction(context))
         return NULL;
-    struct epoch_reader *reader = epoch_register(mvcc_epoch(l->collect_mvcc));
-    if (reader == NULL)
-        return NULL;
     struct filter *f = mem_alloc(sizeof(*f));
-    *f = (struct filter){.mvcc = l->collect_mvcc, .reader = reader, .compacted = compacted};
+    *f = (struct filter){.live = l->collect_live, .compacted = compacted};
     return rocksdb_compactionfilter_create(f, filter_free, filter_one, filter_name);
 }
 
@@ -119,8 +94,10 @@ rocksdb_compactionfilterfactory_t *lsm__filter_factory(struct lsm *l)
 
 /* --- the tidy thread --- */
 
-/* Rewrite the table files that hold revisions of [first, last]. */
-static void rewrite(struct lsm *l, struct mvcc *m, int64_t compacted, int64_t first, int64_t last)
+/* Rewrite the table files that hold revisions of [first, last]; what is below `compacted` and not
+ * in `live` is left out. NULL: nothing is. */
+static void rewrite(struct lsm *l, int64_t compacted, const struct lsm_live *live, int64_t first,
+                    int64_t last)
 {
     uint8_t begin[9] = "k", end[9] = "k";
     lsm__put_be64(begin + 1, (uint64_t)first);
@@ -129,8 +106,8 @@ static void rewrite(struct lsm *l, struct mvcc *m, int64_t compacted, int64_t fi
     rocksdb_compactoptions_set_exclusive_manual_compaction(o, 0);
     rocksdb_compactoptions_set_bottommost_level_compaction(o, FORCE_LAST_LEVEL);
 
-    l->collect_mvcc = m;
-    atomic_store_explicit(&l->collect_compacted, compacted > 0 ? compacted : 0,
+    l->collect_live = live;
+    atomic_store_explicit(&l->collect_compacted, live != NULL ? compacted : 0,
                           memory_order_release);
     /* A failure leaves everything as it was, or makes the next commit fail. */
     rocksdb_compact_range_opt(l->db, o, (const char *)begin, sizeof(begin), (const char *)end,
@@ -184,25 +161,40 @@ static size_t fitting(const struct lsm *l, const struct lsm_file *files, size_t 
     return fit;
 }
 
+static bool may_go_on(void *ctx)
+{
+    struct lsm *l = ctx;
+    background_give_way();
+    pthread_mutex_lock(&l->lock);
+    bool go_on = !l->tidy_stop;
+    pthread_mutex_unlock(&l->lock);
+    return go_on;
+}
+
 /* The oldest first; each piece gives back what it held of garbage before the next begins. False:
- * there was no room to begin. */
+ * nothing was done. */
 static bool collect(struct lsm *l, struct mvcc *m, int64_t compacted, const struct lsm_file *files,
                     size_t count)
 {
+    struct lsm_live live;
+    if (count == 0 || files[0].first_rev > compacted ||
+        lsm__live_gather(m, compacted, may_go_on, l, &live) != 0)
+        return false;
     bool begun = false;
     while (count > 0 && files[0].first_rev <= compacted) {
         size_t fit = fitting(l, files, count);
         if (fit == 0) {
             PROBE(lsm_collect_no_room);
-            return begun;
+            break;
         }
         begun = true;
         int64_t last = files[fit - 1].last_rev;
-        rewrite(l, m, compacted, files[0].first_rev, last < compacted ? last : compacted);
+        rewrite(l, compacted, &live, files[0].first_rev, last < compacted ? last : compacted);
         files += fit;
         count -= fit;
     }
-    return true;
+    lsm__live_free(&live);
+    return begun;
 }
 
 /* One look. `collected` is the compaction that was collected up to last. */
@@ -222,7 +214,7 @@ static void tidy(struct lsm *l, struct mvcc *m, int64_t *collected)
         if (collect(l, m, compacted, files, count))
             *collected = compacted;
     } else if (small >= l->o.small_files_max && fitting(l, files + count - small, small) == small) {
-        rewrite(l, m, compacted, files[count - small].first_rev, files[count - 1].last_rev);
+        rewrite(l, compacted, NULL, files[count - small].first_rev, files[count - 1].last_rev);
     }
     mem_free(files);
 }
@@ -231,6 +223,7 @@ static void *tidy_main(void *arg)
 {
     struct lsm *l = arg;
     int64_t collected = -1;
+    background_thread(TIDY_NICENESS);
     pthread_mutex_lock(&l->lock);
     while (!l->tidy_stop) {
         struct mvcc *m = l->tidy_mvcc;
