@@ -51,11 +51,20 @@ static void become_candidate(struct raft *r, bool transfer)
     r->vote_requests_due = true;
 }
 
+/* There is no leader, and to ask for pre-votes disturbs nobody: so not a whole timeout later. */
+static void ask_again_soon(struct raft *r)
+{
+    if (r->o.pre_vote)
+        r->election_timeout =
+            1 + (uint32_t)rng_below(&r->rng, 1 + r->o.election_timeout_ticks * 2 / 5);
+}
+
 static void become_pre_candidate(struct raft *r)
 {
     /* Nothing that others see changes: no new term, no vote. */
     r->role = RAFT_PRE_CANDIDATE;
     raft__reset(r);
+    ask_again_soon(r);
     r->self->ballot = RAFT_BALLOT_YES;
     if (tally(r) == RAFT_QUORUM_WON) {
         become_candidate(r, false);
@@ -191,6 +200,7 @@ void raft__on_vote_request(struct raft *r, const struct raft_msg *msg)
     r->vote = msg->from;
     r->vote_reply_due = true;
     r->election_elapsed = 0;
+    r->election_timeout = raft__draw_timeout(r);
 }
 
 void raft__on_vote_reply(struct raft *r, const struct raft_msg *msg)
@@ -208,10 +218,12 @@ void raft__on_vote_reply(struct raft *r, const struct raft_msg *msg)
         p->ballot = msg->reject ? RAFT_BALLOT_NO : RAFT_BALLOT_YES;
 
     enum raft_quorum result = tally(r);
-    if (result == RAFT_QUORUM_LOST)
+    if (result == RAFT_QUORUM_LOST) {
         raft__become_follower(r, r->term, 0);
-    else if (result == RAFT_QUORUM_WON && pre)
+        ask_again_soon(r);
+    } else if (result == RAFT_QUORUM_WON && pre) {
         become_candidate(r, false);
-    else if (result == RAFT_QUORUM_WON)
+    } else if (result == RAFT_QUORUM_WON) {
         become_leader(r);
+    }
 }

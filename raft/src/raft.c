@@ -135,14 +135,22 @@ void *raft__vector_reserve(void *items, uint32_t *capacity, uint32_t count, size
     return mem_realloc(items, more * item_size);
 }
 
+uint32_t raft__draw_timeout(struct raft *r)
+{
+    uint32_t least = r->o.election_timeout_ticks;
+    if (!r->o.pre_vote)
+        return least + (uint32_t)rng_below(&r->rng, least);
+    /* One more: who was heard by all at the same moment is not called lost by some of them yet. */
+    return least + 1 + (uint32_t)rng_below(&r->rng, 1 + least * 2 / 5);
+}
+
 void raft__reset(struct raft *r)
 {
     raft__read_refuse_all(r);
     r->leader = 0;
     r->election_elapsed = 0;
     r->heartbeat_elapsed = 0;
-    r->election_timeout =
-        r->o.election_timeout_ticks + (uint32_t)rng_below(&r->rng, r->o.election_timeout_ticks);
+    r->election_timeout = raft__draw_timeout(r);
     r->vote_requests_due = false;
     r->campaign_transfer = false;
     r->campaign_after_conf = false;

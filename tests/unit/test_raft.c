@@ -193,23 +193,62 @@ static void acknowledge(struct raft *r, uint64_t from, uint64_t log_index)
     ck_assert_int_eq(rv, 0);
 }
 
+static uint32_t ticks_until(struct raft *r, enum raft_msg_type type)
+{
+    uint32_t ticks = 0;
+    do {
+        raft_tick(r);
+        ticks++;
+    } while (drain(r, type) == 0);
+    return ticks;
+}
+
+static void all_are_seen(const bool *seen, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++)
+        ck_assert(seen[i]);
+}
+
+/* Somebody who lost a leader asks after 11 to 15 ticks, and again after 1 to 5. */
 START_TEST(election_timeouts_are_spread)
 {
-    bool seen[20] = {false};
+    bool first[16] = {false}, next[6] = {false};
     struct raft *r = member(3, NULL);
     for (uint32_t i = 0; i < 500; i++) {
-        uint32_t ticks = 0;
-        do {
-            raft_tick(r);
-            ticks++;
-        } while (drain(r, RAFT_MSG_PRE_VOTE) == 0);
+        (void)step(r, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 1});
+        uint32_t ticks = ticks_until(r, RAFT_MSG_PRE_VOTE);
+        ck_assert_uint_ge(ticks, 11);
+        ck_assert_uint_lt(ticks, 16);
+        first[ticks] = true;
+        ticks = ticks_until(r, RAFT_MSG_PRE_VOTE);
+        ck_assert_uint_ge(ticks, 1);
+        ck_assert_uint_lt(ticks, 6);
+        next[ticks] = true;
+    }
+    all_are_seen(first, 11, 16);
+    all_are_seen(next, 1, 6);
+    ck_assert_uint_eq(raft_term(r), 1); /* asking changes nothing */
+    raft_free(r);
+}
+END_TEST
+
+static void without_pre_vote(struct raft_options *o)
+{
+    o->pre_vote = false;
+}
+
+/* Where standing costs a term, those who stand are farther apart, each time. */
+START_TEST(election_timeouts_without_pre_vote)
+{
+    bool seen[20] = {false};
+    struct raft *r = member(3, without_pre_vote);
+    for (uint32_t i = 0; i < 500; i++) {
+        uint32_t ticks = ticks_until(r, RAFT_MSG_VOTE);
         ck_assert_uint_ge(ticks, 10);
         ck_assert_uint_lt(ticks, 20);
         seen[ticks] = true;
     }
-    for (uint32_t i = 10; i < 20; i++)
-        ck_assert(seen[i]);
-    ck_assert_uint_eq(raft_term(r), 0); /* asking changes nothing */
+    all_are_seen(seen, 10, 20);
     raft_free(r);
 }
 END_TEST
@@ -593,11 +632,6 @@ START_TEST(a_snapshot_voids_the_log_and_the_writes_under_way)
 }
 END_TEST
 
-static void without_pre_vote(struct raft_options *o)
-{
-    o->pre_vote = false;
-}
-
 START_TEST(who_takes_a_snapshot_follows)
 {
     static const struct raft_membership upside_down = {.voters = {.ids = {2, 1}, .count = 2}};
@@ -940,6 +974,7 @@ int main(void)
     tcase_add_test(t, log_spans_end_where_the_ring_ends);
     tcase_add_test(t, log_finds_the_newest_entry_not_above_a_term);
     tcase_add_test(t, election_timeouts_are_spread);
+    tcase_add_test(t, election_timeouts_without_pre_vote);
     tcase_add_test(t, proposals_before_a_ready_are_one_append);
     tcase_add_test(t, reads_between_readies_share_one_round);
     tcase_add_test(t, reads_are_bounded);

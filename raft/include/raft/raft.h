@@ -158,10 +158,12 @@ struct raft_options {
      * no entries before a snapshot told it who the members are. */
     struct raft_membership membership;
 
-    uint32_t election_timeout_ticks; /* 10; real timeouts are drawn from [this, 2 * this) */
-    uint32_t heartbeat_ticks;        /* 1; below the election timeout */
-    bool pre_vote;                   /* true: ask before disturbing a term (thesis, 9.6) */
-    bool check_quorum;               /* true: a leader that a majority does not answer steps down */
+    /* 10; real timeouts are drawn from above this up to 1.4 times this; without pre_vote, where two
+     * who stand at once cost a term, from [this, 2 * this). */
+    uint32_t election_timeout_ticks;
+    uint32_t heartbeat_ticks; /* 1; below the election timeout */
+    bool pre_vote;            /* true: ask before disturbing a term (thesis, 9.6) */
+    bool check_quorum;        /* true: a leader that a majority does not answer steps down */
     /* false: reads are answered without asking anybody while a majority has heard of this leader
      * so recently that it elects no other (thesis, 6.4.1). Needs check_quorum, at every member this
      * option, clocks that run equally fast but for lease_margin_ticks per election timeout, and a
