@@ -332,8 +332,10 @@ static void note_role(struct core *c)
     enum raft_role role = raft_role(c->raft);
     if (leader == c->leader && role == c->role)
         return;
-    if (leader != c->leader && leader != 0)
+    if (leader != c->leader && leader != 0) {
         atomic_fetch_add_explicit(&c->leader_changes, 1, memory_order_relaxed);
+        c->led_since_ms = c->now_ms;
+    }
     if (leader != c->leader)
         log_info("raft.node: leader changed", LOG_HEX("local-member-id", c->o.member_id),
                  LOG_HEX("leader-id", leader), LOG_UINT("term", raft_term(c->raft)));

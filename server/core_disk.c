@@ -167,17 +167,23 @@ static uint64_t log_aged(struct core *c)
 
 /* The entry up to which the log may go; 0 when nothing may. Two reasons: it takes more than its
  * share of the disk; or it is longer than the store itself. Then a snapshot is the shorter way for
- * a member that was away, unless it was away for a moment only. */
+ * a member that was away, unless it was away for a moment only; and at twice its share, of large
+ * entries, even then. */
 static uint64_t log_cut_limit(struct core *c, uint64_t aged)
 {
     uint64_t bytes = wal_size_bytes(c->o.wal), flushed = persist_flushed_index(c->o.persist);
-    if (bytes > c->o.log_keep_bytes)
-        return flushed > c->o.snapshot_count ? flushed - c->o.snapshot_count : 0;
+    uint64_t limit = 0;
+    if (flushed == 0)
+        return 0;
+    if (bytes > c->o.log_keep_bytes && flushed > c->o.snapshot_count)
+        limit = flushed - c->o.snapshot_count;
     struct mvcc_stats store;
     mvcc_stats(c->mvcc, &store);
-    if (bytes <= store.version_bytes || flushed == 0)
-        return 0;
-    return aged < flushed ? aged : flushed - 1;
+    if (bytes > store.version_bytes) {
+        uint64_t moment = bytes > 2 * c->o.log_keep_bytes || aged >= flushed ? flushed - 1 : aged;
+        limit = moment > limit ? moment : limit;
+    }
+    return limit;
 }
 
 /* Entries that RocksDB holds are kept for members that were away, within the limits above; the

@@ -120,6 +120,7 @@ struct core {
     struct core_newcomer newcomers[RAFT_PEERS_MAX];
     uint32_t newcomers_count;
     uint64_t leader;
+    uint64_t led_since_ms; /* the last leader was elected */
     enum raft_role role;
     bool changed; /* something to publish */
 
@@ -173,6 +174,10 @@ struct persist_waiting {
 /* The request is the worker's again. */
 void core__answer(struct core *c, struct request *req, int err);
 void core__answer_all(struct core *c, struct list *requests, int err);
+/* Have we been connected to the member since then, or to as many as elect a leader? core_member.c
+ */
+bool core__linked_since(const struct core *c, uint64_t id, uint64_t since_ms);
+bool core__quorum_linked_since(const struct core *c, uint64_t since_ms);
 /* Those of a list, oldest deadline first, whose time is up; `by_id` and `count` may be NULL. */
 void core__expire(struct core *c, struct list *requests, struct u64map *by_id, size_t *count,
                   int err);

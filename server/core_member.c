@@ -24,12 +24,19 @@ static const struct core_link *link_to(const struct core *c, uint64_t id)
     return NULL;
 }
 
-static bool quorum_is_linked(const struct core *c)
+bool core__linked_since(const struct core *c, uint64_t id, uint64_t since_ms)
+{
+    const struct core_link *l = link_to(c, id);
+    return l != NULL && l->since_ms <= since_ms;
+}
+
+bool core__quorum_linked_since(const struct core *c, uint64_t since_ms)
 {
     const struct raft_ids *voters = &raft_membership(c->raft)->voters;
     uint32_t linked = 0;
     for (uint32_t i = 0; i < voters->count; i++)
-        linked += voters->ids[i] == c->o.member_id || link_to(c, voters->ids[i]) != NULL;
+        linked +=
+            voters->ids[i] == c->o.member_id || core__linked_since(c, voters->ids[i], since_ms);
     return linked > voters->count / 2;
 }
 
@@ -40,7 +47,7 @@ void core_peer_connected(struct core *c, uint64_t id, bool connected)
             c->links[i] = c->links[--c->links_count];
     if (connected && c->links_count < RAFT_PEERS_MAX)
         c->links[c->links_count++] = (struct core_link){.id = id, .since_ms = c->now_ms};
-    if (connected && c->leader == 0 && c->o.pre_vote && quorum_is_linked(c)) {
+    if (connected && c->leader == 0 && c->o.pre_vote && core__quorum_linked_since(c, c->now_ms)) {
         c->may_stand = true;
         c->o.env.wake(c->o.env.ctx);
     }

@@ -396,19 +396,31 @@ static void end_all(struct core *c, struct list *requests, int err)
         end(c, CONTAINER_OF(it, struct request, link), err);
 }
 
-/* The flow goes with its last request. */
-static void end_flows(struct core *c, struct list *flows, uint64_t until_ms, int err)
+/* Why nothing came of it in time: etcd's parseProposeCtxErr() (server/etcdserver/v3_server.go). */
+static int timeout_of(const struct core *c, const struct request *req)
+{
+    uint64_t patience_ms = req->patience_ms != 0 ? req->patience_ms : c->request_timeout_ms;
+    uint64_t began_ms = req->deadline_ms - patience_ms;
+    if (began_ms < c->led_since_ms && began_ms + 2 * c->o.election_ms > c->led_since_ms)
+        return TV_TIMEOUT_LEADER_FAIL;
+    bool linked = c->leader == 0 || (core__leading(c) ? core__quorum_linked_since(c, began_ms)
+                                                      : core__linked_since(c, c->leader, began_ms));
+    return linked ? TV_TIMEOUT : TV_TIMEOUT_CONNECTION_LOST;
+}
+
+/* The flow goes with its last request. `err` 0: those whose time is up, with what that means. */
+static void end_flows(struct core *c, struct list *flows, int err)
 {
     LIST_EACH_SAFE (at, next, flows) {
         struct proposal_flow *f = CONTAINER_OF(at, struct proposal_flow, link);
         bool last = false;
         while (!last) {
             struct request *req = CONTAINER_OF(f->requests.next, struct request, link);
-            if (req->deadline_ms > until_ms)
+            if (err == 0 && req->deadline_ms > c->now_ms)
                 break;
             last = req->link.next == &f->requests;
             PROBE(core_waiting_timeout);
-            end(c, req, err);
+            end(c, req, err != 0 ? err : timeout_of(c, req));
         }
     }
 }
@@ -416,8 +428,8 @@ static void end_flows(struct core *c, struct list *flows, uint64_t until_ms, int
 void core__drop_unproposed(struct core *c, int err)
 {
     for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
-        end_flows(c, &c->lanes[i].fresh, UINT64_MAX, err);
-        end_flows(c, &c->lanes[i].flows, UINT64_MAX, err);
+        end_flows(c, &c->lanes[i].fresh, err);
+        end_flows(c, &c->lanes[i].flows, err);
     }
     end_all(c, &c->unproposed, err);
 }
@@ -438,7 +450,7 @@ static void expire_list(struct core *c, struct list *requests)
         struct request *req = CONTAINER_OF(it, struct request, link);
         if (req->deadline_ms <= c->now_ms) {
             PROBE(core_request_timeout);
-            end(c, req, TV_TIMEOUT);
+            end(c, req, timeout_of(c, req));
         } else if (req->proposed && req->proposed_ms + c->o.election_ms <= c->now_ms) {
             count_out(c, req);
         }
@@ -448,8 +460,8 @@ static void expire_list(struct core *c, struct list *requests)
 void core__expire_proposals(struct core *c)
 {
     for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
-        end_flows(c, &c->lanes[i].fresh, c->now_ms, TV_TIMEOUT);
-        end_flows(c, &c->lanes[i].flows, c->now_ms, TV_TIMEOUT);
+        end_flows(c, &c->lanes[i].fresh, 0);
+        end_flows(c, &c->lanes[i].flows, 0);
     }
     expire_list(c, &c->unproposed);
     expire_list(c, &c->proposals);

@@ -34,6 +34,7 @@ static struct node nodes[NODES];
 static struct raft_msg *net[NET_MAX];
 static uint32_t net_count;
 static uint64_t now_ms;
+static uint64_t log_keep_bytes; /* 0: the default; set before start() */
 
 /* --- the world --- */
 
@@ -150,6 +151,7 @@ static inline void node_start(struct node *n, uint64_t id)
                              .id_seed = 1000,
                              .lease_checkpoint_ms = 10000,
                              .priority_requests = id == members.members[0].id,
+                             .log_keep_bytes = log_keep_bytes,
                              .snapshot_count = 100000};
     n->core = core_new(&o);
     wal_set_done(n->wal, on_wal_done, n);
@@ -186,6 +188,14 @@ static inline void deliver(void)
     net_count = 0;
 }
 
+/* What is on its way is lost. */
+static inline void lose_all(void)
+{
+    for (uint32_t i = 0; i < net_count; i++)
+        free_msg(net[i]);
+    net_count = 0;
+}
+
 static inline void settle(void)
 {
     for (int i = 0; i < 20; i++) {
@@ -209,9 +219,7 @@ static inline void round_of(uint32_t count)
 
 static inline void stop(void)
 {
-    for (uint32_t i = 0; i < net_count; i++)
-        free_msg(net[i]);
-    net_count = 0;
+    lose_all();
     for (int i = 0; i < NODES; i++) {
         struct node *n = &nodes[i];
         disk_mem_set_completion_percent(n->disk, 100);

@@ -259,6 +259,27 @@ START_TEST(test_log_shrinks_with_the_store)
 }
 END_TEST
 
+/* Of large entries there are never as many as are kept for members that were away. */
+START_TEST(test_log_of_large_entries)
+{
+    enum { PUTS = 600, VALUE_BYTES = 50000, KEEP_BYTES = 4 << 20, UNFLUSHED_BYTES = 4 << 20 };
+    log_keep_bytes = KEEP_BYTES;
+    start();
+    log_keep_bytes = 0;
+    struct node *l = wait_for_leader();
+    for (int i = 0; i < PUTS; i++) {
+        ck_assert_int_eq(put(l, VALUE_BYTES), 0);
+        if (i % 10 != 9)
+            continue;
+        compact_all();
+        round_of(1);
+        for (int k = 0; k < NODES; k++)
+            ck_assert_uint_le(wal_size_bytes(nodes[k].wal), 2 * KEEP_BYTES + UNFLUSHED_BYTES);
+    }
+    stop();
+}
+END_TEST
+
 /* --- moving the leader --- */
 
 START_TEST(test_move_leader)
@@ -324,7 +345,63 @@ START_TEST(test_put_outlives_its_leader)
 }
 END_TEST
 
+/* --- what is said of a put that was lost --- */
+
+enum { REQUEST_ROUNDS = (5000 + 2 * ELECTION_MS) / HEARTBEAT_MS };
+
+static struct node *connected_follower(struct node **ret_leader)
+{
+    start();
+    connect_all();
+    *ret_leader = wait_for_leader();
+    return *ret_leader == &nodes[0] ? &nodes[1] : &nodes[0];
+}
+
+static void submit_and_lose(struct node *n)
+{
+    submit_put(n, 10);
+    core_turn(n->core, now_ms);
+    ck_assert_uint_gt(net_count, 0);
+    lose_all();
+}
+
+START_TEST(test_timed_out)
+{
+    struct node *l, *n = connected_follower(&l);
+    submit_and_lose(n);
+    round_of(REQUEST_ROUNDS + 1);
+    ck_assert_int_eq(outcome, TV_TIMEOUT);
+    stop();
+}
+END_TEST
+
+START_TEST(test_timed_out_with_the_connection)
+{
+    struct node *l, *n = connected_follower(&l);
+    submit_and_lose(n);
+    round_of(1);
+    core_peer_connected(n->core, l->id, false);
+    core_peer_connected(n->core, l->id, true);
+    round_of(REQUEST_ROUNDS);
+    ck_assert_int_eq(outcome, TV_TIMEOUT_CONNECTION_LOST);
+    stop();
+}
+END_TEST
+
+START_TEST(test_timed_out_with_the_leader)
+{
+    struct node *l, *n = connected_follower(&l);
+    submit_and_lose(n);
+    l->cut_off = true;
+    round_of(REQUEST_ROUNDS + 1);
+    ck_assert_ptr_nonnull(leader());
+    ck_assert_int_eq(outcome, TV_TIMEOUT_LEADER_FAIL);
+    stop();
+}
+END_TEST
+
 UNIT_MAIN("core", test_stands_at_once, test_stalled_leader_hands_over, test_stall_ends,
           test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
           test_low_disk_and_operator, test_log_without_room, test_log_shrinks_with_the_store,
-          test_move_leader, test_put_outlives_its_leader)
+          test_log_of_large_entries, test_move_leader, test_put_outlives_its_leader, test_timed_out,
+          test_timed_out_with_the_connection, test_timed_out_with_the_leader)

@@ -177,9 +177,7 @@ static void lost_story(bool told, uint32_t rounds)
     for (int i = 0; i < 200; i++)
         submit_put(n, LARGE_VALUE);
     core_turn(n->core, now_ms);
-    for (uint32_t i = 0; i < net_count; i++)
-        free_msg(net[i]);
-    net_count = 0;
+    lose_all();
     if (told)
         core_peer_lost(n->core, l->id);
     answers = 0;
