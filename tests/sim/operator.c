@@ -231,13 +231,24 @@ static uint32_t free_place(struct overseer *op)
     return number;
 }
 
+/* Until one that is added begins, the others have to be a majority without it: to begin it needs
+ * more of them than can vote (join.h). And a learner's own data may be lost already. */
+static bool can_bear_one_more(const struct sim *s)
+{
+    const struct raft_ids *voters = &s->judge.cluster.raft.voters;
+    uint32_t whole = 0;
+    for (uint32_t i = 0; i < voters->count; i++)
+        whole += is_whole(s, voters->ids[i]);
+    return 2 * whole > voters->count + 1;
+}
+
 static void add(struct overseer *op)
 {
     struct sim *s = op->sim;
     uint32_t number = free_place(op);
     if (number >= SIM_MEMBERS_MAX || s->judge.ids_count + SIM_MEMBERS_MAX >= JUDGE_IDS_MAX)
         return;
-    bool learner = rng_below(&op->rng, 3) > 0;
+    bool learner = rng_below(&op->rng, 3) > 0 || !can_bear_one_more(s);
     op->counts = !learner;
     char url[16];
     uint8_t msg[64], *p = msg;
@@ -251,7 +262,7 @@ static void add(struct overseer *op)
 
 static void promote(struct overseer *op, const struct cluster_member *m)
 {
-    if (!m->learner)
+    if (!m->learner || !can_bear_one_more(op->sim))
         return;
     sim_say(op->sim, "operator: promote %llx", (unsigned long long)m->id);
     ask_about(op, "/etcdserverpb.Cluster/MemberPromote", m->id);
