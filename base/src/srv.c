@@ -76,7 +76,11 @@ int srv_look_up(const char *service, const char *domain, struct srv_record *ret,
                 size_t why_size)
 {
     char name[512];
-    uint8_t *answer = mem_alloc(ANSWER_BYTES_MAX);
+    uint8_t *answer = mem_try_alloc(ANSWER_BYTES_MAX);
+    if (answer == NULL) {
+        snprintf(why, why_size, "cannot allocate memory");
+        return TV_ENOMEM;
+    }
     snprintf(name, sizeof(name), "_%s._tcp.%s", service, domain);
     int size = res_query(name, CLASS_IN, TYPE_SRV, answer, ANSWER_BYTES_MAX);
     int count = size < 0 ? TV_ENOTFOUND : srv_parse(answer, (size_t)size, ret);

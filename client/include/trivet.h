@@ -457,8 +457,12 @@ struct trivet_watch;
 
 /* Strings are copied. Times of 0 mean what the comment says, not the default. */
 struct trivet_options {
-    /* Each "[http://|https://|unix://|dns://]host:port[;zone=NAME]". dns:// is every address of
-     * the name, looked up again every endpoints_interval_ms. Not both this and the file. */
+    /* Each "[http://|https://|unix://|dns://]host:port[;zone=NAME]" or "srv://domain[;zone=NAME]".
+     * dns:// is every address of the name; srv:// what the domain's SRV records of
+     * _etcd-client-ssl._tcp (with TLS) and _etcd-client._tcp name, those without TLS not where TLS
+     * is set here. Both are looked up again every endpoints_interval_ms. Not both this and the
+     * file.
+     */
     const char *const *endpoints;
     uint32_t endpoints_count;
     /* One such endpoint on a line, # begins a comment; read again when it changes. */

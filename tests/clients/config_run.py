@@ -18,6 +18,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import cluster as clusters  # noqa: E402
+import names  # noqa: E402
 from cluster import Cluster, Tally  # noqa: E402
 
 KINDS = ("etcd", "trivet")
@@ -393,48 +394,10 @@ def without_initial_cluster(node):
     return args[:at] + args[at + 2:]
 
 
-class Dns(threading.Thread):
-    """A name server: {(name, type): [data]}; whatever else it is asked for is not there."""
-
-    def __init__(self, records):
-        super().__init__(daemon=True)
-        self.records = records
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 53))
-
-    def run(self):
-        while True:
-            query, who = self.socket.recvfrom(4096)
-            self.socket.sendto(self.answer(query), who)
-
-    def answer(self, query):
-        labels, at = [], 12
-        while query[at]:
-            labels.append(query[at + 1:at + 1 + query[at]].decode())
-            at += 1 + query[at]
-        name, kind = ".".join(labels).lower(), int.from_bytes(query[at + 1:at + 3], "big")
-        found = self.records.get((name, kind), [])
-        known = found or any(n == name for n, _ in self.records)
-        head = query[:2] + (0x8180 if known else 0x8183).to_bytes(2, "big") + b"\0\1" + \
-            len(found).to_bytes(2, "big") + bytes(4)
-        body = query[12:at + 5]
-        for data in found:
-            body += b"\xc0\x0c" + kind.to_bytes(2, "big") + b"\0\1\0\0\0\1" + len(data).to_bytes(2, "big") + data
-        return head + body
-
-
-def encode_name(name):
-    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-
-
-def record(port, target):
-    return b"\0\0\0\0" + port.to_bytes(2, "big") + encode_name(target)
-
-
 def by_srv():
     """Within a network and with a name server of its own."""
     records = {("n%d.example.test" % i, 1): [bytes([127, 0, 0, 1])] for i in range(3)}
-    Dns(records).start()
+    names.Dns(records).start()
     said = {kind: start_error(kind, ["--discovery-srv=example.test"]) for kind in KINDS}
     for kind in KINDS:
         tally.check(said[kind][0] == 1 and "error querying DNS SRV records for _etcd-server-ssl" in str(said[kind]),
@@ -444,7 +407,7 @@ def by_srv():
             flags = ["--discovery-srv=example.test"] + (["--discovery-srv-name=x"] if suffix else [])
             with Cluster(kind, 3, flags) as c:
                 service = "_etcd-server%s._tcp.example.test" % (suffix and "-x")
-                records[service, 33] = [record(n.peer_port, "n%d.example.test" % n.index) for n in c.nodes]
+                records[service, 33] = [names.record(n.peer_port, "n%d.example.test" % n.index) for n in c.nodes]
                 for node in c.nodes:
                     node.host = "127.0.0.1"
                     node.command = lambda node=node: with_name(without_initial_cluster(node))
@@ -453,7 +416,7 @@ def by_srv():
                 tally.check(len(members.splitlines()) == 3 and members.count("example.test") == 3,
                             "%s: three find each other by SRV records%s" % (kind, suffix and " with a name"), members)
     with Cluster("trivet", 1) as c:
-        records["_etcd-server._tcp.example.test", 33] = [record(1, "n1.example.test")]
+        records["_etcd-server._tcp.example.test", 33] = [names.record(1, "n1.example.test")]
         said = {kind: start_error(kind, ["--discovery-srv=example.test"]) for kind in KINDS}
         tally.check(said["etcd"] == said["trivet"], "a member that is not in the records", str(said))
 
@@ -466,13 +429,7 @@ def with_name(args):
 
 
 def srv():
-    with tempfile.NamedTemporaryFile("w", suffix=".conf") as f:
-        f.write("nameserver 127.0.0.1\n")
-        f.flush()
-        inside = "ip link set lo up && mount --bind %s /etc/resolv.conf && exec %s %s by_srv" % (
-            f.name, sys.executable, os.path.realpath(__file__))
-        done = subprocess.run(["unshare", "-mn", "sh", "-c", inside], capture_output=True, text=True, timeout=120,
-                              check=False)
+    done = names.alone(os.path.realpath(__file__), "by_srv")
     print(done.stdout, end="")
     counts = re.findall(r"^(\d+) passed, (\d+) failed", done.stdout, re.M)
     if not counts and os.geteuid() != 0:

@@ -20,6 +20,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import certs  # noqa: E402
 import cluster as clusters  # noqa: E402
+import names  # noqa: E402
 from cluster import Cluster, Tally  # noqa: E402
 
 # LIBTRIVET_BUILD: a build with a sanitizer of the library alone; members that are as fast as ever.
@@ -94,6 +95,36 @@ def calls(kind, size):
         cluster.check_running()
 
 
+def connections():
+    """More than one to a member when one is busy, and no more than there may be."""
+    with Cluster("trivet", size=1) as cluster:
+        cluster.start()
+        for most, calls_open, wanted in ((1, 600, 1), (3, 600, 3), (3, 10, 1)):
+            name = "%d calls, at most %d connections" % (calls_open, most)
+            output = scene(name, "connections", cluster.endpoints(), "1", "open=%d" % calls_open,
+                           "connections_max=%d" % most)
+            tally.check("connections %d\n" % wanted in output, name, output)
+
+
+def reads_of(output):
+    """Of each member."""
+    return [int(reads) for reads in re.findall(r"^member \S+ (\d+)$", output, re.M)]
+
+
+def subsets():
+    with Cluster("trivet", size=3) as cluster:
+        cluster.start()
+        load = ("load", cluster.endpoints(), "2", "writes=0", "think_ms=5")
+        for count in (1, 2):
+            output = scene("reads from %d of 3" % count, *load, "clients=1", "subset=%d" % count)
+            reads = reads_of(output)
+            tally.check(len(reads) == 3 and sum(n > 0 for n in reads) == count, "from no other", str(reads))
+        output = scene("reads of 60 clients from one each", *load, "clients=60", "subset=1")
+        reads = reads_of(output)
+        # 20 +- 3.7 clients each: not one of the three is left out.
+        tally.check(len(reads) == 3 and min(reads) > sum(reads) / 12, "from each of the three", str(reads))
+
+
 def users(kind):
     flags = ["--auth-token-ttl", "1"]
     with Cluster(kind, size=1, flags=flags) as cluster:
@@ -114,6 +145,15 @@ def users(kind):
               "password=wrong")
 
 
+def wait_for_port(node):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", node.client_port)) == 0:
+                return
+        time.sleep(0.05)
+
+
 def tls():
     folder = tempfile.mkdtemp(prefix="trivet-test-")
     try:
@@ -130,12 +170,7 @@ def tls():
             node = cluster.nodes[0]
             cluster.client_scheme = "https"
             node.start()
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline:
-                with socket.socket() as s:
-                    if s.connect_ex(("127.0.0.1", node.client_port)) == 0:
-                        break
-                time.sleep(0.05)
+            wait_for_port(node)
             mine = ["cert_file=" + who.cert, "key_file=" + who.key]
             scene("TLS", "calls", node.endpoint(), "ca_file=" + ca_file, *mine)
             # Not the watches, which come after these: now and then one does not resume within 10 s. Why is open.
@@ -153,6 +188,43 @@ def tls():
                 end(process, name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_certificates():
+    """All of them are replaced while the client runs, the authorities' as well; the member is started again."""
+    with tempfile.TemporaryDirectory(prefix="trivet-test-") as folder:
+        made = {}
+        for name in ("old", "new"):
+            ca = certs.Authority(folder, name)
+            made[name] = [ca.cert]
+            for whose, uses in (("server", "serverAuth"), ("client", "clientAuth")):
+                one = ca.issue(name + "-" + whose, sans=["IP:127.0.0.1"], uses=(uses,))
+                made[name] += [one.cert, one.key]
+        used = [os.path.join(folder, name) for name in ("ca", "server", "server-key", "client", "client-key")]
+
+        def use(name):
+            for source, target in zip(made[name], used):
+                shutil.copy(source, target + ".next")
+                os.rename(target + ".next", target)
+        use("old")
+        flags = ["--cert-file", used[1], "--key-file", used[2], "--client-cert-auth", "--trusted-ca-file", used[0]]
+        with Cluster("trivet", size=1, flags=flags) as cluster:
+            cluster.client_scheme = "https"
+            node = cluster.nodes[0]
+            node.start()
+            wait_for_port(node)
+            begun = begin("load", node.endpoint(), "9", "ca_file=" + used[0], "cert_file=" + used[3],
+                          "key_file=" + used[4], "clients=2", "think_ms=20", "writes=0")
+            time.sleep(3)
+            use("new")
+            cluster.stop(0)
+            node.start()
+            wait_for_port(node)
+            again_ms = time.clock_gettime(time.CLOCK_MONOTONIC) * 1000
+            output = end(begun, "new certificates")
+            late = [line.split() for line in output.splitlines() if line.startswith("r ")]
+            late = [status for _, began, _, status in late if int(began) > again_ms + 2000]
+            tally.check(len(late) > 20 and set(late) == {"0"}, "with new certificates it goes on", output[-2000:])
 
 
 def where_endpoints_come_from():
@@ -176,6 +248,42 @@ def where_endpoints_come_from():
         output = end(begun, "a file")
         seen = re.findall(r"endpoints (\d) ready (\d)", output)
         tally.check(("1", "1") in seen and seen[-1] == ("2", "2"), "a file is read again", output)
+
+
+def by_srv():
+    """Alone with a name server."""
+    records = {("n%d.example.test" % i, 1): [bytes([127, 0, 0, 1])] for i in range(3)}
+    names.Dns(records).start()
+    with Cluster("trivet", size=3) as cluster:
+        cluster.start()
+        service = "_etcd-client._tcp.example.test"
+
+        def said(count):
+            return [names.record(n.client_port, "n%d.example.test" % n.index) for n in cluster.nodes[:count]]
+        records[service, 33] = said(2)
+        begun = begin("endpoints", "srv://example.test;zone=a", "4", "endpoints_interval_ms=200")
+        time.sleep(1.2)
+        records[service, 33] = said(3)
+        time.sleep(1.2)
+        del records[service, 33]  # what was said last stays
+        output = end(begun, "SRV records")
+        seen = re.findall(r"endpoints (\d) ready (\d)", output)
+        tally.check(("2", "2") in seen and seen[-1] == ("3", "3"), "SRV records are looked up again", output)
+        # Those without TLS are not for one that wants it.
+        records[service, 33] = said(3)
+        with tempfile.TemporaryDirectory() as folder:
+            scene("SRV records without TLS", "nobody", "srv://example.test",
+                  "ca_file=" + certs.Authority(folder, "ca").cert, "timeout_ms=700")
+
+
+def srv():
+    if os.geteuid() != 0:
+        print("SRV records: not without root")
+        return
+    done = names.alone(os.path.realpath(__file__), "--only=by-srv")
+    print(done.stdout, end="")
+    counts = re.findall(r"^(\d+) passed, (\d+) failed", done.stdout, re.M)
+    tally.check(bool(counts) and counts[-1][1] == "0", "endpoints by SRV records", done.stdout + done.stderr)
 
 
 # --- nonsense ---
@@ -303,12 +411,13 @@ class Cutter:
 def cuts():
     with Cluster("trivet", size=3) as cluster:
         cluster.start()
-        cutters = [Cutter(node.client_port, i) for i, node in enumerate(cluster.nodes)]
-        end(begin("faults", ",".join("127.0.0.1:%d" % c.port for c in cutters), "6"),
-            "connections cut at any byte")
-        total = sum(c.cuts for c in cutters)
-        print("cuts: %d" % total)
-        tally.check(total > 10, "connections were cut", str(total))
+        for name, options in (("", []), (", the caller's loop", ["own_loop=1"])):
+            cutters = [Cutter(node.client_port, i) for i, node in enumerate(cluster.nodes)]
+            end(begin("faults", ",".join("127.0.0.1:%d" % c.port for c in cutters), "6", *options),
+                "connections cut at any byte" + name)
+            total = sum(c.cuts for c in cutters)
+            print("cuts: %d" % total)
+            tally.check(total > 10, "connections were cut" + name, str(total))
 
 
 # --- memory ---
@@ -398,8 +507,13 @@ PARTS = {
     "calls-etcd": lambda: calls("etcd", 1),
     "users": lambda: users("trivet"),
     "users-etcd": lambda: users("etcd"),
+    "connections": connections,
+    "subsets": subsets,
     "tls": tls,
+    "new-certificates": new_certificates,
     "endpoints": where_endpoints_come_from,
+    "srv": srv,
+    "by-srv": by_srv,
     "nonsense": nonsense,
     "memory": lambda: without_memory(30000, 1500),
     "memory-million": lambda: without_memory(1000000, 200000),
@@ -412,7 +526,7 @@ PARTS = {
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default=",".join(part for part in PARTS if part != "memory-million"),
+    parser.add_argument("--only", default=",".join(part for part in PARTS if part not in ("memory-million", "by-srv")),
                         help="some of: " + ",".join(PARTS))
     args = parser.parse_args()
     clusters.exit_on_signals()

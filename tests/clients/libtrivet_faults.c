@@ -1,6 +1,7 @@
 /* Faults: what is written, read and seen while members die; and how fast it is when none does. */
 #include "libtrivet_scenes.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,27 +65,63 @@ static void next_write(void)
         atomic_fetch_sub(&keys_open, 1);
 }
 
-static void *reader(void *arg)
+static void read_one(bool serializable)
 {
     struct trivet_request q = {.method = TRIVET_RANGE};
-    (void)arg;
+    struct trivet_result r;
+    uint64_t begin = now_ms();
     q.u.range.key = trivet_str("x");
+    q.u.range.serializable = serializable;
+    if (trivet_call(client, &q, NULL, &r) == TRIVET_OK) {
+        reads_ok++;
+    } else {
+        reads_failed++;
+        printf("a read failed: %s %s\n", trivet_status_name(r.status), r.error);
+    }
+    trivet_result_clear(&r);
+    if (now_ms() - begin > longest_read_ms)
+        longest_read_ms = now_ms() - begin;
+}
+
+static void *reader(void *arg)
+{
+    (void)arg;
     for (int i = 0; !stopping; i++) {
-        struct trivet_result r;
-        uint64_t begin = now_ms();
-        q.u.range.serializable = i % 2;
-        if (trivet_call(client, &q, NULL, &r) == TRIVET_OK)
-            reads_ok++;
-        else {
-            reads_failed++;
-            printf("a read failed: %s %s\n", trivet_status_name(r.status), r.error);
-        }
-        trivet_result_clear(&r);
-        if (now_ms() - begin > longest_read_ms)
-            longest_read_ms = now_ms() - begin;
+        read_one(i % 2);
         sleep_ms(2);
     }
     return NULL;
+}
+
+/* Time goes by; with own_loop it is this thread that runs the loop. */
+static void pass(bool own_loop, unsigned ms)
+{
+    uint64_t end = now_ms() + ms;
+    if (!own_loop)
+        sleep_ms(ms);
+    while (own_loop && now_ms() < end) {
+        struct pollfd p = {.fd = trivet_fd(client), .events = POLLIN};
+        int timeout_ms = trivet_timeout_ms(client);
+        (void)poll(&p, 1, timeout_ms < 0 || timeout_ms > (int)ms ? (int)ms : timeout_ms);
+        trivet_process(client);
+    }
+}
+
+static void read_for(bool own_loop, unsigned ms)
+{
+    pthread_t t;
+    uint64_t end = now_ms() + ms;
+    if (!own_loop) {
+        CHECK(pthread_create(&t, NULL, reader, NULL) == 0);
+        sleep_ms(ms);
+    }
+    for (int i = 0; own_loop && now_ms() < end; i++) {
+        read_one(i % 2);
+        pass(true, 2);
+    }
+    stopping = 1;
+    if (!own_loop)
+        pthread_join(t, NULL);
 }
 
 static void on_watch(struct trivet_watch *w, const struct trivet_watch_message *m, void *arg)
@@ -176,7 +213,6 @@ void scene_faults(struct trivet_client *c, const struct trivet_options *o, int s
     enum { OPEN_WRITES = 16, TTL = 3 };
     struct trivet_result r;
     struct trivet_request q = {.method = TRIVET_LEASE_GRANT};
-    pthread_t t;
     struct trivet_watch *w;
     char end[96];
     client = c;
@@ -191,18 +227,15 @@ void scene_faults(struct trivet_client *c, const struct trivet_options *o, int s
     wo.range_end = trivet_bytes(end, trivet_prefix_end(trivet_str(prefix), end));
     CHECK(trivet_watch_open(c, &wo, on_watch, NULL, &w) == 0);
     for (int i = 0; i < 500 && watch_status != TRIVET_OK; i++)
-        sleep_ms(10);
+        pass(o->own_loop, 10);
     printf("running\n");
     fflush(stdout);
     last_ok_ms = now_ms();
-    CHECK(pthread_create(&t, NULL, reader, NULL) == 0);
     for (int i = 0; i < OPEN_WRITES; i++)
         next_write();
-    sleep_ms((unsigned)seconds * 1000);
-    stopping = 1;
-    pthread_join(t, NULL);
+    read_for(o->own_loop, (unsigned)seconds * 1000);
     for (int i = 0; i < 1000 && keys_open > 0; i++)
-        sleep_ms(10);
+        pass(o->own_loop, 10);
     CHECK(keys_open == 0);
     check_keys(c);
     CHECK(watch_status == TRIVET_OK && watch_out_of_order == 0 && watch_twice == 0);

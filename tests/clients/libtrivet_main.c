@@ -108,12 +108,19 @@ static const struct {
     const char *name;
     void (*run)(struct trivet_client *c, const struct trivet_options *o, int seconds);
 } scenes[] = {
-    {"calls", scene_calls},         {"loop", scene_loop},
-    {"faults", scene_faults},       {"user", scene_user},
-    {"refused", scene_refused},     {"nobody", scene_nobody},
-    {"endpoints", scene_endpoints}, {"slow", scene_slow},
-    {"bench", scene_bench},         {"one-failure", scene_one_failure},
-    {"memory", scene_memory},       {"load", scene_load},
+    {"calls", scene_calls},
+    {"loop", scene_loop},
+    {"faults", scene_faults},
+    {"user", scene_user},
+    {"refused", scene_refused},
+    {"nobody", scene_nobody},
+    {"endpoints", scene_endpoints},
+    {"slow", scene_slow},
+    {"bench", scene_bench},
+    {"one-failure", scene_one_failure},
+    {"memory", scene_memory},
+    {"load", scene_load},
+    {"connections", scene_connections},
 };
 
 int main(int argc, char **argv)

@@ -77,6 +77,36 @@ void scene_endpoints(struct trivet_client *c, const struct trivet_options *o, in
     passed++;
 }
 
+static _Atomic int gets_ok, gets_failed, gets_open, gets_over;
+
+static void on_got(const struct trivet_result *r, void *arg)
+{
+    struct trivet_request q = {.method = TRIVET_RANGE};
+    gets_ok += r->status == TRIVET_OK;
+    gets_failed += r->status != TRIVET_OK;
+    q.u.range.key = trivet_str("a");
+    if (gets_over || trivet_start(arg, &q, NULL, on_got, arg) != 0)
+        gets_open--;
+}
+
+/* So many gets under way at any time: how many connections that takes. */
+void scene_connections(struct trivet_client *c, const struct trivet_options *o, int seconds)
+{
+    struct trivet_request q = {.method = TRIVET_RANGE};
+    struct trivet_endpoint_metrics e;
+    q.u.range.key = trivet_str("a");
+    gets_open = (int)argument("open", 10);
+    for (int i = gets_open; i > 0; i--)
+        CHECK(trivet_start(c, &q, NULL, on_got, c) == 0);
+    sleep_ms((unsigned)seconds * 1000);
+    CHECK(trivet_endpoints(c, &e, 1) == 1);
+    printf("connections %u\n", e.connections);
+    gets_over = 1;
+    for (int i = 0; i < 1000 && gets_open > 0; i++)
+        sleep_ms(10);
+    CHECK(gets_open == 0 && gets_failed == 0 && gets_ok > 100);
+}
+
 /* A watch that nobody reads for a while, with room for a few messages: the server waits, and then
  * all comes. */
 void scene_slow(struct trivet_client *c, const struct trivet_options *o, int seconds)

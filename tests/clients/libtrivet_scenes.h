@@ -35,6 +35,7 @@ void scene_user(struct trivet_client *c, const struct trivet_options *o, int sec
 void scene_refused(struct trivet_client *c, const struct trivet_options *o, int seconds);
 void scene_nobody(struct trivet_client *c, const struct trivet_options *o, int seconds);
 void scene_endpoints(struct trivet_client *c, const struct trivet_options *o, int seconds);
+void scene_connections(struct trivet_client *c, const struct trivet_options *o, int seconds);
 void scene_slow(struct trivet_client *c, const struct trivet_options *o, int seconds);
 void scene_faults(struct trivet_client *c, const struct trivet_options *o, int seconds);
 void scene_bench(struct trivet_client *c, const struct trivet_options *o, int seconds);

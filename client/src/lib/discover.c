@@ -1,7 +1,9 @@
-/* Where endpoints come from: the options, a file, the names of dns://, the cluster's own list. */
+/* Where endpoints come from: the options, a file, the names of dns:// and srv://, the cluster's own
+ * list. */
 #include "engine.h"
 
 #include "base/mem.h"
+#include "base/srv.h"
 
 #include <netdb.h>
 #include <stdio.h>
@@ -20,9 +22,14 @@ struct lookup {
     char zone[ENDPOINT_TEXT_BYTES];
 };
 
+static bool is_service(const char *text)
+{
+    return strncmp(text, "srv://", strlen("srv://")) == 0;
+}
+
 static bool is_name(const char *text)
 {
-    return strncmp(text, "dns://", strlen("dns://")) == 0;
+    return strncmp(text, "dns://", strlen("dns://")) == 0 || is_service(text);
 }
 
 static void add_address(struct lookup *l, const struct addrinfo *a)
@@ -76,13 +83,94 @@ static void look_up(struct trivet_client *c, uint32_t id)
         mem_free(l);
 }
 
+/* --- services: etcd's SRV records for its clients, with TLS and without --- */
+
+struct service {
+    const char *name;
+    const char *scheme;
+};
+static const struct service services[] = {{"etcd-client-ssl", "https"}, {"etcd-client", "http"}};
+enum { SERVICES_COUNT = 2 };
+
+struct service_lookup {
+    struct trivet_client *client;
+    uv_work_t req;
+    uint32_t id;
+    char domain[ENDPOINT_TEXT_BYTES];
+    char zone[ENDPOINT_TEXT_BYTES];
+    struct srv_record records[SERVICES_COUNT][SRV_RECORDS_MAX];
+    int counts[SERVICES_COUNT]; /* or errors */
+    char why[ENDPOINT_TEXT_BYTES];
+};
+
+/* Blocks: on the pool. */
+static void ask_for_service(uv_work_t *req)
+{
+    struct service_lookup *l = CONTAINER_OF(req, struct service_lookup, req);
+    for (int i = 0; i < SERVICES_COUNT; i++)
+        l->counts[i] =
+            srv_look_up(services[i].name, l->domain, l->records[i], l->why, sizeof(l->why));
+}
+
+static void add_service(struct service_lookup *l, int service)
+{
+    struct trivet_client *c = l->client;
+    char text[3 * ENDPOINT_TEXT_BYTES];
+    if (c->is_secure && strcmp(services[service].scheme, "https") != 0)
+        return; /* nobody talks us out of TLS */
+    for (int i = 0; i < l->counts[service]; i++) {
+        const struct srv_record *r = &l->records[service][i];
+        (void)snprintf(text, sizeof(text), "%s://%s:%u%s", services[service].scheme, r->target,
+                       (unsigned)r->port, l->zone);
+        if (endpoints__check(text, c->is_secure) == 0)
+            (void)endpoints__list(c, text, FROM_DNS, l->id, NULL);
+    }
+}
+
+static void on_service(uv_work_t *req, int status)
+{
+    struct service_lookup *l = CONTAINER_OF(req, struct service_lookup, req);
+    struct trivet_client *c = l->client;
+    c->lookups--;
+    if (status == 0 && !c->stopped && (l->counts[0] > 0 || l->counts[1] > 0)) {
+        endpoints__begin_list(c, FROM_DNS, l->id);
+        for (int i = 0; i < SERVICES_COUNT; i++)
+            add_service(l, i);
+        endpoints__end_list(c, FROM_DNS, l->id);
+    } else if (!c->stopped) {
+        (void)snprintf(c->connect_error, sizeof(c->connect_error), "%s",
+                       status == 0 ? l->why : uv_strerror(status));
+    }
+    mem_free(l);
+}
+
+static void look_up_service(struct trivet_client *c, uint32_t id)
+{
+    const char *text = c->o.endpoints[id] + strlen("srv://");
+    struct service_lookup *l = mem_try_alloc_zero(sizeof(*l));
+    if (l == NULL)
+        return; /* the next time */
+    l->client = c;
+    l->id = id;
+    size_t size = strcspn(text, ";/");
+    (void)snprintf(l->domain, sizeof(l->domain), "%.*s", (int)size, text);
+    (void)snprintf(l->zone, sizeof(l->zone), "%s", text + strcspn(text, ";"));
+    if (uv_queue_work(&c->loop, &l->req, ask_for_service, on_service) == 0)
+        c->lookups++;
+    else
+        mem_free(l);
+}
+
 static void look_up_all(struct trivet_client *c)
 {
     if (c->lookups > 0)
         return;
-    for (uint32_t i = 0; i < c->o.endpoints_count; i++)
-        if (is_name(c->o.endpoints[i]))
+    for (uint32_t i = 0; i < c->o.endpoints_count; i++) {
+        if (is_service(c->o.endpoints[i]))
+            look_up_service(c, i);
+        else if (is_name(c->o.endpoints[i]))
             look_up(c, i);
+    }
 }
 
 /* --- a file --- */

@@ -47,6 +47,11 @@ int endpoints__check(const char *text, bool secure)
         return TRIVET_INVALID;
     if (has_scheme(text, "unix") || has_scheme(text, "unixs"))
         return 0;
+    if (has_scheme(text, "srv")) { /* a domain alone */
+        const char *domain = text + strlen("srv://");
+        size_t domain_size = strcspn(domain, ";/:");
+        return domain_size > 0 && domain + domain_size == text + size ? 0 : TRIVET_INVALID;
+    }
     const char *after = strstr(text, "://");
     if (after != NULL && after < text + size) {
         if (!has_scheme(text, "http") && !has_scheme(text, "https") && !has_scheme(text, "dns"))
@@ -383,12 +388,19 @@ static void probe(struct endpoint *e)
     rpc__begin(call);
 }
 
+/* Who hands over says so at once, and its successor leads some milliseconds later; who is lost has
+ * none for seconds. So the first questions come quickly, and the more there were the longer the
+ * pause. */
 void endpoints__probe_all(struct trivet_client *c)
 {
+    enum { PAUSE_MIN_MS = 10, PAUSE_MAX_MS = 150, CALM_MS = 1000 };
     uint64_t now_ns = engine__now_ns();
-    enum { PROBE_INTERVAL_MS = 100 };
-    if (c->stopped || (c->probed_ns != 0 && now_ns < c->probed_ns + PROBE_INTERVAL_MS * NS_PER_MS))
+    if (c->stopped || (c->probed_ns != 0 && now_ns < c->probed_ns + c->probe_pause_ms * NS_PER_MS))
         return;
+    bool calm = now_ns >= c->probed_ns + CALM_MS * NS_PER_MS;
+    c->probe_pause_ms = calm ? PAUSE_MIN_MS : 2 * c->probe_pause_ms;
+    if (c->probe_pause_ms > PAUSE_MAX_MS)
+        c->probe_pause_ms = PAUSE_MAX_MS;
     c->probed_ns = now_ns;
     for (uint32_t i = 0; i < c->balancer.count; i++)
         if (c->endpoints[i] != NULL)
@@ -397,7 +409,7 @@ void endpoints__probe_all(struct trivet_client *c)
 
 void endpoints__tick(struct trivet_client *c, uint64_t now_ns)
 {
-    enum { PROBE_EVERY_MS = 10000, PROBE_LEADERLESS_MS = 150 };
+    enum { PROBE_EVERY_MS = 10000 };
     for (uint32_t i = 0; i < c->balancer.count; i++) {
         struct endpoint *e = c->endpoints[i];
         if (e != NULL && e->going && c->balancer.endpoints[i].in_flight == 0 &&
@@ -410,8 +422,7 @@ void endpoints__tick(struct trivet_client *c, uint64_t now_ns)
     for (uint32_t i = 0; i < c->balancer.count; i++)
         leaderless =
             leaderless || (c->balancer.endpoints[i].ready && c->balancer.endpoints[i].silent);
-    uint64_t every_ms = leaderless ? PROBE_LEADERLESS_MS : PROBE_EVERY_MS;
-    if (now_ns >= c->probed_ns + every_ms * NS_PER_MS)
+    if (leaderless || now_ns >= c->probed_ns + PROBE_EVERY_MS * NS_PER_MS)
         endpoints__probe_all(c);
 }
 

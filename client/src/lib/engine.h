@@ -220,8 +220,9 @@ struct trivet_client {
     char connect_error[ENDPOINT_TEXT_BYTES];
     uint64_t leader_id;
     uint64_t term;
-    uint64_t probed_ns;
-    uint64_t look_ns; /* when files, names and members are looked at next */
+    uint64_t probed_ns;      /* 0: at once */
+    uint64_t probe_pause_ms; /* until the next time */
+    uint64_t look_ns;        /* when files, names and members are looked at next */
     struct file_seen file;
     bool asking_members;
     uint32_t lookups; /* of names, under way */
