@@ -191,7 +191,7 @@ def handing_over(c):
 
 
 def zone_lost(c):
-    """The leader's, and nobody is told: an election timeout later, which is one to two seconds, the others have one."""
+    """The leader's, and nobody is told: an election timeout later, which is 1.1 to 1.5 seconds, the others have one."""
     took = []
     for n in range(ZONES_LOST):
         lost = leader(c)

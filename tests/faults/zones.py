@@ -34,9 +34,8 @@ from cluster import Cluster, ClusterError, Tally  # noqa: E402
 
 SCENES = os.path.join(clusters.build_dir(), "tests", "clients", "libtrivet_scenes")
 ZONELOAD = os.path.join(clusters.TOOLS, "zoneload")
-# The followers wait for one to two election timeouts of a second, as etcd's do, and the first of the two
-# that wakes is elected: usually it takes less than a second and a half, but not always.
-WRITES_BACK_S = 2.3
+# The followers wait for 1.1 to 1.5 election timeouts of a second, and the first of the two that wakes is elected.
+WRITES_BACK_S = 1.5
 # A p99 that without any fault only other programs on the processors account for. Then a member may well be slower
 # than the others, and reads leave it: bounds are wide.
 BUSY_MS = 20
