@@ -33,14 +33,12 @@ class Skip(Exception):
 
 
 class Suite:
-    """`run(suite, full)` returns (passed, failed); `about` says what it shows. One `on_demand` runs only by its
-    name or with --full."""
+    """`run(suite, full)` returns (passed, failed); `about` says what it shows."""
 
     explore = False  # new seeds rather than the same ones
 
-    def __init__(self, name, about, run, timeout=600, on_demand=False):
+    def __init__(self, name, about, run, timeout=600):
         self.name, self.about, self.run, self.timeout = name, about, run, timeout
-        self.on_demand = on_demand
 
     def log_path(self):
         return os.path.join(LOGS, self.name + ".log")
@@ -547,11 +545,10 @@ SUITES = [
     Suite("fuzz", "libFuzzer on every decoder and on whole nodes: what was kept, and a little more", fuzz, 1800),
     Suite("packaging", "the service's units, filter of system calls, configuration and alerts", packaging, 300),
     Suite("packages", "Debian packages: built, installed, upgraded, purged; --full: Debian 12 and 13",
-          booted("packages"), 3600, on_demand=True),
+          booted("packages"), 3600),
     Suite("service", "three services in three networks on a systemd booted for it: what an operator relies on",
-          booted("service"), 3600, on_demand=True),
-    Suite("newcomer", "docs/operations.md pasted into three machines booted for it", booted("newcomer"), 3600,
-          on_demand=True),
+          booted("service"), 3600),
+    Suite("newcomer", "docs/operations.md pasted into three machines booted for it", booted("newcomer"), 3600),
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
     Suite("regress", "what an operation costs, counted, against the previous release", regress, 3600),
     Suite("asan", "the same under ASan and UBSan",
@@ -597,7 +594,7 @@ def main():
     args = parser.parse_args()
     if args.list:
         for suite in SUITES:
-            print("%-14s %s%s" % (suite.name, suite.about, " (on demand)" if suite.on_demand else ""))
+            print("%-14s %s" % (suite.name, suite.about))
         return 0
     known = {s.name: s for s in SUITES}
     if args.diff:
@@ -609,12 +606,7 @@ def main():
     cluster.exit_on_signals()
     os.makedirs(LOGS, exist_ok=True)
     passed = failed = skipped = 0
-    chosen = [known[n] for n in args.suites] if args.suites else [
-        s for s in SUITES if args.full or not s.on_demand]
-    left_out = [s.name for s in SUITES if s.on_demand] if not args.suites and not args.full else []
-    if left_out:
-        print("NOT RUN, TOO LONG: %s (./dev test NAME, or --full)" % ", ".join(left_out))
-    for suite in chosen:
+    for suite in [known[n] for n in args.suites] if args.suites else SUITES:
         result = run_suite(suite, args.full)
         passed, failed, skipped = passed + result[0], failed + result[1], skipped + result[2]
     print("%d passed, %d failed%s" % (passed, failed,
