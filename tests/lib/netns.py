@@ -147,9 +147,15 @@ class Network:
         _run("tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay", "%dms" % delay_ms,
              "%dms" % jitter_ms, inside=self.inside[i])
 
+    def throttle(self, i, kbit):
+        """No more in a second, in and out; what has to wait longer than 0.4 s is lost."""
+        limit = ["root", "tbf", "rate", "%dkbit" % kbit, "burst", "4kb", "latency", "400ms"]
+        _run("tc", "qdisc", "replace", "dev", "eth0", *limit, inside=self.inside[i])
+        _run("tc", "qdisc", "replace", "dev", "m%d" % i, *limit)
+
     def heal(self):
-        for fd in self.inside:
+        for i, fd in enumerate(self.inside):
             _run("nft", "flush chain ip t in; flush chain ip t out", inside=fd)
-            if self.has_netem:
-                subprocess.run(["tc", "qdisc", "del", "dev", "eth0", "root"], capture_output=True,
-                               check=False, preexec_fn=lambda fd=fd: _enter(fd))
+            subprocess.run(["tc", "qdisc", "del", "dev", "eth0", "root"], capture_output=True,
+                           check=False, preexec_fn=lambda fd=fd: _enter(fd))
+            subprocess.run(["tc", "qdisc", "del", "dev", "m%d" % i, "root"], capture_output=True, check=False)
