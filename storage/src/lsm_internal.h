@@ -53,10 +53,9 @@ struct lsm {
     bool tidy_running;
     pthread_t tidy_thread;
 
-    /* The compaction that garbage is collected up to; 0 = not collecting. The tidy thread sets it
-     * before a manual compaction, whose filter reads it, and takes it back after. */
-    _Atomic int64_t collect_compacted;
-    const struct lsm_live *collect_live;
+    /* What stays of what lies below a compaction; NULL = nothing is collected. The tidy thread sets
+     * it before a manual compaction, whose filter reads it, and takes it back after. */
+    const struct lsm_live *_Atomic collect;
 
     struct list copies; /* struct lsm_copy; lsm_copies.c has their lock */
 };

@@ -33,25 +33,25 @@ static void add(struct lsm_live *live, const struct mvcc_version *v)
 
 /* The keys after `last`, as many as a section may look at; the last of them, or NULL at the end. */
 static const struct mvcc_version *gather_section(struct mvcc *m, const struct mvcc_version *last,
-                                                 int64_t rev, struct lsm_live *live)
+                                                 struct lsm_live *live)
 {
     struct mvcc_iter it;
     struct slice all = SLICE_LITERAL("\0");
     if (last == NULL)
-        mvcc_iter_init(&it, m, all, all, rev);
+        mvcc_iter_init(&it, m, all, all, live->rev);
     else
-        mvcc_iter_init_after(&it, m, mvcc_version_key(last), all, rev);
+        mvcc_iter_init_after(&it, m, mvcc_version_key(last), all, live->rev);
     for (int i = 0; i < SECTION_KEYS; i++) {
         last = mvcc_iter_next(&it);
         if (last == NULL)
             break;
-        if (mvcc_version_mod_revision(last) < rev)
+        if (mvcc_version_mod_revision(last) < live->rev)
             add(live, last);
     }
     return last;
 }
 
-static int gather(struct mvcc *m, struct epoch_reader *reader, uint64_t generation, int64_t rev,
+static int gather(struct mvcc *m, struct epoch_reader *reader, uint64_t generation,
                   bool (*go_on)(void *ctx), void *ctx, struct lsm_live *live)
 {
     const struct mvcc_version *last = NULL;
@@ -61,7 +61,7 @@ static int gather(struct mvcc *m, struct epoch_reader *reader, uint64_t generati
         epoch_enter(mvcc_epoch(m), reader);
         bool same = mvcc_generation(m) == generation;
         if (same)
-            last = gather_section(m, last, rev, live);
+            last = gather_section(m, last, live);
         epoch_leave(reader);
         if (!same)
             return TV_COMPACTED;
@@ -83,9 +83,9 @@ int lsm__live_gather(struct mvcc *m, int64_t rev, bool (*go_on)(void *ctx), void
     if (err == 0)
         err = mvcc_pin_take(m, &pin, rev);
     epoch_leave(reader);
-    *ret = (struct lsm_live){0};
+    *ret = (struct lsm_live){.rev = rev};
     if (err == 0) {
-        err = gather(m, reader, generation, rev, go_on, ctx, ret);
+        err = gather(m, reader, generation, go_on, ctx, ret);
         mvcc_pin_release(m, &pin);
     }
     epoch_unregister(reader);

@@ -13,9 +13,10 @@ struct lsm_live_item {
     uint32_t sub;
 };
 
+/* 12 bytes for each key, and as much again while they are sorted. */
 struct lsm_live {
-    struct lsm_live_item
-        *items; /* 12 bytes for each key, and as much again while they are sorted */
+    int64_t rev; /* the compaction */
+    struct lsm_live_item *items;
     size_t count;
     size_t capacity;
 };

@@ -41,7 +41,6 @@ struct filter {
     const struct lsm_live *live;
     size_t at; /* in the list */
     uint32_t steps;
-    int64_t compacted;
 };
 
 static unsigned char filter_one(void *state, int level, const char *key, size_t key_size,
@@ -55,7 +54,7 @@ static unsigned char filter_one(void *state, int level, const char *key, size_t 
     uint32_t sub;
     bool tombstone;
     if (!lsm__kv_key_parse((const uint8_t *)key, key_size, &main, &sub, &tombstone) ||
-        main >= f->compacted)
+        main >= f->live->rev)
         return 0;
     return tombstone || !lsm__live_has(f->live, &f->at, main, sub);
 }
@@ -79,11 +78,11 @@ static rocksdb_compactionfilter_t *filter_new(void *state,
                                               rocksdb_compactionfiltercontext_t *context)
 {
     struct lsm *l = state;
-    int64_t compacted = atomic_load_explicit(&l->collect_compacted, memory_order_acquire);
-    if (compacted <= 0 || !rocksdb_compactionfiltercontext_is_manual_compaction(context))
+    const struct lsm_live *live = atomic_load_explicit(&l->collect, memory_order_acquire);
+    if (live == NULL || !rocksdb_compactionfiltercontext_is_manual_compaction(context))
         return NULL;
     struct filter *f = mem_alloc(sizeof(*f));
-    *f = (struct filter){.live = l->collect_live, .compacted = compacted};
+    *f = (struct filter){.live = live};
     return rocksdb_compactionfilter_create(f, filter_free, filter_one, filter_name);
 }
 
@@ -94,10 +93,9 @@ rocksdb_compactionfilterfactory_t *lsm__filter_factory(struct lsm *l)
 
 /* --- the tidy thread --- */
 
-/* Rewrite the table files that hold revisions of [first, last]; what is below `compacted` and not
- * in `live` is left out. NULL: nothing is. */
-static void rewrite(struct lsm *l, int64_t compacted, const struct lsm_live *live, int64_t first,
-                    int64_t last)
+/* Rewrite the table files that hold revisions of [first, last]; what is below `live`'s compaction
+ * and not in it is left out. NULL: nothing is. */
+static void rewrite(struct lsm *l, const struct lsm_live *live, int64_t first, int64_t last)
 {
     uint8_t begin[9] = "k", end[9] = "k";
     lsm__put_be64(begin + 1, (uint64_t)first);
@@ -106,13 +104,11 @@ static void rewrite(struct lsm *l, int64_t compacted, const struct lsm_live *liv
     rocksdb_compactoptions_set_exclusive_manual_compaction(o, 0);
     rocksdb_compactoptions_set_bottommost_level_compaction(o, FORCE_LAST_LEVEL);
 
-    l->collect_live = live;
-    atomic_store_explicit(&l->collect_compacted, live != NULL ? compacted : 0,
-                          memory_order_release);
+    atomic_store_explicit(&l->collect, live, memory_order_release);
     /* A failure leaves everything as it was, or makes the next commit fail. */
     rocksdb_compact_range_opt(l->db, o, (const char *)begin, sizeof(begin), (const char *)end,
                               sizeof(end));
-    atomic_store_explicit(&l->collect_compacted, 0, memory_order_release);
+    atomic_store_explicit(&l->collect, NULL, memory_order_release);
     rocksdb_compactoptions_destroy(o);
 
     pthread_mutex_lock(&l->lock);
@@ -172,13 +168,14 @@ static bool may_go_on(void *ctx)
 }
 
 /* The oldest first; each piece gives back what it held of garbage before the next begins. False:
- * nothing was done. */
+ * it could not begin. */
 static bool collect(struct lsm *l, struct mvcc *m, int64_t compacted, const struct lsm_file *files,
                     size_t count)
 {
     struct lsm_live live;
-    if (count == 0 || files[0].first_rev > compacted ||
-        lsm__live_gather(m, compacted, may_go_on, l, &live) != 0)
+    if (count == 0 || files[0].first_rev > compacted)
+        return true;
+    if (lsm__live_gather(m, compacted, may_go_on, l, &live) != 0)
         return false;
     bool begun = false;
     while (count > 0 && files[0].first_rev <= compacted) {
@@ -189,7 +186,7 @@ static bool collect(struct lsm *l, struct mvcc *m, int64_t compacted, const stru
         }
         begun = true;
         int64_t last = files[fit - 1].last_rev;
-        rewrite(l, compacted, &live, files[0].first_rev, last < compacted ? last : compacted);
+        rewrite(l, &live, files[0].first_rev, last < compacted ? last : compacted);
         files += fit;
         count -= fit;
     }
@@ -214,7 +211,7 @@ static void tidy(struct lsm *l, struct mvcc *m, int64_t *collected)
         if (collect(l, m, compacted, files, count))
             *collected = compacted;
     } else if (small >= l->o.small_files_max && fitting(l, files + count - small, small) == small) {
-        rewrite(l, compacted, NULL, files[count - small].first_rev, files[count - 1].last_rev);
+        rewrite(l, NULL, files[count - small].first_rev, files[count - 1].last_rev);
     }
     mem_free(files);
 }

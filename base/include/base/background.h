@@ -9,9 +9,10 @@
 /* Lower the calling thread's priority to `niceness` (1..19), if it is not as low yet. */
 void background_thread(int niceness);
 
-/* To be called every few thousand steps. What the thread has waited for a CPU since the last time
- * says how much others want them: it sleeps four times as long, at most 20 ms. So it takes all of
- * an idle CPU, and a small part of a busy one, but always some. */
+/* To be called often: it reads the clock, and each 2 ms what the thread has waited for a CPU since.
+ * That says how much others want them: it sleeps four times as long, at most 20 ms. So it takes all
+ * of an idle CPU, and a small part of a busy one, but always some. Where the kernel does not say
+ * (no schedstat) it does nothing. */
 void background_give_way(void);
 
 #endif
