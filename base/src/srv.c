@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <resolv.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,11 +84,12 @@ int srv_look_up(const char *service, const char *domain, struct srv_record *ret,
     }
     snprintf(name, sizeof(name), "_%s._tcp.%s", service, domain);
     int size = res_query(name, CLASS_IN, TYPE_SRV, answer, ANSWER_BYTES_MAX);
-    int count = size < 0 ? TV_ENOTFOUND : srv_parse(answer, (size_t)size, ret);
+    bool silent = size < 0 && (h_errno == TRY_AGAIN || h_errno == NO_RECOVERY);
+    int count = silent ? TV_EAGAIN : size < 0 ? TV_ENOTFOUND : srv_parse(answer, (size_t)size, ret);
     if (count <= 0)
         snprintf(why, why_size, "error querying DNS SRV records for _%s lookup %s: %s", service,
                  name,
-                 size < 0 && (h_errno == TRY_AGAIN || h_errno == NO_RECOVERY) ? "server misbehaving"
+                 silent                   ? "server misbehaving"
                  : count == TV_EMALFORMED ? "the answer is malformed"
                                           : "no such host");
     mem_free(answer);

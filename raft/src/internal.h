@@ -136,9 +136,9 @@ struct raft {
 
 /* Takes the new term (0 votes in it) when it is higher. */
 void raft__become_follower(struct raft *r, uint64_t term, uint64_t leader);
-/* Forgets what belonged to the last role and draws a new election timeout. */
-/* In ticks. */
+/* An election timeout, in ticks. */
 uint32_t raft__draw_timeout(struct raft *r);
+/* Forgets what belonged to the last role and draws a new election timeout. */
 void raft__reset(struct raft *r);
 void raft__commit_to(struct raft *r, uint64_t log_index);
 /* Room for `count` elements; doubles. */

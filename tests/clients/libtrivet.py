@@ -261,15 +261,20 @@ def by_srv():
         def said(count):
             return [names.record(n.client_port, "n%d.example.test" % n.index) for n in cluster.nodes[:count]]
         records[service, 33] = said(2)
-        begun = begin("endpoints", "srv://example.test;zone=a", "4", "endpoints_interval_ms=200")
+        begun = begin("endpoints", "srv://example.test;zone=a", "5", "endpoints_interval_ms=200")
         time.sleep(1.2)
         records[service, 33] = said(3)
         time.sleep(1.2)
-        del records[service, 33]  # what was said last stays
+        # What was said last stays while there is nothing, or not all, to be heard.
+        del records[service, 33]
+        time.sleep(1)
+        records["_etcd-client-ssl._tcp.example.test", 33] = None
+        records[service, 33] = said(1)
         output = end(begun, "SRV records")
         seen = re.findall(r"endpoints (\d) ready (\d)", output)
         tally.check(("2", "2") in seen and seen[-1] == ("3", "3"), "SRV records are looked up again", output)
         # Those without TLS are not for one that wants it.
+        del records["_etcd-client-ssl._tcp.example.test", 33]
         records[service, 33] = said(3)
         with tempfile.TemporaryDirectory() as folder:
             scene("SRV records without TLS", "nobody", "srv://example.test",

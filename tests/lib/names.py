@@ -8,7 +8,7 @@ import threading
 
 
 class Dns(threading.Thread):
-    """A name server: {(name, type): [data]}; whatever else it is asked for is not there."""
+    """A name server: {(name, type): [data], or None where it fails}; whatever else it is asked for is not there."""
 
     def __init__(self, records):
         super().__init__(daemon=True)
@@ -29,7 +29,9 @@ class Dns(threading.Thread):
         name, kind = ".".join(labels).lower(), int.from_bytes(query[at + 1:at + 3], "big")
         found = self.records.get((name, kind), [])
         known = found or any(n == name for n, _ in self.records)
-        head = query[:2] + (0x8180 if known else 0x8183).to_bytes(2, "big") + b"\0\1" + \
+        flags = 0x8182 if found is None else 0x8180 if known else 0x8183
+        found = found or []
+        head = query[:2] + flags.to_bytes(2, "big") + b"\0\1" + \
             len(found).to_bytes(2, "big") + bytes(4)
         body = query[12:at + 5]
         for data in found:

@@ -2,6 +2,7 @@
  * list. */
 #include "engine.h"
 
+#include "base/err.h"
 #include "base/mem.h"
 #include "base/srv.h"
 
@@ -127,12 +128,24 @@ static void add_service(struct service_lookup *l, int service)
     }
 }
 
+/* One service alone may be all that a domain has; but that it has no other must be said. */
+static bool is_answered(const struct service_lookup *l)
+{
+    bool any = false;
+    for (int i = 0; i < SERVICES_COUNT; i++) {
+        if (l->counts[i] < 0 && l->counts[i] != TV_ENOTFOUND)
+            return false;
+        any = any || l->counts[i] > 0;
+    }
+    return any;
+}
+
 static void on_service(uv_work_t *req, int status)
 {
     struct service_lookup *l = CONTAINER_OF(req, struct service_lookup, req);
     struct trivet_client *c = l->client;
     c->lookups--;
-    if (status == 0 && !c->stopped && (l->counts[0] > 0 || l->counts[1] > 0)) {
+    if (status == 0 && !c->stopped && is_answered(l)) {
         endpoints__begin_list(c, FROM_DNS, l->id);
         for (int i = 0; i < SERVICES_COUNT; i++)
             add_service(l, i);
