@@ -170,7 +170,7 @@ def probes(suite, full):
     open(seen, "w", encoding="utf-8").close()
     env = {"TRIVET_PROBES": seen}
     meson(suite, "build", "interaction", env)
-    for name in ["raft", "raft_conf", "raft_random", "wal", "wal_crash"]:
+    for name in ["raft", "raft_restart", "raft_conf", "raft_random", "wal", "wal_crash"]:
         execute(suite, [os.path.join("build", "tests", "unit", "test_" + name)], env, append=True)
     with open(seen, encoding="utf-8") as f:
         hit = set(f.read().split())

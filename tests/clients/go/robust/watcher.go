@@ -34,12 +34,10 @@ func startWatcher(client *clientv3.Client, w wish, raw, leader bool, begin time.
 }
 
 func (w *watcher) live() {
+	// The first is given up soon, so that every watcher begins again where it was at least once; of the
+	// others some last long.
+	life := time.Second + time.Duration(w.rng.Int63n(int64(3*time.Second)))
 	for {
-		// Some last long, some are given up soon and begin again where they were.
-		life := time.Duration(w.rng.ExpFloat64() * float64(4*time.Second))
-		if w.rng.Intn(3) == 0 {
-			life = time.Hour
-		}
 		ctx, cancel := context.WithTimeout(context.Background(), life)
 		if w.leader {
 			ctx = clientv3.WithRequireLeader(ctx)
@@ -54,6 +52,10 @@ func (w *watcher) live() {
 		w.record.disconnected()
 		w.mu.Unlock()
 		time.Sleep(time.Duration(10+w.rng.Intn(60)) * time.Millisecond)
+		life = time.Duration(w.rng.ExpFloat64() * float64(4*time.Second))
+		if w.rng.Intn(3) == 0 {
+			life = time.Hour
+		}
 	}
 }
 
