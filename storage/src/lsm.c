@@ -701,6 +701,5 @@ void lsm_stats(struct lsm *l, struct lsm_stats *ret)
     pthread_mutex_lock(&l->lock);
     ret->commits = l->commits;
     ret->commit_ns = l->commit_ns;
-    ret->collections = l->collections;
     pthread_mutex_unlock(&l->lock);
 }

@@ -44,7 +44,6 @@ struct lsm {
     struct lsm_meta committed;
     uint64_t commits;
     uint64_t commit_ns;
-    uint64_t collections;
     struct mvcc *tidy_mvcc; /* what is asked for garbage; NULL when nobody is attached */
     pthread_cond_t tidy_wake;
     bool tidy_stop;

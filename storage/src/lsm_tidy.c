@@ -110,10 +110,6 @@ static void rewrite(struct lsm *l, const struct lsm_live *live, int64_t first, i
                               sizeof(end));
     atomic_store_explicit(&l->collect, NULL, memory_order_release);
     rocksdb_compactoptions_destroy(o);
-
-    pthread_mutex_lock(&l->lock);
-    l->collections++;
-    pthread_mutex_unlock(&l->lock);
 }
 
 static bool has_garbage(struct lsm *l, struct mvcc *m, const struct lsm_file *files, size_t count)

@@ -217,8 +217,7 @@ struct lsm_stats {
     uint64_t versions; /* 'k' records on disk, given up or not */
     uint64_t garbage;  /* of these, about: given up and not collected yet */
     uint64_t commits;
-    uint64_t commit_ns;   /* spent in commits: finish, fsync, manifest */
-    uint64_t collections; /* of garbage or of small files */
+    uint64_t commit_ns; /* spent in commits: finish, fsync, manifest */
 };
 /* Thread: any. */
 void lsm_stats(struct lsm *l, struct lsm_stats *ret);
