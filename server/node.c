@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/prompt.h"
 
 #include <signal.h>
 #include <string.h>
@@ -494,6 +495,7 @@ int node_run(const struct config *config, struct node_history *history)
     struct node *n = node_start(config, history);
     if (n == NULL)
         return 1;
+    prompt_thread();
     uv_run(&n->loop, UV_RUN_DEFAULT);
     return node_stop(n);
 }

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/prompt.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -134,6 +135,7 @@ static void close_handle(uv_handle_t *h, void *arg)
 static void run_thread(void *arg)
 {
     struct node_thread *t = arg;
+    prompt_thread();
     uv_run(&t->loop, UV_RUN_DEFAULT);
 }
 

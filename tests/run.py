@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,10 @@ LOGS = os.path.join(ROOT, ".dev", "test")
 CLOSING = re.compile(r"^(\d+) passed, (\d+) failed", re.M)
 CHECK_LINE = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.M)
 SHOWN_LINES_MAX = 60
+SUMS = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
 MESON_EXIT_SKIPPED = 77
+CPUS = len(os.sched_getaffinity(0))
+ALL = 1000
 
 
 class Skip(Exception):
@@ -33,12 +37,14 @@ class Skip(Exception):
 
 
 class Suite:
-    """`run(suite, full)` returns (passed, failed); `about` says what it shows."""
+    """`run(suite, full)` returns (passed, failed); `about` says what it shows; `cpus`: how many it keeps
+    busy, or ALL where its time limits want the machine for itself (see run_beside())."""
 
     explore = False  # new seeds rather than the same ones
 
-    def __init__(self, name, about, run, timeout=600):
+    def __init__(self, name, about, run, timeout=600, cpus=0.5):
         self.name, self.about, self.run, self.timeout = name, about, run, timeout
+        self.cpus = min(cpus, CPUS)
 
     def log_path(self):
         return os.path.join(LOGS, self.name + ".log")
@@ -461,12 +467,12 @@ def regress(suite, full):
     return program(suite, [sys.executable, "tests/regress.py"])
 
 
-def sanitized(options, env):
-    """The unit tests, and trivetd under short runs of real clients and bad input."""
+def sanitized(part, options, env):
+    """That part of the unit tests, and trivetd under short runs of real clients and bad input."""
     def run(suite, full):
         folder = "build-" + suite.name
         build(suite, folder, ["-Db_lundef=false"] + options)
-        passed, failed = meson(suite, folder, "unit", env)
+        passed, failed = meson(suite, folder, part, env)
         more = dict(env, TRIVET_BUILD=folder)
         if not os.access(os.path.join(ROOT, folder, "server", "trivetd"), os.X_OK):
             raise Skip("there is no trivetd in %s" % folder)
@@ -496,17 +502,17 @@ ASAN_ENV = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0:detect_stack_use_af
 TSAN_ENV = {"TSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:suppressions=" + SUPPRESSIONS}
 
 SUITES = [
-    Suite("lint", "the rules of the house", lint),
-    Suite("unit", "each module by itself", unit, 900),
+    Suite("lint", "the rules of the house", lint, cpus=1),
+    Suite("unit", "each module by itself", unit, 900, cpus=2),
     Suite("interaction", "raft, told as stories in text files", interaction),
-    Suite("simulation", "whole clusters in virtual time, under faults, from seeds", simulation, 7200),
+    Suite("simulation", "whole clusters in virtual time, under faults, from seeds", simulation, 7200, cpus=1),
     Suite("probes", "rare branches that the simulator cannot reach: reached by other tests", probes),
     Suite("etcdctl", "etcdctl's output, against etcd's", etcdctl_diff),
     Suite("flows", "etcdctl from end to end: users, locks, mirrors, snapshots, against etcd", etcdctl_flows),
     Suite("trivetctl", "trivetctl in etcdctl's place: every command, in every form", trivetctl_diff),
     Suite("trivetctl-more", "top, check, copy, watch --resume, completion and progress", trivetctl_more),
     Suite("operate", "alarms, the quota and moving the leader, against etcd", operate_diff),
-    Suite("config", "flags, variables and files, against etcd; what options do", config),
+    Suite("config", "flags, variables and files, against etcd; what options do", config, cpus=1),
     Suite("tls", "who is let in by which certificate, against etcd; clusters with TLS", tls),
     Suite("tlsprobe", "old versions, renegotiation, damaged, slow and endless handshakes: beside etcd; others "
           "are served", tls_probe),
@@ -514,46 +520,46 @@ SUITES = [
     Suite("errors", "every error of etcd's API is in our table, code and text", errors),
     Suite("rangestream", "long RangeStreams, message by message against etcd's", range_stream),
     Suite("histories", "random histories of all services: every answer and event against etcd's",
-          histories, 18000),
+          histories, 18000, cpus=1),
     Suite("auth", "users, roles and tokens: every method as everybody, against etcd", auth),
     Suite("clients", "Go's, Python's and Node's clients and grpcurl: what they do with etcd, with trivet",
           clients("go", "python", "aetcd", "etcd3gw", "node", "grpcurl"), 1800),
-    Suite("clients-java", "jetcd, the same", clients("java"), 1500),
-    Suite("clients-rust", "etcd-client, the same, and its own tests", clients_rust, 1500),
+    Suite("clients-java", "jetcd, the same", clients("java"), 1500, cpus=1),
+    Suite("clients-rust", "etcd-client, the same, and its own tests", clients_rust, 1500, cpus=2),
     Suite("libtrivet", "the client library: every call, members killed, connections cut, nonsense, no memory",
-          libtrivet, 1200),
-    Suite("zones", "libtrivet when a zone is lost, members restart, one is slow; who reads where", zones),
+          libtrivet, 1200, cpus=1),
+    Suite("zones", "libtrivet when a zone is lost, members restart, one is slow; who reads where", zones, cpus=ALL),
     Suite("metrics", "what /metrics says of the same calls, beside etcd's", metrics),
     Suite("trace", "the spans of the same calls, beside etcd's; collectors that do not answer", trace),
     Suite("lock", "locks, elections and downgrades, scene by scene against etcd", lock),
     Suite("snapshotfile", "snapshots that etcd reads, and etcd's that we read", snapshot_file),
-    Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check),
-    Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200),
-    Suite("robust", "linearizability, and what watches promise, under every fault", robust, 7200),
+    Suite("model", "clientv3 from 64 goroutines, every answer against a model", model_check, cpus=1),
+    Suite("faults", "kill -9 under load: nothing lost, no event missed or repeated", faults, 7200, cpus=1),
+    Suite("robust", "linearizability, and what watches promise, under every fault", robust, 7200, cpus=1),
     Suite("fulldisk", "disks that fill up: writes refused in time, and nothing else", full_disk),
     Suite("snapshot", "away for longer than the log is kept: back by a snapshot, under load",
-          snapshots, 7200),
+          snapshots, 7200, cpus=1),
     Suite("wipe", "disks that are lost: the member is replaced by itself, under load", lost_disks, 3600),
-    Suite("failover", "the leader goes: the time to the next write, beside etcd's", failover, 3600),
-    Suite("bigsnapshot", "much data comes back to a wiped member under load", big_snapshot, 3600),
+    Suite("failover", "the leader goes: the time to the next write, beside etcd's", failover, 3600, cpus=ALL),
+    Suite("bigsnapshot", "much data comes back to a wiped member under load", big_snapshot, 3600, cpus=ALL),
     Suite("membership", "members come and go, against etcd", membership, 1200),
     Suite("damage", "every sort of damage to a member's files: said, not served from, healed", damage,
-          1800),
+          1800, cpus=1),
     Suite("differ", "a member with other contents: found by comparing, fenced, rebuilt", differ,
           1800),
-    Suite("badinput", "what no client should send", bad_input, 1800),
-    Suite("fuzz", "libFuzzer on every decoder and on whole nodes: what was kept, and a little more", fuzz, 1800),
+    Suite("badinput", "what no client should send", bad_input, 1800, cpus=1),
+    Suite("fuzz", "libFuzzer on every decoder and on whole nodes: what was kept, and a little more", fuzz, 1800, cpus=2),
     Suite("packaging", "the service's units, filter of system calls, configuration and alerts", packaging, 300),
     Suite("packages", "Debian packages: built, installed, upgraded, purged; --full: Debian 12 and 13",
-          booted("packages"), 3600),
+          booted("packages"), 3600, cpus=1),
     Suite("service", "three services in three networks on a systemd booted for it: what an operator relies on",
-          booted("service"), 3600),
+          booted("service"), 3600, cpus=1),
     Suite("newcomer", "docs/operations.md pasted into three machines booted for it", booted("newcomer"), 3600),
-    Suite("bench", "every command of trivet-bench, its counts against the servers'", bench),
-    Suite("regress", "what an operation costs, counted, against the previous release", regress, 3600),
+    Suite("bench", "every command of trivet-bench, its counts against the servers'", bench, cpus=ALL),
+    Suite("regress", "what an operation costs, counted, against the previous release", regress, 3600, cpus=1),
     Suite("asan", "the same under ASan and UBSan",
-          sanitized(["-Db_sanitize=address,undefined"], ASAN_ENV), 3600),
-    Suite("tsan", "the same under TSan", sanitized(["-Db_sanitize=thread"], TSAN_ENV), 3600),
+          sanitized("unit", ["-Db_sanitize=address,undefined"], ASAN_ENV), 3600, cpus=2),
+    Suite("tsan", "the same under TSan", sanitized("threads", ["-Db_sanitize=thread"], TSAN_ENV), 3600, cpus=2),
 ]
 
 
@@ -564,25 +570,65 @@ def show_end(suite):
         print("    | " + line)
 
 
+def cpu_s():
+    """Of all programs that have ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run_suite(suite, full):
     """(passed, failed, skipped) and the line about it."""
-    begin = time.monotonic()
+    begin, cpu_begin = time.monotonic(), cpu_s()
     try:
         passed, failed = suite.run(suite, full)
     except Skip as why:
-        print("%-12s SKIPPED: %s" % (suite.name, str(why).upper()), flush=True)
+        print("%-14s SKIPPED: %s" % (suite.name, str(why).upper()), flush=True)
         return 0, 0, 1
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        print("%-12s FAILED: %s" % (suite.name, error), flush=True)
+        print("%-14s FAILED: %s" % (suite.name, error), flush=True)
         if os.path.exists(suite.log_path()):
             show_end(suite)
         return 0, 1, 0
-    print("%-12s %6d passed %4d failed %7.1f s" %
-          (suite.name, passed, failed, time.monotonic() - begin), flush=True)
+    print("%-14s %6d passed %4d failed %7.1f s, %6.1f s of CPU" %
+          (suite.name, passed, failed, time.monotonic() - begin, cpu_s() - cpu_begin), flush=True)
     if failed:
         show_end(suite)
         print("    all of it: %s" % os.path.relpath(suite.log_path(), ROOT))
     return passed, failed, 0
+
+
+def run_one_by_one(suites, full):
+    sums = [0, 0, 0]
+    for suite in suites:
+        sums = [a + b for a, b in zip(sums, run_suite(suite, full))]
+    return sums
+
+
+def run_beside(suites):
+    """Most suites wait for their clusters' timers most of the time. Here as many run at once as keep the
+    CPUs busy, each as a run of its own."""
+    sums = [0, 0, 0]
+    waiting, running = sorted(suites, key=lambda suite: -suite.cpus), {}
+    while waiting or running:
+        for suite in list(waiting):
+            if sum(s.cpus for s in running.values()) + suite.cpus <= CPUS:
+                waiting.remove(suite)
+                with open(suite.log_path() + ".said", "w", encoding="utf-8") as said:
+                    process = subprocess.Popen([sys.executable, __file__, suite.name], cwd=ROOT, stdout=said,
+                                               stdin=subprocess.DEVNULL, stderr=said,
+                                               preexec_fn=cluster.die_with_parent)
+                running[process] = suite
+        time.sleep(0.2)
+        for process in [p for p in running if p.poll() is not None]:
+            suite = running.pop(process)
+            with open(suite.log_path() + ".said", encoding="utf-8") as said:
+                text = said.read()
+            closing = SUMS.findall(text)
+            print(SUMS.sub("", text).rstrip("\n"), flush=True)
+            result = [int(number or 0) for number in closing[-1]] if closing else [0, 1, 0]
+            sums = [a + b for a, b in zip(sums, result)]
+    return sums
+
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev test")
@@ -605,10 +651,11 @@ def main():
         parser.error("no such suite: %s" % ", ".join(unknown))
     cluster.exit_on_signals()
     os.makedirs(LOGS, exist_ok=True)
-    passed = failed = skipped = 0
-    for suite in [known[n] for n in args.suites] if args.suites else SUITES:
-        result = run_suite(suite, args.full)
-        passed, failed, skipped = passed + result[0], failed + result[1], skipped + result[2]
+    if args.suites or args.full or os.environ.get("CI"):
+        suites = [known[n] for n in args.suites] if args.suites else SUITES
+        passed, failed, skipped = run_one_by_one(suites, args.full)
+    else:
+        passed, failed, skipped = run_beside(SUITES)
     print("%d passed, %d failed%s" % (passed, failed,
                                       ", %d skipped" % skipped if skipped else ""))
     return 0 if failed == 0 and passed > 0 else 1

@@ -1,6 +1,7 @@
 #include "base/background.h"
 
 #include "base/clock.h"
+#include "base/prompt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@ void background_thread(int niceness)
 {
     if (is_main_thread())
         return;
+    prompt_thread_end(); /* in case who started it is */
     errno = 0;
     int now = getpriority(PRIO_PROCESS, (id_t)gettid());
     if (errno == 0 && now < niceness)

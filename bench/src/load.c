@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/prompt.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -505,6 +506,8 @@ static void worker_free(struct worker *w)
 void worker_run(struct worker *w)
 {
     struct run *run = w->run;
+    if (run->o->rate > 0)
+        prompt_thread(); /* its own wait for a CPU is not what it measures */
     worker_open(w);
     uv_timer_start(&w->pause_timer, on_patience_over, CONNECT_PATIENCE_MS, 0);
     uv_run(&w->loop, UV_RUN_DEFAULT);

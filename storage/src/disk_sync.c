@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/prompt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,6 +56,7 @@ static void *writer_main(void *arg)
 {
     struct disk_sync *s = arg;
     (void)pthread_setname_np(pthread_self(), "disk-writer");
+    prompt_thread();
     (void)pthread_mutex_lock(&s->lock);
     for (;;) {
         while (list_is_empty(&s->queue) && !s->stopping)

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/prompt.h"
 #include "proto/tls.h"
 
 #include <fcntl.h>
@@ -217,6 +218,7 @@ static void *engine_main(void *arg)
     (void)sigfillset(&all); /* signals are the program's business */
     (void)pthread_sigmask(SIG_BLOCK, &all, NULL);
     (void)pthread_setname_np(pthread_self(), "trivet-client");
+    prompt_thread();
     atomic_store_explicit(&c->thread_id, this_thread(), memory_order_relaxed);
     (void)uv_run(&c->loop, UV_RUN_DEFAULT);
     return NULL;
