@@ -181,6 +181,7 @@ struct worker_meters {
     struct metric_hist hash_rev;
     struct metric_hist defrag;
     struct metric_hist snapshot;
+    struct metric_counter snapshot_pause; /* ns that the pool's threads gave way; they share it */
     struct metric_counter health_success;
     struct metric_counter health_failures;
     struct metric_counter checks[METER_CHECKS_COUNT][2]; /* by success */
@@ -248,8 +249,9 @@ struct peers_meters {
     struct peer_meters items[METER_PEERS_MAX];
     struct peer_meters rest; /* those of members that found no slot: not shown */
     struct metric_counter snapshots_installing;
-    struct metric_hist snapshot_save;  /* of one that was received: until it is durable */
-    struct metric_hist snapshot_fsync; /* of these: making it durable */
+    struct metric_hist snapshot_save;     /* of one that was received: until it is durable */
+    struct metric_hist snapshot_fsync;    /* of these: making it durable */
+    struct metric_counter snapshot_pause; /* ns that the pool's threads gave way; they share it */
 };
 
 /* Never NULL. Thread: the core's. */

@@ -82,6 +82,11 @@ void metrics__series(struct metrics_page *p, const char *suffix, const char *lab
     line(p, suffix, labels, NULL, value, 1);
 }
 
+void metrics__seconds(struct metrics_page *p, const char *labels, uint64_t ns)
+{
+    line(p, "", labels, NULL, ns, 1000000000);
+}
+
 void metrics__buckets(struct metrics_page *p, const char *labels,
                       const struct metric_counter *buckets, const struct metric_counter *sum,
                       const struct metric_bounds *bounds)
@@ -134,7 +139,7 @@ static void write_values(struct metrics_page *p)
         line(p, "", "", NULL, *(const uint64_t *)find(p->v, row), 1);
         break;
     case METRIC_SECONDS:
-        line(p, "", "", NULL, *(const uint64_t *)find(p->v, row), 1000000000);
+        metrics__seconds(p, "", *(const uint64_t *)find(p->v, row));
         break;
     case METRIC_COUNTER:
         line(p, "", "", NULL, metric_read(find(p->v, row)), 1);

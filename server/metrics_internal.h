@@ -106,6 +106,8 @@ extern const uint32_t metrics__table_count;
  * `labels` is "" or a="b",c="d". */
 void metrics__series(struct metrics_page *p, const char *suffix, const char *labels,
                      uint64_t value);
+/* The same of nanoseconds, in seconds. */
+void metrics__seconds(struct metrics_page *p, const char *labels, uint64_t ns);
 void metrics__histogram(struct metrics_page *p, const char *labels, const struct metric_hist *h,
                         const struct metric_bounds *bounds);
 
@@ -152,6 +154,7 @@ void metrics__write_snapshot_receive_failures(struct metrics_page *p);
 void metrics__write_snapshot_receive_inflights(struct metrics_page *p);
 void metrics__write_snapshot_receive_success(struct metrics_page *p);
 void metrics__write_snapshot_receive_duration(struct metrics_page *p);
+void metrics__write_background_pauses(struct metrics_page *p);
 void metrics__write_scrapes(struct metrics_page *p);
 
 extern const struct metric_bounds metrics__apply_bounds, metrics__request_bounds,

@@ -433,6 +433,17 @@ void metrics__write_snapshot_receive_duration(struct metrics_page *p)
     write_peers(p, "From", write_snapshot_receive);
 }
 
+/* --- the process --- */
+
+void metrics__write_background_pauses(struct metrics_page *p)
+{
+    const struct metrics_view *v = p->v;
+    metrics__seconds(p, "thread=\"snapshot\"",
+                     metric_read(&v->peers->snapshot_pause) +
+                         metric_read(&v->workers.snapshot_pause));
+    metrics__seconds(p, "thread=\"tidy\"", metric_read(&v->lsm->tidy_pause));
+}
+
 /* --- the page itself --- */
 
 void metrics__write_scrapes(struct metrics_page *p)

@@ -90,6 +90,7 @@ static void add_worker(struct metrics_view *v, const struct worker *w)
     ADD(into, from, hash_rev);
     ADD(into, from, defrag);
     ADD(into, from, snapshot);
+    ADD(into, from, snapshot_pause);
     ADD(into, from, health_success);
     ADD(into, from, health_failures);
     ADD(into, from, checks);

@@ -53,13 +53,13 @@ void pool_job_wait(struct pool_job *j)
     j->waited = true;
 }
 
-void snapshot__be_modest(void)
+void snapshot__be_modest(struct metric_counter *paused_ns)
 {
     static _Thread_local bool is_modest;
     if (!is_modest)
         background_thread(POOL_NICENESS);
     is_modest = true;
-    background_give_way();
+    background_give_way(paused_ns);
 }
 
 /* --- hashes --- */

@@ -38,8 +38,8 @@ void pool_job_ended(struct pool_job *j);
 void pool_job_wait(struct pool_job *j);
 
 /* Called by each job: its thread works when nobody else wants the CPU. What clients wait for goes
- * first. */
-void snapshot__be_modest(void);
+ * first. How long it paused for that is added to `paused_ns`, which the pool's threads share. */
+void snapshot__be_modest(struct metric_counter *paused_ns);
 
 void snapshot__sha_add(EVP_MD_CTX *sha, struct slice bytes);
 void snapshot__sha_end(EVP_MD_CTX *sha, uint8_t ret[32]);

@@ -104,8 +104,8 @@ static int take_frame(struct incoming *t, struct slice frame)
 
 static void work_frames(uv_work_t *work)
 {
-    snapshot__be_modest();
     struct incoming *t = CONTAINER_OF(work, struct incoming, job.work);
+    snapshot__be_modest(&t->owner->o.meters->snapshot_pause);
     if (t->intake == NULL) {
         folder_remove(t->owner->incoming_dir);
         t->err = lsm_intake_open(t->owner->incoming_dir, &t->meta, &t->intake, t->err_text,

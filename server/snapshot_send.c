@@ -39,8 +39,8 @@ struct outgoing {
 
 static void make_piece(uv_work_t *work)
 {
-    snapshot__be_modest();
     struct outgoing *t = CONTAINER_OF(work, struct outgoing, job.work);
+    snapshot__be_modest(&t->owner->o.meters->snapshot_pause);
     uint32_t records;
     buf_clear(&t->piece);
     (void)buf_reserve(&t->piece, PEERWIRE_SNAP_PIECE_HEAD_BYTES);

@@ -92,8 +92,8 @@ static void walk_failed(struct walk *k, int err)
 /* The first walk may be made of many pieces of which nothing comes out. */
 static void make_piece(uv_work_t *work)
 {
-    snapshot__be_modest();
     struct walk *k = CONTAINER_OF(work, struct walk, job.work);
+    snapshot__be_modest(&k->worker->meters.snapshot_pause);
     buf_clear(&k->out);
     do {
         k->err = snapfile_read(k->file, PIECE_BYTES, &k->out, &k->at_end);

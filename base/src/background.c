@@ -53,7 +53,7 @@ static bool read_waited(uint64_t *ret_ns)
     return true;
 }
 
-void background_give_way(void)
+void background_give_way(struct metric_counter *paused_ns)
 {
     static _Thread_local uint64_t checked_ns, waited_ns;
     uint64_t now_ns = clock_mono_ns(), waited;
@@ -69,6 +69,9 @@ void background_give_way(void)
         return;
     if (sleep_ns > SLEEP_NS_MAX)
         sleep_ns = SLEEP_NS_MAX;
+    uint64_t from_ns = clock_mono_ns();
     (void)nanosleep(&(struct timespec){.tv_nsec = (long)sleep_ns}, NULL);
     checked_ns = clock_mono_ns();
+    if (paused_ns != NULL)
+        metric_add_shared(paused_ns, checked_ns - from_ns);
 }

@@ -39,7 +39,8 @@ enum {
 
 struct filter {
     const struct lsm_live *live;
-    size_t at; /* in the list */
+    struct metric_counter *paused_ns; /* NULL: nobody asks */
+    size_t at;                        /* in the list */
     uint32_t steps;
 };
 
@@ -49,7 +50,7 @@ static unsigned char filter_one(void *state, int level, const char *key, size_t 
 {
     struct filter *f = state;
     if (++f->steps % GIVE_WAY_STEPS == 0)
-        background_give_way();
+        background_give_way(f->paused_ns);
     int64_t main;
     uint32_t sub;
     bool tombstone;
@@ -69,6 +70,11 @@ static const char *filter_name(void *state)
     return "trivet.garbage";
 }
 
+static struct metric_counter *pause_counter(struct lsm *l)
+{
+    return l->o.meters != NULL ? &l->o.meters->tidy_pause : NULL;
+}
+
 static void no_state_free(void *state)
 {
 }
@@ -82,7 +88,7 @@ static rocksdb_compactionfilter_t *filter_new(void *state,
     if (live == NULL || !rocksdb_compactionfiltercontext_is_manual_compaction(context))
         return NULL;
     struct filter *f = mem_alloc(sizeof(*f));
-    *f = (struct filter){.live = live};
+    *f = (struct filter){.live = live, .paused_ns = pause_counter(l)};
     return rocksdb_compactionfilter_create(f, filter_free, filter_one, filter_name);
 }
 
@@ -156,7 +162,7 @@ static size_t fitting(const struct lsm *l, const struct lsm_file *files, size_t 
 static bool may_go_on(void *ctx)
 {
     struct lsm *l = ctx;
-    background_give_way();
+    background_give_way(pause_counter(l));
     pthread_mutex_lock(&l->lock);
     bool go_on = !l->tidy_stop;
     pthread_mutex_unlock(&l->lock);

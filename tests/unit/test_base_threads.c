@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/background.h"
+#include "base/clock.h"
 #include "base/epoch.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -219,6 +220,7 @@ struct worker {
     int cpu;
     atomic_bool *stop;
     uint64_t cpu_ns;
+    struct metric_counter paused_ns;
 };
 
 /* All on one CPU: who works there takes it from the others. */
@@ -231,7 +233,7 @@ static void *work(void *arg)
     ck_assert_int_eq(sched_setaffinity(0, sizeof(one), &one), 0);
     while (!atomic_load(x->stop)) {
         if (x->gives_way)
-            background_give_way();
+            background_give_way(&x->paused_ns);
     }
     struct timespec t;
     ck_assert_int_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t), 0);
@@ -250,12 +252,17 @@ START_TEST(test_background_gives_way)
     pthread_t threads[2];
     for (int i = 0; i < 2; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    uint64_t from_ns = clock_mono_ns();
     usleep(500000);
     atomic_store(&done, true);
     for (int i = 0; i < 2; i++)
         ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
     ck_assert_uint_gt(workers[1].cpu_ns, 0);
     ck_assert_uint_gt(workers[0].cpu_ns, 2 * workers[1].cpu_ns);
+    /* It paused, and neither worked nor waited meanwhile. */
+    uint64_t took_ns = clock_mono_ns() - from_ns;
+    ck_assert_uint_gt(metric_read(&workers[1].paused_ns), took_ns / 8);
+    ck_assert_uint_lt(metric_read(&workers[1].paused_ns), took_ns - workers[1].cpu_ns);
 }
 END_TEST
 

@@ -4,7 +4,7 @@
 
 #include "server/cluster.h"
 #include "server/meter.h"
-#include "server/metrics.h"
+#include "server/metrics_internal.h"
 #include "server/trace.h"
 
 #include "base/mem.h"
@@ -162,6 +162,28 @@ START_TEST(test_operations)
 }
 END_TEST
 
+START_TEST(test_pauses_are_shown)
+{
+    struct lsm_meters lsm = {0};
+    struct peers_meters *peers = mem_alloc_zero(sizeof(*peers));
+    struct metrics_view *v = mem_alloc_zero(sizeof(*v));
+    v->lsm = &lsm;
+    v->peers = peers;
+    metric_set(&lsm.tidy_pause, 1500000000);
+    metric_set(&peers->snapshot_pause, 2000000000);
+    metric_set(&v->workers.snapshot_pause, 250000000);
+    const struct metric_row row = {.name = "m"};
+    struct buf out;
+    buf_init(&out, 4096);
+    metrics__write_background_pauses(&(struct metrics_page){.out = &out, .v = v, .row = &row});
+    ck_assert(slice_equal(buf_slice(&out), SLICE_LITERAL("m{thread=\"snapshot\"} 2.25\n"
+                                                         "m{thread=\"tidy\"} 1.5\n")));
+    buf_fini(&out);
+    mem_free(peers);
+    mem_free(v);
+}
+END_TEST
+
 /* --- headers --- */
 
 START_TEST(test_gzip)
@@ -241,4 +263,5 @@ END_TEST
 
 UNIT_MAIN("meter", test_buckets, test_observe, test_tally, test_versions_are_bounded,
           test_versions_that_are_no_labels, test_members_are_bounded, test_reasons_are_bounded,
-          test_operations, test_gzip, test_escaping, test_parents, test_probes)
+          test_operations, test_pauses_are_shown, test_gzip, test_escaping, test_parents,
+          test_probes)

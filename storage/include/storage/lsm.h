@@ -79,11 +79,14 @@ void persist_metas_free(struct persist_meta *list);
 
 struct lsm;
 
-/* What commits took, in nanoseconds. Owner: the persist thread; read by any. */
+/* In nanoseconds. Owner: the persist thread, but for the last; read by any. */
 struct lsm_meters {
+    /* What commits took. */
     struct metric_hist commit;
     struct metric_hist files;  /* of that: finishing the table files */
     struct metric_hist ingest; /* and making them part of the database, durably */
+    /* For how long the threads that collect garbage and merge files gave way to others; shared. */
+    struct metric_counter tidy_pause;
 };
 #define LSM_METERS_SCALE METRIC_FROM_1_MS(14)
 
