@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/utf8.h"
 #include "proto/wire.h"
 
 enum { NAME = 1, ROLE_OF_USER = 2, PASSWORD = 2, OPTIONS = 3, NO_PASSWORD = 1 };
@@ -21,24 +22,12 @@ bool auth_request_is_kind(uint32_t kind)
     }
 }
 
-/* Well-formed, the shortest form, no half pairs, up to U+10FFFF: as Go's utf8.Valid(). */
 static bool is_utf8(struct slice s)
 {
-    for (size_t i = 0; i < s.size;) {
-        uint8_t c = s.data[i++];
-        if (c < 0x80)
-            continue;
-        size_t more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-        if (c < 0xc2 || c > 0xf4 || s.size - i < more)
+    for (size_t i = 0, n; i < s.size; i += n) {
+        n = utf8_size(s.data + i, s.size - i);
+        if (n == 0)
             return false;
-        uint8_t lo = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-        uint8_t hi = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-        if (s.data[i] < lo || s.data[i] > hi)
-            return false;
-        for (size_t k = 1; k < more; k++)
-            if ((s.data[i + k] & 0xc0) != 0x80)
-                return false;
-        i += more;
     }
     return true;
 }

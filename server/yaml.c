@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -140,21 +141,8 @@ static void append_char(struct reader *r, char c)
 
 static void append_rune(struct reader *r, uint32_t rune)
 {
-    if (rune < 0x80) {
-        append_char(r, (char)rune);
-    } else if (rune < 0x800) {
-        append(r, (char[]){(char)(0xc0 | rune >> 6), (char)(0x80 | (rune & 63))}, 2);
-    } else if (rune < 0x10000) {
-        append(r,
-               (char[]){(char)(0xe0 | rune >> 12), (char)(0x80 | (rune >> 6 & 63)),
-                        (char)(0x80 | (rune & 63))},
-               3);
-    } else {
-        append(r,
-               (char[]){(char)(0xf0 | rune >> 18), (char)(0x80 | (rune >> 12 & 63)),
-                        (char)(0x80 | (rune >> 6 & 63)), (char)(0x80 | (rune & 63))},
-               4);
-    }
+    uint8_t text[UTF8_BYTES_MAX];
+    append(r, text, utf8_put(text, rune));
 }
 
 /* `lines` ends of lines lie between two pieces of a scalar: one is a blank, more are kept but one.

@@ -1,11 +1,10 @@
 /* Documents: a flat list of nodes in their order; a node that opens knows where it ends. */
 #include "doc.h"
 
-#include "rune.h"
-
 #include "base/assert.h"
 #include "base/base64.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -172,7 +171,7 @@ static void put_quoted(struct buf *out, struct trivet_bytes text)
     put(out, "\"", 1);
     for (size_t i = 0, n; i < text.size; i += n == 0 ? 1 : n) {
         uint32_t rune = 0;
-        n = rune_at(p + i, text.size - i, &rune);
+        n = utf8_get(p + i, text.size - i, &rune);
         if (n == 0)
             put_text(out, "\\ufffd");
         else if (rune == 0x2028 || rune == 0x2029)

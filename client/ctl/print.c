@@ -1,9 +1,10 @@
 /* What is printed for people: tables, fields, sizes, durations. Go's forms, as etcdctl has them. */
+#include "base/utf8.h"
 #include "ctl.h"
-#include "rune.h"
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <locale.h>
@@ -174,7 +175,7 @@ static void put_quoted(FILE *to, struct trivet_bytes b)
     fputc('"', to);
     for (size_t i = 0; i < b.size;) {
         uint32_t rune = 0;
-        size_t n = rune_at(p + i, b.size - i, &rune);
+        size_t n = utf8_get(p + i, b.size - i, &rune);
         put_rune(to, p + i, n, rune);
         i += n == 0 ? 1 : n;
     }

@@ -1,8 +1,8 @@
 /* Words, numbers and lines as Go reads them; what fails is said in Go's words. */
 #include "ctl.h"
-#include "rune.h"
 
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -217,27 +217,6 @@ struct trivet_bytes ctl_read_stdin(void)
 
 /* --- a line in words --- */
 
-static void put_utf8(char **dst, uint32_t rune)
-{
-    char *p = *dst;
-    if (rune < 0x80) {
-        *p++ = (char)rune;
-    } else if (rune < 0x800) {
-        *p++ = (char)(0xc0 | rune >> 6);
-        *p++ = (char)(0x80 | (rune & 0x3f));
-    } else {
-        if (rune < 0x10000) {
-            *p++ = (char)(0xe0 | rune >> 12);
-        } else {
-            *p++ = (char)(0xf0 | rune >> 18);
-            *p++ = (char)(0x80 | (rune >> 12 & 0x3f));
-        }
-        *p++ = (char)(0x80 | (rune >> 6 & 0x3f));
-        *p++ = (char)(0x80 | (rune & 0x3f));
-    }
-    *dst = p;
-}
-
 /* One escape behind a backslash; moves both. False: it is none of Go's. */
 static bool unescape(const char **src, const char *end, char **dst)
 {
@@ -270,7 +249,7 @@ static bool unescape(const char **src, const char *end, char **dst)
     if (octal || letter == 'x')
         *(*dst)++ = (char)value;
     else
-        put_utf8(dst, value);
+        *dst += utf8_put((uint8_t *)*dst, value);
     return true;
 }
 

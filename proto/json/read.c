@@ -100,27 +100,6 @@ static uint32_t hex4(const uint8_t *p)
     return v;
 }
 
-static void put_utf8(struct buf *b, uint32_t c)
-{
-    uint8_t u[4];
-    size_t n = 1;
-    if (c < 0x80) {
-        u[0] = (uint8_t)c;
-    } else if (c < 0x800) {
-        n = 2;
-        u[0] = (uint8_t)(0xc0 | c >> 6);
-    } else if (c < 0x10000) {
-        n = 3;
-        u[0] = (uint8_t)(0xe0 | c >> 12);
-    } else {
-        n = 4;
-        u[0] = (uint8_t)(0xf0 | c >> 18);
-    }
-    for (size_t i = 1; i < n; i++)
-        u[i] = (uint8_t)(0x80 | (c >> (6 * (n - 1 - i)) & 0x3f));
-    (void)buf_append(b, u, n);
-}
-
 /* Behind the first half of a pair: the second, or the error that Go gives, which looks at six
  * bytes, whatever they are. */
 static int read_second_half(struct reader *r, const uint8_t *token, const uint8_t **at, uint32_t *c)
@@ -161,7 +140,8 @@ static int read_escape(struct reader *r, const uint8_t *token, const uint8_t **a
     *at = p + 5;
     if (c >= 0xd800 && c <= 0xdfff && read_second_half(r, token, at, &c) != 0)
         return TV_EMALFORMED;
-    put_utf8(&r->text, c);
+    uint8_t text[UTF8_BYTES_MAX];
+    (void)buf_append(&r->text, text, utf8_put(text, c));
     return 0;
 }
 
@@ -180,7 +160,7 @@ static int read_string(struct reader *r, struct token *t)
                 return TV_EMALFORMED;
             continue;
         }
-        size_t n = json__utf8_size(p, (size_t)(r->end - p));
+        size_t n = utf8_size(p, (size_t)(r->end - p));
         if (n == 0) {
             complain_at(r, r->at, "syntax error ");
             json__format(r->err, "invalid UTF-8 in string");

@@ -27,7 +27,7 @@ void json__quote(struct slice text, struct buf *out)
     json__format(out, "\"");
     for (size_t i = 0; i < text.size;) {
         uint8_t c = text.data[i];
-        size_t n = json__utf8_size(text.data + i, text.size - i);
+        size_t n = utf8_size(text.data + i, text.size - i);
         if (n > 1)
             (void)buf_append(out, text.data + i, n);
         else if (c == '"' || c == '\\')

@@ -79,7 +79,7 @@ static void put_string(struct writer *w, struct slice s)
     size_t plain = 0;
     put_text(w, "\"");
     for (size_t i = 0; i < s.size;) {
-        size_t n = json__utf8_size(s.data + i, s.size - i);
+        size_t n = utf8_size(s.data + i, s.size - i);
         if (n == 0) {
             w->err = TV_EMALFORMED;
             return;

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/u64map.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -265,6 +266,31 @@ static size_t log_one(char *text, size_t size, const char *msg, const struct log
     return (size_t)got;
 }
 
+START_TEST(test_utf8)
+{
+    uint8_t text[UTF8_BYTES_MAX];
+    uint32_t got;
+    for (uint32_t rune = 0; rune <= 0x10ffff; rune++) {
+        size_t size = utf8_put(text, rune);
+        bool half = rune >= 0xd800 && rune <= 0xdfff;
+        ck_assert_uint_eq(size, rune < 0x80 ? 1 : rune < 0x800 ? 2 : rune < 0x10000 ? 3 : 4);
+        ck_assert_uint_eq(utf8_size(text, UTF8_BYTES_MAX), half ? 0 : size);
+        if (half)
+            continue;
+        ck_assert_uint_eq(utf8_get(text, size, &got), size);
+        ck_assert_uint_eq(got, rune);
+        for (size_t less = 1; less < size; less++)
+            ck_assert_uint_eq(utf8_get(text, less, &got), 0);
+    }
+    static const char *const bad[] = {
+        "\x80",         "\xbf",         "\xc0\x80",         "\xc1\xbf",         "\xe0\x9f\xbf",
+        "\xe9\x41\x41", "\xe9\x80\x41", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
+        "\xfe",         "\xff"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        ck_assert_uint_eq(utf8_size((const uint8_t *)bad[i], strlen(bad[i])), 0);
+}
+END_TEST
+
 START_TEST(test_log_is_json)
 {
     char text[16384];
@@ -331,5 +357,5 @@ END_TEST
 UNIT_MAIN("base", test_slice_order, test_arena_gives_apart_memory, test_buf_keeps_its_limit,
           test_bref_counts, test_crc32c_known_values, test_crc32c_forms_agree,
           test_hist_error_is_bounded, test_hist_merges, test_hist_difference, test_list_moves,
-          test_u64map_like_an_array, test_mem_fails_on_demand, test_err_texts, test_log_is_json,
-          test_log_line_is_bounded, test_probe_counts, test_rng_repeats)
+          test_u64map_like_an_array, test_mem_fails_on_demand, test_err_texts, test_utf8,
+          test_log_is_json, test_log_line_is_bounded, test_probe_counts, test_rng_repeats)
