@@ -1,11 +1,11 @@
 #include "server/auth_jwt.h"
 
 #include "server/config.h"
-#include "server/json.h"
 
 #include "base/assert.h"
 #include "base/base64.h"
 #include "base/err.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -416,16 +416,15 @@ static bool split(struct slice token, struct slice parts[3])
 
 static bool header_is_ours(const struct auth_jwt *j, struct slice text)
 {
-    struct json_reader r;
-    struct json_member m;
+    struct slice header, name, value;
     bool ours = false;
-    int rv;
-    json_reader_init(&r, text);
-    while ((rv = json_next_member(&r, &m)) == 1)
-        if (slice_equal(m.name, SLICE_LITERAL("alg")))
-            ours = m.kind == JSON_STRING && slice_equal(m.string, slice_of_string(j->method->name));
-    json_reader_fini(&r);
-    return rv == 0 && ours;
+    if (json_scan_whole(text, &header) != 0 || json_kind(header) != JSON_OBJECT)
+        return false;
+    struct json_walk w = json_walk_of(header);
+    while (json_walk_next(&w, &name, &value))
+        if (json_string_is(name, "alg"))
+            ours = json_string_is(value, j->method->name);
+    return ours;
 }
 
 struct claims {
@@ -437,35 +436,36 @@ struct claims {
     double nbf;
 };
 
-static void take_claim(const struct json_member *m, struct claims *c, struct buf *ret_username)
+static void take_claim(struct slice name, struct slice value, struct claims *c,
+                       struct buf *ret_username)
 {
-    bool is_exp = slice_equal(m->name, SLICE_LITERAL("exp"));
-    if (slice_equal(m->name, SLICE_LITERAL("username"))) {
-        c->has_username = m->kind == JSON_STRING;
+    bool is_exp = json_string_is(name, "exp");
+    if (json_string_is(name, "username")) {
+        c->has_username = json_kind(value) == JSON_STRING;
         buf_clear(ret_username);
-        if (c->has_username)
-            c->bad |= buf_append(ret_username, m->string.data, m->string.size) != 0;
-    } else if (slice_equal(m->name, SLICE_LITERAL("revision"))) {
-        c->has_revision = m->kind == JSON_NUMBER;
-        c->revision = m->number;
-    } else if (is_exp || slice_equal(m->name, SLICE_LITERAL("nbf"))) {
-        c->bad |= m->kind != JSON_NUMBER;
-        *(is_exp ? &c->exp : &c->nbf) = m->number;
+        uint8_t *room = c->has_username ? buf_reserve(ret_username, value.size) : NULL;
+        if (room != NULL)
+            ret_username->size = json_string_copy(value, (char *)room, value.size);
+        else
+            c->bad |= c->has_username;
+    } else if (json_string_is(name, "revision")) {
+        c->has_revision = json_number(value, &c->revision);
+    } else if (is_exp || json_string_is(name, "nbf")) {
+        c->bad |= !json_number(value, is_exp ? &c->exp : &c->nbf);
     }
 }
 
 static bool claims_hold(struct slice text, int64_t now_s, struct buf *ret_username,
                         uint64_t *ret_revision)
 {
-    struct json_reader r;
-    struct json_member m;
+    struct slice all, name, value;
     struct claims c = {0};
-    int rv;
-    json_reader_init(&r, text);
-    while ((rv = json_next_member(&r, &m)) == 1)
-        take_claim(&m, &c, ret_username);
-    json_reader_fini(&r);
-    if (rv != 0 || c.bad || !c.has_username || !c.has_revision)
+    if (json_scan_whole(text, &all) != 0 || json_kind(all) != JSON_OBJECT)
+        return false;
+    struct json_walk w = json_walk_of(all);
+    while (json_walk_next(&w, &name, &value))
+        take_claim(name, value, &c, ret_username);
+    if (c.bad || !c.has_username || !c.has_revision)
         return false;
     if ((c.exp != 0 && (double)now_s >= c.exp) || (c.nbf != 0 && (double)now_s < c.nbf))
         return false;

@@ -1,9 +1,8 @@
 #include "server/log_rotate.h"
 
-#include "server/json.h"
-
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/json.h"
 #include "base/mem.h"
 
 #include <dirent.h>
@@ -39,63 +38,56 @@ struct log_rotate {
 
 /* --- options --- */
 
-static int wrong_type(const struct json_member *m, const char *field, const char *type,
-                      char *err_text, size_t err_size)
+static int wrong_type(struct slice value, const char *field, const char *type, char *err_text,
+                      size_t err_size)
 {
-    static const char *const names[] = {[JSON_STRING] = "string",
-                                        [JSON_NUMBER] = "number",
-                                        [JSON_BOOL] = "bool",
-                                        [JSON_NULL] = "null",
-                                        [JSON_OTHER] = "object"};
+    static const char *const names[] = {
+        [JSON_STRING] = "string", [JSON_NUMBER] = "number", [JSON_BOOL] = "bool",
+        [JSON_NULL] = "null",     [JSON_ARRAY] = "array",   [JSON_OBJECT] = "object"};
     char number[96] = "";
-    if (m->kind == JSON_NUMBER && strcmp(type, "int") == 0)
-        snprintf(number, sizeof(number), " %.*s", (int)m->literal.size,
-                 (const char *)m->literal.data);
+    if (json_kind(value) == JSON_NUMBER && strcmp(type, "int") == 0)
+        snprintf(number, sizeof(number), " %.*s", (int)value.size, (const char *)value.data);
     snprintf(err_text, err_size,
              "invalid log rotation config: json: cannot unmarshal %s%s into Go struct field "
              "logRotationConfig.Logger.%s of type %s",
-             names[m->kind], number, field, type);
+             names[json_kind(value)], number, field, type);
     return TV_EINVAL;
 }
 
-static bool is_named(const struct json_member *m, const char *name)
-{
-    return m->name.size == strlen(name) &&
-           strncasecmp((const char *)m->name.data, name, m->name.size) == 0;
-}
-
 /* As Go reads one: 1e2 is none. */
-static bool is_int(const struct json_member *m)
+static bool read_int(struct slice value, double *ret)
 {
-    for (size_t i = m->literal.size > 0 && m->literal.data[0] == '-'; i < m->literal.size; i++)
-        if (m->literal.data[i] < '0' || m->literal.data[i] > '9')
+    double number;
+    if (!json_number(value, &number) || number < -0x1p63 || number >= 0x1p63)
+        return false;
+    for (size_t i = value.data[0] == '-'; i < value.size; i++)
+        if (value.data[i] < '0' || value.data[i] > '9')
             return false;
-    return m->number >= -0x1p63 && m->number < 0x1p63;
+    *ret = number;
+    return true;
 }
 
-static int take_member(const struct json_member *m, double *numbers, bool *booleans, char *err_text,
-                       size_t err_size)
+static int take_member(struct slice name_value, struct slice value, double *numbers, bool *booleans,
+                       char *err_text, size_t err_size)
 {
     static const char *const number_names[] = {"maxsize", "maxage", "maxbackups"};
     static const char *const boolean_names[] = {"localtime", "compress"};
-    if (m->kind == JSON_NULL)
+    char name[16]; /* one that is longer is none of ours, cut off or not */
+    (void)json_string_copy(name_value, name, sizeof(name));
+    if (json_kind(value) == JSON_NULL)
         return 0;
-    for (uint32_t i = 0; i < 3; i++) {
-        if (!is_named(m, number_names[i]))
-            continue;
-        if (m->kind != JSON_NUMBER || !is_int(m))
-            return wrong_type(m, number_names[i], "int", err_text, err_size);
-        numbers[i] = m->number;
-    }
+    for (uint32_t i = 0; i < 3; i++)
+        if (strcasecmp(name, number_names[i]) == 0 && !read_int(value, &numbers[i]))
+            return wrong_type(value, number_names[i], "int", err_text, err_size);
     for (uint32_t i = 0; i < 2; i++) {
-        if (!is_named(m, boolean_names[i]))
+        if (strcasecmp(name, boolean_names[i]) != 0)
             continue;
-        if (m->kind != JSON_BOOL)
-            return wrong_type(m, boolean_names[i], "bool", err_text, err_size);
-        booleans[i] = m->boolean;
+        if (json_kind(value) != JSON_BOOL)
+            return wrong_type(value, boolean_names[i], "bool", err_text, err_size);
+        booleans[i] = json_bool(value);
     }
-    if (is_named(m, "filename") && m->kind != JSON_STRING)
-        return wrong_type(m, "filename", "string", err_text, err_size);
+    if (strcasecmp(name, "filename") == 0 && json_kind(value) != JSON_STRING)
+        return wrong_type(value, "filename", "string", err_text, err_size);
     return 0;
 }
 
@@ -120,18 +112,15 @@ static int not_an_object(const char *json, char *err_text, size_t err_size)
 int log_rotate_parse(const char *json, struct log_rotate_options *ret, char *err_text,
                      size_t err_size)
 {
-    struct json_reader r;
-    struct json_member m;
+    struct slice all, name, value;
     double numbers[3] = {0};
     bool booleans[2] = {0};
-    int err = 0, rv;
-    json_reader_init(&r, slice_of_string(json));
-    while ((rv = json_next_member(&r, &m)) == 1)
-        if (err == 0)
-            err = take_member(&m, numbers, booleans, err_text, err_size);
-    json_reader_fini(&r);
-    if (rv != 0)
+    int err = 0;
+    if (json_scan_whole(slice_of_string(json), &all) != 0 || json_kind(all) != JSON_OBJECT)
         return not_an_object(json, err_text, err_size);
+    struct json_walk w = json_walk_of(all);
+    while (err == 0 && json_walk_next(&w, &name, &value))
+        err = take_member(name, value, numbers, booleans, err_text, err_size);
     if (err != 0)
         return err;
     for (uint32_t i = 0; i < 3; i++)

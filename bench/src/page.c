@@ -154,7 +154,7 @@ static void plot_over_time(const struct runfile *f, const char *kind)
 /* A bucket of the histogram, [largest value in ns, count]. False: it is none. */
 static bool bucket_of(const struct tree *pair, double *ret_ms, double *ret_count)
 {
-    if (pair->type != TREE_ARRAY || pair->count != 2)
+    if (pair->type != JSON_ARRAY || pair->count != 2)
         return false;
     *ret_ms = pair->first->number / 1e6;
     *ret_count = pair->first->next->number;
@@ -165,7 +165,7 @@ static void plot_percentiles(const struct tree *kind)
 {
     const struct tree *histogram = tree_get(kind, "histogram");
     double total = tree_number(kind, "count", 0);
-    if (histogram == NULL || histogram->type != TREE_ARRAY || total <= 0)
+    if (histogram == NULL || histogram->type != JSON_ARRAY || total <= 0)
         return;
     double *nines = mem_alloc((2 * (size_t)histogram->count + 2) * sizeof(*nines));
     double *ms = nines + histogram->count + 1;

@@ -42,7 +42,7 @@ static const char *understand(struct runfile *f)
     f->series = tree_get(f->root, "series");
     f->operations = tree_get(f->series, "operations");
     const struct tree *at = tree_get(f->series, "at_s");
-    if (f->latency == NULL || f->operations == NULL || at == NULL || at->type != TREE_ARRAY)
+    if (f->latency == NULL || f->operations == NULL || at == NULL || at->type != JSON_ARRAY)
         return "it has no latency or no series";
     f->points_count = at->count;
     return NULL;
@@ -81,9 +81,9 @@ bool runfile_array(const struct runfile *f, const struct tree *of, const char *n
 {
     const struct tree *array = tree_get(of, name);
     uint32_t i = 0;
-    if (array == NULL || array->type != TREE_ARRAY || array->count != f->points_count)
+    if (array == NULL || array->type != JSON_ARRAY || array->count != f->points_count)
         return false;
     for (const struct tree *it = array->first; it != NULL; it = it->next)
-        ret[i++] = it->type == TREE_NUMBER ? it->number : 0;
+        ret[i++] = it->type == JSON_NUMBER ? it->number : 0;
     return true;
 }

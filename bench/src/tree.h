@@ -4,17 +4,15 @@
 #define BENCH_TREE_H
 
 #include "base/arena.h"
-#include "base/slice.h"
+#include "base/json.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 enum { TREE_BYTES_MAX = 256 << 20, TREE_DEPTH_MAX = 64 };
 
-enum tree_type { TREE_NULL, TREE_BOOL, TREE_NUMBER, TREE_STRING, TREE_ARRAY, TREE_OBJECT };
-
 struct tree {
-    enum tree_type type;
+    enum json_kind type;
     double number;      /* NUMBER; BOOL: 1 or 0 */
     const char *text;   /* STRING */
     const char *name;   /* of a member of an object */

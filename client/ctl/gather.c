@@ -1,8 +1,7 @@
 #include "gather.h"
 
-#include "json_look.h"
-
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/mem.h"
 
 #include <pthread.h>
@@ -198,7 +197,7 @@ static void get_pages(struct gatherer *g, struct member_now *m)
     now_s = wall_s();
     took_s = (double)m->top_page.took_ns / 1e9;
     m->has_top = m->top_page.status == 200;
-    double theirs_s = json_look_number(buf_slice(&m->top_page.body), "now");
+    double theirs_s = json_member_number(buf_slice(&m->top_page.body), "now", 0);
     if (m->has_top && theirs_s != 0)
         note_clock(m, theirs_s, now_s - took_s / 2, took_s / 2);
 }

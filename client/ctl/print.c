@@ -1,5 +1,4 @@
 /* What is printed for people: tables, fields, sizes, durations. Go's forms, as etcdctl has them. */
-#include "base/utf8.h"
 #include "ctl.h"
 
 #include "base/assert.h"

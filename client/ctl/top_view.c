@@ -1,7 +1,8 @@
 /* What `trivetctl top` shows, out of two moments. */
 #include "top.h"
 
-#include "json_look.h"
+#include "base/json.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -77,13 +78,32 @@ static void view_member(const struct cluster_now *before, const struct member_no
 
 /* --- prefixes --- */
 
+/* The page writes bytes as characters of those numbers. At most size - 1 of them, and a zero byte;
+ * returns how many. */
+static size_t member_bytes(struct slice object, const char *name, char *ret, size_t size)
+{
+    char text[2 * TOP_PREFIX_BYTES_MAX]; /* none of its characters takes more than two bytes */
+    const uint8_t *p = (const uint8_t *)text;
+    size_t left = json_string_copy(json_member(object, name), text, sizeof(text)), used = 0;
+    if (left >= sizeof(text))
+        left = strlen(text);
+    for (size_t n; left > 0 && used + 1 < size; p += n, left -= n) {
+        uint32_t rune = p[0];
+        n = utf8_get(p, left, &rune);
+        n += n == 0;
+        ret[used++] = (char)rune;
+    }
+    ret[used] = '\0';
+    return used;
+}
+
 static void add_prefix(struct top_view *v, struct slice object)
 {
     struct top_prefix p = {0};
-    p.size = json_look_bytes(object, "prefix", p.text, sizeof(p.text));
-    p.reads = json_look_number(object, "reads_per_second");
-    p.writes = json_look_number(object, "writes_per_second");
-    p.bytes = json_look_number(object, "bytes_per_second");
+    p.size = member_bytes(object, "prefix", p.text, sizeof(p.text));
+    p.reads = json_member_number(object, "reads_per_second", 0);
+    p.writes = json_member_number(object, "writes_per_second", 0);
+    p.bytes = json_member_number(object, "bytes_per_second", 0);
     for (uint32_t i = 0; i < v->prefixes_count; i++) {
         struct top_prefix *have = &v->prefixes[i];
         if (have->size != p.size || memcmp(have->text, p.text, p.size) != 0)
@@ -125,17 +145,18 @@ static void hide_parents(struct top_view *v)
 static void add_clients(struct top_client *clients, uint32_t *count, struct slice array,
                         const struct member_now *m)
 {
-    struct slice object;
-    while (*count < TOP_CLIENTS_MAX && json_look_next(&array, &object)) {
+    struct slice name, object;
+    struct json_walk w = json_walk_of(array);
+    while (*count < TOP_CLIENTS_MAX && json_walk_next(&w, &name, &object)) {
         struct top_client *t = &clients[(*count)++];
-        (void)json_look_bytes(object, "peer", t->peer, sizeof(t->peer));
-        (void)json_look_bytes(object, "name", t->name, sizeof(t->name));
+        (void)member_bytes(object, "peer", t->peer, sizeof(t->peer));
+        (void)member_bytes(object, "name", t->name, sizeof(t->name));
         t->member = m->name[0] != '\0' ? m->name : m->address;
-        t->calls = json_look_number(object, "calls_per_second");
-        t->received = json_look_number(object, "received_bytes_per_second");
-        t->sent = json_look_number(object, "sent_bytes_per_second");
-        t->mean_ms = json_look_number(object, "mean_ms");
-        t->worst_ms = json_look_number(object, "worst_ms");
+        t->calls = json_member_number(object, "calls_per_second", 0);
+        t->received = json_member_number(object, "received_bytes_per_second", 0);
+        t->sent = json_member_number(object, "sent_bytes_per_second", 0);
+        t->mean_ms = json_member_number(object, "mean_ms", 0);
+        t->worst_ms = json_member_number(object, "worst_ms", 0);
     }
 }
 
@@ -157,16 +178,16 @@ void top_view(const struct cluster_now *before, const struct cluster_now *now, s
     *ret = (struct top_view){.now = now, .leader = cluster_now_leader(now)};
     for (uint32_t i = 0; i < now->count; i++) {
         const struct member_now *m = &now->members[i];
-        struct slice page = buf_slice(&m->top_page.body), array, object;
+        struct slice page = buf_slice(&m->top_page.body), name, object;
         view_member(before, m, ret);
         if (!m->has_top)
             continue;
         ret->tells_prefixes = true;
-        array = json_look(page, "prefixes");
-        while (json_look_next(&array, &object))
+        struct json_walk w = json_walk_of(json_member(page, "prefixes"));
+        while (json_walk_next(&w, &name, &object))
             add_prefix(ret, object);
-        add_clients(ret->slow, &ret->slow_count, json_look(page, "slow_clients"), m);
-        add_clients(ret->busy, &ret->busy_count, json_look(page, "busy_clients"), m);
+        add_clients(ret->slow, &ret->slow_count, json_member(page, "slow_clients"), m);
+        add_clients(ret->busy, &ret->busy_count, json_member(page, "busy_clients"), m);
     }
     qsort(ret->prefixes, ret->prefixes_count, sizeof(*ret->prefixes), by_weight);
     qsort(ret->slow, ret->slow_count, sizeof(*ret->slow), by_wait);

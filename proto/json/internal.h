@@ -8,11 +8,6 @@
 
 #include <stdarg.h>
 
-static inline bool json__is_blank(uint8_t c)
-{
-    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
 void json__format(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* As Go's %q. */
 void json__quote(struct slice text, struct buf *out);

@@ -79,25 +79,15 @@ static int unexpected(struct reader *r, const struct token *t)
 
 static void skip_blanks(struct reader *r)
 {
-    while (r->at < r->end && json__is_blank(*r->at))
+    while (r->at < r->end && json_is_blank(*r->at))
         r->at++;
 }
 
 /* To the next thing that says something. */
 static void skip_to_next(struct reader *r)
 {
-    while (r->at < r->end && (json__is_blank(*r->at) || *r->at == ',' || *r->at == ':'))
+    while (r->at < r->end && (json_is_blank(*r->at) || *r->at == ',' || *r->at == ':'))
         r->at++;
-}
-
-static uint32_t hex4(const uint8_t *p)
-{
-    uint32_t v = 0;
-    for (int i = 0; i < 4; i++) {
-        uint8_t c = p[i];
-        v = v << 4 | (uint32_t)(c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
-    }
-    return v;
 }
 
 /* Behind the first half of a pair: the second, or the error that Go gives, which looks at six
@@ -114,7 +104,7 @@ static int read_second_half(struct reader *r, const uint8_t *token, const uint8_
     /* Within the string: then the scanner has seen that these are digits. */
     bool escape = p[0] == '\\' && p[1] == 'u';
     if (escape)
-        low = hex4(p + 2);
+        low = json_hex4(p + 2);
     if (!escape || *c >= 0xdc00 || low < 0xdc00 || low > 0xdfff) {
         complain_at(r, token, "syntax error ");
         json__format(r->err, "invalid escape code ");
@@ -136,7 +126,7 @@ static int read_escape(struct reader *r, const uint8_t *token, const uint8_t **a
         *at = p + 1;
         return 0;
     }
-    uint32_t c = hex4(p + 1);
+    uint32_t c = json_hex4(p + 1);
     *at = p + 5;
     if (c >= 0xd800 && c <= 0xdfff && read_second_half(r, token, at, &c) != 0)
         return TV_EMALFORMED;
@@ -179,7 +169,7 @@ static int read_string(struct reader *r, struct token *t)
 
 static bool ends_word(uint8_t c)
 {
-    return json__is_blank(c) || c == ',' || c == '}' || c == ']' || c == ':';
+    return json_is_blank(c) || c == ',' || c == '}' || c == ']' || c == ':';
 }
 
 static int next_token(struct reader *r, struct token *t)

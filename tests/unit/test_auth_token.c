@@ -3,7 +3,6 @@
 #include "unit.h"
 
 #include "server/auth_token.h"
-#include "server/json.h"
 
 #include "base/base64.h"
 #include "base/err.h"
@@ -333,66 +332,5 @@ START_TEST(test_claims)
 }
 END_TEST
 
-/* --- JSON --- */
-
-static int read_all(struct slice text, uint32_t *ret_members)
-{
-    struct json_reader r;
-    struct json_member m;
-    int rv;
-    *ret_members = 0;
-    json_reader_init(&r, text);
-    while ((rv = json_next_member(&r, &m)) == 1)
-        (*ret_members)++;
-    json_reader_fini(&r);
-    return rv;
-}
-
-START_TEST(test_json)
-{
-    static const char whole[] = "{\"a\":\"x\\u0041\\n\\ud83d\\ude00\",\"b\":-12.5e+2,\"c\":[true,"
-                                "false,null,{\"d\":[]}],\"\":{}}";
-    uint32_t members;
-    ck_assert_int_eq(read_all(slice_of_string(whole), &members), 0);
-    ck_assert_uint_eq(members, 4);
-    for (size_t size = 0; size < sizeof(whole) - 1; size++)
-        ck_assert_int_eq(read_all(slice_of(whole, size), &members), TV_EMALFORMED);
-    static const char *const bad[] = {
-        "{\"a\":01}",     "{\"a\":1.}",      "{\"a\":.5}",          "{\"a\":+1}", "{\"a\":1e}",
-        "{a:1}",          "{\"a\" 1}",       "{\"a\":1,}",          "{,}",        "{\"a\":tru}",
-        "{\"a\":\"\n\"}", "{\"a\":\"\\x\"}", "{\"a\":\"\\u12g4\"}", "{}{}",       "{\"a\":[1,]}",
-        "{\"a\":{\"b\"}}"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        ck_assert_msg(read_all(slice_of_string(bad[i]), &members) == TV_EMALFORMED, "%s", bad[i]);
-    /* Too deep. */
-    char deep[300] = "{\"a\":";
-    memset(deep + 5, '[', 200);
-    ck_assert_int_eq(read_all(slice_of(deep, 205), &members), TV_EMALFORMED);
-
-    struct json_reader r;
-    struct json_member m;
-    json_reader_init(&r, slice_of_string(whole));
-    ck_assert_int_eq(json_next_member(&r, &m), 1);
-    ck_assert(slice_equal(m.string, slice_of_string("xA\n\xf0\x9f\x98\x80")));
-    ck_assert_int_eq(json_next_member(&r, &m), 1);
-    ck_assert(m.kind == JSON_NUMBER && fabs(m.number + 1250) < 1e-9);
-    json_reader_fini(&r);
-
-    /* Anything at all. */
-    struct rng rng;
-    rng_init(&rng, 3);
-    for (uint32_t i = 0; i < 20000; i++) {
-        static const char letters[] = "{}[]\",:\\u0e-1atf ";
-        char noise[24] = "{";
-        size_t size = 1 + rng_below(&rng, sizeof(noise) - 1);
-        for (size_t k = 1; k < size; k++)
-            noise[k] = letters[rng_below(&rng, sizeof(letters) - 1)];
-        char *exact = mem_dup(noise, size); /* so that a sanitizer sees the end */
-        (void)read_all(slice_of(exact, size), &members);
-        mem_free(exact);
-    }
-}
-END_TEST
-
 UNIT_MAIN("auth_token", test_simple, test_bound, test_specs, test_methods, test_wrong_keys,
-          test_claims, test_json)
+          test_claims)

@@ -5,8 +5,8 @@
 #include "checks.h"
 #include "copy.h"
 #include "http_get.h"
-#include "json_look.h"
 #include "progress.h"
+#include "top.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -280,22 +280,40 @@ START_TEST(test_metrics)
 }
 END_TEST
 
-START_TEST(test_json)
+/* Of what /debug/top says: keys are bytes, and the counts of all members are one. */
+START_TEST(test_top_page)
 {
-    struct slice all =
-        SLICE_LITERAL("{\"a\":[{\"n\":1.5},{\"n\":2}],\"t\":\"x\\u00ff\\\"y\",\"z\":{}}");
-    struct slice array = json_look(all, "a"), item;
-    char text[16];
-    double sum = 0;
-    while (json_look_next(&array, &item))
-        sum += json_look_number(item, "n");
-    ck_assert(sum == 3.5);
-    ck_assert_uint_eq(json_look_bytes(all, "t", text, sizeof(text)), 4);
-    ck_assert_mem_eq(text, "x\xff\"y", 4);
-    ck_assert_uint_eq(json_look_bytes(all, "t", text, 2), 1);
-    ck_assert_ptr_null(json_look(all, "none").data);
-    ck_assert_ptr_null(json_look(SLICE_LITERAL("{\"a\":"), "b").data);
-    ck_assert_ptr_null(json_look(SLICE_LITERAL("nonsense"), "b").data);
+    static const char *const pages[] = {
+        "{\"now\":1.5,\"prefixes\":[{\"prefix\":\"x\\u00ff\\u0000\\\"y\",\"reads_per_second\":1.5},"
+        "{\"prefix\":\"x\",\"writes_per_second\":2}],\"slow_clients\":[{\"peer\":\"[::1]:7\","
+        "\"worst_ms\":3}]}",
+        "{\"prefixes\":[{\"prefix\":\"x\\u00ff\\u0000\\\"y\",\"reads_per_second\":2}],",
+        "nonsense",
+    };
+    static struct top_view v;
+    healthy();
+    for (int i = 0; i < MEMBERS; i++) {
+        struct member_now *m = &members[1][i];
+        buf_init(&m->top_page.body, SIZE_MAX);
+        ck_assert_int_eq(buf_append(&m->top_page.body, pages[i], strlen(pages[i])), 0);
+        m->has_top = true;
+    }
+    top_view(&clusters[0], &clusters[1], &v);
+    ck_assert_uint_eq(v.prefixes_count, 2);
+    ck_assert_uint_eq(v.prefixes[0].size, 5);
+    ck_assert_mem_eq(v.prefixes[0].text, "x\xff\0\"y", 6);
+    ck_assert(v.prefixes[0].reads == 3.5 && v.prefixes[0].writes == 0);
+    ck_assert(v.prefixes[1].writes == 2);
+    ck_assert_uint_eq(v.slow_count, 1);
+    ck_assert_str_eq(v.slow[0].peer, "[::1]:7");
+    ck_assert(v.slow[0].worst_ms == 3 && v.busy_count == 0);
+    for (int i = 0; i < MEMBERS; i++)
+        buf_fini(&members[1][i].top_page.body);
+}
+END_TEST
+
+START_TEST(test_http_date)
+{
     ck_assert_int_eq(http_date(SLICE_LITERAL("Fri, 27 Nov 2026 00:23:54 GMT")), 1795739034);
     ck_assert_int_eq(http_date(SLICE_LITERAL("yesterday")), 0);
 }
@@ -354,4 +372,4 @@ START_TEST(test_progress)
 END_TEST
 
 UNIT_MAIN("ctl_check", test_healthy, test_members, test_learners, test_load, test_safety,
-          test_metrics, test_json, test_copy_state, test_progress)
+          test_metrics, test_top_page, test_http_date, test_copy_state, test_progress)

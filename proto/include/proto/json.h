@@ -16,20 +16,15 @@
 #define PROTO_JSON_H
 
 #include "base/buf.h"
+#include "base/json.h"
 
 #include <protobuf-c/protobuf-c.h>
 
-enum {
-    JSON_DEPTH_MAX = 10000,
-    JSON_MESSAGES_DEPTH_MAX = 1000,
-};
+enum { JSON_MESSAGES_DEPTH_MAX = 1000 };
 
 bool json_supports(const ProtobufCMessageDescriptor *desc);
 
-enum { JSON_NOTHING = 0, JSON_VALUE = 1, JSON_CUT_OFF = 2 };
-
-/* Cut the first value off `*rest`. JSON_VALUE: it is in *ret_value; JSON_NOTHING: only blanks are
- * left; JSON_CUT_OFF: it would go on; or TV_EMALFORMED. For the last two `err` says why. */
+/* json_scan(), with words in `err` for JSON_CUT_OFF and TV_EMALFORMED. */
 int json_next_value(struct slice *rest, struct slice *ret_value, struct buf *err);
 
 /* Append the message that `value`, from json_next_value(), stands for. On TV_EMALFORMED `err` says

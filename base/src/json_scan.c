@@ -1,71 +1,13 @@
-/* Where a JSON value ends, and whether it is one: the grammar of RFC 8259, and the complaints of
- * Go's encoding/json. */
-#include "internal.h"
+/* Where a JSON value ends, and whether it is one. One walk without recursion: a bit a level says
+ * whether that is an object or an array. */
+#include "base/json.h"
 
 #include "base/err.h"
-
-#include <stdio.h>
-
-void json__format(struct buf *out, const char *fmt, ...)
-{
-    char text[512];
-    va_list args;
-    va_start(args, fmt);
-    int size = vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    (void)buf_append(out, text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1);
-}
-
-static const char *short_escape(uint8_t c)
-{
-    static const char *const escapes[] = {"\\a", "\\b", "\\t", "\\n", "\\v", "\\f", "\\r"};
-    return c >= '\a' && c <= '\r' ? escapes[c - '\a'] : NULL;
-}
-
-void json__quote(struct slice text, struct buf *out)
-{
-    json__format(out, "\"");
-    for (size_t i = 0; i < text.size;) {
-        uint8_t c = text.data[i];
-        size_t n = utf8_size(text.data + i, text.size - i);
-        if (n > 1)
-            (void)buf_append(out, text.data + i, n);
-        else if (c == '"' || c == '\\')
-            json__format(out, "\\%c", c);
-        else if (short_escape(c) != NULL)
-            json__format(out, "%s", short_escape(c));
-        else if (c < ' ' || c >= 0x7f)
-            json__format(out, "\\x%02x", c);
-        else
-            (void)buf_append(out, &c, 1);
-        i += n > 0 ? n : 1;
-    }
-    json__format(out, "\"");
-}
-
-/* Go takes the byte for a character by its number. */
-static void complain(struct buf *err, uint8_t c, const char *where)
-{
-    json__format(err, "invalid character '");
-    if (c == '\'' || c == '\\')
-        json__format(err, "\\%c", c);
-    else if (short_escape(c) != NULL)
-        json__format(err, "%s", short_escape(c));
-    else if (c < ' ' || c == 0x7f)
-        json__format(err, "\\x%02x", c);
-    else if (c >= 0x80 && (c <= 0xa0 || c == 0xad))
-        json__format(err, "\\u%04x", c);
-    else if (c >= 0x80)
-        json__format(err, "%c%c", 0xc0 | c >> 6, 0x80 | (c & 0x3f));
-    else
-        json__format(err, "%c", c);
-    json__format(err, "' %s", where);
-}
 
 struct scan {
     const uint8_t *at;
     const uint8_t *end;
-    struct buf *err;
+    struct json_fault fault;
     uint32_t depth;
     uint8_t objects[JSON_DEPTH_MAX / 8 + 1]; /* a bit a level: object or array */
 };
@@ -83,11 +25,8 @@ static bool is_hex(uint8_t c)
 /* What is at hand does not belong there. */
 static int bad(struct scan *s, const char *where)
 {
-    if (s->at == s->end)
-        json__format(s->err, "unexpected EOF");
-    else
-        complain(s->err, *s->at, where);
-    return TV_EMALFORMED; /* json_next_value() tells them apart */
+    s->fault = (struct json_fault){.at = s->at, .where = where};
+    return TV_EMALFORMED; /* json_scan() tells the end of the text apart */
 }
 
 static int scan_escape(struct scan *s)
@@ -154,12 +93,11 @@ static int scan_number(struct scan *s)
 
 static int scan_word(struct scan *s, const char *word)
 {
-    char where[64];
     for (const char *w = word; *w != '\0'; w++, s->at++) {
         if (s->at < s->end && *s->at == (uint8_t)*w)
             continue;
-        snprintf(where, sizeof(where), "in literal %s (expecting '%c')", word, *w);
-        return bad(s, where);
+        s->fault = (struct json_fault){.at = s->at, .word = word, .wanted = *w};
+        return TV_EMALFORMED;
     }
     return 0;
 }
@@ -186,7 +124,7 @@ static bool in_object(const struct scan *s)
 
 static void skip_blanks(struct scan *s)
 {
-    while (s->at < s->end && json__is_blank(*s->at))
+    while (s->at < s->end && json_is_blank(*s->at))
         s->at++;
 }
 
@@ -259,11 +197,12 @@ static int scan_behind(struct scan *s)
     return 1;
 }
 
-int json_next_value(struct slice *rest, struct slice *ret_value, struct buf *err)
+int json_scan(struct slice *rest, struct slice *ret_value, struct json_fault *ret_fault)
 {
-    struct scan s = {.at = rest->data,
-                     .end = rest->size > 0 ? rest->data + rest->size : rest->data};
-    s.err = err;
+    struct scan s;
+    s.at = rest->data;
+    s.depth = 0; /* no bit counts above it */
+    s.end = rest->size > 0 ? rest->data + rest->size : rest->data;
     skip_blanks(&s);
     if (s.at == s.end)
         return JSON_NOTHING;
@@ -272,6 +211,8 @@ int json_next_value(struct slice *rest, struct slice *ret_value, struct buf *err
         int rv = scan_value(&s);
         if (rv == 1)
             rv = scan_behind(&s);
+        if (rv < 0 && ret_fault != NULL)
+            *ret_fault = s.fault;
         if (rv < 0)
             return s.at == s.end ? JSON_CUT_OFF : rv;
         if (rv == 1)
