@@ -1,7 +1,7 @@
 #include "server/access.h"
 
-#include "server/auth.h"
 #include "server/node.h"
+#include "state/auth.h"
 
 #include "base/mem.h"
 

@@ -313,7 +313,7 @@ static int apply_alarm(struct applier *a, const struct wire_raft_request *entry,
     if (changed) {
         buf_clear(&answer);
         alarms_encode(&a->alarms, &answer);
-        persist_meta_put(&a->metas, APPLY_META_ALARMS, buf_slice(&answer));
+        persist_meta_put(&a->metas, STATE_RECORD_ALARMS, buf_slice(&answer));
         log_warn(r.action == ALARM_ACTIVATE ? "alarm raised" : "alarm cleared",
                  LOG_HEX("member-id", r.member_id), LOG_STR("alarm", alarm_type_name(r.type)),
                  LOG_STR("reason", r.reason == ALARM_FOR_DISK         ? "disk space"
@@ -367,7 +367,7 @@ void applier_members_changed(struct applier *a)
     struct buf encoded;
     buf_init(&encoded, SIZE_MAX);
     cluster_encode(a->cluster, &encoded);
-    persist_meta_put(&a->metas, APPLY_META_MEMBERS, buf_slice(&encoded));
+    persist_meta_put(&a->metas, STATE_RECORD_MEMBERS, buf_slice(&encoded));
     buf_fini(&encoded);
 }
 
@@ -447,7 +447,7 @@ static int apply_versions(struct applier *a, const struct wire_raft_request *ent
     else
         applier__must_decode(versions_apply_downgrade_set(&a->versions, entry->body));
     versions_encode(&a->versions, record);
-    persist_meta_put(&a->metas, APPLY_META_VERSIONS, slice_of(record, sizeof(record)));
+    persist_meta_put(&a->metas, STATE_RECORD_VERSIONS, slice_of(record, sizeof(record)));
     struct versions_now now;
     versions_now(&a->versions, &now);
     log_info("the cluster's version", LOG_INT("minor", now.minor),

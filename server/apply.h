@@ -10,26 +10,18 @@
 
 #include "server/agree.h"
 #include "server/alarm.h"
-#include "server/auth.h"
 #include "server/auth_token.h"
-#include "server/cluster.h"
 #include "server/lease.h"
 #include "server/meter.h"
 #include "server/request.h"
 #include "server/versions.h"
+#include "state/auth.h"
+#include "state/cluster.h"
 
 #include "base/arena.h"
 #include "proto/wire.h"
 #include "storage/lsm.h"
 #include "storage/mvcc.h"
-
-/* The store's record of all members (cluster_encode). */
-#define APPLY_META_MEMBERS SLICE_LITERAL("members")
-/* And of the alarms (alarms_encode). */
-#define APPLY_META_ALARMS SLICE_LITERAL("alarms")
-
-/* And of the cluster's version (versions_encode). */
-#define APPLY_META_VERSIONS SLICE_LITERAL("versions")
 
 struct applier {
     struct mvcc *mvcc;

@@ -6,8 +6,8 @@
 #ifndef SERVER_AUTH_CHECK_H
 #define SERVER_AUTH_CHECK_H
 
-#include "server/auth.h"
 #include "server/lease.h"
+#include "state/auth.h"
 
 #include "proto/wire.h"
 

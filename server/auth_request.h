@@ -4,7 +4,7 @@
 #ifndef SERVER_AUTH_REQUEST_H
 #define SERVER_AUTH_REQUEST_H
 
-#include "server/auth.h"
+#include "state/auth.h"
 
 /* The fields of all of them. Slices into the message. */
 struct auth_request {

@@ -11,7 +11,7 @@
 
 #include "server/feature_gates.h"
 #include "server/repair.h"
-#include "server/url.h"
+#include "state/url.h"
 
 #include "base/log.h"
 #include "storage/disk.h"

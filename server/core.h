@@ -17,8 +17,8 @@
 #define SERVER_CORE_H
 
 #include "server/apply.h"
-#include "server/cluster.h"
 #include "server/request.h"
+#include "state/cluster.h"
 
 #include "raft/raft.h"
 #include "storage/lsm.h"

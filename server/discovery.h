@@ -3,8 +3,8 @@
 #ifndef SERVER_DISCOVERY_H
 #define SERVER_DISCOVERY_H
 
-#include "server/cluster.h"
 #include "server/config.h"
+#include "state/cluster.h"
 
 #include "base/buf.h"
 

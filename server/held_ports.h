@@ -6,7 +6,7 @@
 #ifndef SERVER_HELD_PORTS_H
 #define SERVER_HELD_PORTS_H
 
-#include "server/url.h"
+#include "state/url.h"
 
 struct held_ports {
     int fds[URLS_MAX];

@@ -1,6 +1,6 @@
 #include "server/install.h"
 
-#include "server/folder.h"
+#include "base/folder.h"
 #include "server/node.h"
 #include "server/restore.h"
 
@@ -39,10 +39,10 @@ struct persist_meta *install_own_metas(void *ctx, const struct lsm_meta *meta)
 {
     const struct node *n = ctx;
     struct persist_meta *metas = NULL;
-    persist_meta_put(&metas, NODE_META_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
+    persist_meta_put(&metas, STATE_RECORD_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
     uint64_t log_id = wal_log_id(n->wal);
-    persist_meta_put(&metas, NODE_META_LOG, slice_of(&log_id, sizeof(log_id)));
-    persist_meta_put(&metas, INSTALL_META_INSTALLED,
+    persist_meta_put(&metas, STATE_RECORD_LOG, slice_of(&log_id, sizeof(log_id)));
+    persist_meta_put(&metas, STATE_RECORD_INSTALLED,
                      slice_of(&meta->applied_index, sizeof(meta->applied_index)));
     return metas;
 }
@@ -85,17 +85,17 @@ static int decode_records(struct node *n, struct lsm_intake *in, struct cluster 
     struct alarms probe;
     struct auth probe_auth;
     struct versions versions;
-    if (cluster_decode(lsm_intake_get(in, APPLY_META_MEMBERS), ret_cluster) != 0)
+    if (cluster_decode(lsm_intake_get(in, STATE_RECORD_MEMBERS), ret_cluster) != 0)
         return TV_ECORRUPT;
     alarms_init(&probe);
-    int err = alarms_decode(&probe, lsm_intake_get(in, APPLY_META_ALARMS));
+    int err = alarms_decode(&probe, lsm_intake_get(in, STATE_RECORD_ALARMS));
     alarms_fini(&probe);
     auth_init(&probe_auth, NULL);
     if (err == 0)
         err = auth_load(&probe_auth, get_record, in);
     auth_fini(&probe_auth);
     if (err == 0)
-        err = versions_decode(&versions, lsm_intake_get(in, APPLY_META_VERSIONS));
+        err = versions_decode(&versions, lsm_intake_get(in, STATE_RECORD_VERSIONS));
     /* It may be older than the entry that added this member. */
     if (err == 0 && ret_cluster->id == n->cluster_id)
         return 0;
@@ -122,11 +122,11 @@ int install_snapshot(void *ctx, struct lsm_intake *in)
     snapshots_stop_sending(n->snapshots);
     cluster_fini(&n->cluster);
     n->cluster = cluster;
-    err = alarms_decode(&n->applier.alarms, lsm_intake_get(in, APPLY_META_ALARMS));
+    err = alarms_decode(&n->applier.alarms, lsm_intake_get(in, STATE_RECORD_ALARMS));
     ASSERT(err == 0);
     err = auth_load(&n->applier.auth, get_record, in);
     ASSERT(err == 0);
-    err = versions_decode(&n->applier.versions, lsm_intake_get(in, APPLY_META_VERSIONS));
+    err = versions_decode(&n->applier.versions, lsm_intake_get(in, STATE_RECORD_VERSIONS));
     ASSERT(err == 0); /* decode_records() */
     replace_store(n, in);
     wal_restart(n->wal, 0, meta->applied_index, meta->applied_term);

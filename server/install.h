@@ -17,11 +17,10 @@
 #ifndef SERVER_INSTALL_H
 #define SERVER_INSTALL_H
 
+#include "state/records.h"
 #include "storage/lsm.h"
 
 struct node;
-
-#define INSTALL_META_INSTALLED SLICE_LITERAL("installed")
 
 enum install_part { INSTALL_STORE, INSTALL_OLD, INSTALL_INCOMING, INSTALL_PARTS_COUNT };
 

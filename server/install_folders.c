@@ -1,7 +1,7 @@
 /* Where a node's store is: RocksDB's database in a folder, and two folders beside it. */
 #include "server/install.h"
 
-#include "server/folder.h"
+#include "base/folder.h"
 #include "server/node.h"
 
 #include "base/assert.h"
@@ -82,7 +82,7 @@ uint64_t install_index(struct lsm *l)
     uint64_t index = 0;
     struct buf value;
     buf_init(&value, 64);
-    if (lsm_get(l, INSTALL_META_INSTALLED, &value) == 0 && value.size == sizeof(index))
+    if (lsm_get(l, STATE_RECORD_INSTALLED, &value) == 0 && value.size == sizeof(index))
         memcpy(&index, value.data, sizeof(index));
     buf_fini(&value);
     return index;

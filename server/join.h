@@ -24,7 +24,7 @@
 #ifndef SERVER_JOIN_H
 #define SERVER_JOIN_H
 
-#include "server/cluster.h"
+#include "state/cluster.h"
 
 #include "base/buf.h"
 

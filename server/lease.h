@@ -12,6 +12,7 @@
 
 #include "base/slice.h"
 #include "proto/wire.h"
+#include "state/records.h"
 #include "storage/lsm.h"
 
 #include <stdbool.h>
@@ -23,7 +24,6 @@ enum {
     LEASE_REVOKE_RETRY_MS = 3000,
     LEASE_CHECKPOINT_MS = 5 * 60 * 1000, /* etcd: defaultLeaseCheckpointInterval */
 };
-#define LEASE_TTL_MAX_S 9000000000 /* etcd: MaxLeaseTTL */
 
 /* Shorter TTLs are granted as `ttl_min_s`. */
 struct lessor *lessor_new(int64_t ttl_min_s);

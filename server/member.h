@@ -15,7 +15,7 @@
 #ifndef SERVER_MEMBER_H
 #define SERVER_MEMBER_H
 
-#include "server/cluster.h"
+#include "state/cluster.h"
 
 enum member_change_kind {
     MEMBER_ADD,

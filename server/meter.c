@@ -1,6 +1,6 @@
 #include "server/meter.h"
 
-#include "server/cluster.h"
+#include "state/cluster.h"
 
 #include "base/assert.h"
 #include "proto/wire.h"

@@ -13,7 +13,6 @@
 #ifndef SERVER_NODE_H
 #define SERVER_NODE_H
 
-#include "server/cluster.h"
 #include "server/compactor.h"
 #include "server/config.h"
 #include "server/core.h"
@@ -25,15 +24,13 @@
 #include "server/ports.h"
 #include "server/snapshot.h"
 #include "server/worker.h"
+#include "state/cluster.h"
+
+#include "state/records.h"
 
 #include <uv.h>
 
 struct disk_space;
-/* The store's record of which of the members this is. */
-#define NODE_META_SELF SLICE_LITERAL("self")
-/* And of which log belongs to it: wal_log_id(). */
-#define NODE_META_LOG SLICE_LITERAL("log")
-
 struct node_thread;
 
 struct node {

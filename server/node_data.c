@@ -2,9 +2,9 @@
  * is damaged is set aside, see repair.h. */
 #include "server/node_internal.h"
 
+#include "base/folder.h"
 #include "server/discovery.h"
 #include "server/disk_space.h"
-#include "server/folder.h"
 #include "server/join.h"
 #include "server/repair.h"
 #include "server/restore.h"
@@ -161,8 +161,8 @@ static int members_from_flags(struct node *n)
     struct buf encoded;
     buf_init(&encoded, SIZE_MAX);
     cluster_encode(&n->cluster, &encoded);
-    persist_meta_put(&metas, APPLY_META_MEMBERS, buf_slice(&encoded));
-    persist_meta_put(&metas, NODE_META_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
+    persist_meta_put(&metas, STATE_RECORD_MEMBERS, buf_slice(&encoded));
+    persist_meta_put(&metas, STATE_RECORD_SELF, slice_of(&n->member_id, sizeof(n->member_id)));
     lsm_put(n->lsm, metas);
     buf_fini(&encoded);
     return 0;
@@ -184,9 +184,9 @@ static int load_members(struct node *n, const char *wal_dir)
     buf_init(&members, 16 << 20);
     buf_init(&self, 64);
     int err;
-    if (lsm_get(n->lsm, APPLY_META_MEMBERS, &members) == TV_ENOTFOUND)
+    if (lsm_get(n->lsm, STATE_RECORD_MEMBERS, &members) == TV_ENOTFOUND)
         err = folder_has(wal_dir, ".wal") ? lost_members(n) : members_from_flags(n);
-    else if (lsm_get(n->lsm, NODE_META_SELF, &self) != 0 || self.size != sizeof(n->member_id) ||
+    else if (lsm_get(n->lsm, STATE_RECORD_SELF, &self) != 0 || self.size != sizeof(n->member_id) ||
              cluster_decode(buf_slice(&members), &n->cluster) != 0)
         err = cannot_use(n, TV_ECORRUPT, "the stored membership is damaged", n->lsm_dir);
     else {
@@ -207,7 +207,7 @@ static int stored_log_id(struct node *n, uint64_t *ret)
 {
     struct buf value;
     buf_init(&value, 64);
-    int err = lsm_get(n->lsm, NODE_META_LOG, &value);
+    int err = lsm_get(n->lsm, STATE_RECORD_LOG, &value);
     if (err == TV_ENOTFOUND)
         err = 0;
     else if (err != 0 || value.size != sizeof(*ret))
@@ -223,7 +223,7 @@ static void store_log_id(struct node *n)
 {
     uint64_t log_id = wal_log_id(n->wal);
     struct persist_meta *metas = NULL;
-    persist_meta_put(&metas, NODE_META_LOG, slice_of(&log_id, sizeof(log_id)));
+    persist_meta_put(&metas, STATE_RECORD_LOG, slice_of(&log_id, sizeof(log_id)));
     lsm_put(n->lsm, metas);
 }
 
@@ -331,14 +331,14 @@ static int start_applier(struct node *n, const struct lsm_meta *meta)
     n->applier.chain = meta->chain;
     n->applier.tokens = n->tokens;
     buf_init(&encoded, 1 << 20);
-    int err = lsm_get(n->lsm, APPLY_META_ALARMS, &encoded);
+    int err = lsm_get(n->lsm, STATE_RECORD_ALARMS, &encoded);
     if (err == TV_ENOTFOUND)
         err = 0;
     else if (err != 0 || alarms_decode(&n->applier.alarms, buf_slice(&encoded)) != 0)
         err = cannot_use(n, TV_ECORRUPT, "the stored alarms are damaged", n->lsm_dir);
     if (err == 0) {
         buf_clear(&encoded);
-        err = lsm_get(n->lsm, APPLY_META_VERSIONS, &encoded);
+        err = lsm_get(n->lsm, STATE_RECORD_VERSIONS, &encoded);
         err = err == TV_ENOTFOUND ? 0 : err;
         if (err != 0 || versions_decode(&n->applier.versions, buf_slice(&encoded)) != 0)
             err = cannot_use(n, TV_ECORRUPT, "the stored version is damaged", n->lsm_dir);

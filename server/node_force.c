@@ -29,7 +29,7 @@ static void store(struct node *n, uint64_t index)
     struct buf encoded;
     buf_init(&encoded, SIZE_MAX);
     cluster_encode(&n->cluster, &encoded);
-    persist_meta_put(&metas, APPLY_META_MEMBERS, buf_slice(&encoded));
+    persist_meta_put(&metas, STATE_RECORD_MEMBERS, buf_slice(&encoded));
     persist_meta_put(&metas, NODE_META_FORCED, slice_of(&index, sizeof(index)));
     lsm_put(n->lsm, metas);
     buf_fini(&encoded);

@@ -96,7 +96,7 @@ static void start_snapshots(struct node *n)
                                   .cluster = &n->cluster,
                                   .member_id = n->member_id,
                                   .election_ms = n->config->election_ms,
-                                  .self_name = NODE_META_SELF,
+                                  .self_name = STATE_RECORD_SELF,
                                   .incoming_dir = incoming,
                                   .ctx = n,
                                   .store = snapshot_store,

@@ -1,6 +1,6 @@
 #include "server/peer.h"
 
-#include "server/url.h"
+#include "state/url.h"
 
 #include "base/assert.h"
 #include "base/clock.h"

@@ -1,6 +1,6 @@
 #include "server/repair.h"
 
-#include "server/folder.h"
+#include "base/folder.h"
 
 #include "base/assert.h"
 #include "base/err.h"

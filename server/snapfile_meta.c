@@ -3,8 +3,8 @@
 
 #include "server/alarm.h"
 #include "server/apply.h"
-#include "server/cluster.h"
 #include "server/config.h"
+#include "state/cluster.h"
 
 #include "base/assert.h"
 #include "base/err.h"
@@ -303,15 +303,15 @@ int snapfile_entries_read(struct lsm_copy *copy, const struct lsm_meta *meta,
     *ret = (struct snapfile_entries){0};
     buf_init(&record, RECORD_BYTES_MAX);
     buf_init(&text, SIZE_MAX);
-    int err = read_record(copy, APPLY_META_MEMBERS, &record);
+    int err = read_record(copy, STATE_RECORD_MEMBERS, &record);
     if (err == 0)
         err = add_members(ret, buf_slice(&record), &text);
     if (err == 0)
-        err = read_record(copy, APPLY_META_ALARMS, &record);
+        err = read_record(copy, STATE_RECORD_ALARMS, &record);
     if (err == 0)
         err = add_alarms(ret, buf_slice(&record));
     if (err == 0)
-        err = read_record(copy, APPLY_META_VERSIONS, &record);
+        err = read_record(copy, STATE_RECORD_VERSIONS, &record);
     if (err == 0)
         err = add_versions(ret, buf_slice(&record), &text);
     if (err == 0)

@@ -24,8 +24,8 @@
 #ifndef SERVER_SNAPSHOT_H
 #define SERVER_SNAPSHOT_H
 
-#include "server/cluster.h"
 #include "server/meter.h"
+#include "state/cluster.h"
 
 #include "proto/grpc.h"
 #include "storage/lsm.h"

@@ -3,7 +3,7 @@
  * Frames are queued as they come and taken in order by a job in the pool, which verifies them and
  * fills a database in the incoming folder. When the end has been compared and the database is
  * durable, the loop installs it. Whatever goes wrong before ends the call, and the folder goes. */
-#include "server/folder.h"
+#include "base/folder.h"
 #include "server/snapshot_internal.h"
 
 #include "base/assert.h"

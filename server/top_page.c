@@ -1,9 +1,9 @@
 #include "server/top_page.h"
 
-#include "server/auth.h"
 #include "server/auth_token.h"
 #include "server/node.h"
 #include "server/top.h"
+#include "state/auth.h"
 
 #include "base/clock.h"
 #include "base/err.h"

@@ -14,10 +14,10 @@
 #ifndef SERVER_WORKER_H
 #define SERVER_WORKER_H
 
-#include "server/auth.h"
 #include "server/meter.h"
 #include "server/request.h"
 #include "server/watch.h"
+#include "state/auth.h"
 
 #include "base/arena.h"
 #include "base/buf.h"

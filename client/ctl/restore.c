@@ -1,10 +1,10 @@
-/* snapshot status and restore: etcdutl's flags and what it prints. The one file of the program that
- * knows the server and its store (server/backup.h). */
+/* snapshot status and restore: etcdutl's flags and what it prints. What they
+ * do is in state/backup.h. */
 #include "restore.h"
 
 #include "progress.h"
 
-#include "server/backup.h"
+#include "state/backup.h"
 
 #include <inttypes.h>
 #include <string.h>

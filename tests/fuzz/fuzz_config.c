@@ -3,10 +3,10 @@
  * what they say is looked at as far as that goes without a network: tokens, keys of TLS, the
  * members. */
 #include "server/auth_token.h"
-#include "server/cluster.h"
 #include "server/compactor.h"
 #include "server/config.h"
 #include "server/log_rotate.h"
+#include "state/cluster.h"
 
 #include "base/assert.h"
 #include "base/mem.h"

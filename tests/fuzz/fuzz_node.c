@@ -1,6 +1,6 @@
 #include "fuzz_node.h"
 
-#include "server/folder.h"
+#include "base/folder.h"
 #include "server/node.h"
 
 #include "base/assert.h"

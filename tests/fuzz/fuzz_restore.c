@@ -2,8 +2,8 @@
  * refused. The first meta page is made to verify, so that what it leads to is reached. */
 #include "bbolt_format.h"
 
-#include "server/backup.h"
-#include "server/folder.h"
+#include "base/folder.h"
+#include "state/backup.h"
 
 #include "base/assert.h"
 #include "base/mem.h"

@@ -2,7 +2,7 @@
  * store in memory. An input is the numbers of struct lsm_meta, 4 bytes each, a size u16 of the
  * first piece, and the records in two pieces. Then what was taken is sent once more, with the sum
  * that it has: it must be taken now, and read back from the database. */
-#include "server/folder.h"
+#include "base/folder.h"
 #include "storage/lsm.h"
 
 #include "base/assert.h"

@@ -19,7 +19,7 @@
 
 #include "base/u64map.h"
 #include "raft/raft.h"
-#include "server/cluster.h"
+#include "state/cluster.h"
 #include "storage/wal.h"
 
 #include <stdbool.h>

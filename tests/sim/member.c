@@ -301,7 +301,7 @@ static void load_members(struct member *m)
 {
     struct node *n = &m->node;
     cluster_fini(&n->cluster);
-    int err = cluster_decode(store_get(&m->store, APPLY_META_MEMBERS), &n->cluster);
+    int err = cluster_decode(store_get(&m->store, STATE_RECORD_MEMBERS), &n->cluster);
     ASSERT(err == 0);
 }
 
@@ -346,7 +346,7 @@ static void start_core(struct member *m, const struct restore *r)
     struct sim *s = m->sim;
     struct node *n = &m->node;
     applier_init(&n->applier, n->mvcc, n->lessor, &n->cluster, m->id);
-    int err = alarms_decode(&n->applier.alarms, store_get(&m->store, APPLY_META_ALARMS));
+    int err = alarms_decode(&n->applier.alarms, store_get(&m->store, STATE_RECORD_ALARMS));
     ASSERT(err == 0);
     err = auth_load(&n->applier.auth, get_record, m);
     ASSERT(err == 0);

@@ -30,9 +30,9 @@
 #include "model.h"
 
 #include "base/rng.h"
-#include "server/cluster.h"
 #include "server/config.h"
 #include "server/member.h"
+#include "state/cluster.h"
 
 #include <stdbool.h>
 #include <stdint.h>

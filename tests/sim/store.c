@@ -1,9 +1,9 @@
 #include "store.h"
 
 #include "base/err.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include "member.h"
-#include "server/folder.h"
 #include "sim.h"
 
 /* --- one database --- */
@@ -103,7 +103,7 @@ void store_init(struct store *s, struct member *m, struct slice members)
     *s = (struct store){.member = m};
     struct contents *c = contents_new(m, &LSM_META_FRESH);
     struct persist_meta *metas = NULL;
-    persist_meta_put(&metas, APPLY_META_MEMBERS, members);
+    persist_meta_put(&metas, STATE_RECORD_MEMBERS, members);
     take_metas(c, metas);
     persist_metas_free(metas);
     s->parts[INSTALL_STORE] = c;
@@ -123,7 +123,7 @@ struct slice store_get(const struct store *s, struct slice name)
 uint64_t store_installed_index(const struct store *s)
 {
     uint64_t index = 0;
-    struct slice value = store_get(s, INSTALL_META_INSTALLED);
+    struct slice value = store_get(s, STATE_RECORD_INSTALLED);
     if (value.size == sizeof(index))
         memcpy(&index, value.data, sizeof(index));
     return index;

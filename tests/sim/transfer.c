@@ -49,7 +49,7 @@ void transfer_start(struct member *m)
     struct snapshots_options o = {.cluster = &n->cluster,
                                   .member_id = m->id,
                                   .election_ms = ELECTION_MS,
-                                  .self_name = NODE_META_SELF,
+                                  .self_name = STATE_RECORD_SELF,
                                   .incoming_dir = "incoming",
                                   .ctx = n,
                                   .store = on_store,

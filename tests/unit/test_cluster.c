@@ -1,7 +1,7 @@
 /* Members and their ids, which must be those that etcd gives for the same flags. */
 #include "unit.h"
 
-#include "server/cluster.h"
+#include "state/cluster.h"
 
 #include "base/err.h"
 #include "base/mem.h"

@@ -2,10 +2,10 @@
  * the parents of traces. */
 #include "unit.h"
 
-#include "server/cluster.h"
 #include "server/meter.h"
 #include "server/metrics_internal.h"
 #include "server/trace.h"
+#include "state/cluster.h"
 
 #include "base/mem.h"
 #include "proto/peerwire.h"

@@ -2,7 +2,7 @@
  * continued by the next start. */
 #include "unit.h"
 
-#include "server/folder.h"
+#include "base/folder.h"
 #include "server/repair.h"
 
 #include "base/err.h"

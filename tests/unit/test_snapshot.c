@@ -4,10 +4,10 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "proto/peerwire.h"
-#include "server/folder.h"
 #include "server/install.h"
 #include "server/node.h"
 #include "server/restore.h"

@@ -1,9 +1,9 @@
 /* What the files of auth share: auth.c has the views and the checks, auth_change.c the changes,
  * auth_store.c the records. */
-#ifndef SERVER_AUTH_INTERNAL_H
-#define SERVER_AUTH_INTERNAL_H
+#ifndef STATE_AUTH_INTERNAL_H
+#define STATE_AUTH_INTERNAL_H
 
-#include "server/auth.h"
+#include "state/auth.h"
 
 /* With one reference; everything is copied. `roles` are sorted and differ. */
 struct auth_user *auth__user_new(struct slice name, struct slice password, bool no_password,

@@ -1,4 +1,4 @@
-#include "server/cluster.h"
+#include "state/cluster.h"
 
 #include "base/assert.h"
 #include "base/crc32c.h"

@@ -1,4 +1,4 @@
-#include "server/url.h"
+#include "state/url.h"
 
 #include "base/assert.h"
 #include "base/err.h"

@@ -1,23 +1,24 @@
-/* A data folder from a snapshot file; see server/backup.h.
+/* A data folder from a snapshot file; see state/backup.h.
  *
  * The store is filled in memory, as at a start, and saved as RocksDB's first commit in a folder of
  * another name, which takes its place when it is durable. The commit stands at an entry of the log
  * that nobody has; the record "installed" says that this is no loss, as after a snapshot from
  * another member (server/install.h). */
-#include "server/backup.h"
+#include "state/backup.h"
 
-#include "server/apply.h"
-#include "server/backup_auth.h"
-#include "server/backup_file.h"
-#include "server/folder.h"
-#include "server/install.h"
-#include "server/lease.h"
-#include "server/node.h"
-#include "server/url.h"
+#include "backup_auth.h"
+#include "backup_file.h"
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/folder.h"
 #include "base/mem.h"
+#include "proto/wirefield.h"
+#include "state/cluster.h"
+#include "state/records.h"
+#include "state/url.h"
+#include "storage/lsm.h"
+#include "storage/mvcc.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -252,9 +253,9 @@ static void add_records(struct restoring *r, uint64_t applied_index)
     struct buf encoded;
     buf_init(&encoded, SIZE_MAX);
     cluster_encode(&r->cluster, &encoded);
-    persist_meta_put(&r->metas, APPLY_META_MEMBERS, buf_slice(&encoded));
-    persist_meta_put(&r->metas, NODE_META_SELF, slice_of(&r->member_id, sizeof(r->member_id)));
-    persist_meta_put(&r->metas, INSTALL_META_INSTALLED,
+    persist_meta_put(&r->metas, STATE_RECORD_MEMBERS, buf_slice(&encoded));
+    persist_meta_put(&r->metas, STATE_RECORD_SELF, slice_of(&r->member_id, sizeof(r->member_id)));
+    persist_meta_put(&r->metas, STATE_RECORD_INSTALLED,
                      slice_of(&applied_index, sizeof(applied_index)));
     buf_fini(&encoded);
 }

@@ -1,8 +1,8 @@
 /* The URLs that members are named by, in etcd's form: scheme and "host:port", nothing behind.
  *
  * Schemes are http, https, unix and unixs; behind the last two stands the path of a socket. */
-#ifndef SERVER_URL_H
-#define SERVER_URL_H
+#ifndef STATE_URL_H
+#define STATE_URL_H
 
 #include "base/slice.h"
 

@@ -2,13 +2,13 @@
  *
  * A restored member is the first state of a new cluster: keys, revisions, leases and the compaction
  * are those of the file, the members those of the flags; every member is restored from the same
- * file with the same flags, but for its name. Alarms do not come along: they are about members that
- * are gone. Users and roles cannot come along yet, and a file that has some is refused.
+ * file with the same flags, but for its name. Users and roles come along. Alarms do not: they are
+ * about members that are gone.
  *
  * Thread: any, for command lines: it takes its time and the memory of all the keys. Texts of errors
  * are those of etcdutl (etcdutl/snapshot). */
-#ifndef SERVER_BACKUP_H
-#define SERVER_BACKUP_H
+#ifndef STATE_BACKUP_H
+#define STATE_BACKUP_H
 
 #include <stdbool.h>
 #include <stddef.h>

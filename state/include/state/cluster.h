@@ -5,10 +5,10 @@
  * sorted member ids, big-endian both.
  *
  * Owner: the core thread once it runs. */
-#ifndef SERVER_CLUSTER_H
-#define SERVER_CLUSTER_H
+#ifndef STATE_CLUSTER_H
+#define STATE_CLUSTER_H
 
-#include "server/url.h"
+#include "state/url.h"
 
 #include "base/buf.h"
 #include "base/slice.h"

@@ -5,7 +5,7 @@
  *
  * each as an item with number 1 of its record, by name. The state: 1 enabled, 2 revision, 3 users,
  * 4 roles. Whatever else is in a record, or in another order, is damage. */
-#include "server/auth_internal.h"
+#include "auth_internal.h"
 
 #include "base/assert.h"
 #include "base/err.h"

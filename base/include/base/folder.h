@@ -1,6 +1,6 @@
 /* Folders: durable names, and removing one with all that is in it. */
-#ifndef SERVER_FOLDER_H
-#define SERVER_FOLDER_H
+#ifndef BASE_FOLDER_H
+#define BASE_FOLDER_H
 
 #include <stdbool.h>
 

@@ -1,10 +1,10 @@
 /* Users and roles in etcd's own words: the entries of the buckets auth, authUsers and authRoles.
  *
  * Owner: one thread. */
-#ifndef SERVER_BACKUP_AUTH_H
-#define SERVER_BACKUP_AUTH_H
+#ifndef STATE_BACKUP_AUTH_H
+#define STATE_BACKUP_AUTH_H
 
-#include "server/auth.h"
+#include "state/auth.h"
 
 #include "storage/lsm.h"
 

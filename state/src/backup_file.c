@@ -1,6 +1,6 @@
-#include "server/backup_file.h"
+#include "backup_file.h"
 
-#include "server/backup.h"
+#include "state/backup.h"
 
 #include "base/assert.h"
 #include "base/crc32c.h"

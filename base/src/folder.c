@@ -1,4 +1,4 @@
-#include "server/folder.h"
+#include "base/folder.h"
 
 #include "base/err.h"
 

@@ -1,4 +1,4 @@
-#include "server/auth_internal.h"
+#include "auth_internal.h"
 
 #include "base/assert.h"
 #include "base/err.h"

@@ -12,8 +12,8 @@
  *
  * Threads: changed by the core's, which reads the view as it is; others read it inside an epoch
  * section of the store. Source of the rules: etcd server/auth/store.go, range_perm_cache.go. */
-#ifndef SERVER_AUTH_H
-#define SERVER_AUTH_H
+#ifndef STATE_AUTH_H
+#define STATE_AUTH_H
 
 #include "base/buf.h"
 #include "base/epoch.h"

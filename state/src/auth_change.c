@@ -1,5 +1,5 @@
 /* Each change: a copy of the view is altered and takes its place. */
-#include "server/auth_internal.h"
+#include "auth_internal.h"
 
 #include "base/assert.h"
 #include "base/err.h"

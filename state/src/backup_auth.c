@@ -1,4 +1,4 @@
-#include "server/backup_auth.h"
+#include "backup_auth.h"
 
 #include "base/err.h"
 #include "base/mem.h"
