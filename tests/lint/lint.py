@@ -96,6 +96,8 @@ def code_of(text):
 
 
 def module_of(path):
+    if path.startswith("server/state/"):  # a library of its own
+        return "state"
     first = path.split("/")[0]
     return first if first in MODULES else None
 
