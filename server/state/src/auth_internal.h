@@ -1,7 +1,7 @@
 /* What the files of auth share: auth.c has the views and the checks, auth_change.c the changes,
  * auth_store.c the records. */
-#ifndef STATE_AUTH_INTERNAL_H
-#define STATE_AUTH_INTERNAL_H
+#ifndef SERVER_STATE_SRC_AUTH_INTERNAL_H
+#define SERVER_STATE_SRC_AUTH_INTERNAL_H
 
 #include "state/auth.h"
 

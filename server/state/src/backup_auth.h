@@ -1,8 +1,8 @@
 /* Users and roles in etcd's own words: the entries of the buckets auth, authUsers and authRoles.
  *
  * Owner: one thread. */
-#ifndef STATE_BACKUP_AUTH_H
-#define STATE_BACKUP_AUTH_H
+#ifndef SERVER_STATE_SRC_BACKUP_AUTH_H
+#define SERVER_STATE_SRC_BACKUP_AUTH_H
 
 #include "state/auth.h"
 

@@ -1,6 +1,6 @@
 /* A snapshot file that is open, for what reads one; see state/backup.h. */
-#ifndef STATE_BACKUP_FILE_H
-#define STATE_BACKUP_FILE_H
+#ifndef SERVER_STATE_SRC_BACKUP_FILE_H
+#define SERVER_STATE_SRC_BACKUP_FILE_H
 
 #include "base/slice.h"
 #include "storage/bbolt.h"
