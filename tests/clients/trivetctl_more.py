@@ -28,6 +28,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..
 import certs  # noqa: E402
 import cluster as clusters  # noqa: E402
 import trivetctl  # noqa: E402
+import trivetctl_leases as leases  # noqa: E402
 from cluster import Cluster  # noqa: E402
 from trivetctl import CTL, PATIENCE, all_keys, check, ctl, endpoints_of, start, wait_for  # noqa: E402
 
@@ -634,6 +635,9 @@ def check_tls():
 
 SCENES = {
     "copy": lambda: scene_copy("etcd" if HAS_ETCD else "trivet"),
+    "leases-etcd": lambda: leases.scene_leases("etcd" if HAS_ETCD else "trivet"),
+    "leases-trivet": lambda: leases.scene_leases("trivet"),
+    "lease-of-others": leases.scene_lease_of_others,
     "two-copiers": scene_two_copiers,
     "resume": scene_resume,
     "completion": scene_completion,
