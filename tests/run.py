@@ -312,7 +312,7 @@ def libtrivet(suite, full):
 def zones(suite, full):
     """Go's clientv3 beside it is for the eye: not each time."""
     need()
-    parts = "follower,leader,rolling,slow,narrow,even,near" + (",clientv3" if full else "")
+    parts = "follower,leader,rolling,slow,narrow,disk,even,near" + (",clientv3" if full else "")
     return program(suite, [sys.executable, "tests/faults/zones.py", "--only", parts])
 
 
