@@ -311,14 +311,14 @@ def libtrivet(suite, full):
     if not full:
         return program(suite, [sys.executable, "tests/clients/libtrivet.py", "--only",
                                "examples,header,symbols,calls-1,calls-3,calls-etcd,users,tls,endpoints,srv,"
-                               "connections,subsets,new-certificates,nonsense,kills,cuts,memory"])
+                               "connections,few-streams,subsets,new-certificates,nonsense,kills,cuts,memory"])
     return program(suite, [sys.executable, "tests/clients/libtrivet.py"])
 
 
 def zones(suite, full):
     """Go's clientv3 beside it is for the eye: not each time."""
     need()
-    parts = "follower,leader,rolling,slow,narrow,even,near" + (",clientv3" if full else "")
+    parts = "follower,leader,rolling,slow,narrow,disk,even,near" + (",clientv3" if full else "")
     return program(suite, [sys.executable, "tests/faults/zones.py", "--only", parts])
 
 

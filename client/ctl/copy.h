@@ -7,7 +7,8 @@
  * each step is done once, even when its answer was lost and it was sent again, and of two copiers
  * one stops; and a copy that was ended, however, goes on where it was.
  *
- * All of a revision is written in one transaction, unless it has more than OPS_MAX changes. */
+ * All of a revision is written in one transaction, unless it has more than OPS_MAX changes. With
+ * --with-leases keys have their leases (copy_lease.c). */
 #ifndef CLIENT_CTL_COPY_H
 #define CLIENT_CTL_COPY_H
 
@@ -15,8 +16,10 @@
 #include "progress.h"
 
 #include "base/arena.h"
+#include "base/u64map.h"
 
 #include <signal.h>
+#include <string.h>
 
 enum {
     COPY_OPS_MAX = 100, /* etcd takes 128 operations in a transaction by default */
@@ -34,6 +37,7 @@ struct copy_state {
     int64_t revision; /* WALK: that is copied; FOLLOW: up to here all is done */
     uint8_t *key;     /* WALK: the last one that is done; NULL: none */
     size_t key_size;
+    bool leases; /* keys have their leases; who goes on must know */
 };
 
 /* Text, one word a field; returns its size; false of _parse: it is no state. */
@@ -50,6 +54,7 @@ struct copy {
     struct trivet_bytes dest_prefix; /* that takes its place */
     const char *state_key;           /* "": there is none, and nothing is fenced */
     bool delete_others;
+    bool with_leases;
     struct progress progress;
 
     uint64_t copier; /* we */
@@ -62,6 +67,13 @@ struct copy {
     struct trivet_request ops[COPY_OPS_MAX];
     uint32_t ops_count;
     size_t ops_bytes;
+    bool lease_missing; /* it could not be written for a lease that the destination has not */
+
+    /* copy_lease.c's */
+    struct u64map leases; /* by ID: those of keys that are copied */
+    bool lease_wanted;    /* one of them is not at the destination yet */
+    uint32_t lease_round; /* of looking which the source has */
+    uint64_t lease_poll_ms;
 
     uint64_t keys; /* written */
     uint64_t same; /* were there already */
@@ -72,10 +84,16 @@ struct copy {
 
 extern volatile sig_atomic_t copy_stopped; /* by a signal */
 
+static inline bool copy_begins_with(struct trivet_bytes b, struct trivet_bytes prefix)
+{
+    return b.size >= prefix.size &&
+           (prefix.size == 0 || memcmp(b.data, prefix.data, prefix.size) == 0);
+}
+
 /* --- copy_write.c --- */
 
-/* Add to the batch; key and value are copied. `key` is the source's. */
-void copy_put(struct copy *x, struct trivet_bytes key, struct trivet_bytes value);
+/* Add to the batch; bytes are copied. `kv` and `key` are the source's. */
+void copy_put(struct copy *x, const struct trivet_kv *kv);
 void copy_delete(struct copy *x, struct trivet_bytes key);
 bool copy_batch_has(const struct copy *x, struct trivet_bytes key);
 /* No more of this size can be added. */
@@ -85,10 +103,35 @@ bool copy_batch_is_full(const struct copy *x, size_t more_ops, size_t more_bytes
 bool copy_flush(struct copy *x, struct copy_state next);
 /* The key's name at the destination; lives as long as the arena. */
 struct trivet_bytes copy_map(struct copy *x, struct trivet_bytes key);
+/* And back: `key` begins with the destination's prefix. */
+struct trivet_bytes copy_unmap(struct copy *x, struct trivet_bytes key);
 /* A call that changes nothing, again and again until it is answered; false: stopped before, or the
  * cluster refuses, as *r says. */
 bool copy_read(struct copy *x, struct trivet_client *client, const struct trivet_request *q,
                struct trivet_result *r);
+/* Several calls that may be made twice, at once; `results` to be cleared. False: stopped before,
+ * and they are cleared. */
+bool copy_call_all(struct copy *x, struct trivet_client *client, const struct trivet_request *q,
+                   uint32_t count, struct trivet_result *results);
+/* The cluster as it is now: its id and revision. False: stopped before. */
+bool copy_ask(struct copy *x, struct trivet_client *client, struct trivet_header *ret);
+
+/* --- copy_lease.c; false: stopped before --- */
+
+/* A key that has it is copied: it must be there before. */
+void copy_lease_want(struct copy *x, int64_t id);
+/* All that are wanted are at the destination, or the source has them no more. */
+bool copy_lease_ensure(struct copy *x);
+bool copy_lease_is_kept(const struct copy *x, int64_t id);
+/* The destination says that one of the batch's is not there. */
+void copy_lease_missing(struct copy *x);
+/* Once all is copied up to a revision, by whomever: take over the leases, and write again what was
+ * deleted with one that ended because nobody kept it. The batch is empty. */
+bool copy_lease_resume(struct copy *x);
+/* Now and then, with an empty batch: make again what was lost, let go what the source lost. */
+bool copy_lease_tick(struct copy *x, struct trivet_watch *watch);
+/* Something is to be made again still. */
+bool copy_lease_is_broken_any(const struct copy *x);
 
 /* --- copy_walk.c --- */
 

@@ -48,12 +48,10 @@ static bool take_revision(struct follow *f, const struct trivet_event *events, u
          * it would be written again from its beginning, which does no harm. */
         if (x->ops_count == COPY_OPS_MAX && !copy_flush(x, done_up_to(x, f->seen)))
             return false;
-        if (e->type == 0) {
-            x->leased += e->kv.lease != 0;
-            copy_put(x, e->kv.key, e->kv.value);
-        } else {
+        if (e->type == 0)
+            copy_put(x, &e->kv);
+        else
             copy_delete(x, e->kv.key);
-        }
         x->changes++;
     }
     f->seen = revision;
@@ -105,11 +103,18 @@ static void open_watch(struct follow *f)
         ctl_fail(x->c, CTL_ERROR, "source: cannot watch: %s", trivet_status_name(status));
 }
 
+static bool is_done(const struct copy *x, int64_t until)
+{
+    return until > 0 && x->state.revision >= until && !copy_lease_is_broken_any(x);
+}
+
 enum copy_end copy_follow(struct copy *x, int64_t until)
 {
     struct follow f = {.x = x, .seen = x->state.revision};
     enum copy_end end = COPY_STOPPED;
-    if (until > 0 && x->state.revision >= until)
+    if (x->with_leases && !copy_lease_resume(x))
+        return COPY_STOPPED;
+    if (is_done(x, until))
         return COPY_DONE;
     open_watch(&f);
     progress_begin(&x->progress, "following", PROGRESS_COUNT, 0);
@@ -130,7 +135,9 @@ enum copy_end copy_follow(struct copy *x, int64_t until)
         if (!go_on)
             break;
         say(&f);
-        if (until > 0 && x->state.revision >= until) {
+        if (x->with_leases && !copy_lease_tick(x, f.watch))
+            break;
+        if (is_done(x, until)) {
             end = COPY_DONE;
             break;
         }

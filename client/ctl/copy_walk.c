@@ -131,6 +131,12 @@ static bool same_value(const struct trivet_kv *a, const struct trivet_kv *b)
            (a->value.size == 0 || memcmp(a->value.data, b->value.data, a->value.size) == 0);
 }
 
+/* What the key's lease must be at the destination. */
+static int64_t lease_wanted(const struct copy *x, const struct trivet_kv *source)
+{
+    return x->with_leases ? source->lease : 0;
+}
+
 /* How many keys there are to go through. */
 static uint64_t count_keys(struct copy *x)
 {
@@ -199,13 +205,14 @@ static bool step(struct walk *w, const struct trivet_kv *source, const struct tr
         w->dest.at++;
         return true;
     }
-    if (order == 0 && same_value(source, dest)) {
+    if (order == 0 && same_value(source, dest) && dest->lease == lease_wanted(x, source)) {
         x->same++;
+        if (dest->lease != 0)
+            copy_lease_want(x, dest->lease);
     } else {
         if (!make_room(w, source->key.size + source->value.size))
             return false;
-        x->leased += source->lease != 0;
-        copy_put(x, source->key, source->value);
+        copy_put(x, source);
     }
     w->dest.at += order == 0;
     go_past(w, source->key);
@@ -285,6 +292,14 @@ bool copy_walk(struct copy *x)
 
 /* --- comparing --- */
 
+/* A key whose lease has ended at the source since may have none. */
+static bool same_lease(const struct copy *x, const struct trivet_kv *source,
+                       const struct trivet_kv *dest)
+{
+    return !x->with_leases || dest->lease == source->lease ||
+           (dest->lease == 0 && !copy_lease_is_kept(x, source->lease));
+}
+
 uint64_t copy_verify(struct copy *x, uint64_t *ret_missing, uint64_t *ret_different,
                      uint64_t *ret_others)
 {
@@ -302,7 +317,7 @@ uint64_t copy_verify(struct copy *x, uint64_t *ret_missing, uint64_t *ret_differ
         if (s == NULL && d == NULL)
             break;
         int order = compare(x, s, d);
-        if (order == 0 && !same_value(s, d))
+        if (order == 0 && (!same_value(s, d) || !same_lease(x, s, d)))
             ++*ret_different;
         else if (order < 0)
             ++*ret_missing;

@@ -28,6 +28,7 @@ size_t copy_state_write(const struct copy_state *s, struct trivet_bytes prefix,
     size_t used = (size_t)snprintf(
         dst, size, "%s cluster=%" PRIx64 " copier=%" PRIx64 " phase=%s revision=%" PRId64, magic,
         s->cluster_id, s->copier, s->phase == COPY_PHASE_WALK ? "walk" : "follow", s->revision);
+    used += (size_t)snprintf(dst + used, size - used, "%s", s->leases ? " leases=1" : "");
     used += put_hex(dst + used, size - used, "prefix", prefix);
     used += put_hex(dst + used, size - used, "dest-prefix", dest_prefix);
     if (s->key != NULL)
@@ -75,7 +76,8 @@ bool copy_state_parse(struct trivet_bytes text, struct copy_state *ret,
     *ret = (struct copy_state){.cluster_id = strtoull(cluster, NULL, 16),
                                .phase = strncmp(phase, "walk", 4) == 0 ? COPY_PHASE_WALK
                                                                        : COPY_PHASE_FOLLOW,
-                               .revision = strtoll(revision, NULL, 10)};
+                               .revision = strtoll(revision, NULL, 10),
+                               .leases = field(copy, "leases") != NULL};
     if (!take_hex(prefix, ret_prefix) || !take_hex(dest_prefix, ret_dest_prefix) ||
         (key != NULL && !take_hex(key, &last)))
         return false;
@@ -125,16 +127,54 @@ static bool insist(struct copy *x, struct trivet_client *client, const struct tr
     }
 }
 
+static void check_source(struct copy *x, const struct trivet_result *r)
+{
+    if (x->state.cluster_id != 0 && r->header.cluster_id != x->state.cluster_id)
+        ctl_fail(x->c, CTL_ERROR, "the source is another cluster by now: %" PRIx64 ", not %" PRIx64,
+                 r->header.cluster_id, x->state.cluster_id);
+}
+
 bool copy_read(struct copy *x, struct trivet_client *client, const struct trivet_request *q,
                struct trivet_result *r)
 {
     if (!insist(x, client, q, r) || r->status != TRIVET_OK)
         return false;
-    if (client == x->source && x->state.cluster_id != 0 &&
-        r->header.cluster_id != x->state.cluster_id)
-        ctl_fail(x->c, CTL_ERROR, "the source is another cluster by now: %" PRIx64 ", not %" PRIx64,
-                 r->header.cluster_id, x->state.cluster_id);
+    if (client == x->source)
+        check_source(x, r);
     return true;
+}
+
+bool copy_call_all(struct copy *x, struct trivet_client *client, const struct trivet_request *q,
+                   uint32_t count, struct trivet_result *results)
+{
+    const struct trivet_call_options o = {.timeout_ms = CALL_TIMEOUT_MS};
+    bool ok = true;
+    (void)trivet_batch(client, q, count, &o, results);
+    for (uint32_t i = 0; i < count; i++) {
+        if (ok && is_transient(&results[i])) {
+            trivet_result_clear(&results[i]);
+            ok = insist(x, client, &q[i], &results[i]);
+        }
+        if (ok && client == x->source && results[i].status == TRIVET_OK)
+            check_source(x, &results[i]);
+    }
+    for (uint32_t i = 0; !ok && i < count; i++)
+        trivet_result_clear(&results[i]);
+    return ok;
+}
+
+bool copy_ask(struct copy *x, struct trivet_client *client, struct trivet_header *ret)
+{
+    struct trivet_result r;
+    const struct trivet_request q = {
+        .method = TRIVET_RANGE, .u.range = {.key = trivet_str("trivetctl"), .count_only = true}};
+    bool ok = copy_read(x, client, &q, &r);
+    if (!ok && !copy_stopped)
+        ctl_fail(x->c, CTL_ERROR, "%s: %s", client == x->source ? "source" : "destination",
+                 ctl_error(&r));
+    *ret = r.header;
+    trivet_result_clear(&r);
+    return ok;
 }
 
 /* --- the batch --- */
@@ -145,15 +185,26 @@ static struct trivet_bytes keep(struct copy *x, struct trivet_bytes b)
     return trivet_bytes(s.data, s.size);
 }
 
+static struct trivet_bytes replace_prefix(struct copy *x, struct trivet_bytes key,
+                                          struct trivet_bytes from, struct trivet_bytes to)
+{
+    size_t rest = key.size - from.size;
+    uint8_t *bytes = arena_alloc(&x->arena, to.size + rest + 1);
+    if (to.size > 0)
+        memcpy(bytes, to.data, to.size);
+    if (rest > 0)
+        memcpy(bytes + to.size, (const uint8_t *)key.data + from.size, rest);
+    return trivet_bytes(bytes, to.size + rest);
+}
+
 struct trivet_bytes copy_map(struct copy *x, struct trivet_bytes key)
 {
-    size_t rest = key.size - x->prefix.size;
-    uint8_t *to = arena_alloc(&x->arena, x->dest_prefix.size + rest + 1);
-    if (x->dest_prefix.size > 0)
-        memcpy(to, x->dest_prefix.data, x->dest_prefix.size);
-    if (rest > 0)
-        memcpy(to + x->dest_prefix.size, (const uint8_t *)key.data + x->prefix.size, rest);
-    return trivet_bytes(to, x->dest_prefix.size + rest);
+    return replace_prefix(x, key, x->prefix, x->dest_prefix);
+}
+
+struct trivet_bytes copy_unmap(struct copy *x, struct trivet_bytes key)
+{
+    return replace_prefix(x, key, x->dest_prefix, x->prefix);
 }
 
 bool copy_batch_is_full(const struct copy *x, size_t more_ops, size_t more_bytes)
@@ -162,13 +213,18 @@ bool copy_batch_is_full(const struct copy *x, size_t more_ops, size_t more_bytes
                                 x->ops_bytes + more_bytes > COPY_BATCH_BYTES_MAX);
 }
 
-void copy_put(struct copy *x, struct trivet_bytes key, struct trivet_bytes value)
+void copy_put(struct copy *x, const struct trivet_kv *kv)
 {
     struct trivet_request *q = &x->ops[x->ops_count++];
     *q = (struct trivet_request){.method = TRIVET_PUT};
-    q->u.put.key = copy_map(x, key);
-    q->u.put.value = keep(x, value);
-    x->ops_bytes += key.size + value.size;
+    q->u.put.key = copy_map(x, kv->key);
+    q->u.put.value = keep(x, kv->value);
+    if (x->with_leases && kv->lease != 0) {
+        q->u.put.lease = kv->lease;
+        copy_lease_want(x, kv->lease);
+    }
+    x->leased += !x->with_leases && kv->lease != 0;
+    x->ops_bytes += kv->key.size + kv->value.size;
 }
 
 void copy_delete(struct copy *x, struct trivet_bytes key)
@@ -245,15 +301,43 @@ static void count_batch(struct copy *x)
     }
 }
 
-/* One value so large that nothing fits beside it: it is put alone, and then the state. */
-static bool put_alone(struct copy *x)
+/* Keys whose lease the source does not have (any more) get none: their end comes by the watch. */
+static void drop_gone_leases(struct copy *x)
+{
+    for (uint32_t i = 0; i < x->ops_count; i++) {
+        struct trivet_request *q = &x->ops[i];
+        if (q->method != TRIVET_PUT || q->u.put.lease == 0 || copy_lease_is_kept(x, q->u.put.lease))
+            continue;
+        q->u.put.lease = 0;
+        x->leased++;
+    }
+}
+
+/* It failed, but only because a lease has ended that was there a moment ago. */
+static bool lease_is_missing(struct copy *x, const struct trivet_result *r)
+{
+    x->lease_missing = x->with_leases && r->status == TRIVET_REFUSED &&
+                       strstr(r->error, "requested lease not found") != NULL;
+    return x->lease_missing;
+}
+
+/* False: stopped, or x->lease_missing. */
+static bool write_now(struct copy *x, const struct trivet_request *q)
 {
     struct trivet_result r;
-    bool done = insist(x, x->dest, &x->ops[0], &r);
-    if (done && r.status != TRIVET_OK)
+    bool done = insist(x, x->dest, q, &r);
+    if (done && lease_is_missing(x, &r))
+        done = false;
+    else if (done && r.status != TRIVET_OK)
         ctl_fail(x->c, CTL_ERROR, "destination: %s", ctl_error(&r));
     trivet_result_clear(&r);
     return done;
+}
+
+/* One value so large that nothing fits beside it: it is put alone, and then the state. */
+static bool put_alone(struct copy *x)
+{
+    return write_now(x, &x->ops[0]);
 }
 
 /* The transaction: if the state is as it was, then all of this, and the state as it will be. */
@@ -275,6 +359,10 @@ static bool write_fenced(struct copy *x, const char *text, size_t size, bool sta
             .compares = &was, .compares_count = 1, .success = ops, .success_count = count + 1}};
     if (!insist(x, x->dest, &q, &r))
         return false;
+    if (lease_is_missing(x, &r)) {
+        trivet_result_clear(&r);
+        return false;
+    }
     bool too_large = r.status == TRIVET_REFUSED && strstr(r.error, "too large") != NULL;
     bool failed = r.status != TRIVET_OK;
     bool succeeded = !failed && r.u.txn.succeeded;
@@ -288,18 +376,28 @@ static bool write_fenced(struct copy *x, const char *text, size_t size, bool sta
 
 static bool write_plain(struct copy *x)
 {
-    struct trivet_result r;
     const struct trivet_request q = {.method = TRIVET_TXN,
                                      .u.txn = {.success = x->ops, .success_count = x->ops_count}};
     if (x->ops_count == 0)
         return true;
     if (x->ops_count == 1)
         return put_alone(x);
-    bool done = insist(x, x->dest, &q, &r);
-    if (done && r.status != TRIVET_OK)
-        ctl_fail(x->c, CTL_ERROR, "destination: %s", ctl_error(&r));
-    trivet_result_clear(&r);
-    return done;
+    return write_now(x, &q);
+}
+
+/* With the leases that it needs, which are made again when they end meanwhile. */
+static bool write_batch(struct copy *x, const char *text, size_t size)
+{
+    for (;;) {
+        if (!copy_lease_ensure(x))
+            return false;
+        drop_gone_leases(x);
+        x->lease_missing = false;
+        bool done = x->state_key[0] != '\0' ? write_fenced(x, text, size, false) : write_plain(x);
+        if (!x->lease_missing)
+            return done;
+        copy_lease_missing(x);
+    }
 }
 
 bool copy_flush(struct copy *x, struct copy_state next)
@@ -308,9 +406,9 @@ bool copy_flush(struct copy *x, struct copy_state next)
     if (copy_stopped)
         return false;
     next.copier = x->copier;
+    next.leases = x->with_leases;
     size_t size = copy_state_write(&next, x->prefix, x->dest_prefix, text, sizeof(text));
-    bool fenced = x->state_key[0] != '\0';
-    if (fenced ? !write_fenced(x, text, size, false) : !write_plain(x))
+    if (!write_batch(x, text, size))
         return false;
     count_batch(x);
     clear_batch(x);

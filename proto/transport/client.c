@@ -801,6 +801,14 @@ enum grpc_channel_state grpc_channel_state(const struct grpc_channel *ch)
     return ch->state;
 }
 
+uint32_t grpc_channel_streams_max(const struct grpc_channel *ch)
+{
+    return ch->state != GRPC_CHANNEL_READY || ch->conn == NULL
+               ? UINT32_MAX
+               : nghttp2_session_get_remote_settings(ch->conn->session,
+                                                     NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
 void *grpc_channel_arg(const struct grpc_channel *ch)
 {
     return ch->o.arg;

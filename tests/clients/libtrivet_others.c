@@ -89,11 +89,22 @@ static void on_got(const struct trivet_result *r, void *arg)
         gets_open--;
 }
 
-/* So many gets under way at any time: how many connections that takes. */
+/* So many gets under way at any time, beside so many watches: how many connections that takes. */
 void scene_connections(struct trivet_client *c, const struct trivet_options *o, int seconds)
 {
+    enum { WATCHES_MAX = 64 };
     struct trivet_request q = {.method = TRIVET_RANGE};
     struct trivet_endpoint_metrics e;
+    struct trivet_watch *watches[WATCHES_MAX];
+    uint64_t watches_count = argument("watches", 0);
+    const struct trivet_watch_options wo = {.key = trivet_str("never")};
+    struct trivet_watch_message m;
+    CHECK(watches_count <= WATCHES_MAX);
+    for (uint64_t i = 0; i < watches_count && i < WATCHES_MAX; i++) {
+        CHECK(trivet_watch_open(c, &wo, NULL, NULL, &watches[i]) == 0);
+        CHECK(trivet_watch_next(watches[i], 5000, &m) == TRIVET_OK && m.created);
+        trivet_watch_message_clear(&m);
+    }
     q.u.range.key = trivet_str("a");
     gets_open = (int)argument("open", 10);
     for (int i = gets_open; i > 0; i--)
@@ -105,6 +116,8 @@ void scene_connections(struct trivet_client *c, const struct trivet_options *o, 
     for (int i = 0; i < 1000 && gets_open > 0; i++)
         sleep_ms(10);
     CHECK(gets_open == 0 && gets_failed == 0 && gets_ok > 100);
+    for (uint64_t i = 0; i < watches_count && i < WATCHES_MAX; i++)
+        trivet_watch_close(watches[i]);
 }
 
 /* A watch that nobody reads for a while, with room for a few messages: the server waits, and then

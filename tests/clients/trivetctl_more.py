@@ -27,59 +27,13 @@ import traceback
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import certs  # noqa: E402
 import cluster as clusters  # noqa: E402
+import trivetctl  # noqa: E402
+import trivetctl_leases as leases  # noqa: E402
 from cluster import Cluster  # noqa: E402
+from trivetctl import CTL, PATIENCE, all_keys, check, ctl, endpoints_of, start, wait_for  # noqa: E402
 
-CTL = os.environ.get("TRIVETCTL", os.path.join(clusters.build_dir(), "client", "trivetctl"))
 HAS_ETCD = clusters.available("etcd")
-PATIENCE = 60
 
-passed, failed = 0, 0
-
-
-def check(condition, text, detail=""):
-    global passed, failed
-    if condition:
-        passed += 1
-    else:
-        failed += 1
-        print("FAILED: %s %s" % (text, str(detail)[:3000]), flush=True)
-
-
-def ctl(endpoints, *args, timeout=PATIENCE, stdin=None):
-    done = subprocess.run([CTL, "--endpoints", endpoints, *args], capture_output=True, timeout=timeout,
-                          input=stdin, check=False)
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-
-
-def start(endpoints, *args, **more):
-    return subprocess.Popen([CTL, "--endpoints", endpoints, *args], stdin=subprocess.DEVNULL,
-                            preexec_fn=clusters.die_with_parent, **more)
-
-
-def endpoints_of(cluster):
-    return ",".join(node.endpoint() for node in cluster.nodes)
-
-
-def all_keys(endpoints, prefix="", strip=""):
-    """{key: value} under a prefix, without `strip` in front."""
-    status, out, err = ctl(endpoints, "get", prefix, "--prefix", "-w", "json") if prefix else \
-        ctl(endpoints, "get", "", "--from-key", "-w", "json")
-    if status != 0:
-        raise RuntimeError(err)
-    found = {}
-    for kv in json.loads(out).get("kvs", []):
-        key = base64.b64decode(kv["key"]).decode()
-        found[key[len(strip):]] = base64.b64decode(kv.get("value", "")).decode()
-    return found
-
-
-def wait_for(what, seconds=PATIENCE):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 # --- a terminal ---
@@ -681,6 +635,9 @@ def check_tls():
 
 SCENES = {
     "copy": lambda: scene_copy("etcd" if HAS_ETCD else "trivet"),
+    "leases-etcd": lambda: leases.scene_leases("etcd" if HAS_ETCD else "trivet"),
+    "leases-trivet": lambda: leases.scene_leases("trivet"),
+    "lease-of-others": leases.scene_lease_of_others,
     "two-copiers": scene_two_copiers,
     "resume": scene_resume,
     "completion": scene_completion,
@@ -713,16 +670,14 @@ def play_apart(name):
 
 
 def main():
-    global passed, failed
     if sys.argv[1:]:
         for name in sys.argv[1:]:
             play(name)
     else:
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             for good, bad in pool.map(play_apart, SCENES):
-                passed, failed = passed + good, failed + bad
-    print("%d passed, %d failed" % (passed, failed))
-    return 1 if failed else 0
+                trivetctl.count(good, bad)
+    return trivetctl.finish()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import time
 sys.path.insert(0, os.path.dirname(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 import cluster  # noqa: E402
+import faultdisk  # noqa: E402
 import fulldisk  # noqa: E402
 import netns  # noqa: E402
 
@@ -57,28 +57,6 @@ class Load:
     def finish(self):
         output, _ = self.process.communicate("quit\n", timeout=60)
         return output.strip().split("\n"), self.process.returncode
-
-
-class FailingDisk:
-    """The command file of faultdisk.c for one node."""
-
-    def __init__(self, node):
-        self.path = os.path.join(node.cluster.dir, node.name + ".disk")
-        self.say(b"\0")
-        node.flags = ["--wal-io", "sync"]
-        node.more_environment = {
-            "LD_PRELOAD": os.path.join(cluster.build_dir(), "tests", "faults", "faultdisk.so"),
-            "FAULTDISK_CONTROL": self.path, "FAULTDISK_DIR": node.data_dir + "/"}
-
-    def say(self, mode, delay_ms=0):
-        mode_in = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        os.pwrite(mode_in, b"\0\0\0\0" + struct.pack("=I", delay_ms), 0)
-        os.pwrite(mode_in, mode, 0)
-        os.close(mode_in)
-
-    def struck(self):
-        with open(self.path, "rb") as f:
-            return f.read(8)[1]
 
 
 class Faults:
@@ -392,9 +370,8 @@ def prepare(args, rng, tally):
     if disk is None:
         print("NO DISK THAT FILLS UP: %s" % ("a tmpfs cannot be mounted here" if trivet else args.kind))
     faults = Faults(nodes, rng, net, disk, tally)
-    shim = os.path.join(cluster.build_dir(), "tests", "faults", "faultdisk.so")
-    if trivet and os.path.exists(shim) and "san" not in cluster.build_dir():
-        faults.disks = {i: FailingDisk(nodes.nodes[i]) for i in (1, 2)}
+    if trivet and faultdisk.available():
+        faults.disks = {i: faultdisk.FailingDisk(nodes.nodes[i]) for i in (1, 2)}
     else:
         print("NO DISKS THAT FAIL: nothing to preload into %s" % args.kind)
     return nodes, faults, disk

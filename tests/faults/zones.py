@@ -10,6 +10,7 @@ another, one is slow; and who reads where when all is well.
   rolling    SIGTERM and a new start of all three: no call fails, and none of the seconds is bad
   slow       a member that runs for a fiftieth of the time: reads are hardly slower
   narrow     a member whose network passes a fiftieth of what it is asked for: the same
+  disk       a follower whose writes and syncs take fifty times as long: the same, and writes go on
   even       without zones every member gets the same number of reads, from 3 clients and from 300
   near       with zones reads stay in the own one
 
@@ -30,6 +31,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import cluster as clusters  # noqa: E402
+import faultdisk  # noqa: E402
 import netns  # noqa: E402
 from cluster import Cluster, ClusterError, Tally  # noqa: E402
 
@@ -104,9 +106,9 @@ class Load:
                          [line for line in self.lines if line.startswith("retries")])
 
 
-def libtrivet(nodes, seconds, zones=3, **options):
+def libtrivet(nodes, seconds, zones=3, only=None, **options):
     endpoints = ",".join("%s;zone=z%d" % (node.endpoint(), node.index) if zones else node.endpoint()
-                         for node in nodes.nodes)
+                         for node in nodes.nodes if only in (None, node))
     options = dict({"zones": zones, "clients": 64}, **options)
     return Load([SCENES, "load", endpoints, str(seconds)] + ["%s=%s" % o for o in options.items()])
 
@@ -262,31 +264,80 @@ class Narrowed:
         self.net.heal()
 
 
+class SlowDisk:
+    """Each write and each sync takes fifty times as long as this disk takes for both, and 20 ms at least."""
+
+    def __init__(self, disk, folder):
+        self.disk = disk
+        self.delay_ms = max(20, round(50 * faultdisk.sync_ms(folder)))
+        disk.say(b"d", self.delay_ms)
+
+    def stop(self):
+        self.calls = self.disk.struck()
+        self.disk.say(b"\0")
+        figures["a slow disk's calls"] = {"delay_ms": self.delay_ms, "calls": self.calls}
+        tally.check(self.calls > 10, "a slow disk: %d calls took %d ms each" % (self.calls, self.delay_ms))
+
+
 LATE_MS, QUIET_MS = 15, 5
 
 
-def slow(nodes, name, make_slow):
+def slower(name, what, healthy, load, is_write):
+    """What is missed, as texts: p99 at most twice that of the healthy; of writes, that are fewer, how many are
+    late."""
+    # Each client has to find out by itself: the first answers are not counted.
+    took = [[c.took for c in l.calls if c.is_write == is_write and c.began > l.first + 2] for l in (healthy, load)]
+    p99 = [percentile(t, 0.99) for t in took]
+    late = [sum(t > LATE_MS for t in of) / max(len(of), 1) for of in took]
+    show("%s, %s" % (name, what), {"calls": len(took[1]), "healthy_p99_ms": p99[0], "slow_p99_ms": p99[1],
+                                   "healthy_late_percent": late[0] * 100, "slow_late_percent": late[1] * 100})
+    # Where the processors are busy p99 is theirs. A third of the reads would be late if it were just used.
+    if not is_write and p99[0] < QUIET_MS and p99[1] > 2 * p99[0]:
+        return ["%s p99 %.2f ms, %.2f when all are well" % (what, p99[1], p99[0])]
+    return [] if late[1] <= 2 * late[0] + 0.03 else ["%.1f %% of the %s were late" % (late[1] * 100, what)]
+
+
+def slow(nodes, name, make_slow, writes=0):
     nodes.wait_healthy()
     follower = nodes.nodes[(leader_of(nodes).index + 1) % 3]
-    healthy = libtrivet(nodes, 6, zones=0, writes=0, clients=32).finish()
-    load = libtrivet(nodes, 8, zones=0, writes=0, clients=32)
+    healthy = libtrivet(nodes, 6, zones=0, writes=writes, clients=32).finish()
+    load = libtrivet(nodes, 8, zones=0, writes=writes, clients=32)
     slowed = make_slow(follower)
     try:
         load.finish()
     finally:
         slowed.stop()
-    # Each client has to find out by itself: the first answers are not counted.
-    took = [[c.took for c in l.calls if c.began > l.first + 2] for l in (healthy, load)]
-    p99 = [percentile(t, 0.99) for t in took]
-    late = [sum(t > LATE_MS for t in of) / len(of) for of in took]
-    show(name, {"calls": len(load.calls), "failed": len(load.failed()),
-               "healthy_p99_ms": p99[0], "slow_p99_ms": p99[1],
-               "healthy_late_percent": late[0] * 100, "slow_late_percent": late[1] * 100})
-    tally.check(not load.failed(), name + ": no read fails", load.said())
-    # Where the processors are busy p99 is theirs. A third of the reads would be late if it were just used.
-    if p99[0] < QUIET_MS and p99[1] > 2 * p99[0]:
-        return ["reads p99 %.2f ms, %.2f when all are well" % (p99[1], p99[0])]
-    return [] if late[1] <= 2 * late[0] + 0.03 else ["%.1f %% of the reads were late" % (late[1] * 100)]
+    tally.check(not load.failed(), name + ": no call fails", load.said())
+    missed = slower(name, "reads", healthy, load, False)
+    return missed + slower(name, "writes", healthy, load, True) if writes > 0 else missed
+
+
+def reads_at_slow(nodes, name, make_slow):
+    """Linearizable reads of clients that know the slow member alone, while others write: it need not have on
+    its disk what the other two have."""
+    nodes.wait_healthy()
+    follower = nodes.nodes[(leader_of(nodes).index + 1) % 3]
+    writes = libtrivet(nodes, 12, zones=0, writes=100, clients=16)
+    healthy = libtrivet(nodes, 5, zones=0, only=follower, writes=0, clients=8).finish()
+    slowed = make_slow(follower)
+    try:
+        load = libtrivet(nodes, 5, zones=0, only=follower, writes=0, clients=8).finish()
+    finally:
+        slowed.stop()
+    writes.finish()
+    failed = load.failed() + writes.failed()
+    tally.check(not failed, name + ": no call fails", load.said() + writes.said())
+    return slower(name, "reads there", healthy, load, False)
+
+
+def slow_disk():
+    with Cluster("trivet", size=3) as nodes:
+        disks = [faultdisk.FailingDisk(node) for node in nodes.nodes]
+        nodes.start()
+        make_slow = lambda node: SlowDisk(disks[node.index], nodes.dir)  # noqa: E731
+        again("a slow disk", slow, nodes, "a slow disk", make_slow, 20)
+        again("a slow disk's member", reads_at_slow, nodes, "a slow disk's member", make_slow)
+        nodes.check_running()
 
 
 # --- who reads where ---
@@ -313,7 +364,7 @@ def near(nodes):
     return [] if far <= 0.05 * reads else ["%d of %d reads went to another zone" % (far, reads)]
 
 
-PARTS = ("follower", "leader", "clientv3", "rolling", "slow", "narrow", "even", "near")
+PARTS = ("follower", "leader", "clientv3", "rolling", "slow", "narrow", "disk", "even", "near")
 
 
 def run(args, net):
@@ -334,6 +385,8 @@ def run(args, net):
                 again("a slow member", slow, nodes, "a slow member", Slowed)
             elif part == "narrow" and net:
                 again("a slow network", slow, nodes, "a slow network", lambda node: Narrowed(net, node))
+            elif part == "disk" and faultdisk.available():
+                slow_disk()
             elif part == "even":
                 again("reads of 3 clients are even", even, nodes, 3)
                 again("reads of 300 clients are even", even, nodes, 300)

@@ -354,7 +354,7 @@ static void tell_balancer(struct attempt *a, enum grpc_code code, struct slice t
     /* Our own questions come in crowds, at bad moments; they count where nobody else asks. */
     const struct balancer_endpoint *b = &c->balancer.endpoints[a->endpoint];
     bool counts = !a->call->own || now_ns > b->latency_at_ns + OWN_COUNTS_MS * NS_PER_MS;
-    a->connection->in_flight--;
+    connection__ended(a->connection, a->call->m->no_deadline);
     if (balancer_ended(&c->balancer, a->endpoint, outcome, counts ? now_ns - a->started_ns : 0,
                        now_ns)) {
         c->metrics.ejections++;
@@ -523,7 +523,7 @@ static bool attempt(struct call *call, int endpoint, struct connection *n, const
     if (endpoint < BALANCER_ENDPOINTS_MAX)
         call->tried |= UINT64_C(1) << endpoint;
     c->metrics.attempts++;
-    n->in_flight++;
+    connection__began(n, call->m->no_deadline);
     balancer_began(&c->balancer, endpoint);
     if (grpc_send(a->grpc, &call->request, 1) != 0)
         grpc_cancel(a->grpc);

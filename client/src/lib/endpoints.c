@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /* --- texts: "[scheme://]host:port[;zone=NAME]" --- */
@@ -90,6 +91,18 @@ static char *url_of(const struct trivet_client *c, const char *text, size_t size
 
 /* --- connections --- */
 
+/* More calls than all its connections take make an endpoint full. */
+static void learn_room(struct endpoint *e)
+{
+    uint64_t each = CONNECTION_FULL_CALLS * 4;
+    for (uint32_t i = 0; i < e->connections_count; i++) {
+        uint32_t max = grpc_channel_streams_max(e->connections[i].channel);
+        each = max < each ? max : each;
+    }
+    e->client->balancer.endpoints[e->index].in_flight_max =
+        (uint32_t)(each * e->client->o.connections_max);
+}
+
 static void on_state(struct grpc_channel *ch, enum grpc_channel_state state, const char *address,
                      void *arg)
 {
@@ -99,13 +112,20 @@ static void on_state(struct grpc_channel *ch, enum grpc_channel_state state, con
     (void)ch;
     (void)address;
     n->ready = state == GRPC_CHANNEL_READY;
+    n->failed = state == GRPC_CHANNEL_BACKOFF || (n->failed && !n->ready);
     bool any = false;
     for (uint32_t i = 0; i < e->connections_count; i++)
         any = any || e->connections[i].ready;
     if (c->stopped || e->going)
         return;
+    if (n->ready)
+        learn_room(e);
     bool was = c->balancer.endpoints[e->index].ready;
     balancer_ready(&c->balancer, e->index, any, engine__now_ns());
+    if (was && n->ready) { /* there is room for those who wait for it */
+        calls__kick(c);
+        watches__kick(c);
+    }
     if (was == any)
         return;
     if (!any && c->balancer.leader == e->index)
@@ -145,19 +165,60 @@ static bool connect_one(struct endpoint *e)
     return true;
 }
 
+/* How many more calls the server takes at once there. */
+static uint32_t room_of(const struct connection *n)
+{
+    uint32_t max = grpc_channel_streams_max(n->channel);
+    return n->in_flight < max ? max - n->in_flight : 0;
+}
+
+/* How long calls would wait that come to a full one: as its calls that end are to their places. */
+static double queue_of(const struct connection *n)
+{
+    double places = (double)grpc_channel_streams_max(n->channel) - n->lasting;
+    return places > 0 ? (n->in_flight - n->lasting) / places : HUGE_VAL;
+}
+
+static bool is_better(const struct connection *a, const struct connection *b)
+{
+    bool a_has_room = room_of(a) > 0, b_has_room = room_of(b) > 0;
+    if (a_has_room != b_has_room)
+        return a_has_room;
+    return a_has_room ? a->in_flight < b->in_flight : queue_of(a) < queue_of(b);
+}
+
 struct connection *endpoint__connection(struct endpoint *e)
 {
     struct connection *best = NULL;
+    bool another = false;
     for (uint32_t i = 0; i < e->connections_count; i++) {
         struct connection *n = &e->connections[i];
-        if (n->ready && (best == NULL || n->in_flight < best->in_flight))
+        if (n->ready && (best == NULL || is_better(n, best)))
             best = n;
+        another = another || (!n->ready && !n->failed);
     }
-    if (best != NULL && best->in_flight >= CONNECTION_FULL_CALLS &&
+    if (best == NULL)
+        return NULL;
+    uint32_t room = room_of(best);
+    /* For those to come: the last one that has room gets one. */
+    if ((room <= 1 || best->in_flight >= CONNECTION_FULL_CALLS) &&
         e->connections_count < e->client->o.connections_max &&
         e->connections[e->connections_count - 1].ready)
-        (void)connect_one(e); /* for those to come */
-    return best;
+        another = connect_one(e) || another;
+    return room == 0 && another ? NULL : best;
+}
+
+void connection__began(struct connection *n, bool lasting)
+{
+    n->in_flight++;
+    n->lasting += lasting;
+}
+
+void connection__ended(struct connection *n, bool lasting)
+{
+    ASSERT(n->in_flight > 0 && n->lasting >= lasting);
+    n->in_flight--;
+    n->lasting -= lasting;
 }
 
 /* --- the set --- */

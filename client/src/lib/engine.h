@@ -58,7 +58,9 @@ struct connection {
     struct endpoint *endpoint;
     struct grpc_channel *channel;
     uint32_t in_flight;
+    uint32_t lasting; /* of these: those without an end in sight */
     bool ready;
+    bool failed; /* the last attempt to connect, or it was lost */
 };
 
 enum endpoint_source { FROM_OPTIONS, FROM_FILE, FROM_DNS, FROM_MEMBERS };
@@ -260,8 +262,12 @@ int endpoints__check(const char *text, bool secure);
 void endpoints__open(struct trivet_client *c);
 void endpoints__close(struct trivet_client *c);
 void endpoints__tick(struct trivet_client *c, uint64_t now_ns);
-/* A connection of this endpoint that can take a call; NULL: none is ready. */
+/* A connection of this endpoint that can take a call; NULL: none is ready, or one that has room is
+ * coming up. */
 struct connection *endpoint__connection(struct endpoint *e);
+/* A stream is opened there, and is closed. `lasting`: a watch, a wait for a lock, not an answer. */
+void connection__began(struct connection *n, bool lasting);
+void connection__ended(struct connection *n, bool lasting);
 void endpoints__probe_all(struct trivet_client *c);
 /* What an answer's header says. */
 void endpoints__learn(struct trivet_client *c, int endpoint, const struct trivet_header *h);

@@ -107,7 +107,7 @@ static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice 
     enum balancer_outcome outcome =
         !s->left && retry_blames_member(code, text, true) ? BALANCER_FAILED : BALANCER_ABANDONED;
     s->grpc = NULL;
-    s->connection->in_flight--;
+    connection__ended(s->connection, true);
     (void)balancer_ended(&c->balancer, s->endpoint, outcome, 0, engine__now_ns());
     if (!s->left) {
         if (code == GRPC_UNAUTHENTICATED)
@@ -145,7 +145,7 @@ static void open_stream(struct trivet_client *c, uint64_t now_ns)
         mem_free(s);
         return;
     }
-    n->in_flight++;
+    connection__began(n, true);
     balancer_began(&c->balancer, endpoint);
     c->leases.stream = s;
 }

@@ -387,7 +387,7 @@ static void on_closed(struct grpc_call *grpc, enum grpc_code code, struct slice 
     enum balancer_outcome outcome =
         w != NULL && retry_blames_member(code, text, true) ? BALANCER_FAILED : BALANCER_ABANDONED;
     s->grpc = NULL;
-    s->connection->in_flight--;
+    connection__ended(s->connection, true);
     (void)balancer_ended(&c->balancer, s->endpoint, outcome, 0, engine__now_ns());
     if (w != NULL && !c->stopped) {
         if (code == GRPC_UNAUTHENTICATED && c->o.user != NULL) {
@@ -465,7 +465,7 @@ static void open_stream(struct trivet_watch *w)
     (void)pthread_mutex_lock(&w->lock);
     w->paused = false;
     (void)pthread_mutex_unlock(&w->lock);
-    n->in_flight++;
+    connection__began(n, true);
     balancer_began(&c->balancer, endpoint);
     send_create(w);
 }

@@ -356,6 +356,9 @@ struct grpc_channel *grpc_channel_new(struct grpc_loop *gl, const struct grpc_ch
 /* Ends every call with GRPC_CANCELLED (closed() is called from inside). Dead on return. */
 void grpc_channel_close(struct grpc_channel *ch);
 enum grpc_channel_state grpc_channel_state(const struct grpc_channel *ch);
+/* How many calls at once the server takes on the connection that is there (its SETTINGS); more wait
+ * at this side for one to end. UINT32_MAX: it sets no bound, or there is no connection. */
+uint32_t grpc_channel_streams_max(const struct grpc_channel *ch);
 void *grpc_channel_arg(const struct grpc_channel *ch);
 /* Skip what is left of a backoff. */
 void grpc_channel_connect_now(struct grpc_channel *ch);
