@@ -89,10 +89,10 @@ def program(suite, args, env=None, append=False):
 def meson(suite, folder, part, env=None):
     """Counts single checks where a program is Check's, else programs."""
     status, _ = execute(suite, ["meson", "test", "-C", folder, "--no-rebuild", "--suite", part,
-                                "--num-processes", "2", "--print-errorlogs",
+                                "--num-processes", "2", "--print-errorlogs", "--logbase", suite.name,
                                 "--timeout-multiplier", "3"], env)
     passed = failed = 0
-    with open(os.path.join(ROOT, folder, "meson-logs", "testlog.json"), encoding="utf-8") as f:
+    with open(os.path.join(ROOT, folder, "meson-logs", suite.name + ".json"), encoding="utf-8") as f:
         for line in f:
             result = json.loads(line)
             checks = CHECK_LINE.search(result.get("stdout", ""))

@@ -5,6 +5,8 @@ minutes and needs a mirror, later ones seconds and none.
     debian.ready("bookworm")        # the tree, with what trivet's packages depend on, and without them
 """
 
+import contextlib
+import fcntl
 import glob
 import hashlib
 import os
@@ -153,8 +155,22 @@ def raised(deb, version, out):
     return path
 
 
+@contextlib.contextmanager
+def alone():
+    """What is made once for all is made by one: the others wait for it."""
+    os.makedirs(FOLDER, exist_ok=True)
+    with open(os.path.join(FOLDER, "lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def ready(release):
     """The tree with the dependencies of the packages, so that dpkg alone installs them."""
+    with alone():
+        return made_ready(release)
+
+
+def made_ready(release):
     chosen = [packages(release)[n] for n in ("trivet-server", "trivet-client", "libtrivet1", "libtrivet-dev")]
     depends = ",".join(run("dpkg-deb", "-f", deb, "Depends") for deb in chosen)
     names = {re.sub(r"\(.*?\)", "", d).split("|")[0].strip() for d in depends.replace("\n", ",").split(",")}
