@@ -303,6 +303,8 @@ class Faults:
         self.disks[victim].say(b"d", ms)
 
         def back():
+            if self.disks[victim].mode != b"d":
+                return  # it fails by now
             self.stalled_calls += self.disks[victim].struck()  # none while nobody leads
             self.disks[victim].say(b"\0")
         return "each write at %d takes %d ms" % (victim, ms), self.rng.uniform(3, 5), back

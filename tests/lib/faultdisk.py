@@ -44,6 +44,7 @@ class FailingDisk:
             "FAULTDISK_CONTROL": self.path, "FAULTDISK_DIR": node.data_dir + "/"}
 
     def say(self, mode, delay_ms=0):
+        self.mode = mode
         mode_in = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         os.pwrite(mode_in, b"\0\0\0\0" + struct.pack("=I", delay_ms), 0)
         os.pwrite(mode_in, mode, 0)
