@@ -71,8 +71,8 @@ struct core_env {
     void (*differs)(void *ctx, const char *what);
     /* Damage was found on this member's disk; the process ends when this returns. May be NULL. */
     void (*damaged)(void *ctx, const char *what);
-    /* clock_mono_ns(), for measuring what was done, never for deciding. NULL: nothing is measured.
-     */
+    /* clock_mono_ns(), for measuring what was done; what it says decides nothing but how much is
+     * proposed at once. NULL: nothing is measured. */
     uint64_t (*clock_ns)(void *ctx);
     /* A copy of what the persistent store holds now, for snapfile_open()'s reasons or none. NULL:
      * there are no copies. */

@@ -7,6 +7,7 @@
 #define SERVER_CORE_INTERNAL_H
 
 #include "server/core.h"
+#include "server/pace.h"
 
 #include "base/assert.h"
 #include "base/err.h"
@@ -60,8 +61,13 @@ struct proposal_lane {
     uint32_t waiting;
     uint32_t in_flight;
     size_t in_flight_bytes;
+    uint32_t crowds;          /* flows with CROWD or more waiting */
     uint64_t shared_until_ms; /* a connection asked that had waited for others' many */
     bool fresh_turn;
+    struct pace pace;            /* of small ones */
+    const struct request *timed; /* the one in flight that it is told of; NULL: none */
+    uint64_t timed_from_ns;
+    uint32_t timed_under_way;
 };
 
 struct core {

@@ -7,9 +7,10 @@
  * time; so a client that asks now and then is in the next batch however much others have under way.
  *
  * What has its turn still goes through the window: with 512 of each member on the log that takes
- * several times as long as the disks and the network need. A window as deep is worth a third of the
- * throughput to those who have thousands under way, and costs them nothing that they would notice.
- * So it is a quarter of that while they share it with a connection that asks now and then.
+ * several times as long as the disks and the network need. A window as deep is worth more than half
+ * of the throughput to those who have thousands under way, and costs them nothing that they would
+ * notice. So it is as deep until they share it with a connection that asks now and then; then it is
+ * what keeps the way through it short (pace.h).
  *
  * Large requests have a lane and a window of their own, or a few of them would fill the window for
  * the small ones. A member forwards large ones a few at a time; the leader does not put them on the
@@ -29,8 +30,8 @@ enum {
     LARGE_BYTES_MIN = 16 << 10,
     SMALL_WINDOW_BYTES = 1 << 20,
     SMALL_WINDOW_COUNT = 512,
-    SHARED_WINDOW_COUNT = 128,
     SHARED_WINDOW_MS = 1000,
+    CROWD = 64,
     LARGE_WINDOW_LEADER_BYTES = 1 << 20,
     LARGE_WINDOW_FORWARD_BYTES = 4 << 20, /* the leader has the next one when one is done */
     GUESTS_BYTES_MAX = 64 << 20,          /* above it they are dropped, like lost messages */
@@ -44,6 +45,7 @@ enum {
 struct proposal_flow {
     struct list link; /* of its lane's fresh or flows */
     struct list requests;
+    uint32_t requests_count;
     uint64_t id;
     uint64_t credit_bytes;
     bool fresh;
@@ -60,6 +62,7 @@ void core__proposals_init(struct core *c)
         list_init(&c->lanes[i].fresh);
         list_init(&c->lanes[i].flows);
         u64map_init(&c->lanes[i].flow_by_id);
+        pace_init(&c->lanes[i].pace);
     }
 }
 
@@ -72,7 +75,7 @@ static struct proposal_lane *lane_of(struct core *c, const struct request *req)
 
 static uint32_t small_window(const struct core *c, const struct proposal_lane *l)
 {
-    return c->now_ms < l->shared_until_ms ? SHARED_WINDOW_COUNT : SMALL_WINDOW_COUNT;
+    return c->now_ms < l->shared_until_ms ? l->pace.count : SMALL_WINDOW_COUNT;
 }
 
 static bool fits(const struct core *c, const struct proposal_lane *l, const struct request *req)
@@ -91,6 +94,11 @@ static void count_in(struct core *c, struct request *req)
     l->in_flight++;
     l->in_flight_bytes += req->payload_size;
     req->window_epoch = c->window_epoch;
+    if (l == &c->lanes[PROPOSAL_SMALL] && l->timed == NULL && c->o.env.clock_ns != NULL) {
+        l->timed = req;
+        l->timed_from_ns = core__clock_ns(c);
+        l->timed_under_way = l->in_flight;
+    }
 }
 
 static void count_out(struct core *c, struct request *req)
@@ -103,6 +111,11 @@ static void count_out(struct core *c, struct request *req)
     l->in_flight_bytes -= req->payload_size;
     req->window_epoch = 0;
     c->window_moved = true;
+    if (l->timed == req) {
+        uint64_t now_ns = core__clock_ns(c);
+        l->timed = NULL;
+        pace_took(&l->pace, now_ns - l->timed_from_ns, l->timed_under_way, now_ns);
+    }
 }
 
 void core__forget_window(struct core *c)
@@ -112,6 +125,7 @@ void core__forget_window(struct core *c)
     for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
         c->lanes[i].in_flight = 0;
         c->lanes[i].in_flight_bytes = 0;
+        c->lanes[i].timed = NULL;
     }
     LIST_EACH (it, &c->unproposed)
         count_in(c, CONTAINER_OF(it, struct request, link));
@@ -161,10 +175,19 @@ void core__take_proposal(struct core *c, struct request *req)
         return;
     }
     PROBE(core_proposal_waits);
+    struct proposal_flow *f = flow_for(l, req);
     list_remove(&req->link);
-    list_push_back(&flow_for(l, req)->requests, &req->link);
+    list_push_back(&f->requests, &req->link);
     req->waits = true;
     l->waiting++;
+    l->crowds += ++f->requests_count == CROWD;
+}
+
+/* One of its requests goes. */
+static void count_off(struct proposal_lane *l, struct proposal_flow *f)
+{
+    l->waiting--;
+    l->crowds -= f->requests_count-- == CROWD;
 }
 
 /* A member's turn is as long as those of all our connections together. */
@@ -194,8 +217,8 @@ static struct proposal_flow *choose(struct core *c, struct proposal_lane *l)
 static void took_from(struct core *c, struct proposal_lane *l, struct proposal_flow *f,
                       const struct request *req)
 {
-    l->waiting--;
-    if (f->fresh && l->waiting > SMALL_WINDOW_COUNT && !list_is_empty(&l->flows))
+    count_off(l, f);
+    if (f->fresh && l->waiting > SMALL_WINDOW_COUNT && l->crowds > 0)
         l->shared_until_ms = c->now_ms + SHARED_WINDOW_MS;
     l->fresh_turn = !f->fresh;
     if (!f->fresh)
@@ -229,7 +252,7 @@ static void withdraw(struct core *c, struct request *req)
     ASSERT(f != NULL && l->waiting > 0);
     list_remove(&req->link);
     req->waits = false;
-    l->waiting--;
+    count_off(l, f);
     if (list_is_empty(&f->requests))
         flow_free(l, f);
 }

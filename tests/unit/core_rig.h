@@ -34,6 +34,7 @@ static struct node nodes[NODES];
 static struct raft_msg *net[NET_MAX];
 static uint32_t net_count;
 static uint64_t now_ms;
+static uint64_t clock_ns;       /* the test's to move; 0 at start(): the core has no clock */
 static uint64_t log_keep_bytes; /* 0: the default; set before start() */
 
 /* --- the world --- */
@@ -94,6 +95,11 @@ static inline void env_published(void *ctx)
 
 static uint64_t wake_in_ms; /* what was asked for last; 0 = nothing */
 
+static inline uint64_t env_clock_ns(void *ctx)
+{
+    return clock_ns;
+}
+
 static inline void env_wake_in(void *ctx, uint64_t ms)
 {
     (void)ctx;
@@ -143,7 +149,8 @@ static inline void node_start(struct node *n, uint64_t id)
                                      .answer = env_answer,
                                      .published = env_published,
                                      .wake = env_published,
-                                     .wake_in = env_wake_in},
+                                     .wake_in = env_wake_in,
+                                     .clock_ns = clock_ns != 0 ? env_clock_ns : NULL},
                              .heartbeat_ms = HEARTBEAT_MS,
                              .election_ms = ELECTION_MS,
                              .pre_vote = true,

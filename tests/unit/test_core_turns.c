@@ -1,6 +1,8 @@
 /* Turns: what one client has under way does not keep another waiting. */
 #include "core_rig.h"
 
+#include "server/pace.h"
+
 enum { GREEDY = 1, POLITE = 2, LARGE_VALUE = 50000, ANSWERS_MAX = 4096 };
 
 static uint64_t answered[ANSWERS_MAX]; /* whose, in order */
@@ -119,6 +121,72 @@ START_TEST(test_small_window_is_shared)
 }
 END_TEST
 
+/* Many that ask for a little each are no crowd: all are served at full depth. */
+START_TEST(test_small_window_of_many)
+{
+    enum { CONNECTIONS = 100, EACH = 30 };
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    stall_all(true);
+    uint64_t before = wal_last_index(l->wal);
+    for (uint32_t i = 0; i < CONNECTIONS * EACH; i++)
+        ask_for(l, 10 + i % CONNECTIONS, 10);
+    settle();
+    ask_for(l, POLITE, 10)->answered = on_polite_answered;
+    settle();
+    stall_all(false);
+    for (int i = 0; i < 20; i++)
+        settle();
+    ck_assert_uint_lt(answers, CONNECTIONS * EACH);
+    ck_assert_uint_gt(wal_last_index(l->wal) - before, answers + 256);
+    stall_all(false);
+    for (int i = 0; i < 20 && answers < CONNECTIONS * EACH + 1; i++)
+        settle();
+    ck_assert_uint_eq(answers, CONNECTIONS * EACH + 1);
+    stop();
+}
+END_TEST
+
+/* What is through in 1 ms alone and takes 5 beside a crowd finds less and less on the log. */
+START_TEST(test_small_window_is_paced)
+{
+    enum { ALONE = 20, GREEDY_COUNT = 3000, BESIDE = 60 };
+    clock_ns = 1;
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    for (int i = 0; i < ALONE; i++) {
+        ask_for(l, POLITE, 10);
+        core_turn(l->core, now_ms);
+        clock_ns += 1000000;
+        settle();
+    }
+    stall_all(true);
+    uint64_t before = wal_last_index(l->wal) - answers;
+    for (uint32_t i = 0; i < GREEDY_COUNT; i++)
+        ask_for(l, GREEDY, 10);
+    uint64_t on_log = 0;
+    for (int i = 0; i < BESIDE; i++) {
+        ask_for(l, POLITE, 10)->answered = on_polite_answered;
+        stall_all(false);
+        clock_ns += 5000000;
+        settle();
+        on_log = wal_last_index(l->wal) - before - answers;
+    }
+    ck_assert_uint_lt(answers, GREEDY_COUNT);
+    ck_assert_uint_gt(on_log, 0);
+    ck_assert_uint_le(on_log, PACE_COUNT_MIN + 1);
+    clock_ns = 0;
+    for (int i = 0; i < 1000 && answers < ALONE + GREEDY_COUNT + BESIDE; i++) {
+        stall_all(false);
+        settle();
+    }
+    ck_assert_uint_eq(answers, ALONE + GREEDY_COUNT + BESIDE);
+    stop();
+}
+END_TEST
+
 /* The small one does not wait for large ones at all. */
 START_TEST(test_small_beside_large)
 {
@@ -219,5 +287,6 @@ START_TEST(test_waiting_times_out)
 END_TEST
 
 UNIT_MAIN("core turns", test_large_take_turns, test_small_take_turns, test_small_window_is_shared,
-          test_small_beside_large, test_forwarded_take_turns, test_lost_with_connection,
-          test_lost_silently, test_waiting_times_out)
+          test_small_window_of_many, test_small_window_is_paced, test_small_beside_large,
+          test_forwarded_take_turns, test_lost_with_connection, test_lost_silently,
+          test_waiting_times_out)
