@@ -18,8 +18,6 @@ enum {
     /* How long a cluster may be without a leader before streams that asked for one are closed:
      * etcd's monitor waits three elections. */
     LEADER_LOST_ELECTIONS = 3,
-    WATCH_ROUND_NS_MIN = 1000000,
-    WATCH_PACE_MS = 1, /* then, a timer's shortest */
 };
 
 uint64_t worker_now_ns(struct worker *w)
@@ -126,32 +124,9 @@ void worker_answer(struct request *req)
         uv_async_send(&w->wakeup);
 }
 
-static void tell_watchers(struct worker *w)
-{
-    w->watch_round_ns = worker_now_ns(w);
-    watch_hub_advance(w->hub);
-}
-
-static void on_watch_pace(uv_timer_t *timer)
-{
-    tell_watchers(timer->data);
-}
-
-/* Watchers hear at once of what comes alone. Of what comes fast they hear in rounds: each writes
- * once to each connection, which costs more than the events do. */
-static void tell_watchers_soon(struct worker *w)
-{
-    if (uv_is_active((uv_handle_t *)&w->watch_pace))
-        return;
-    if (worker_now_ns(w) - w->watch_round_ns >= WATCH_ROUND_NS_MIN)
-        tell_watchers(w);
-    else
-        uv_timer_start(&w->watch_pace, on_watch_pace, WATCH_PACE_MS, 0);
-}
-
 static void published(struct worker *w)
 {
-    tell_watchers_soon(w);
+    watch_hub_advance(w->hub);
     if (!list_is_empty(&w->held))
         worker_wake(w);
 }
@@ -349,10 +324,8 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
     mpsc_init(&w->answers);
     uv_async_init(loop, &w->wakeup, on_wakeup);
     uv_idle_init(loop, &w->idle);
-    uv_timer_init(loop, &w->watch_pace);
     w->wakeup.data = w;
     w->idle.data = w;
-    w->watch_pace.data = w;
     w->reader = epoch_register(mvcc_epoch(node->mvcc));
     ASSERT(w->reader != NULL);
     struct watch_hub_options o = {

@@ -52,10 +52,8 @@ struct worker {
     struct list reads_asked; /* wait for the barrier under way */
     struct list reads_next;  /* came since: wait for the next one */
     bool barrier_under_way;
-    struct list reads_slow;  /* long ranges being gathered */
-    uv_idle_t idle;          /* runs while there are reads_slow or lagging watchers */
-    uv_timer_t watch_pace;   /* runs while there are changes that no watcher was told of */
-    uint64_t watch_round_ns; /* when they were last */
+    struct list reads_slow; /* long ranges being gathered */
+    uv_idle_t idle;         /* runs while there are reads_slow or lagging watchers */
     bool watch_work;
     struct list held; /* messages of calls whose token is not known yet: service_auth.c */
     uint32_t held_count;
