@@ -19,6 +19,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/folder.h"
 #include "base/mem.h"
 
 #include <dirent.h>
@@ -170,27 +171,11 @@ static void staging_path(const struct lsm *l, char ret_path[LSM_PATH_BYTES_MAX],
     ASSERT(n > 0 && n < LSM_PATH_BYTES_MAX);
 }
 
-/* Does the folder hold a file whose name ends so? */
-static bool has_file(const char *dir, const char *end)
-{
-    DIR *d = opendir(dir);
-    if (d == NULL)
-        return false;
-    bool found = false;
-    struct dirent *e;
-    while (!found && (e = readdir(d)) != NULL) {
-        size_t size = strlen(e->d_name), end_size = strlen(end);
-        found = size >= end_size && strcmp(e->d_name + size - end_size, end) == 0;
-    }
-    closedir(d);
-    return found;
-}
-
 /* Without CURRENT RocksDB would make a database anew and remove what is there. A crash when it was
  * first made leaves no table files. */
 static int check_files(struct lsm *l, char *err_text, size_t err_text_size)
 {
-    if (!has_file(l->dir, ".sst") || has_file(l->dir, "CURRENT"))
+    if (!folder_has(l->dir, ".sst") || folder_has(l->dir, "CURRENT"))
         return 0;
     (void)snprintf(err_text, err_text_size, "%s/CURRENT: offset 0: the file is missing", l->dir);
     return TV_ECORRUPT;

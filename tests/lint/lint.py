@@ -273,6 +273,15 @@ def check_format(sources):
             find(match.group(1), int(match.group(2)), "not formatted (./dev fmt)")
 
 
+def check_links(documents):
+    """What a page points to in the tree is there."""
+    for path in documents:
+        for match in re.finditer(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text_of(path)):
+            where = os.path.normpath(os.path.join(ROOT, os.path.dirname(path), match.group(1)))
+            if not os.path.exists(where):
+                find(path, text_of(path).count("\n", 0, match.start()) + 1, "there is no %s" % match.group(1))
+
+
 def check_metrics_page():
     if not metrics_doc.is_true():
         find("docs/metrics.md", 1, "not what the program has: run tests/lint/metrics_doc.py")
@@ -301,6 +310,7 @@ def main():
         ("words", lambda: check_words(text_files)),
         ("calls", lambda: check_calls(own)),
         ("function lengths", lambda: check_functions(own)),
+        ("links", lambda: check_links(tracked("*.md"))),
         ("docs/metrics.md", check_metrics_page),
         ("the page of compatibility is what the tests say", check_compatibility_page),
         ("format", lambda: check_format(sources)),
