@@ -503,7 +503,7 @@ TSAN_ENV = {"TSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:suppressions=" + S
 
 SUITES = [
     Suite("lint", "the rules of the house", lint, cpus=1),
-    Suite("unit", "each module by itself", unit, 900, cpus=2),
+    Suite("unit", "each module by itself", unit, 900, cpus=1.5),
     Suite("interaction", "raft, told as stories in text files", interaction),
     Suite("simulation", "whole clusters in virtual time, under faults, from seeds", simulation, 7200, cpus=1),
     Suite("probes", "rare branches that the simulator cannot reach: reached by other tests", probes),
@@ -525,7 +525,7 @@ SUITES = [
     Suite("clients", "Go's, Python's and Node's clients and grpcurl: what they do with etcd, with trivet",
           clients("go", "python", "aetcd", "etcd3gw", "node", "grpcurl"), 1800),
     Suite("clients-java", "jetcd, the same", clients("java"), 1500, cpus=1),
-    Suite("clients-rust", "etcd-client, the same, and its own tests", clients_rust, 1500, cpus=2),
+    Suite("clients-rust", "etcd-client, the same, and its own tests", clients_rust, 1500, cpus=1.5),
     Suite("libtrivet", "the client library: every call, members killed, connections cut, nonsense, no memory",
           libtrivet, 1200, cpus=1),
     Suite("zones", "libtrivet when a zone is lost, members restart, one is slow; who reads where", zones, cpus=ALL),
@@ -548,7 +548,7 @@ SUITES = [
     Suite("differ", "a member with other contents: found by comparing, fenced, rebuilt", differ,
           1800),
     Suite("badinput", "what no client should send", bad_input, 1800, cpus=1),
-    Suite("fuzz", "libFuzzer on every decoder and on whole nodes: what was kept, and a little more", fuzz, 1800, cpus=2),
+    Suite("fuzz", "libFuzzer on every decoder and on whole nodes: what was kept, and a little more", fuzz, 1800, cpus=1.5),
     Suite("packaging", "the service's units, filter of system calls, configuration and alerts", packaging, 300),
     Suite("packages", "Debian packages: built, installed, upgraded, purged; --full: Debian 12 and 13",
           booted("packages"), 3600, cpus=1),
@@ -558,8 +558,8 @@ SUITES = [
     Suite("bench", "every command of trivet-bench, its counts against the servers'", bench, cpus=ALL),
     Suite("regress", "what an operation costs, counted, against the previous release", regress, 3600, cpus=1),
     Suite("asan", "the same under ASan and UBSan",
-          sanitized("unit", ["-Db_sanitize=address,undefined"], ASAN_ENV), 3600, cpus=2),
-    Suite("tsan", "the same under TSan", sanitized("threads", ["-Db_sanitize=thread"], TSAN_ENV), 3600, cpus=2),
+          sanitized("unit", ["-Db_sanitize=address,undefined"], ASAN_ENV), 3600, cpus=1.5),
+    Suite("tsan", "the same under TSan", sanitized("threads", ["-Db_sanitize=thread"], TSAN_ENV), 3600, cpus=1.5),
 ]
 
 
