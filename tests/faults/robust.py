@@ -138,10 +138,10 @@ class Faults:
 
     def kill_twice(self):
         """And once more on its way up."""
-        begun = self._kill([self.one()], self.rng.uniform(0, 1))
+        victim = self.one()
+        begun = self._kill([victim], self.rng.uniform(0, 1))
         if begun is None:
             return None
-        victim = next(i for i in self.busy if not self.nodes.nodes[i].running())
 
         def back():
             self.nodes.start_node(victim)
