@@ -218,7 +218,8 @@ static void took_from(struct core *c, struct proposal_lane *l, struct proposal_f
                       const struct request *req)
 {
     count_off(l, f);
-    if (f->fresh && l->waiting > SMALL_WINDOW_COUNT && l->crowds > 0)
+    bool asks_now_and_then = f->fresh && f->requests_count < CROWD;
+    if (asks_now_and_then && l->waiting > SMALL_WINDOW_COUNT && l->crowds > 0)
         l->shared_until_ms = c->now_ms + SHARED_WINDOW_MS;
     l->fresh_turn = !f->fresh;
     if (!f->fresh)

@@ -148,6 +148,30 @@ START_TEST(test_small_window_of_many)
 }
 END_TEST
 
+/* Nor does a connection share with itself. */
+START_TEST(test_small_window_of_one)
+{
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    stall_all(true);
+    uint64_t before = wal_last_index(l->wal);
+    ask_for(l, POLITE, 10)->answered = on_polite_answered;
+    for (uint32_t i = 1; i < 3000; i++)
+        ask_for(l, POLITE, 10);
+    settle();
+    stall_all(false);
+    settle();
+    ck_assert_uint_lt(answers, 3000);
+    ck_assert_uint_gt(wal_last_index(l->wal) - before, answers + 256);
+    stall_all(false);
+    for (int i = 0; i < 20 && answers < 3000; i++)
+        settle();
+    ck_assert_uint_eq(answers, 3000);
+    stop();
+}
+END_TEST
+
 /* What is through in 1 ms alone and takes 5 beside a crowd finds less and less on the log. */
 START_TEST(test_small_window_is_paced)
 {
@@ -287,6 +311,6 @@ START_TEST(test_waiting_times_out)
 END_TEST
 
 UNIT_MAIN("core turns", test_large_take_turns, test_small_take_turns, test_small_window_is_shared,
-          test_small_window_of_many, test_small_window_is_paced, test_small_beside_large,
-          test_forwarded_take_turns, test_lost_with_connection, test_lost_silently,
-          test_waiting_times_out)
+          test_small_window_of_many, test_small_window_of_one, test_small_window_is_paced,
+          test_small_beside_large, test_forwarded_take_turns, test_lost_with_connection,
+          test_lost_silently, test_waiting_times_out)
