@@ -156,6 +156,11 @@ static void env_wake_in(void *ctx, uint64_t ms)
     push(ctx, EVENT_TURN, 1000 * ms);
 }
 
+static uint64_t env_clock_ns(void *ctx)
+{
+    return ((struct member *)ctx)->sim->now_us * 1000;
+}
+
 static void on_log_durable(void *ctx, uint64_t seq)
 {
     struct member *m = ctx;
@@ -370,7 +375,8 @@ static void start_core(struct member *m, const struct restore *r)
                                      .members_changed = env_members_changed,
                                      .damaged = env_damaged,
                                      .wake = env_wake,
-                                     .wake_in = env_wake_in},
+                                     .wake_in = env_wake_in,
+                                     .clock_ns = env_clock_ns},
                              .heartbeat_ms = HEARTBEAT_MS,
                              .election_ms = ELECTION_MS,
                              .pre_vote = s->shape.pre_vote,
