@@ -92,9 +92,7 @@ static void put_origin(struct http1_exchange *x, const struct http1_request *req
     }
     if (origin.data == NULL || !access_list_has(cors, origin))
         return;
-    char *text = mem_alloc(origin.size + 1);
-    memcpy(text, origin.data, origin.size);
-    text[origin.size] = '\0';
+    char *text = mem_text(origin.data, origin.size);
     allow_origin(x, text);
     mem_free(text);
 }

@@ -147,15 +147,6 @@ static void wrong_value(struct reading *r, const struct yaml_node *node, bool wi
 
 /* --- values --- */
 
-static char *copy_text(struct slice s)
-{
-    char *text = mem_alloc(s.size + 1);
-    if (s.size > 0)
-        memcpy(text, s.data, s.size);
-    text[s.size] = '\0';
-    return text;
-}
-
 static bool is_number(const struct flag *f)
 {
     return f->kind == FLAG_UINT || f->kind == FLAG_UINT_CLAMPED || f->kind == FLAG_UINT32 ||
@@ -199,7 +190,7 @@ static void read_list(struct reading *r, const struct folder *folder, const stru
         if (err == 0 && it->kind == YAML_STRING)
             err = buf_append(&joined, it->text.data, it->text.size);
     }
-    char *text = copy_text(buf_slice(&joined));
+    char *text = mem_text(joined.data, joined.size);
     /* Empty lists are as if they were not there. */
     if (err == 0 && (node->first == NULL || config__set(r->p, f, text)))
         err = 0;
@@ -220,7 +211,7 @@ static void read_text(struct reading *r, const struct folder *folder, const stru
         return;
     }
     uint32_t i = (uint32_t)(f - config_flags);
-    char *text = copy_text(node->text);
+    char *text = mem_text(node->text.data, node->text.size);
     if (f->kind == FLAG_URLS || f->kind == FLAG_ORIGINS || f->kind == FLAG_FEATURES) {
         r->later[i] = text;
         return;

@@ -221,9 +221,7 @@ static bool get_members(struct discovery *d, struct found *ret, uint32_t *ret_co
         }
         struct found *f = &ret[(*ret_count)++];
         snprintf(f->key, sizeof(f->key), "%.*s", (int)kv.key.size, (const char *)kv.key.data);
-        f->value = mem_alloc(kv.value.size + 1);
-        memcpy(f->value, kv.value.data, kv.value.size);
-        f->value[kv.value.size] = '\0';
+        f->value = mem_text(kv.value.data, kv.value.size);
         f->created = kv.create_revision;
     }
     qsort(ret, *ret_count, sizeof(ret[0]), by_creation);

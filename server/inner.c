@@ -61,10 +61,7 @@ static void remember(struct inner *in, const struct auth_caller *caller)
 {
     if (!caller->known || in->caller != NULL)
         return;
-    in->caller = mem_alloc(caller->name.size + 1);
-    if (caller->name.size > 0)
-        memcpy(in->caller, caller->name.data, caller->name.size);
-    in->caller[caller->name.size] = '\0';
+    in->caller = mem_text(caller->name.data, caller->name.size);
 }
 
 int inner_propose(struct inner *in, uint32_t raft_kind, struct slice body,

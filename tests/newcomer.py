@@ -42,12 +42,7 @@ def blocks(path):
 
 
 def until(seconds, what):
-    limit = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found or time.monotonic() > limit:
-            return found
-        time.sleep(0.3)
+    return cluster.wait_until(what, seconds)
 
 
 class Hour:

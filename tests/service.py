@@ -30,13 +30,7 @@ tally = cluster.Tally()
 
 
 def until(seconds, what):
-    """What it returned at last."""
-    limit = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found or time.monotonic() > limit:
-            return found
-        time.sleep(0.1)
+    return cluster.wait_until(what, seconds)
 
 
 def ctl(c, *args, endpoints=ALL, timeout="20s"):
@@ -298,7 +292,8 @@ END
 systemd-run --unit=writer bash /srv/writer""" % ALL, check=True)
     done = c.run("sh", "-c", "dpkg -i /packages/new/*.deb", timeout=180)
     tally.check(done.returncode == 0, "an upgrade goes through", done.stdout + done.stderr)
-    c.shell("touch /srv/stop; while systemctl is-active -q writer; do sleep 0.1; done")
+    c.shell("touch /srv/stop")
+    tally.check(until(60, lambda: state(c, "writer") != "active"), "the writer ends when it is told")
     tally.check([state(c, u) for u in UNITS] == ["active"] * 3 and
                 not set(pids) & {c.main_pid(u) for u in UNITS}, "and each member runs the new program", done.stdout)
     starts = sorted(int(c.show(u, "ExecMainStartTimestampMonotonic")) for u in UNITS)

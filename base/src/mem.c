@@ -36,6 +36,15 @@ char *mem_strdup(const char *text)
     return mem_dup(text, strlen(text) + 1);
 }
 
+char *mem_text(const void *data, size_t size)
+{
+    char *text = mem_alloc(size + 1);
+    if (size > 0)
+        memcpy(text, data, size);
+    text[size] = '\0';
+    return text;
+}
+
 void *mem_dup(const void *data, size_t size)
 {
     void *p = mem_alloc(size);

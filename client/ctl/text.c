@@ -28,11 +28,7 @@ char *ctl_sprintf(const char *format, ...)
 
 char *ctl_copy(struct trivet_bytes b)
 {
-    char *text = mem_alloc(b.size + 1);
-    if (b.size > 0)
-        memcpy(text, b.data, b.size);
-    text[b.size] = '\0';
-    return text;
+    return mem_text(b.data, b.size);
 }
 
 const char *ctl_strerror(int number)

@@ -52,12 +52,7 @@ def lines_of(path):
 
 
 def wait_for(what, timeout=15):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if what():
-            return True
-        time.sleep(0.05)
-    return False
+    return clusters.wait_until(what, timeout)
 
 
 def logs(path, message):

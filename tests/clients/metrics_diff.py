@@ -335,15 +335,6 @@ def compare_forms(tally, want, got):
 
 # --- dashboards and alerts ---
 
-def wait_for(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
-
-
 def check_mixin(tally, kind):
     """Three members; one goes, and then another: what alerts stand on moves."""
     flags = ["--metrics", "extensive"] + (["--io-threads", "2"] if kind == "trivet" else [])
@@ -386,7 +377,7 @@ def check_losses(tally, c):
     def page(i):
         return prometheus.fetch(c.nodes[i].endpoint())
     for i in rest:
-        tally.check(wait_for(lambda i=i: (page(i).value("etcd_network_peer_sent_failures_total",
+        tally.check(cluster.wait_until(lambda i=i: (page(i).value("etcd_network_peer_sent_failures_total",
                                                          To=gone) or 0) > 0, 15),
                     "sent failures to a member that is gone, at %d" % i)
         after = page(i)
@@ -398,7 +389,7 @@ def check_losses(tally, c):
         tally.check(after.value("etcd_network_known_peers") == 3, "known peers")
     c.kill(rest[1])
     last = rest[0]
-    tally.check(wait_for(lambda: page(last).value("etcd_server_has_leader") == 0, 15), "no leader")
+    tally.check(cluster.wait_until(lambda: page(last).value("etcd_server_has_leader") == 0, 15), "no leader")
     with Client(c.nodes[last].host, c.nodes[last].client_port, timeout=30) as client:
         client.call(KV + "Put", put(b"lost", b"v"))
         client.call(KV + "Range", ranged(b"lost"))

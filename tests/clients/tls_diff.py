@@ -19,7 +19,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import certs  # noqa: E402
 import cluster as clusters  # noqa: E402
-from cluster import Cluster, Tally, http_get  # noqa: E402
+from cluster import Cluster, Tally, http_get, wait_until  # noqa: E402
 
 KINDS = ("etcd", "trivet")
 HALF_OPEN = 2000
@@ -477,15 +477,6 @@ def put(node, key="k"):
     command = [clusters.ETCDCTL, "--endpoints", node.endpoint(), "--command-timeout", "10s", "put",
                key, "v" * 1000]
     return subprocess.run(command, capture_output=True, timeout=30).returncode == 0
-
-
-def wait_until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def log_has(node, text):

@@ -24,7 +24,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import certs  # noqa: E402
 import cluster as clusters  # noqa: E402
-from cluster import Cluster, Tally  # noqa: E402
+from cluster import Cluster, Tally, wait_until  # noqa: E402
 
 KINDS = ("etcd", "trivet")
 PATIENCE = 20
@@ -454,13 +454,6 @@ def open_without_end(pki, node, count):
 
 def open_files(node):
     return len(os.listdir("/proc/%d/fd" % node.process.pid))
-
-
-def wait_until(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.1)
-    return condition()
 
 
 def check_abuse(pki, node, args):

@@ -118,11 +118,8 @@ def fill(nodes, mib):
 
 
 def wait_for(what, condition, timeout):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise cluster.ClusterError("not within %d s: %s" % (timeout, what))
-        time.sleep(0.05)
+    if not cluster.wait_until(condition, timeout):
+        raise cluster.ClusterError("not within %d s: %s" % (timeout, what))
 
 
 def has_caught_up(node, leader, rate):

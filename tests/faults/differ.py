@@ -92,11 +92,8 @@ def wait_for_line(node, offset, text, timeout):
 
 
 def wait_until(what, timeout, text):
-    deadline = time.monotonic() + timeout
-    while not what():
-        if time.monotonic() > deadline:
-            raise cluster.ClusterError("not within %d s: %s" % (timeout, text))
-        time.sleep(0.1)
+    if not cluster.wait_until(what, timeout):
+        raise cluster.ClusterError("not within %d s: %s" % (timeout, text))
 
 
 def read(node, *flags):

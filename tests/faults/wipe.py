@@ -39,17 +39,18 @@ def members(node):
 
 def wait_voting(nodes, asked, count, gone=None):
     """Until all are named, none is a learner, and none has the id `gone`; who they are then."""
-    deadline = time.monotonic() + BACK_TIMEOUT
-    while True:
-        found = members(asked)
-        if found and len(found) == count and "" not in found and \
-                not any(learner or id == gone for id, learner in found.values()):
-            return found
+    def found():
         nodes.check_running()
-        if time.monotonic() > deadline:
-            raise cluster.ClusterError("not all vote again after %d s: %s\n%s" % (
-                BACK_TIMEOUT, found, asked.log_tail()))
-        time.sleep(0.05)
+        are = members(asked)
+        all_vote = are and len(are) == count and "" not in are and \
+            not any(learner or id == gone for id, learner in are.values())
+        return are if all_vote else None
+
+    are = cluster.wait_until(found, BACK_TIMEOUT)
+    if not are:
+        raise cluster.ClusterError("not all vote again after %d s: %s\n%s" % (
+            BACK_TIMEOUT, members(asked), asked.log_tail()))
+    return are
 
 
 def lose_disk(nodes, index):

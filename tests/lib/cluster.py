@@ -37,6 +37,16 @@ def die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def wait_until(condition, seconds=30):
+    """What condition() returned at last: something true, or what it was when the time was over."""
+    limit = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found or time.monotonic() > limit:
+            return found
+        time.sleep(0.05)
+
+
 class ClusterError(Exception):
     """A node did not do what was asked of it; the message has the end of its log."""
 

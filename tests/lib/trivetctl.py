@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import subprocess
-import time
 
 import cluster as clusters
 
@@ -52,12 +51,7 @@ def all_keys(endpoints, prefix="", strip=""):
 
 
 def wait_for(what, seconds=PATIENCE):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.1)
-    return False
+    return clusters.wait_until(what, seconds)
 
 
 def count(good, bad):

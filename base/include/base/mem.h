@@ -15,6 +15,8 @@ void *mem_alloc_zero(size_t size) __attribute__((malloc, returns_nonnull));
 void *mem_realloc(void *p, size_t size) __attribute__((returns_nonnull));
 char *mem_strdup(const char *text) __attribute__((malloc, returns_nonnull));
 void *mem_dup(const void *data, size_t size) __attribute__((malloc, returns_nonnull));
+/* These bytes, and a zero byte behind them. `data` may be NULL when there are none. */
+char *mem_text(const void *data, size_t size) __attribute__((malloc, returns_nonnull));
 
 void *mem_try_alloc(size_t size);
 void *mem_try_alloc_zero(size_t size);

@@ -262,11 +262,7 @@ struct cluster_member *cluster_find_name(const struct cluster *c, const char *na
 
 static char *string_of(struct slice s)
 {
-    char *text = mem_alloc(s.size + 1);
-    if (s.size > 0)
-        memcpy(text, s.data, s.size);
-    text[s.size] = '\0';
-    return text;
+    return mem_text(s.data, s.size);
 }
 
 void cluster_set_attributes(struct cluster *c, uint64_t id, struct slice name,

@@ -137,9 +137,7 @@ int url_parse(const char *text, char **ret_url, char *err_text, size_t err_size)
         snprintf(err_text, err_size, "URL is longer than %d bytes", URL_BYTES_MAX);
         return TV_EINVAL;
     }
-    char *url = mem_alloc(size + 1);
-    memcpy(url, text, size);
-    url[size] = '\0';
+    char *url = mem_text(text, size);
     int err = check(url, err_text, err_size);
     if (err != 0) {
         mem_free(url);
