@@ -41,8 +41,7 @@ static void on_ended(struct inner *in)
 void contest_init(struct contest *k, struct grpc_call *call)
 {
     inner_init(&k->inner, service_worker(call), call, on_ended);
-    list_init(&k->listener.link);
-    list_init(&k->listener.due_link);
+    watch_listener_init(&k->listener);
     buf_init(&k->prefix, SIZE_MAX);
     buf_init(&k->prefix_end, SIZE_MAX);
     buf_init(&k->key, SIZE_MAX);
@@ -220,7 +219,7 @@ static void look(struct contest *k)
         k->next(k);
         return;
     }
-    k->listener.key = buf_slice(&k->awaited);
+    k->listener.in.key = buf_slice(&k->awaited);
     watch_hub_listen(w->hub, &k->listener);
 }
 

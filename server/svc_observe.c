@@ -96,8 +96,8 @@ static void ask(struct observe *o);
 static void listen_to_key(struct observe *o)
 {
     struct contest *k = &o->contest;
-    k->listener.key = buf_slice(&k->awaited);
-    k->listener.range_end = SLICE_EMPTY;
+    k->listener.in.key = buf_slice(&k->awaited);
+    k->listener.in.range_end = SLICE_EMPTY;
     watch_hub_listen(k->inner.worker->hub, &k->listener);
 }
 
@@ -145,8 +145,8 @@ static void on_barrier(struct inner *in, int err, struct slice reply)
     }
     o->state = OBSERVE_EMPTY;
     o->gone = false;
-    k->listener.key = buf_slice(&k->prefix);
-    k->listener.range_end = buf_slice(&k->prefix_end);
+    k->listener.in.key = buf_slice(&k->prefix);
+    k->listener.in.range_end = buf_slice(&k->prefix_end);
     watch_hub_listen(w->hub, &k->listener);
 }
 

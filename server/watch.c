@@ -3,7 +3,6 @@
 #include "base/assert.h"
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/crc32c.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/u64map.h"
@@ -14,24 +13,17 @@ enum {
     /* Events of one round over the history, in bytes; the round ends at a revision's end. */
     ROUND_BYTES_MAX = 1 << 20,
     CATCH_UP_VERSIONS_MAX = 10000,
-    POINT_BUCKETS_COUNT = 4096,
     WATCH_ID_INVALID = -1,
 };
 
-/* What the watchers of a group have in common; they get the same bytes. */
-struct watch_shape {
-    struct slice key;
-    struct slice range_end;
-    uint32_t filters;
-    bool prev_kv;
-};
-
+/* What watchers of the same range and options have in common; they get the same bytes. */
 struct watch_group {
-    struct list link;       /* of its bucket, or of hub->ranges */
+    struct interest in;     /* its slices are the group's own */
     struct list dirty_link; /* of hub->dirty while it has events */
     struct list watchers;   /* synced */
     uint32_t refs;          /* watchers in either state */
-    struct watch_shape shape;
+    uint32_t filters;
+    bool prev_kv;
     struct buf events; /* of this round: repeated field 11 */
     uint32_t events_count;
 };
@@ -69,8 +61,7 @@ struct watch_hub {
     int64_t synced_rev;
     struct mvcc_pin pin; /* at synced_rev: no compaction takes what the hub has not seen */
     uint64_t now_ms;
-    struct list points[POINT_BUCKETS_COUNT]; /* groups of single keys */
-    struct list ranges;                      /* groups of ranges */
+    struct interests groups;
     struct list dirty;
     struct list lagging; /* looked at from the front, put back at the end */
     uint32_t lagging_count;
@@ -94,9 +85,7 @@ struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
     epoch_leave(o->reader);
     ASSERT(err == 0);
     mvcc_pin_loosen(o->mvcc, &h->pin);
-    for (size_t i = 0; i < POINT_BUCKETS_COUNT; i++)
-        list_init(&h->points[i]);
-    list_init(&h->ranges);
+    interests_init(&h->groups);
     list_init(&h->dirty);
     list_init(&h->lagging);
     list_init(&h->streams);
@@ -108,57 +97,67 @@ void watch_hub_free(struct watch_hub *h)
 {
     ASSERT(list_is_empty(&h->streams));
     watch_listeners_fini(&h->listeners);
+    interests_fini(&h->groups);
     mvcc_pin_release(h->o.mvcc, &h->pin);
     mem_free(h);
 }
 
 /* --- groups --- */
 
-static struct list *bucket_of(struct watch_hub *h, struct slice key)
+static struct watch_group *group_of(struct interest *it)
 {
-    return &h->points[crc32c(0, key.data, key.size) % POINT_BUCKETS_COUNT];
+    return CONTAINER_OF(it, struct watch_group, in);
 }
 
-static bool shape_equal(const struct watch_shape *a, const struct watch_shape *b)
+struct group_search {
+    const struct wire_watch_create *create;
+    struct watch_group *found;
+};
+
+static bool is_searched(void *ctx, struct interest *it)
 {
-    return a->filters == b->filters && a->prev_kv == b->prev_kv && slice_equal(a->key, b->key) &&
-           slice_equal(a->range_end, b->range_end);
+    struct group_search *s = ctx;
+    struct watch_group *g = group_of(it);
+    if (g->filters == s->create->filters && g->prev_kv == s->create->prev_kv &&
+        slice_equal(it->key, s->create->key) && slice_equal(it->range_end, s->create->range_end))
+        s->found = g;
+    return s->found == NULL;
 }
 
-static struct watch_group *group_get(struct watch_hub *h, const struct watch_shape *shape)
+static struct watch_group *group_new(const struct wire_watch_create *c)
 {
-    struct list *home = shape->range_end.size == 0 ? bucket_of(h, shape->key) : &h->ranges;
-    LIST_EACH (it, home) {
-        struct watch_group *g = CONTAINER_OF(it, struct watch_group, link);
-        if (shape_equal(&g->shape, shape)) {
-            g->refs++;
-            return g;
-        }
-    }
     struct watch_group *g = mem_alloc_zero(sizeof(*g));
-    g->refs = 1;
-    g->shape = *shape;
-    g->shape.key.data = mem_dup(shape->key.data, shape->key.size);
-    if (shape->range_end.size > 0)
-        g->shape.range_end.data = mem_dup(shape->range_end.data, shape->range_end.size);
+    g->in.key = slice_of(mem_dup(c->key.data, c->key.size), c->key.size);
+    if (c->range_end.size > 0)
+        g->in.range_end =
+            slice_of(mem_dup(c->range_end.data, c->range_end.size), c->range_end.size);
+    g->filters = c->filters;
+    g->prev_kv = c->prev_kv;
     list_init(&g->watchers);
     list_init(&g->dirty_link);
     buf_init(&g->events, SIZE_MAX);
-    list_push_back(home, &g->link);
     return g;
 }
 
-static bool shape_covers(const struct watch_shape *s, struct slice key)
+/* The range is not empty. */
+static struct watch_group *group_get(struct watch_hub *h, const struct wire_watch_create *c)
 {
-    return watch_range_covers(s->key, s->range_end, key);
+    struct group_search search = {.create = c};
+    interests_of(&h->groups, c->key, is_searched, &search);
+    if (search.found == NULL) {
+        search.found = group_new(c);
+        interests_add(&h->groups, &search.found->in);
+    }
+    search.found->refs++;
+    return search.found;
 }
 
 /* --- encoding --- */
 
-static bool shape_wants(const struct watch_shape *s, const struct mvcc_version *v)
+static bool group_wants(const struct watch_group *g, const struct mvcc_version *v)
 {
     uint32_t filter = mvcc_version_is_tombstone(v) ? WIRE_WATCH_NODELETE : WIRE_WATCH_NOPUT;
-    return (s->filters & filter) == 0;
+    return (g->filters & filter) == 0;
 }
 
 /* What the key held before the revision of `v`, whatever else that revision did to it; nothing when
@@ -177,12 +176,12 @@ static struct slice prev_kv_of(struct watch_hub *h, const struct mvcc_version *v
     return prev == NULL ? SLICE_EMPTY : mvcc_version_kv(prev);
 }
 
-static void append_event(struct watch_hub *h, const struct watch_shape *s,
+static void append_event(struct watch_hub *h, const struct watch_group *g,
                          const struct mvcc_version *v, struct buf *events)
 {
     int type = mvcc_version_is_tombstone(v) ? 1 : 0;
     struct slice kv = mvcc_version_kv(v);
-    struct slice prev = s->prev_kv ? prev_kv_of(h, v) : SLICE_EMPTY;
+    struct slice prev = g->prev_kv ? prev_kv_of(h, v) : SLICE_EMPTY;
     size_t size = wire_event_size(type, kv, prev);
     uint8_t *p = buf_reserve(events, size);
     ASSERT(p != NULL);
@@ -298,16 +297,16 @@ static void watch_hub__fall_behind(struct watch_hub *h, struct watcher *w, int64
     lagging_add(h, w, next_rev);
 }
 
-static void group_release(struct watch_group *g)
+static void group_release(struct watch_hub *h, struct watch_group *g)
 {
     if (--g->refs > 0)
         return;
-    list_remove(&g->link);
+    interests_remove(&h->groups, &g->in);
     list_remove(&g->dirty_link);
     buf_fini(&g->events);
-    mem_free((void *)g->shape.key.data);
-    if (g->shape.range_end.size > 0)
-        mem_free((void *)g->shape.range_end.data);
+    mem_free((void *)g->in.key.data);
+    if (g->in.range_end.size > 0)
+        mem_free((void *)g->in.range_end.data);
     mem_free(g);
 }
 
@@ -320,7 +319,7 @@ static void watcher_remove(struct watcher *w)
     list_remove(&w->stream_link);
     metric_set(&h->o.meters->watchers, metric_read(&h->o.meters->watchers) - 1);
     mem_free(w);
-    group_release(g);
+    group_release(h, g);
 }
 
 static void cancel_compacted(struct watcher *w, int64_t compacted)
@@ -335,30 +334,32 @@ static void cancel_compacted(struct watcher *w, int64_t compacted)
 
 /* --- synced watchers: one walk over the new history serves them all --- */
 
-static void offer(struct watch_hub *h, struct watch_group *g, const struct mvcc_version *v)
+struct offer {
+    struct watch_hub *hub;
+    const struct mvcc_version *version;
+};
+
+static bool offer(void *ctx, struct interest *it)
 {
-    if (list_is_empty(&g->watchers) || !shape_wants(&g->shape, v))
-        return;
-    append_event(h, &g->shape, v, &g->events);
+    const struct offer *o = ctx;
+    struct watch_group *g = group_of(it);
+    if (list_is_empty(&g->watchers) || !group_wants(g, o->version))
+        return true;
+    append_event(o->hub, g, o->version, &g->events);
     g->events_count++;
-    if (!list_is_linked(&g->dirty_link))
-        list_push_back(&h->dirty, &g->dirty_link);
+    if (!list_is_linked(&g->dirty_link)) {
+        list_push_back(&o->hub->dirty, &g->dirty_link);
+        __builtin_prefetch(
+            CONTAINER_OF(g->watchers.next, struct watcher, link)); /* its turn comes */
+    }
+    return true;
 }
 
 static void offer_all(struct watch_hub *h, const struct mvcc_version *v)
 {
-    struct slice key = mvcc_version_key(v);
+    struct offer o = {.hub = h, .version = v};
     watch_listeners_offer(&h->listeners, v);
-    LIST_EACH (it, bucket_of(h, key)) {
-        struct watch_group *g = CONTAINER_OF(it, struct watch_group, link);
-        if (slice_equal(g->shape.key, key))
-            offer(h, g, v);
-    }
-    LIST_EACH (it, &h->ranges) {
-        struct watch_group *g = CONTAINER_OF(it, struct watch_group, link);
-        if (shape_covers(&g->shape, key))
-            offer(h, g, v);
-    }
+    interests_of(&h->groups, mvcc_version_key(v), offer, &o);
 }
 
 static bool stream_is_full(const struct watch_stream *s)
@@ -366,44 +367,50 @@ static bool stream_is_full(const struct watch_stream *s)
     return grpc_call_queued_bytes(s->call) > STREAM_QUEUED_BYTES_MAX;
 }
 
-/* What it took to hand so many watchers a response with events. */
-static void measure_send(struct watch_hub *h, uint64_t from_ns, uint32_t watchers, uint32_t events)
+/* What it took to hand so many responses to watchers, with so many events in all. */
+static void measure_send(struct watch_hub *h, uint64_t from_ns, uint64_t responses, uint64_t events)
 {
-    if (watchers == 0)
+    if (responses == 0)
         return;
-    uint64_t each_ns = (clock_mono_ns() - from_ns) / watchers;
-    metric_observe_many(&h->o.meters->send, METER_SEND_SCALE, each_ns, watchers);
-    metric_observe_many(&h->o.meters->send_per_event, METER_SEND_SCALE,
-                        each_ns / (events > 0 ? events : 1), watchers);
+    uint64_t took_ns = clock_mono_ns() - from_ns;
+    metric_observe_many(&h->o.meters->send, METER_SEND_SCALE, took_ns / responses, responses);
+    metric_observe_many(&h->o.meters->send_per_event, METER_SEND_SCALE, took_ns / events,
+                        responses);
 }
 
-static void flush_group(struct watch_hub *h, struct watch_group *g, int64_t first_rev, int64_t rev)
+/* Returns how many watchers got a response. */
+static uint64_t flush_group(struct watch_group *g, int64_t first_rev, int64_t rev)
 {
     struct bref *body = bref_new(g->events.size);
     memcpy(body->data, g->events.data, g->events.size);
     struct slice events = slice_of(body->data, g->events.size);
-    uint64_t from_ns = clock_mono_ns();
-    uint32_t sent = 0;
+    uint64_t sent = 0;
     LIST_EACH_SAFE (it, after, &g->watchers) {
         struct watcher *w = CONTAINER_OF(it, struct watcher, link);
         if (stream_is_full(w->stream)) {
-            watch_hub__fall_behind(h, w, first_rev);
+            watch_hub__fall_behind(w->stream->hub, w, first_rev);
         } else {
             send_events(w, rev, body, events, g->events_count);
             sent++;
         }
     }
-    measure_send(h, from_ns, sent, g->events_count);
     bref_unref(body);
-    buf_clear(&g->events);
-    g->events_count = 0;
-    list_remove(&g->dirty_link);
+    return sent;
 }
 
 static void flush_round(struct watch_hub *h, int64_t first_rev, int64_t rev)
 {
-    LIST_EACH_SAFE (it, after, &h->dirty)
-        flush_group(h, CONTAINER_OF(it, struct watch_group, dirty_link), first_rev, rev);
+    uint64_t from_ns = clock_mono_ns(), responses = 0, events = 0;
+    LIST_EACH_SAFE (it, after, &h->dirty) {
+        struct watch_group *g = CONTAINER_OF(it, struct watch_group, dirty_link);
+        uint64_t sent = flush_group(g, first_rev, rev);
+        responses += sent;
+        events += sent * g->events_count;
+        buf_clear(&g->events);
+        g->events_count = 0;
+        list_remove(&g->dirty_link);
+    }
+    measure_send(h, from_ns, responses, events);
     h->round_bytes = 0;
     h->synced_rev = rev;
 }
@@ -421,11 +428,8 @@ static void skip_lost_history(struct watch_hub *h, int64_t rev_max)
 {
     PROBE(watch_history_lost);
     int64_t first_rev = h->synced_rev + 1;
-    for (size_t i = 0; i < POINT_BUCKETS_COUNT; i++)
-        LIST_EACH (it, &h->points[i])
-            group_falls_behind(h, CONTAINER_OF(it, struct watch_group, link), first_rev);
-    LIST_EACH (it, &h->ranges)
-        group_falls_behind(h, CONTAINER_OF(it, struct watch_group, link), first_rev);
+    LIST_EACH (it, &h->groups.all)
+        group_falls_behind(h, group_of(CONTAINER_OF(it, struct interest, link)), first_rev);
     watch_listeners_lost(&h->listeners);
     h->synced_rev = rev_max;
     mvcc_pin_move(&h->pin, rev_max);
@@ -437,7 +441,8 @@ void watch_hub_advance(struct watch_hub *h)
     int64_t rev_max = mvcc_revision(h->o.mvcc);
     if (rev_max <= h->synced_rev)
         return;
-    if (list_is_empty(&h->streams) && h->listeners.count == 0) { /* nobody to tell */
+    if (list_is_empty(&h->streams) &&
+        watch_listeners_is_empty(&h->listeners)) { /* nobody to tell */
         h->synced_rev = rev_max;
         mvcc_pin_move(&h->pin, rev_max);
         return;
@@ -515,9 +520,8 @@ static bool send_missed(struct watch_hub *h, struct watcher *w)
         }
         seen++;
         rev = at;
-        if (shape_covers(&w->group->shape, mvcc_version_key(v)) &&
-            shape_wants(&w->group->shape, v)) {
-            append_event(h, &w->group->shape, v, &events);
+        if (interest_covers(&w->group->in, mvcc_version_key(v)) && group_wants(w->group, v)) {
+            append_event(h, w->group, v, &events);
             found++;
         }
     }
@@ -670,35 +674,13 @@ static const char *refusal(int err)
     }
 }
 
-static void on_create(struct watch_stream *s, const struct wire_watch_create *c)
+static struct watcher *watcher_new(struct watch_stream *s, const struct wire_watch_create *c,
+                                   int64_t id)
 {
     struct watch_hub *h = s->hub;
-    struct slice key = c->key.size > 0 ? c->key : slice_of("", 1); /* the smallest key */
-    int64_t id;
-    watch_hub_advance(h); /* a watch from "now" begins after everything already answered */
-    if (c->start_revision < 0) {
-        reject(s, tv_err_text(TV_COMPACTED));
-        return;
-    }
-    int err = h->o.permit == NULL ? 0 : h->o.permit(h->o.ctx, s->call, key, c->range_end);
-    if (err != 0) {
-        reject(s, refusal(err));
-        return;
-    }
-    if (range_is_empty(key, c->range_end)) {
-        reject(s, "mvcc: watcher range is empty");
-        return;
-    }
-    if (!pick_id(s, c->watch_id, &id)) {
-        reject(s, "mvcc: duplicate watch ID provided on the WatchStream");
-        return;
-    }
-
-    struct watch_shape shape = {
-        .key = key, .range_end = c->range_end, .filters = c->filters, .prev_kv = c->prev_kv};
     struct watcher *w = mem_alloc_zero(sizeof(*w));
     w->stream = s;
-    w->group = group_get(h, &shape);
+    w->group = group_get(h, c);
     w->id = id;
     w->start_rev = c->start_revision;
     w->fragment = c->fragment;
@@ -708,7 +690,33 @@ static void on_create(struct watch_stream *s, const struct wire_watch_create *c)
     list_push_back(&s->watchers, &w->stream_link);
     u64map_put(&s->by_id, (uint64_t)id + 1, w);
     metric_add(&h->o.meters->watchers, 1);
+    return w;
+}
 
+static void on_create(struct watch_stream *s, const struct wire_watch_create *c)
+{
+    struct watch_hub *h = s->hub;
+    int64_t id;
+    watch_hub_advance(h); /* a watch from "now" begins after everything already answered */
+    if (c->start_revision < 0) {
+        reject(s, tv_err_text(TV_COMPACTED));
+        return;
+    }
+    int err = h->o.permit == NULL ? 0 : h->o.permit(h->o.ctx, s->call, c->key, c->range_end);
+    if (err != 0) {
+        reject(s, refusal(err));
+        return;
+    }
+    if (range_is_empty(c->key, c->range_end)) {
+        reject(s, "mvcc: watcher range is empty");
+        return;
+    }
+    if (!pick_id(s, c->watch_id, &id)) {
+        reject(s, "mvcc: duplicate watch ID provided on the WatchStream");
+        return;
+    }
+
+    struct watcher *w = watcher_new(s, c, id);
     struct wire_watch_response r = response_of(h, h->synced_rev, id);
     r.created = true;
     respond_measured(s, &r, &s->hub->o.meters->send_control);
@@ -743,6 +751,8 @@ static void on_message(struct grpc_call *call, struct slice msg)
     }
     switch (req.kind) {
     case WIRE_WATCH_CREATE:
+        if (req.create.key.size == 0)
+            req.create.key = slice_of("", 1); /* the smallest key */
         on_create(s, &req.create);
         break;
     case WIRE_WATCH_CANCEL:

@@ -1,50 +1,46 @@
 #include "server/watch_listen.h"
 
 #include "base/assert.h"
-#include "base/crc32c.h"
-#include "base/mem.h"
 
-enum { KEY_BUCKETS_COUNT = 1024, RANGES = KEY_BUCKETS_COUNT, LISTS_COUNT };
+static struct watch_listener *listener_of(struct interest *it)
+{
+    return CONTAINER_OF(it, struct watch_listener, in);
+}
 
 void watch_listeners_init(struct watch_listeners *s)
 {
     *s = (struct watch_listeners){0};
+    interests_init(&s->interests);
     list_init(&s->due);
 }
 
 void watch_listeners_fini(struct watch_listeners *s)
 {
-    ASSERT(s->count == 0);
-    mem_free(s->by_key);
+    interests_fini(&s->interests);
 }
 
-static size_t bucket_of(struct slice key)
+bool watch_listeners_is_empty(const struct watch_listeners *s)
 {
-    return crc32c(0, key.data, key.size) % KEY_BUCKETS_COUNT;
+    return interests_is_empty(&s->interests);
+}
+
+void watch_listener_init(struct watch_listener *l)
+{
+    *l = (struct watch_listener){0};
+    list_init(&l->in.link);
+    list_init(&l->due_link);
 }
 
 void watch_listeners_add(struct watch_listeners *s, struct watch_listener *l)
 {
-    if (s->by_key == NULL) {
-        s->by_key = mem_alloc(LISTS_COUNT * sizeof(*s->by_key));
-        for (size_t i = 0; i < LISTS_COUNT; i++)
-            list_init(&s->by_key[i]);
-    }
-    size_t at = l->range_end.size > 0 ? (size_t)RANGES : bucket_of(l->key);
     l->lost = false;
-    list_init(&l->due_link);
-    list_init(&l->link);
-    list_push_back(&s->by_key[at], &l->link);
-    s->count++;
+    interests_add(&s->interests, &l->in);
 }
 
 void watch_listeners_remove(struct watch_listeners *s, struct watch_listener *l)
 {
-    if (!list_is_linked(&l->link))
-        return;
-    list_remove(&l->link);
+    interests_remove(&s->interests, &l->in);
     list_remove(&l->due_link);
-    s->count--;
 }
 
 static void make_due(struct watch_listeners *s, struct watch_listener *l)
@@ -53,32 +49,33 @@ static void make_due(struct watch_listeners *s, struct watch_listener *l)
         list_push_back(&s->due, &l->due_link);
 }
 
-static void offer(struct watch_listeners *s, struct list *listeners, const struct mvcc_version *v)
+struct offer {
+    struct watch_listeners *listeners;
+    const struct mvcc_version *version;
+};
+
+static bool offer(void *ctx, struct interest *it)
 {
-    struct slice key = mvcc_version_key(v);
-    LIST_EACH (it, listeners) {
-        struct watch_listener *l = CONTAINER_OF(it, struct watch_listener, link);
-        if (watch_range_covers(l->key, l->range_end, key) && l->event(l, v))
-            make_due(s, l);
-    }
+    const struct offer *o = ctx;
+    struct watch_listener *l = listener_of(it);
+    if (l->event(l, o->version))
+        make_due(o->listeners, l);
+    return true;
 }
 
 void watch_listeners_offer(struct watch_listeners *s, const struct mvcc_version *v)
 {
-    if (s->count == 0)
-        return;
-    offer(s, &s->by_key[bucket_of(mvcc_version_key(v))], v);
-    offer(s, &s->by_key[RANGES], v);
+    struct offer o = {.listeners = s, .version = v};
+    interests_of(&s->interests, mvcc_version_key(v), offer, &o);
 }
 
 void watch_listeners_lost(struct watch_listeners *s)
 {
-    for (size_t i = 0; s->count > 0 && i < LISTS_COUNT; i++)
-        LIST_EACH (it, &s->by_key[i]) {
-            struct watch_listener *l = CONTAINER_OF(it, struct watch_listener, link);
-            l->lost = true;
-            make_due(s, l);
-        }
+    LIST_EACH (it, &s->interests.all) {
+        struct watch_listener *l = listener_of(CONTAINER_OF(it, struct interest, link));
+        l->lost = true;
+        make_due(s, l);
+    }
 }
 
 void watch_listeners_wake(struct watch_listeners *s)
@@ -96,9 +93,8 @@ void watch_listeners_wake(struct watch_listeners *s)
 
 void watch_listeners_stop(struct watch_listeners *s)
 {
-    for (size_t i = 0; s->count > 0 && i < LISTS_COUNT; i++)
-        LIST_EACH_SAFE (it, after, &s->by_key[i]) {
-            struct watch_listener *l = CONTAINER_OF(it, struct watch_listener, link);
-            l->stopped(l);
-        }
+    LIST_EACH_SAFE (it, after, &s->interests.all) {
+        struct watch_listener *l = listener_of(CONTAINER_OF(it, struct interest, link));
+        l->stopped(l);
+    }
 }

@@ -6,15 +6,14 @@
 #ifndef SERVER_WATCH_LISTEN_H
 #define SERVER_WATCH_LISTEN_H
 
-#include "base/list.h"
+#include "server/interest.h"
+
 #include "storage/mvcc.h"
 
-/* Its fields are the owner's; the slices are borrowed as long as it listens. */
+/* Its fields are the owner's. */
 struct watch_listener {
-    struct list link;
+    struct interest in;
     struct list due_link;
-    struct slice key;
-    struct slice range_end; /* as of a range */
     /* A change of the range, in order, each once, in a section of the store: true to be woken.
      * Nothing of the hub may be called here. */
     bool (*event)(struct watch_listener *l, const struct mvcc_version *v);
@@ -28,8 +27,7 @@ struct watch_listener {
 
 /* All of a hub. */
 struct watch_listeners {
-    struct list *by_key; /* single keys by their hash, then one of ranges; NULL: none yet */
-    uint32_t count;
+    struct interests interests;
     struct list due; /* to be woken */
     bool waking;
 };
@@ -37,6 +35,10 @@ struct watch_listeners {
 void watch_listeners_init(struct watch_listeners *s);
 /* Nobody listens. */
 void watch_listeners_fini(struct watch_listeners *s);
+bool watch_listeners_is_empty(const struct watch_listeners *s);
+/* Of one that does not listen; its owner sets its fields then, and watch_listeners_add() keeps
+ * them. */
+void watch_listener_init(struct watch_listener *l);
 void watch_listeners_add(struct watch_listeners *s, struct watch_listener *l);
 /* Harmless when it does not listen. */
 void watch_listeners_remove(struct watch_listeners *s, struct watch_listener *l);
@@ -48,14 +50,5 @@ void watch_listeners_lost(struct watch_listeners *s);
 void watch_listeners_wake(struct watch_listeners *s);
 /* The server stops: all are told. */
 void watch_listeners_stop(struct watch_listeners *s);
-
-/* Of a range as the API has it: an empty end is the key alone, "\0" everything from it on. */
-static inline bool watch_range_covers(struct slice key, struct slice range_end, struct slice k)
-{
-    if (range_end.size == 0)
-        return slice_equal(key, k);
-    bool open_end = range_end.size == 1 && range_end.data[0] == 0;
-    return slice_compare(k, key) >= 0 && (open_end || slice_compare(k, range_end) < 0);
-}
 
 #endif
