@@ -182,6 +182,7 @@ struct worker_meters {
     struct metric_hist defrag;
     struct metric_hist snapshot;
     struct metric_counter snapshot_pause; /* ns that the pool's threads gave way; they share it */
+    struct metric_counter bulk_rest;      /* ns that large answers did */
     struct metric_counter health_success;
     struct metric_counter health_failures;
     struct metric_counter checks[METER_CHECKS_COUNT][2]; /* by success */

@@ -155,6 +155,7 @@ void metrics__write_snapshot_receive_inflights(struct metrics_page *p);
 void metrics__write_snapshot_receive_success(struct metrics_page *p);
 void metrics__write_snapshot_receive_duration(struct metrics_page *p);
 void metrics__write_background_pauses(struct metrics_page *p);
+void metrics__write_bulk_rest(struct metrics_page *p);
 void metrics__write_scrapes(struct metrics_page *p);
 
 extern const struct metric_bounds metrics__apply_bounds, metrics__request_bounds,

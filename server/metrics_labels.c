@@ -444,6 +444,11 @@ void metrics__write_background_pauses(struct metrics_page *p)
     metrics__seconds(p, "thread=\"tidy\"", metric_read(&v->lsm->tidy_pause));
 }
 
+void metrics__write_bulk_rest(struct metrics_page *p)
+{
+    metrics__seconds(p, "", metric_read(&p->v->workers.bulk_rest));
+}
+
 /* --- the page itself --- */
 
 void metrics__write_scrapes(struct metrics_page *p)

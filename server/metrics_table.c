@@ -365,6 +365,8 @@ const struct metric_row metrics__table[] = {
         "Whether an alarm of this type stands in the cluster."),
     WRITTEN("trivet_background_pause_seconds_total", "counter", background_pauses,
         "How long threads nobody waits for gave way to others: tidying the store, or snapshots."),
+    WRITTEN("trivet_bulk_rest_seconds_total", "counter", bulk_rest,
+        "How long large answers rested so that others got the CPUs, which were busy."),
     NUMBER("trivet_disk_lacks_room", "gauge", VIEW(lacks_room),
         "Whether this member refuses writes for want of room on its disks."),
     NUMBER("trivet_member_damages_total", "counter", VIEW(damages),

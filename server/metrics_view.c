@@ -91,6 +91,7 @@ static void add_worker(struct metrics_view *v, const struct worker *w)
     ADD(into, from, defrag);
     ADD(into, from, snapshot);
     ADD(into, from, snapshot_pause);
+    ADD(into, from, bulk_rest);
     ADD(into, from, health_success);
     ADD(into, from, health_failures);
     ADD(into, from, checks);

@@ -67,6 +67,7 @@ static struct grpc_server *new_client_server(struct worker *w, struct grpc_loop 
     w->method_stats = mem_alloc_zero(w->methods_count * sizeof(*w->method_stats));
     o.method_stats = w->method_stats;
     o.message_bytes = &w->message_bytes;
+    o.bulk_rest = &w->meters.bulk_rest;
     o.conn_opened = top_conn_opened;
     o.conn_closed = top_conn_closed;
     o.conn_arg = w->top;

@@ -372,8 +372,10 @@ static bool check_prefix(struct grpc_call *call, const uint8_t *p, uint32_t *ret
 
 static void deliver(struct grpc_call *call, struct slice msg)
 {
-    if (!call->is_client && call->conn != NULL)
+    if (!call->is_client && call->conn != NULL) {
+        conn__asked(call->conn);
         server__message_counted(call, false, msg.size);
+    }
     if (call->ops->message != NULL)
         call->ops->message(call, msg);
 }

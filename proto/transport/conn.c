@@ -487,6 +487,25 @@ void conn__mark_dirty(struct grpc_conn *conn)
         list_push_back(&conn->gl->dirty, &conn->dirty_link);
 }
 
+void conn__mark_bulk(struct grpc_conn *conn)
+{
+    conn->bulk_ns = timer_now_ns(&conn->gl->timers);
+    if (conn->gl->other == conn)
+        conn->gl->other = NULL;
+    list_remove(&conn->dirty_link);
+    list_push_back(&conn->gl->dirty_next, &conn->dirty_link);
+    conn->gl->dirty_next_count++;
+}
+
+void conn__asked(struct grpc_conn *conn)
+{
+    uint64_t now_ns = timer_now_ns(&conn->gl->timers);
+    if (conn->account == NULL || now_ns < conn->bulk_ns + BULK_MEMORY_NS)
+        return;
+    conn->gl->other = conn;
+    conn->gl->other_asked_ns = now_ns;
+}
+
 /* Collect output until there is no more or no room. False when the session is broken. */
 static bool fill(struct grpc_conn *conn)
 {
@@ -515,14 +534,6 @@ static bool fill(struct grpc_conn *conn)
     return ok;
 }
 
-static void wait_for_next_turn(struct grpc_conn *conn)
-{
-    if (list_is_linked(&conn->dirty_link))
-        list_remove(&conn->dirty_link);
-    list_push_back(&conn->gl->dirty_next, &conn->dirty_link);
-    conn->gl->dirty_next_count++;
-}
-
 static void flush_http2(struct grpc_conn *conn)
 {
     enum { WRITES_PER_TURN_MAX = 4 };
@@ -548,7 +559,7 @@ static void flush_http2(struct grpc_conn *conn)
     if (io_is_busy(conn->io))
         return;
     if (conn->out_full)
-        wait_for_next_turn(conn);
+        conn__mark_bulk(conn);
     else if (session_is_over(conn))
         conn__linger(conn);
     else
@@ -575,7 +586,10 @@ static void conn_on_drained(void *ctx)
     if (conn->state == CONN_DEAD || conn->state == CONN_LINGER)
         return;
     conn__go_on_reading(conn, CONN_STOP_OUTPUT);
-    conn__mark_dirty(conn);
+    if (conn->out_full)
+        conn__mark_bulk(conn);
+    else
+        conn__mark_dirty(conn);
 }
 
 /* --- time --- */

@@ -21,6 +21,7 @@
 #include "header_cache.h"
 #include "io.h"
 #include "pool.h"
+#include "rest.h"
 #include "timer.h"
 
 #include "base/buf.h"
@@ -67,6 +68,9 @@ struct out {
     size_t bytes_max; /* above it nothing is added */
 };
 
+/* Who wrote bulk is taken for who does for so long, and who asked for one with whom bulk shares. */
+static const uint64_t BULK_MEMORY_NS = 1000000000;
+
 struct grpc_loop {
     uv_loop_t *uv;
     uv_prepare_t prepare;
@@ -79,6 +83,11 @@ struct grpc_loop {
     struct list dirty_next; /* likewise, but they have had their share of this turn */
     uint32_t dirty_next_count;
     size_t write_share_bytes;
+    struct rest rest;                  /* of dirty_next */
+    struct metric_counter *rest_meter; /* a server's; may be NULL */
+    struct timer rest_is_over;         /* set while it rests: a turn is due */
+    const struct grpc_conn *other;     /* the last one that asked and had no bulk; never followed */
+    uint64_t other_asked_ns;
     struct list work;      /* calls whose owner is to be told something */
     struct list locals;    /* of local.c, likewise */
     struct list exchanges; /* http1.c's whose output has left */
@@ -148,8 +157,9 @@ struct grpc_conn {
     bool draining;       /* refuse nothing yet, close when the last call ends */
     bool goaway_final;   /* the last stream id has been told */
     bool settings_seen;
-    bool closing;  /* nothing is read any more; close when all is written */
-    bool out_full; /* more to write than one write takes */
+    bool closing;     /* nothing is read any more; close when all is written */
+    bool out_full;    /* more to write than one write takes */
+    uint64_t bulk_ns; /* when it waited in dirty_next last */
     struct conn_limits limits;
     struct list calls;
     uint32_t calls_count;
@@ -199,6 +209,10 @@ int conn__begin_http2(struct grpc_conn *conn);
 /* The functions nghttp2 calls. */
 void conn__set_callbacks(nghttp2_session_callbacks *callbacks);
 void conn__mark_dirty(struct grpc_conn *conn);
+/* It has something to send that is more than its share: not before the others of this turn. */
+void conn__mark_bulk(struct grpc_conn *conn);
+/* A message came in. */
+void conn__asked(struct grpc_conn *conn);
 /* Write what is queued. */
 void conn__flush(struct grpc_conn *conn);
 void conn__begin_close(struct grpc_conn *conn);

@@ -98,13 +98,61 @@ static void flush_dirty(struct grpc_loop *gl)
     }
 }
 
-/* Those who had more to write than their share go on where they stopped. */
-static void begin_writing(struct grpc_loop *gl)
+static bool rests(const struct grpc_loop *gl)
 {
-    size_t share = TURN_WRITE_BYTES / (gl->dirty_next_count > 0 ? gl->dirty_next_count : 1);
-    gl->write_share_bytes = share > WRITE_SHARE_MIN_BYTES ? share : WRITE_SHARE_MIN_BYTES;
+    return gl->rest.until_ns != 0 && clock_mono_ns() < gl->rest.until_ns;
+}
+
+/* A piece of bulk output under way. */
+struct piece {
+    bool begun;
+    uint64_t from_ns;
+    uint64_t cpu_from_ns;
+};
+
+/* Those who had more to write than their share go on where they stopped. */
+static struct piece begin_writing(struct grpc_loop *gl)
+{
+    gl->write_share_bytes = TURN_WRITE_BYTES;
+    if (list_is_empty(&gl->dirty_next) || rests(gl))
+        return (struct piece){0};
+    gl->write_share_bytes /= gl->dirty_next_count > 0 ? gl->dirty_next_count : 1;
+    if (gl->write_share_bytes < WRITE_SHARE_MIN_BYTES)
+        gl->write_share_bytes = WRITE_SHARE_MIN_BYTES;
     gl->dirty_next_count = 0;
     list_splice_back(&gl->dirty, &gl->dirty_next);
+    return (struct piece){
+        .begun = true, .from_ns = clock_mono_ns(), .cpu_from_ns = clock_thread_ns()};
+}
+
+static void end_writing(struct grpc_loop *gl, const struct piece *p)
+{
+    if (!p->begun)
+        return;
+    uint64_t now_ns = clock_mono_ns();
+    if (gl->other == NULL || now_ns >= gl->other_asked_ns + BULK_MEMORY_NS) {
+        rest_forget(&gl->rest);
+        return;
+    }
+    rest_after(&gl->rest, now_ns - p->from_ns, clock_thread_ns() - p->cpu_from_ns, now_ns);
+    if (gl->rest_meter != NULL)
+        metric_add(gl->rest_meter, gl->rest.until_ns - now_ns);
+}
+
+static void on_rest_is_over(struct timer *t)
+{
+    (void)t; /* the turn that comes is all that is wanted */
+}
+
+static bool bulk_is_due(struct grpc_loop *gl)
+{
+    if (list_is_empty(&gl->dirty_next))
+        return false;
+    if (!rests(gl))
+        return true;
+    gl->rest_is_over.fn = on_rest_is_over;
+    timer_set(&gl->timers, &gl->rest_is_over, gl->rest.until_ns);
+    return false;
 }
 
 /* Writing may end calls, and ending calls may make others write: a few rounds, then the rest waits
@@ -115,7 +163,7 @@ static void turn(struct grpc_loop *gl)
     if (gl->in_turn || gl->in_session > 0)
         return; /* called from a callback: the turn comes by itself */
     gl->in_turn = true;
-    begin_writing(gl);
+    struct piece piece = begin_writing(gl);
     budget__serve(gl);
     for (int i = 0; i < ROUNDS_MAX; i++) {
         if (!has_work(gl))
@@ -124,8 +172,9 @@ static void turn(struct grpc_loop *gl)
         tell_others(gl);
         flush_dirty(gl);
     }
+    end_writing(gl, &piece);
     gl->in_turn = false;
-    bool left_over = has_work(gl) || !list_is_empty(&gl->dirty_next) || gl->budget_moved;
+    bool left_over = has_work(gl) || bulk_is_due(gl) || gl->budget_moved;
     if (left_over != (uv_is_active((uv_handle_t *)&gl->idle) != 0)) {
         if (left_over)
             (void)uv_idle_start(&gl->idle, on_idle);
@@ -276,6 +325,7 @@ static void on_timer_closed(uv_handle_t *handle)
 void grpc_loop_free(struct grpc_loop *gl)
 {
     turn(gl);
+    timer_clear(&gl->timers, &gl->rest_is_over);
     /* Handles close in the reverse of this order; connections that are closing already come before.
      */
     uv_close((uv_handle_t *)&gl->prepare, on_prepare_closed);

@@ -616,6 +616,8 @@ struct grpc_server *grpc_server_new(struct grpc_loop *gl, const struct grpc_serv
     struct grpc_server *s = mem_alloc_zero(sizeof(*s));
     s->gl = gl;
     s->o = *o;
+    if (o->bulk_rest != NULL)
+        gl->rest_meter = o->bulk_rest;
     s->limits = (struct conn_limits){
         .recv_message_bytes_max = o->recv_message_bytes_max,
         .send_message_bytes_max = o->send_message_bytes_max,

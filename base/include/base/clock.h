@@ -5,6 +5,8 @@
 #include <stdint.h>
 
 uint64_t clock_mono_ns(void);
+/* The CPU time of the calling thread. */
+uint64_t clock_thread_ns(void);
 /* Microseconds since 1970, UTC. */
 int64_t clock_wall_us(void);
 

@@ -238,6 +238,9 @@ struct grpc_server_options {
     /* One for each method, in the order of the table; borrowed. NULL: nothing is counted. */
     struct grpc_method_stats *method_stats;
     struct grpc_message_bytes *message_bytes; /* with it: of all methods */
+    /* Nanoseconds that large output of the loop rested for others; borrowed, as long as the loop.
+     * NULL: not counted. */
+    struct metric_counter *bulk_rest;
     /* A connection is there, or is gone. NULL allowed. */
     void (*conn_opened)(struct grpc_conn *conn, void *arg);
     void (*conn_closed)(struct grpc_conn *conn, void *arg);
