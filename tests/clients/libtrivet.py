@@ -187,8 +187,7 @@ def tls():
             wait_for_port(node)
             mine = ["cert_file=" + who.cert, "key_file=" + who.key]
             scene("TLS", "calls", node.endpoint(), "ca_file=" + ca_file, *mine)
-            # Not the watches, which come after these: now and then one does not resume within 10 s. Why is open.
-            scene("TLS, each allocation fails", "one-failure", node.endpoint(), "ca_file=" + ca_file, "sorts=9", *mine)
+            scene("TLS, each allocation fails", "one-failure", node.endpoint(), "ca_file=" + ca_file, "sorts=10", *mine)
             scene("TLS, each allocation of trivet_open() fails", "one-failure", node.endpoint(), "ca_file=" + ca_file,
                   "sort=10", *mine)
             strangers = {
