@@ -107,7 +107,7 @@ static void load_state(struct copy *x)
     if (x->state_key[0] == '\0')
         return;
     if (!copy_read(x, x->dest, &q, &r))
-        ctl_fail(x->c, CTL_ERROR, "destination: %s", ctl_error(&r));
+        copy_refused(x, x->dest, &r);
     if (r.u.range.kvs_count == 1) {
         struct trivet_bytes text = r.u.range.kvs[0].value;
         x->state_text = mem_dup(text.data, text.size);
@@ -146,6 +146,29 @@ static int64_t meet(struct copy *x)
                  "source and destination are one cluster, and the prefixes overlap");
     x->state.cluster_id = source.cluster_id;
     return source.revision;
+}
+
+/* One that is too old to say so counts as having none. */
+static bool has_auth(struct copy *x, struct trivet_client *client)
+{
+    const struct trivet_request q = {.method = TRIVET_AUTH_STATUS};
+    struct trivet_result r;
+    bool on = copy_read(x, client, &q, &r) && r.u.auth.enabled;
+    trivet_result_clear(&r);
+    return on;
+}
+
+/* Passwords cannot be read out of a cluster, and roles without users are half of it. */
+static void say_users_stay(struct copy *x)
+{
+    if (!has_auth(x, x->source))
+        return;
+    if (has_auth(x, x->dest))
+        fprintf(stderr, "copy: users and roles are not copied; those of the destination hold\n");
+    else
+        fprintf(stderr,
+                "copy: users and roles are not copied: authentication is on at the source "
+                "and off at the destination, where all may read and write what is copied\n");
 }
 
 /* --- the whole --- */
@@ -199,7 +222,7 @@ static void forget(struct copy *x)
         return;
     (void)trivet_delete(x->dest, trivet_str(x->state_key), &r);
     if (r.status != TRIVET_OK)
-        ctl_fail(x->c, CTL_ERROR, "destination: %s", ctl_error(&r));
+        copy_refused(x, x->dest, &r);
     trivet_result_clear(&r);
 }
 
@@ -266,7 +289,9 @@ static int run(struct ctl *c)
     x.dest = ctl_client(c);
     int64_t now = meet(&x);
     load_state(&x);
-    (void)copy_all(&x, ctl_bool(c, "once") ? now : 0);
+    say_users_stay(&x);
+    if (!x.with_leases || copy_lease_may_ask(&x))
+        (void)copy_all(&x, ctl_bool(c, "once") ? now : 0);
     int status = CTL_OK;
     if (ctl_bool(c, "verify") && x.state.phase == COPY_PHASE_FOLLOW)
         status = verify(&x);
@@ -298,8 +323,13 @@ const struct ctl_command ctl_cmd_copy = {
         "leases live on for two thirds of their TTL at least, unless their\nowners renew them "
         "here; "
         "started again it makes anew what ended meanwhile. Leases without a key to copy are\nnot "
-        "made. There are 100,000 at most, with some 200 bytes of memory each; a hundred are asked "
-        "for at once.",
+        "made. There are 100,000 at most, with some 250 bytes of memory each; a hundred are asked "
+        "for at once.\n\n"
+        "Users, roles and whether authentication is on are not copied, for passwords cannot be "
+        "read: make them at\nthe destination, or go there by `snapshot save` and `restore`, which "
+        "take all along. Where authentication is on\n--source-user must be permitted to read "
+        "--prefix, for --with-leases all keys; --user to read and write --dest-prefix "
+        "and\n--state-key.",
     .examples =
         "trivetctl --endpoints new:2379 copy old1:2379,old2:2379,old3:2379 --delete --verify\n"
         "trivetctl --endpoints new:2379 copy old:2379 --prefix /a/ --dest-prefix /b/ --once\n"

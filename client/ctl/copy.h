@@ -115,9 +115,14 @@ bool copy_call_all(struct copy *x, struct trivet_client *client, const struct tr
                    uint32_t count, struct trivet_result *results);
 /* The cluster as it is now: its id and revision. False: stopped before. */
 bool copy_ask(struct copy *x, struct trivet_client *client, struct trivet_header *ret);
+/* The cluster refuses, as *r says: that is said, and what is to be done where it is known. */
+_Noreturn void copy_refused(struct copy *x, const struct trivet_client *client,
+                            const struct trivet_result *r);
 
 /* --- copy_lease.c; false: stopped before --- */
 
+/* The source lets whoever copies ask for them; else that is said, before anything is written. */
+bool copy_lease_may_ask(struct copy *x);
 /* A key that has it is copied: it must be there before. */
 void copy_lease_want(struct copy *x, int64_t id);
 /* All that are wanted are at the destination, or the source has them no more. */

@@ -131,9 +131,13 @@ static void adopt(struct copy *x, struct copy_lease *l, const struct trivet_resu
 static void fail_unless_ok(struct copy *x, const struct trivet_client *client,
                            const struct trivet_result *r)
 {
-    if (r->status != TRIVET_OK)
-        ctl_fail(x->c, CTL_ERROR, "%s: %s", client == x->source ? "source" : "destination",
+    if (client == x->source && strstr(r->error, "permission denied") != NULL)
+        ctl_fail(x->c, CTL_ERROR,
+                 "source: %s; --with-leases asks for all leases and their keys, which "
+                 "--source-user must be permitted to read, as root is",
                  ctl_error(r));
+    if (r->status != TRIVET_OK)
+        copy_refused(x, client, r);
 }
 
 /* The same question about each lease, answered by `client`; false: stopped. */
@@ -410,6 +414,15 @@ static bool list(struct copy *x, struct trivet_result *ret)
     return false;
 }
 
+bool copy_lease_may_ask(struct copy *x)
+{
+    struct trivet_result all;
+    if (!list(x, &all))
+        return false;
+    trivet_result_clear(&all);
+    return true;
+}
+
 bool copy_lease_resume(struct copy *x)
 {
     struct trivet_result all;
@@ -508,24 +521,36 @@ static bool is_going(const struct copy *x, const struct copy_lease *l)
 }
 
 /* One that still holds keys is left to end by itself: they are not this copy's. */
+static bool revoke_empty(struct copy *x, struct copy_lease *const *leases,
+                         const struct trivet_result *at_dest, uint32_t count)
+{
+    struct trivet_request q[AT_ONCE];
+    struct trivet_result r[AT_ONCE];
+    uint32_t empty = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (is_there(&at_dest[i]) && at_dest[i].u.lease.keys_count == 0)
+            q[empty++] = (struct trivet_request){.method = TRIVET_LEASE_REVOKE,
+                                                 .u.lease = {.id = leases[i]->id}};
+    if (empty > 0 && !copy_call_all(x, x->dest, q, empty, r))
+        return false;
+    clear_all(r, empty); /* a refused one has ended by itself meanwhile */
+    return true;
+}
+
 static bool let_go(struct copy *x)
 {
     struct copy_lease *some[AT_ONCE];
-    struct trivet_result at_dest[AT_ONCE], r;
+    struct trivet_result at_dest[AT_ONCE];
     uint32_t count;
     while ((count = collect(x, is_gone, some, AT_ONCE)) > 0) {
         if (!ask_all(x, x->dest, some, count, true, at_dest))
             return false;
-        for (uint32_t i = 0; i < count; i++) {
-            const struct trivet_request q = {.method = TRIVET_LEASE_REVOKE,
-                                             .u.lease = {.id = some[i]->id}};
-            if (is_there(&at_dest[i]) && at_dest[i].u.lease.keys_count == 0) {
-                (void)copy_read(x, x->dest, &q, &r); /* it may have ended by itself meanwhile */
-                trivet_result_clear(&r);
-            }
-            forget(x, some[i]);
-        }
+        bool ok = revoke_empty(x, some, at_dest, count);
         clear_all(at_dest, count);
+        if (!ok)
+            return false;
+        for (uint32_t i = 0; i < count; i++)
+            forget(x, some[i]);
     }
     return true;
 }

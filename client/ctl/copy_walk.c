@@ -259,8 +259,7 @@ static void explain(struct walk *w)
         w->x->state.revision = 0;
         return;
     }
-    ctl_fail(w->x->c, CTL_ERROR, "%s: %s", w->source.failed ? "source" : "destination",
-             ctl_error(&p->page));
+    copy_refused(w->x, p->client, &p->page);
 }
 
 bool copy_walk(struct copy *x)
@@ -312,8 +311,8 @@ uint64_t copy_verify(struct copy *x, uint64_t *ret_missing, uint64_t *ret_differ
     for (;;) {
         const struct trivet_kv *s = pager_at(&source), *d = pager_at(&dest);
         if (source.failed || dest.failed)
-            ctl_fail(x->c, CTL_ERROR, "%s: %s", source.failed ? "source" : "destination",
-                     ctl_error(source.failed ? &source.page : &dest.page));
+            copy_refused(x, source.failed ? x->source : x->dest,
+                         source.failed ? &source.page : &dest.page);
         if (s == NULL && d == NULL)
             break;
         int order = compare(x, s, d);

@@ -163,15 +163,27 @@ bool copy_call_all(struct copy *x, struct trivet_client *client, const struct tr
     return ok;
 }
 
+void copy_refused(struct copy *x, const struct trivet_client *client, const struct trivet_result *r)
+{
+    bool source = client == x->source;
+    const char *hint = "";
+    if (strstr(r->error, "user name is empty") != NULL)
+        hint = source ? "; it wants to know who asks: --source-user"
+                      : "; it wants to know who asks: --user";
+    ctl_fail(x->c, CTL_ERROR, "%s: %s%s", source ? "source" : "destination", ctl_error(r), hint);
+}
+
+/* By a key that whoever copies may read, with however few permissions. */
 bool copy_ask(struct copy *x, struct trivet_client *client, struct trivet_header *ret)
 {
     struct trivet_result r;
+    struct trivet_bytes key = client == x->source ? x->prefix : x->dest_prefix;
     const struct trivet_request q = {
-        .method = TRIVET_RANGE, .u.range = {.key = trivet_str("trivetctl"), .count_only = true}};
+        .method = TRIVET_RANGE,
+        .u.range = {.key = key.size > 0 ? key : trivet_str("trivetctl"), .count_only = true}};
     bool ok = copy_read(x, client, &q, &r);
     if (!ok && !copy_stopped)
-        ctl_fail(x->c, CTL_ERROR, "%s: %s", client == x->source ? "source" : "destination",
-                 ctl_error(&r));
+        copy_refused(x, client, &r);
     *ret = r.header;
     trivet_result_clear(&r);
     return ok;
@@ -280,7 +292,7 @@ static bool was_done(struct copy *x, const char *text, size_t size)
                                      .u.range = {.key = trivet_str(x->state_key)}};
     if (!copy_read(x, x->dest, &q, &r)) {
         if (r.status == TRIVET_REFUSED)
-            ctl_fail(x->c, CTL_ERROR, "destination: %s", ctl_error(&r));
+            copy_refused(x, x->dest, &r);
         return false;
     }
     bool ours = r.u.range.kvs_count == 1 && r.u.range.kvs[0].value.size == size &&
@@ -329,7 +341,7 @@ static bool write_now(struct copy *x, const struct trivet_request *q)
     if (done && lease_is_missing(x, &r))
         done = false;
     else if (done && r.status != TRIVET_OK)
-        ctl_fail(x->c, CTL_ERROR, "destination: %s", ctl_error(&r));
+        copy_refused(x, x->dest, &r);
     trivet_result_clear(&r);
     return done;
 }
@@ -367,7 +379,7 @@ static bool write_fenced(struct copy *x, const char *text, size_t size, bool sta
     bool failed = r.status != TRIVET_OK;
     bool succeeded = !failed && r.u.txn.succeeded;
     if (failed && !(too_large && count == 1))
-        ctl_fail(x->c, CTL_ERROR, "destination: %s", ctl_error(&r));
+        copy_refused(x, x->dest, &r);
     trivet_result_clear(&r);
     if (too_large)
         return put_alone(x) && write_fenced(x, text, size, true);

@@ -1,8 +1,9 @@
-"""trivetctl copy --with-leases: scenes of trivetctl_more.py."""
+"""trivetctl copy, its leases and users: scenes of trivetctl_more.py."""
 
 import base64
 import http.client
 import json
+import os
 import signal
 import subprocess
 import time
@@ -13,14 +14,21 @@ from trivetctl import PATIENCE, all_keys, check, ctl, endpoints_of, start, wait_
 LEASES = ("--prefix", "/src/", "--dest-prefix", "/dst/", "--with-leases")
 
 
-def grant(endpoints, ttl, lease=0):
-    """A lease, of an ID of one's own; returns the ID in hex. By the gateway: etcdctl cannot name one."""
+def post(endpoints, path, requests):
+    """The answers of the gateway to each request, one after the other."""
     host, port = endpoints.split(",")[0].split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
-    connection.request("POST", "/v3/lease/grant", json.dumps({"TTL": ttl, "ID": lease}))
-    answer = json.loads(connection.getresponse().read())
+    answers = []
+    for request in requests:
+        connection.request("POST", path, json.dumps(request))
+        answers.append(json.loads(connection.getresponse().read()))
     connection.close()
-    return "%x" % int(answer["ID"])
+    return answers
+
+
+def grant(endpoints, ttl, lease=0):
+    """A lease, of an ID of one's own; returns the ID in hex. By the gateway: etcdctl cannot name one."""
+    return "%x" % int(post(endpoints, "/v3/lease/grant", [{"TTL": ttl, "ID": lease}])[0]["ID"])
 
 
 def lease_of(endpoints, lease):
@@ -141,3 +149,100 @@ def scene_lease_of_others():
         status, _, err = ctl(d, "copy", s, "--prefix", "/a/", "--with-leases", "--once")
         check(status == 0 and "300 s" in err and lease_of(d, lease) == (300, ["/a/x"]),
               "an empty one is taken, and its TTL said", (status, err, lease_of(d, lease)))
+
+
+# --- very many ---
+
+MANY = 2000
+MANY_BYTES_MAX = 16 << 20
+
+
+def copy_measured(d, *args):
+    """What it prints as JSON, and how much memory it had at most."""
+    copier = start(d, "copy", *args, "--once", "--verify", "-o", "json", stdout=subprocess.PIPE,
+                   stderr=subprocess.DEVNULL)
+    out = copier.stdout.read()
+    _, status, usage = os.wait4(copier.pid, 0)
+    copier.returncode = os.waitstatus_to_exitcode(status)
+    return json.loads(out or "{}"), usage.ru_maxrss * 1024
+
+
+def lease_count(endpoints):
+    return len(post(endpoints, "/v3/lease/leases", [{}])[0].get("leases", []))
+
+
+def make_many(s):
+    post(s, "/v3/lease/grant", [{"TTL": 600, "ID": 1 + i} for i in range(MANY)])
+    puts = [{"requestPut": {"key": base64.b64encode(b"/src/%d" % i).decode(), "value": "eA==", "lease": 1 + i}}
+            for i in range(MANY)]
+    post(s, "/v3/kv/txn", [{"success": puts[i:i + 100]} for i in range(0, MANY, 100)])
+
+
+def scene_many_leases():
+    """Many times what is asked for at once: made, made again after all were lost, and let go; little memory."""
+    with Cluster("trivet", size=1) as source, Cluster("trivet", size=1) as dest:
+        source.start()
+        dest.start()
+        s, d = endpoints_of(source), endpoints_of(dest)
+        make_many(s)
+        _, plain_bytes = copy_measured(d, s, "--prefix", "/src/", "--dest-prefix", "/plain/", "--state-key", "plain")
+        sums, bytes_max = copy_measured(d, s, *LEASES)
+        check(sums.get("leases") == MANY and sums.get("same") is True and lease_count(d) == MANY,
+              "many leases are copied", (sums, lease_count(d)))
+        check(bytes_max - plain_bytes < MANY_BYTES_MAX, "in little memory", (bytes_max, plain_bytes))
+        post(d, "/v3/lease/revoke", [{"ID": 1 + i} for i in range(MANY)])
+        check(all_keys(d, "/dst/") == {}, "all are lost")
+        sums, _ = copy_measured(d, s, *LEASES)
+        check(sums.get("leases") == MANY and sums.get("same") is True and sums.get("written") == MANY,
+              "and made again with their keys", sums)
+        copier = start(d, "copy", s, *LEASES, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(1)
+        post(s, "/v3/lease/revoke", [{"ID": 1 + i} for i in range(MANY)])
+        check(wait_for(lambda: lease_count(d) == 0) and all_keys(d, "/dst/") == {}, "all end here as there",
+              lease_count(d))
+        check(copier.poll() is None, "it goes on", copier.returncode)
+        copier.kill()
+        copier.wait()
+
+
+# --- whoever it is ---
+
+def enable_auth(endpoints):
+    """root:secret may all, u:pw may /src/ alone."""
+    for line in ("role add r", "role grant-permission r --prefix=true readwrite /src/", "user add root:secret",
+                 "user grant-role root root", "user add u:pw", "user grant-role u r", "auth enable"):
+        status, _, err = ctl(endpoints, *line.split())
+        if status != 0:
+            raise RuntimeError(line + ": " + err)
+
+
+def scene_copy_users(source_kind):
+    """Users stay where they are, which is said; who may read a prefix can copy it."""
+    with Cluster(source_kind, size=1) as source, Cluster("trivet", size=1) as dest:
+        source.start()
+        dest.start()
+        s, d = endpoints_of(source), endpoints_of(dest)
+        put(s, "/src/x", "1", grant(s, 600))
+        put(s, "/other/x", "1", grant(s, 600))
+        _, _, err = ctl(d, "copy", s, "--once", "--forget")
+        check("users" not in err, "nothing is said where authentication is off", err)
+        enable_auth(s)
+
+        def copy(*args):
+            status, _, err = ctl(d, *args[:-1], "copy", s, "--once", "--verify", *args[-1].split())
+            return status, err
+        status, err = copy("")
+        check(status == 1 and "--source-user" in err, "nobody in particular may copy nothing", (status, err))
+        status, err = copy("--source-user u:pw")
+        check(status == 1 and "permission denied" in err, "nor who may not read all of it", (status, err))
+        status, err = copy("--source-user u:pw --prefix /src/ --dest-prefix /a/")
+        check(status == 0 and all_keys(d, "/a/") == {"/a/x": "1"} and "off at the destination" in err,
+              "who may read a prefix copies it, and is told what is not copied", (status, err))
+        status, err = copy("--source-user u:pw --prefix /src/ --dest-prefix /b/ --with-leases --state-key b")
+        check(status == 1 and "--with-leases asks for all leases" in err and all_keys(d, "/b/") == {},
+              "but not its leases, before anything is written", (status, err))
+        enable_auth(d)
+        status, err = copy("--source-user root:secret --prefix /src/ --restart")
+        check(status == 1 and "who asks: --user" in err, "the destination as well wants to know", (status, err))
+        status, err = copy("--user", "root:secret", "--source-user root:secret --prefix /src/ --restart --with-leases")
+        check(status == 0 and "those of the destination hold" in err, "on at both", (status, err))
