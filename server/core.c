@@ -470,6 +470,7 @@ void core_turn(struct core *c, uint64_t now_ms)
     core__scrub(c);
     if (core__may_propose_more(c))
         c->o.env.wake(c->o.env.ctx);
+    core__propose_after_rest(c);
     publish_status(c);
     epoch_collect(mvcc_epoch(c->mvcc));
     if (c->changed) {
@@ -503,6 +504,8 @@ static void receive_guests(struct core *c, const struct raft_msg *msg)
     struct raft_entry *entries = mem_alloc(msg->entries_count * sizeof(*entries));
     rest.entries_count = core__take_guests(c, msg, entries);
     rest.entries = entries;
+    if (rest.entries_count > 0)
+        core__note_small(c);
     if (rest.entries_count > 0 && raft_step(c->raft, &rest) == TV_EDROPPED)
         core__foster(c, &rest);
     mem_free(entries);
@@ -514,6 +517,8 @@ void core_receive(struct core *c, const struct raft_msg *msg)
         receive_guests(c, msg);
         return;
     }
+    if (msg->type == RAFT_MSG_PROPOSE)
+        core__note_small(c);
     check_own_log(c, msg);
     int rv = raft_step(c->raft, msg); /* what raft refuses (an old term, a stranger) is dropped */
     if (rv == TV_EDROPPED && msg->type == RAFT_MSG_PROPOSE)

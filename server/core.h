@@ -62,7 +62,7 @@ struct core_env {
     void (*published)(void *ctx);
     /* Ask for another core_turn() soon. */
     void (*wake)(void *ctx);
-    /* The same, in so many milliseconds. NULL: nothing is gathered. */
+    /* The same, in so many milliseconds. NULL: nothing is gathered, and nothing rests. */
     void (*wake_in)(void *ctx, uint64_t ms);
     /* What this member holds at a mark, for the leader; may drop it. NULL: nobody compares. */
     void (*send_report)(void *ctx, uint64_t to, const struct agree_report *r);
@@ -72,7 +72,7 @@ struct core_env {
     /* Damage was found on this member's disk; the process ends when this returns. May be NULL. */
     void (*damaged)(void *ctx, const char *what);
     /* clock_mono_ns(), for measuring what was done; what it says decides nothing but how much is
-     * proposed at once. NULL: nothing is measured. */
+     * proposed, and when. NULL: nothing is measured, and nothing rests. */
     uint64_t (*clock_ns)(void *ctx);
     /* A copy of what the persistent store holds now, for snapfile_open()'s reasons or none. NULL:
      * there are no copies. */

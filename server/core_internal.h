@@ -62,12 +62,15 @@ struct proposal_lane {
     uint32_t in_flight;
     size_t in_flight_bytes;
     uint32_t crowds;          /* flows with CROWD or more waiting */
-    uint64_t shared_until_ms; /* a connection asked that had waited for others' many */
+    uint64_t shared_until_ms; /* somebody else asks, too, now and then */
     bool fresh_turn;
     struct pace pace;            /* of small ones */
-    const struct request *timed; /* the one in flight that it is told of; NULL: none */
+    const struct request *timed; /* the one in flight whose way is timed; NULL: none */
     uint64_t timed_from_ns;
     uint32_t timed_under_way;
+    uint64_t crowded_until_ms; /* one had to wait for another */
+    uint64_t took_ns;          /* the one that was timed last */
+    uint64_t rest_until_ns;    /* large ones, at the leader; 0: they do not rest */
 };
 
 struct core {
@@ -290,6 +293,10 @@ uint32_t core__take_guests(struct core *c, const struct raft_msg *msg, struct ra
 void core__propose_waiting(struct core *c);
 /* Something waits, and its turn may have come since. */
 bool core__may_propose_more(const struct core *c);
+/* Large ones wait, and rest: a turn is due when that is over. */
+void core__propose_after_rest(struct core *c);
+/* Somebody asks for something small. */
+void core__note_small(struct core *c);
 /* The request of ours that asked for an entry, in no list by id any more; NULL when it is none. */
 struct request *core__proposal_applied(struct core *c, uint64_t id);
 /* What is under way may be lost. */

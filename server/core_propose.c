@@ -15,7 +15,9 @@
  * Large requests have a lane and a window of their own, or a few of them would fill the window for
  * the small ones. A member forwards large ones a few at a time; the leader does not put them on the
  * log as they come but in its own lane, as a guest each, the members and its own connections taking
- * turns: what of large requests is on the log is bounded for the whole cluster.
+ * turns: what of large requests is on the log is bounded for the whole cluster. One of them keeps
+ * disks and network busy for milliseconds, and small ones wait behind it: as long as small ones
+ * come, too, and large ones wait for each other, their lane rests for twice as long as each took.
  *
  *     incoming -> (a lane's flows) -> unproposed -> proposals -> answered, when applied
  *
@@ -34,6 +36,8 @@ enum {
     CROWD = 64,
     LARGE_WINDOW_LEADER_BYTES = 1 << 20,
     LARGE_WINDOW_FORWARD_BYTES = 4 << 20, /* the leader has the next one when one is done */
+    LARGE_REST = 2,                       /* times what it took, */
+    LARGE_TOOK_MAX_NS = 20000000,         /* of which so much counts */
     GUESTS_BYTES_MAX = 64 << 20,          /* above it they are dropped, like lost messages */
     /* Of a turn. What a request costs beside its bytes counts as some more of them. */
     SMALL_TURN_BYTES = 1 << 10,
@@ -78,8 +82,15 @@ static uint32_t small_window(const struct core *c, const struct proposal_lane *l
     return c->now_ms < l->shared_until_ms ? l->pace.count : SMALL_WINDOW_COUNT;
 }
 
+static bool rests(const struct core *c, const struct proposal_lane *l)
+{
+    return l->rest_until_ns != 0 && core__clock_ns(c) < l->rest_until_ns;
+}
+
 static bool fits(const struct core *c, const struct proposal_lane *l, const struct request *req)
 {
+    if (rests(c, l))
+        return false;
     if (l->in_flight == 0)
         return true;
     size_t bytes = l->in_flight_bytes + req->payload_size;
@@ -94,11 +105,36 @@ static void count_in(struct core *c, struct request *req)
     l->in_flight++;
     l->in_flight_bytes += req->payload_size;
     req->window_epoch = c->window_epoch;
-    if (l == &c->lanes[PROPOSAL_SMALL] && l->timed == NULL && c->o.env.clock_ns != NULL) {
+    if (l->timed == NULL && c->o.env.clock_ns != NULL) {
         l->timed = req;
         l->timed_from_ns = core__clock_ns(c);
         l->timed_under_way = l->in_flight;
     }
+}
+
+/* The one whose way is timed is through. */
+static void note_time(struct core *c, struct proposal_lane *l)
+{
+    uint64_t now_ns = core__clock_ns(c);
+    l->timed = NULL;
+    l->took_ns = now_ns - l->timed_from_ns;
+    if (l == &c->lanes[PROPOSAL_SMALL])
+        pace_took(&l->pace, l->took_ns, l->timed_under_way, now_ns);
+}
+
+/* One of `size` is through. Those that fill the window together rest as long together; what took
+ * long because nothing got on says nothing. */
+static void rest_after(struct core *c, struct proposal_lane *l, uint64_t size)
+{
+    bool shared = c->now_ms < l->shared_until_ms && c->now_ms < l->crowded_until_ms;
+    if (!shared || c->o.env.wake_in == NULL)
+        return;
+    uint64_t now_ns = core__clock_ns(c);
+    uint64_t from_ns = l->rest_until_ns > now_ns ? l->rest_until_ns : now_ns;
+    uint64_t took_ns = l->took_ns < LARGE_TOOK_MAX_NS ? l->took_ns : LARGE_TOOK_MAX_NS;
+    if (size > LARGE_WINDOW_LEADER_BYTES)
+        size = LARGE_WINDOW_LEADER_BYTES;
+    l->rest_until_ns = from_ns + LARGE_REST * took_ns * size / LARGE_WINDOW_LEADER_BYTES;
 }
 
 static void count_out(struct core *c, struct request *req)
@@ -111,11 +147,16 @@ static void count_out(struct core *c, struct request *req)
     l->in_flight_bytes -= req->payload_size;
     req->window_epoch = 0;
     c->window_moved = true;
-    if (l->timed == req) {
-        uint64_t now_ns = core__clock_ns(c);
-        l->timed = NULL;
-        pace_took(&l->pace, now_ns - l->timed_from_ns, l->timed_under_way, now_ns);
-    }
+    if (l->timed == req)
+        note_time(c, l);
+    if (l == &c->lanes[PROPOSAL_LARGE])
+        rest_after(c, l, req->payload_size);
+}
+
+void core__note_small(struct core *c)
+{
+    if (core__leading(c))
+        c->lanes[PROPOSAL_LARGE].shared_until_ms = c->now_ms + SHARED_WINDOW_MS;
 }
 
 void core__forget_window(struct core *c)
@@ -126,6 +167,7 @@ void core__forget_window(struct core *c)
         c->lanes[i].in_flight = 0;
         c->lanes[i].in_flight_bytes = 0;
         c->lanes[i].timed = NULL;
+        c->lanes[i].rest_until_ns = 0;
     }
     LIST_EACH (it, &c->unproposed)
         count_in(c, CONTAINER_OF(it, struct request, link));
@@ -170,11 +212,15 @@ void core__take_proposal(struct core *c, struct request *req)
     struct proposal_lane *l = lane_of(c, req);
     if (req->flow == 0)
         req->flow = c->o.member_id; /* the node's own */
+    else if (l == &c->lanes[PROPOSAL_SMALL])
+        core__note_small(c);
     if (l->waiting == 0 && fits(c, l, req)) {
         admit(c, req);
         return;
     }
     PROBE(core_proposal_waits);
+    if (l->in_flight > 0)
+        l->crowded_until_ms = c->now_ms + SHARED_WINDOW_MS;
     struct proposal_flow *f = flow_for(l, req);
     list_remove(&req->link);
     list_push_back(&f->requests, &req->link);
@@ -373,6 +419,14 @@ void core__propose_waiting(struct core *c)
 bool core__may_propose_more(const struct core *c)
 {
     return c->window_moved && (c->lanes[PROPOSAL_SMALL].waiting | c->lanes[PROPOSAL_LARGE].waiting);
+}
+
+void core__propose_after_rest(struct core *c)
+{
+    const struct proposal_lane *l = &c->lanes[PROPOSAL_LARGE];
+    if (l->waiting == 0 || !rests(c, l) || c->o.env.wake_in == NULL)
+        return;
+    c->o.env.wake_in(c->o.env.ctx, 1 + (l->rest_until_ns - core__clock_ns(c)) / 1000000);
 }
 
 /* --- the end --- */

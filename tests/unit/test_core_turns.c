@@ -233,6 +233,51 @@ START_TEST(test_small_beside_large)
 }
 END_TEST
 
+/* Large ones that take 5 ms each, and what is on the log when those that filled the window are
+ * through. */
+static uint64_t large_after_window(bool beside_small)
+{
+    enum { COUNT = 100 };
+    clock_ns = 1;
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    stall_all(true);
+    uint64_t before = wal_last_index(l->wal);
+    for (int i = 0; i < COUNT; i++)
+        ask_for(l, GREEDY, LARGE_VALUE);
+    settle();
+    uint64_t on_log = wal_last_index(l->wal) - before;
+    if (beside_small)
+        ask_for(l, POLITE, 10);
+    stall_all(false);
+    clock_ns += 5000000;
+    settle();
+    uint64_t after = wal_last_index(l->wal) - before - beside_small;
+    ck_assert_uint_ge(after, on_log);
+    uint32_t all = COUNT + beside_small;
+    for (int i = 0; i < 50 && answers < all; i++) {
+        clock_ns += 10000000;
+        settle();
+    }
+    ck_assert_uint_eq(answers, all);
+    clock_ns = 0;
+    stop();
+    return after - on_log;
+}
+
+/* Small ones find the log free for a while: nothing large goes on it until then. */
+START_TEST(test_large_rest_beside_small)
+{
+    wake_in_ms = 0;
+    ck_assert_uint_gt(large_after_window(false), 0);
+    ck_assert_uint_eq(wake_in_ms, 0);
+    ck_assert_uint_eq(large_after_window(true), 0);
+    ck_assert_uint_ge(wake_in_ms, 5);
+    ck_assert_uint_le(wake_in_ms, 11);
+}
+END_TEST
+
 /* What members forward waits at the leader, which has one window for all. */
 START_TEST(test_forwarded_take_turns)
 {
@@ -312,5 +357,5 @@ END_TEST
 
 UNIT_MAIN("core turns", test_large_take_turns, test_small_take_turns, test_small_window_is_shared,
           test_small_window_of_many, test_small_window_of_one, test_small_window_is_paced,
-          test_small_beside_large, test_forwarded_take_turns, test_lost_with_connection,
-          test_lost_silently, test_waiting_times_out)
+          test_small_beside_large, test_large_rest_beside_small, test_forwarded_take_turns,
+          test_lost_with_connection, test_lost_silently, test_waiting_times_out)
