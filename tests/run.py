@@ -311,7 +311,7 @@ def libtrivet(suite, full):
     if not full:
         return program(suite, [sys.executable, "tests/clients/libtrivet.py", "--only",
                                "examples,header,symbols,calls-1,calls-3,calls-etcd,users,tls,endpoints,srv,"
-                               "connections,few-streams,subsets,new-certificates,nonsense,kills,cuts,memory"])
+                               "connections,few-streams,few-streams-etcd,subsets,new-certificates,nonsense,kills,cuts,memory"])
     return program(suite, [sys.executable, "tests/clients/libtrivet.py"])
 
 
