@@ -487,14 +487,20 @@ void conn__mark_dirty(struct grpc_conn *conn)
         list_push_back(&conn->gl->dirty, &conn->dirty_link);
 }
 
-void conn__mark_bulk(struct grpc_conn *conn)
+void conn__wait_for_turn(struct grpc_conn *conn)
 {
-    conn->bulk_ns = timer_now_ns(&conn->gl->timers);
-    if (conn->gl->other == conn)
-        conn->gl->other = NULL;
+    struct grpc_loop *gl = conn->gl;
     list_remove(&conn->dirty_link);
-    list_push_back(&conn->gl->dirty_next, &conn->dirty_link);
-    conn->gl->dirty_next_count++;
+    if (conn->sources == 0) {
+        list_push_back(&gl->dirty_next, &conn->dirty_link);
+        gl->dirty_next_count++;
+        return;
+    }
+    list_push_back(&gl->bulk, &conn->dirty_link);
+    gl->bulk_count++;
+    conn->bulk_ns = timer_now_ns(&gl->timers);
+    if (gl->other == conn)
+        gl->other = NULL;
 }
 
 void conn__asked(struct grpc_conn *conn)
@@ -559,7 +565,7 @@ static void flush_http2(struct grpc_conn *conn)
     if (io_is_busy(conn->io))
         return;
     if (conn->out_full)
-        conn__mark_bulk(conn);
+        conn__wait_for_turn(conn);
     else if (session_is_over(conn))
         conn__linger(conn);
     else
@@ -587,7 +593,7 @@ static void conn_on_drained(void *ctx)
         return;
     conn__go_on_reading(conn, CONN_STOP_OUTPUT);
     if (conn->out_full)
-        conn__mark_bulk(conn);
+        conn__wait_for_turn(conn);
     else
         conn__mark_dirty(conn);
 }

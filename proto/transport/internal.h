@@ -81,9 +81,11 @@ struct grpc_loop {
     struct out out;
     struct list dirty;      /* connections with something to send */
     struct list dirty_next; /* likewise, but they have had their share of this turn */
+    struct list bulk; /* likewise, and large answers are among what they have: they may rest */
     uint32_t dirty_next_count;
+    uint32_t bulk_count;
     size_t write_share_bytes;
-    struct rest rest;                  /* of dirty_next */
+    struct rest rest;                  /* of bulk */
     struct metric_counter *rest_meter; /* a server's; may be NULL */
     struct timer rest_is_over;         /* set while it rests: a turn is due */
     const struct grpc_conn *other;     /* the last one that asked and had no bulk; never followed */
@@ -159,7 +161,8 @@ struct grpc_conn {
     bool settings_seen;
     bool closing;     /* nothing is read any more; close when all is written */
     bool out_full;    /* more to write than one write takes */
-    uint64_t bulk_ns; /* when it waited in dirty_next last */
+    uint32_t sources; /* large answers under way, made as they are sent */
+    uint64_t bulk_ns; /* when it was on gl->bulk last */
     struct conn_limits limits;
     struct list calls;
     uint32_t calls_count;
@@ -209,8 +212,8 @@ int conn__begin_http2(struct grpc_conn *conn);
 /* The functions nghttp2 calls. */
 void conn__set_callbacks(nghttp2_session_callbacks *callbacks);
 void conn__mark_dirty(struct grpc_conn *conn);
-/* It has something to send that is more than its share: not before the others of this turn. */
-void conn__mark_bulk(struct grpc_conn *conn);
+/* It has had its share of this turn, and more to send. */
+void conn__wait_for_turn(struct grpc_conn *conn);
 /* A message came in. */
 void conn__asked(struct grpc_conn *conn);
 /* Write what is queued. */

@@ -113,14 +113,16 @@ struct piece {
 /* Those who had more to write than their share go on where they stopped. */
 static struct piece begin_writing(struct grpc_loop *gl)
 {
-    gl->write_share_bytes = TURN_WRITE_BYTES;
-    if (list_is_empty(&gl->dirty_next) || rests(gl))
-        return (struct piece){0};
-    gl->write_share_bytes /= gl->dirty_next_count > 0 ? gl->dirty_next_count : 1;
-    if (gl->write_share_bytes < WRITE_SHARE_MIN_BYTES)
-        gl->write_share_bytes = WRITE_SHARE_MIN_BYTES;
+    bool bulk = !list_is_empty(&gl->bulk) && !rests(gl);
+    uint32_t count = gl->dirty_next_count + (bulk ? gl->bulk_count : 0);
+    size_t share = TURN_WRITE_BYTES / (count > 0 ? count : 1);
+    gl->write_share_bytes = share > WRITE_SHARE_MIN_BYTES ? share : WRITE_SHARE_MIN_BYTES;
     gl->dirty_next_count = 0;
     list_splice_back(&gl->dirty, &gl->dirty_next);
+    if (!bulk)
+        return (struct piece){0};
+    gl->bulk_count = 0;
+    list_splice_back(&gl->dirty, &gl->bulk);
     return (struct piece){
         .begun = true, .from_ns = clock_mono_ns(), .cpu_from_ns = clock_thread_ns()};
 }
@@ -146,7 +148,7 @@ static void on_rest_is_over(struct timer *t)
 
 static bool bulk_is_due(struct grpc_loop *gl)
 {
-    if (list_is_empty(&gl->dirty_next))
+    if (list_is_empty(&gl->bulk))
         return false;
     if (!rests(gl))
         return true;
@@ -174,7 +176,8 @@ static void turn(struct grpc_loop *gl)
     }
     end_writing(gl, &piece);
     gl->in_turn = false;
-    bool left_over = has_work(gl) || bulk_is_due(gl) || gl->budget_moved;
+    bool left_over =
+        has_work(gl) || !list_is_empty(&gl->dirty_next) || bulk_is_due(gl) || gl->budget_moved;
     if (left_over != (uv_is_active((uv_handle_t *)&gl->idle) != 0)) {
         if (left_over)
             (void)uv_idle_start(&gl->idle, on_idle);
@@ -268,6 +271,7 @@ struct grpc_loop *grpc_loop_try_new(uv_loop_t *loop)
     gl->uv = loop;
     list_init(&gl->dirty);
     list_init(&gl->dirty_next);
+    list_init(&gl->bulk);
     list_init(&gl->work);
     list_init(&gl->locals);
     list_init(&gl->exchanges);

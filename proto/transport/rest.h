@@ -1,7 +1,7 @@
-/* How long those who have more to write than their share (bulk: a LIST, a snapshot, watchers that
- * catch up) rest between two pieces, while others share the loop with them.
+/* How long large answers (bulk: LISTs) rest between two pieces, while others share the loop with
+ * whoever reads them.
  *
- * Where CPUs are free it costs the others a piece's time at most, and bulk does not rest. Where
+ * Where CPUs are free bulk costs the others a piece's time at most, and bulk does not rest. Where
  * they are not, a thread that works all the time gets its next turn late, and with it everybody
  * whose requests it has. So it is told by what a piece took beside what it worked: when others had
  * the CPU meanwhile, it rests longer, up to REST_MAX times what it worked; when not, less and less.

@@ -20,12 +20,19 @@ enum {
 
 /* --- the queue --- */
 
+static void source_end(struct grpc_call *call, struct send_chunk *c)
+{
+    if (call->conn != NULL)
+        call->conn->sources--;
+    c->source.src.done(c->source.src.ctx);
+}
+
 static void chunk_free(struct grpc_call *call, struct send_chunk *c)
 {
     if (c->kind == SEND_SHARED)
         bref_unref(c->shared.owner);
     else if (c->kind == SEND_SOURCE)
-        c->source.src.done(c->source.src.ctx);
+        source_end(call, c);
     if (c->is_inline)
         call->inline_used = false;
     else
@@ -529,6 +536,8 @@ int grpc_send_source(struct grpc_call *call, uint64_t size, const struct grpc_so
     c->source.src = *src;
     c->source.left = size;
     push_chunk(call, c);
+    if (call->conn != NULL)
+        call->conn->sources++;
     count_queued(call, GRPC_PREFIX_BYTES, size);
     kick(call);
     return 0;

@@ -7,7 +7,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-enum { BULK_CALLS = 8, BULK_PIECES = 50, SPINNERS = 2 };
+enum { BULK_STREAMS = 8, ANSWER_BYTES = 3 << 20, SPINNERS = 2 };
 
 static const uint64_t MS = 1000000;
 
@@ -35,56 +35,94 @@ END_TEST
 
 struct client {
     struct grpc_channel *channel;
-    const char *path;
     bool stops;
     uint32_t under_way;
     uint32_t done;
 };
 
-static void ask(struct client *c);
+static void on_message(struct grpc_call *call, struct slice msg);
 
 static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice text)
 {
-    struct client *c = grpc_call_user(call);
-    (void)text;
-    ck_assert_int_eq(code, GRPC_OK);
-    c->under_way--;
-    c->done++;
-    if (!c->stops)
-        ask(c);
+    (void)call, (void)code, (void)text; /* streams end with their channel */
 }
 
-static const struct grpc_call_ops client_ops = {.closed = on_closed};
+static const struct grpc_call_ops client_ops = {.message = on_message, .closed = on_closed};
 
-static void ask(struct client *c)
+static struct grpc_call *call_start(struct client *c, const char *path, const void *msg,
+                                    size_t size)
 {
-    static const uint32_t count = BULK_PIECES;
     struct grpc_start_options o = {
-        .path = c->path, .wait_for_ready = true, .ops = &client_ops, .user = c};
+        .path = path, .wait_for_ready = true, .ops = &client_ops, .user = c};
     struct grpc_call *call = grpc_start(c->channel, &o);
-    struct slice msg = slice_of(&count, sizeof(count));
-    ck_assert_int_eq(grpc_send(call, &msg, 1), 0);
-    grpc_half_close(call);
+    ck_assert_int_eq(grpc_send(call, &(struct slice){msg, size}, 1), 0);
     c->under_way++;
+    return call;
 }
 
-static void client_start(struct client *c, const char *path, uint32_t calls)
+static void echo(struct client *c)
+{
+    grpc_half_close(call_start(c, "/rig.Rig/Echo", "hello", 5));
+}
+
+/* One large answer after the other on a stream of the server's. */
+static size_t answer_read(void *ctx, uint8_t *dst, size_t size_max)
+{
+    (void)ctx;
+    memset(dst, 'x', size_max);
+    return size_max;
+}
+
+static void answer_done(void *ctx)
+{
+    (void)ctx;
+}
+
+static void answer(struct grpc_call *server_call)
+{
+    struct grpc_source src = {.read = answer_read, .done = answer_done};
+    ck_assert_int_eq(grpc_send_source(server_call, ANSWER_BYTES, &src), 0);
+}
+
+static struct grpc_call *streams[BULK_STREAMS]; /* the server's sides */
+static uint32_t streams_count;
+
+static void on_message(struct grpc_call *call, struct slice msg)
+{
+    struct client *c = grpc_call_user(call);
+    bool large = msg.size == ANSWER_BYTES;
+    c->done++;
+    if (!large)
+        c->under_way--;
+    if (c->stops)
+        return;
+    if (large)
+        answer(streams[c->done % streams_count]);
+    else
+        echo(c);
+}
+
+static void client_start(struct client *c)
 {
     const char *address = rig.address;
     struct grpc_channel_options o;
     grpc_channel_options_init(&o);
     o.addresses = &address;
     o.addresses_count = 1;
-    *c = (struct client){.channel = grpc_channel_new(rig.gl, &o), .path = path};
-    for (uint32_t i = 0; i < calls; i++)
-        ask(c);
+    *c = (struct client){.channel = grpc_channel_new(rig.gl, &o)};
 }
 
-static void client_stop(struct client *c)
+static void bulk_start(struct client *c)
 {
-    c->stops = true;
-    RIG_UNTIL(c->under_way == 0);
-    grpc_channel_close(c->channel);
+    client_start(c);
+    for (streams_count = 0; streams_count < BULK_STREAMS; streams_count++) {
+        uint32_t opened = rig.opened;
+        (void)call_start(c, "/rig.Rig/NeverStream", "", 0);
+        RIG_UNTIL(rig.opened > opened);
+        streams[streams_count] = rig.last;
+    }
+    for (uint32_t i = 0; i < BULK_STREAMS; i++)
+        answer(streams[i]);
 }
 
 static atomic_bool spinning;
@@ -119,18 +157,21 @@ START_TEST(test_bulk_rests_beside_others)
     rig.server_options.bulk_rest = &rested;
     rig_serve();
     spinners_start(threads);
-    client_start(&bulk, "/rig.Rig/Shared", BULK_CALLS);
-    RIG_UNTIL(bulk.done >= 4 * BULK_CALLS);
+    bulk_start(&bulk);
+    RIG_UNTIL(bulk.done >= 4 * BULK_STREAMS);
     ck_assert_uint_eq(metric_read(&rested), 0); /* alone it does not */
 
-    client_start(&polite, "/rig.Rig/Echo", 1);
+    client_start(&polite);
+    echo(&polite);
     RIG_UNTIL(metric_read(&rested) > 0);
     uint32_t before = bulk.done;
-    RIG_UNTIL(bulk.done >= before + 4 * BULK_CALLS); /* and gets on */
+    RIG_UNTIL(bulk.done >= before + 4 * BULK_STREAMS); /* and gets on */
 
-    client_stop(&polite);
-    RIG_UNTIL(rig.gl->rest.until_ns == 0);
-    client_stop(&bulk);
+    polite.stops = true;
+    RIG_UNTIL(polite.under_way == 0 && rig.gl->rest.until_ns == 0);
+    bulk.stops = true;
+    grpc_channel_close(polite.channel);
+    grpc_channel_close(bulk.channel);
     atomic_store(&spinning, false);
     for (int i = 0; i < SPINNERS; i++)
         pthread_join(threads[i], NULL);
