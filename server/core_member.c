@@ -47,6 +47,10 @@ void core_peer_connected(struct core *c, uint64_t id, bool connected)
             c->links[i] = c->links[--c->links_count];
     if (connected && c->links_count < RAFT_PEERS_MAX)
         c->links[c->links_count++] = (struct core_link){.id = id, .since_ms = c->now_ms};
+    if (connected && core__leading(c)) {
+        raft_peer_connected(c->raft, id);
+        c->o.env.wake(c->o.env.ctx);
+    }
     if (connected && c->leader == 0 && c->o.pre_vote && core__quorum_linked_since(c, c->now_ms)) {
         c->may_stand = true;
         c->o.env.wake(c->o.env.ctx);

@@ -339,6 +339,14 @@ void raft_peer_unreachable(struct raft *r, uint64_t id)
         raft__peer_probe(p, p->match_index + 1);
 }
 
+void raft_peer_connected(struct raft *r, uint64_t id)
+{
+    ASSERT(r->restored && !r->in_ready);
+    struct raft_peer *p = raft__peer(r, id);
+    if (r->role == RAFT_LEADER && p != NULL && p != r->self)
+        p->heartbeat_due = true;
+}
+
 /* Two who notice at the same moment do not stand at the same moment: the one with the lower id goes
  * first, the others wait for what becomes of it. Nobody who still hears the leader votes for them.
  */

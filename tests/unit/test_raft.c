@@ -279,6 +279,24 @@ static void fill_outbox(struct raft *r)
         ck_assert_int_eq(step(r, ask), 0);
 }
 
+/* Who comes back hears of its leader before the next heartbeat is due. */
+START_TEST(who_connects_is_told_at_once)
+{
+    struct raft *r = leader(NULL);
+    (void)drain(r, RAFT_MSG_HEARTBEAT);
+    raft_peer_connected(r, 1);
+    ck_assert_uint_eq(drain(r, RAFT_MSG_HEARTBEAT), 0);
+    raft_peer_connected(r, 3);
+    ck_assert_uint_eq(drain(r, RAFT_MSG_HEARTBEAT), 1);
+    ck_assert_uint_eq(drain(r, RAFT_MSG_HEARTBEAT), 0);
+    raft_free(r);
+    r = follower_of_2();
+    raft_peer_connected(r, 3);
+    ck_assert_uint_eq(drain(r, RAFT_MSG_HEARTBEAT), 0);
+    raft_free(r);
+}
+END_TEST
+
 START_TEST(what_finds_the_outbox_full_is_asked_again)
 {
     struct raft *r = follower_of_2();
@@ -647,9 +665,9 @@ UNIT_MAIN("raft", quorum_is_a_majority, log_spans_end_where_the_ring_ends,
           log_finds_the_newest_entry_not_above_a_term, election_timeouts_are_spread,
           election_timeouts_without_pre_vote, proposals_before_a_ready_are_one_append,
           reads_between_readies_share_one_round, reads_are_bounded, forwarding_is_bounded,
-          the_outbox_is_bounded, what_finds_the_outbox_full_is_asked_again,
-          a_leader_with_a_full_outbox_goes_on, only_a_voter_minds_a_lost_leader,
-          nothing_comes_of_nothing, writes_under_way_are_bounded, appends_under_way_are_bounded,
-          one_change_of_membership_at_a_time, a_refused_change_takes_nothing_with_it,
-          a_lease_ends_before_the_election_timeout, a_change_of_membership_ends_the_lease,
-          a_broken_peer_does_not_end_us)
+          the_outbox_is_bounded, who_connects_is_told_at_once,
+          what_finds_the_outbox_full_is_asked_again, a_leader_with_a_full_outbox_goes_on,
+          only_a_voter_minds_a_lost_leader, nothing_comes_of_nothing, writes_under_way_are_bounded,
+          appends_under_way_are_bounded, one_change_of_membership_at_a_time,
+          a_refused_change_takes_nothing_with_it, a_lease_ends_before_the_election_timeout,
+          a_change_of_membership_ends_the_lease, a_broken_peer_does_not_end_us)

@@ -304,6 +304,8 @@ void raft_applied(struct raft *r, uint64_t log_index);
 void raft_entries_fetched(struct raft *r);
 /* Messages to `id` were lost: find out again what it has. */
 void raft_peer_unreachable(struct raft *r, uint64_t id);
+/* There is a connection to `id`: a leader is heard of at once, and not with the next heartbeat. */
+void raft_peer_connected(struct raft *r, uint64_t id);
 /* The connection to `id` broke. If it is the leader, do not wait for the election timeout: forget
  * it and stand soon, unless it is heard of again. A guess may be wrong: with pre_vote nothing
  * happens then. Nothing with lease_reads, which rely on the timeout. As etcd-io/raft's
