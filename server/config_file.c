@@ -213,6 +213,7 @@ static void read_text(struct reading *r, const struct folder *folder, const stru
     uint32_t i = (uint32_t)(f - config_flags);
     char *text = mem_text(node->text.data, node->text.size);
     if (f->kind == FLAG_URLS || f->kind == FLAG_ORIGINS || f->kind == FLAG_FEATURES) {
+        mem_free(r->later[i]); /* the same option twice, in other letters: the last one counts */
         r->later[i] = text;
         return;
     }
