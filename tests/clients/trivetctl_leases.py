@@ -196,10 +196,11 @@ def scene_many_leases():
         check(sums.get("leases") == MANY and sums.get("same") is True and sums.get("written") == MANY,
               "and made again with their keys", sums)
         copier = start(d, "copy", s, *LEASES, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(1)
+        put(s, "/src/new", "1")
+        check(wait_for(lambda: "/dst/new" in all_keys(d, "/dst/")), "it follows")
         post(s, "/v3/lease/revoke", [{"ID": 1 + i} for i in range(MANY)])
-        check(wait_for(lambda: lease_count(d) == 0) and all_keys(d, "/dst/") == {}, "all end here as there",
-              lease_count(d))
+        check(wait_for(lambda: lease_count(d) == 0) and all_keys(d, "/dst/") == {"/dst/new": "1"},
+              "all end here as there", lease_count(d))
         check(copier.poll() is None, "it goes on", copier.returncode)
         copier.kill()
         copier.wait()
