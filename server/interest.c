@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/hash.h"
+#include "base/rng.h"
 
 static bool is_open(struct slice range_end)
 {
@@ -25,6 +26,7 @@ void interests_init(struct interests *s)
     *s = (struct interests){0};
     list_init(&s->all);
     u64map_init(&s->points);
+    s->seed = rng_seed_from_os();
 }
 
 void interests_fini(struct interests *s)
@@ -35,15 +37,15 @@ void interests_fini(struct interests *s)
 
 /* --- single keys --- */
 
-static uint64_t hash_of(struct slice key)
+static uint64_t hash_of(const struct interests *s, struct slice key)
 {
-    uint64_t hash = hash64(key, 0);
+    uint64_t hash = hash64(key, s->seed);
     return hash != 0 ? hash : 1;
 }
 
 static void point_add(struct interests *s, struct interest *it)
 {
-    uint64_t hash = hash_of(it->key);
+    uint64_t hash = hash_of(s, it->key);
     struct interest *first = u64map_get(&s->points, hash);
     if (first != NULL)
         list_push_back(&first->same_hash, &it->same_hash);
@@ -53,7 +55,7 @@ static void point_add(struct interests *s, struct interest *it)
 
 static void point_remove(struct interests *s, struct interest *it)
 {
-    uint64_t hash = hash_of(it->key);
+    uint64_t hash = hash_of(s, it->key);
     if (!list_is_linked(&it->same_hash)) {
         (void)u64map_remove(&s->points, hash);
         return;
@@ -67,7 +69,7 @@ static void point_remove(struct interests *s, struct interest *it)
 static bool points_of(const struct interests *s, struct slice key,
                       bool (*found)(void *ctx, struct interest *it), void *ctx)
 {
-    struct interest *first = s->points.count > 0 ? u64map_get(&s->points, hash_of(key)) : NULL;
+    struct interest *first = s->points.count > 0 ? u64map_get(&s->points, hash_of(s, key)) : NULL;
     struct interest *it = first;
     while (it != NULL) {
         if (slice_equal(it->key, key) && !found(ctx, it))

@@ -28,6 +28,7 @@ struct interest {
 struct interests {
     struct list all; /* in the order of coming */
     struct u64map points;
+    uint64_t seed; /* of their hashes: whoever chooses keys does not know it */
     struct interest *ranges;
     uint64_t added;
 };

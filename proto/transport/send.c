@@ -20,10 +20,17 @@ enum {
 
 /* --- the queue --- */
 
+/* Of a server's connection: a client's has nobody to give way to, and may be gone before its calls
+ * let go of what they would have sent. */
+static void count_source(struct grpc_call *call, int by)
+{
+    if (!call->is_client && call->conn != NULL)
+        call->conn->sources += (uint32_t)by;
+}
+
 static void source_end(struct grpc_call *call, struct send_chunk *c)
 {
-    if (call->conn != NULL)
-        call->conn->sources--;
+    count_source(call, -1);
     c->source.src.done(c->source.src.ctx);
 }
 
@@ -536,8 +543,7 @@ int grpc_send_source(struct grpc_call *call, uint64_t size, const struct grpc_so
     c->source.src = *src;
     c->source.left = size;
     push_chunk(call, c);
-    if (call->conn != NULL)
-        call->conn->sources++;
+    count_source(call, 1);
     count_queued(call, GRPC_PREFIX_BYTES, size);
     kick(call);
     return 0;

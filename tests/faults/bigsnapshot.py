@@ -138,12 +138,14 @@ def hash_at(node, revision):
 
 
 def hashes(nodes):
-    for _ in range(5):
+    """Of each member, at one revision; what one says that cannot, when that lasts."""
+    found = {}
+
+    def all_know():
         revision = status_of(leader_of(nodes))["header"]["revision"]
-        found = {node.name: hash_at(node, revision) for node in nodes.nodes}
-        if all(isinstance(h, int) for h in found.values()):
-            break
-        time.sleep(1)
+        found.update({node.name: hash_at(node, revision) for node in nodes.nodes})
+        return all(isinstance(h, int) for h in found.values())
+    cluster.wait_until(all_know, 60)
     return found
 
 

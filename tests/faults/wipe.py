@@ -122,15 +122,15 @@ def impostor(nodes, rng):
     with open(log_path, "wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                    preexec_fn=cluster.die_with_parent)
+
+    def said():
+        with open(log_path, encoding="utf-8") as log:
+            return log.read()
     try:
-        deadline = time.monotonic() + 20
-        said = ""
-        while said.count("does not replace this member now") < 3:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise cluster.ClusterError("not told that it gets no place:\n" + said)
-            time.sleep(0.1)
-            with open(log_path, encoding="utf-8") as log:
-                said = log.read()
+        told = cluster.wait_until(lambda: process.poll() is not None or
+                                  said().count("does not replace this member now") >= 3, 20)
+        if not told or process.poll() is not None:
+            raise cluster.ClusterError("not told that it gets no place:\n" + said())
     finally:
         process.kill()
         process.wait()
