@@ -121,7 +121,8 @@ static void report(const struct config *c, const char *scheme, const char *servi
         LOG_STR("service-scheme", scheme), LOG_STR("service-name", service),
         LOG_STR("server-name", c->name),   LOG_STR("discovery-srv", c->discovery_srv),
         LOG_SLICE("found-cluster", found), LOG_STR("error", why)};
-    log_write(LOG_INFO, __FILE__, __LINE__, message, fields, *why == '\0' ? 5 : 6);
+    if (log_wants(LOG_INFO, message))
+        log_write(LOG_INFO, __FILE__, __LINE__, message, fields, *why == '\0' ? 5 : 6);
 }
 
 static bool names_us(const struct config *c, struct slice list)

@@ -67,12 +67,11 @@ static void on_answer(uv_fs_t *req)
     uv_fs_req_cleanup(req);
     bool low = disk_space_is_low(w->low, free_bytes, s->o.reserve_bytes);
     if (low != w->low)
-        log_write(low ? LOG_WARN : LOG_INFO, __FILE__, __LINE__,
-                  low ? "little room is left on a disk; writes are refused"
-                      : "there is room on the disk again",
-                  (struct log_field[]){LOG_STR("path", w->dir), LOG_UINT("free-bytes", free_bytes),
-                                       LOG_UINT("reserve-bytes", s->o.reserve_bytes)},
-                  3);
+        LOG_AT(low ? LOG_WARN : LOG_INFO,
+               low ? "little room is left on a disk; writes are refused"
+                   : "there is room on the disk again",
+               LOG_STR("path", w->dir), LOG_UINT("free-bytes", free_bytes),
+               LOG_UINT("reserve-bytes", s->o.reserve_bytes));
     w->low = low;
     note_change(s);
 }

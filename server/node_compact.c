@@ -24,7 +24,7 @@ static void say(const struct node *n, enum log_level level, const char *what, in
         LOG_STR("retry-interval", retry),
         LOG_STR("error", err == 0 ? "" : tv_err_text(err)),
     };
-    if (level >= log_get_level())
+    if (log_wants(level, message))
         log_write(level, __FILE__, __LINE__, message, fields, err == 0 ? 2 : 4);
 }
 

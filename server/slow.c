@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+static const char request_stats[] = "request stats";
+
 enum { CONTENT_BYTES_MAX = 1024, KEY_SHOWN_MAX = 256 };
 
 struct content {
@@ -110,12 +112,12 @@ static void say(const struct grpc_call *call, uint64_t took_ms, const char *type
     const struct grpc_conn *conn = call == NULL ? NULL : grpc_call_conn(call);
     start_text(took_ms, start, sizeof(start));
     config_format_duration((int64_t)took_ms * 1000000, took, sizeof(took));
-    log_warn("request stats", LOG_STR("start time", start), LOG_STR("time spent", took),
-             LOG_STR("remote", conn == NULL ? "No remote client info." : grpc_conn_peer(conn)),
-             LOG_STR("response type", type), LOG_INT("request count", count),
-             LOG_INT("request size", size), LOG_INT("response count", response_size < 0 ? -1 : 0),
-             LOG_INT("response size", response_size),
-             LOG_SLICE("request content", slice_of(c->text, c->size)));
+    LOG_WANTED(LOG_WARN, request_stats, LOG_STR("start time", start), LOG_STR("time spent", took),
+               LOG_STR("remote", conn == NULL ? "No remote client info." : grpc_conn_peer(conn)),
+               LOG_STR("response type", type), LOG_INT("request count", count),
+               LOG_INT("request size", size), LOG_INT("response count", response_size < 0 ? -1 : 0),
+               LOG_INT("response size", response_size),
+               LOG_SLICE("request content", slice_of(c->text, c->size)));
 }
 
 static const char *type_of(const struct grpc_call *call, const char *fallback)
@@ -126,6 +128,8 @@ static const char *type_of(const struct grpc_call *call, const char *fallback)
 
 void slow_proposal(struct worker *w, const struct grpc_call *call, const struct request *req)
 {
+    if (!log_wants(LOG_WARN, request_stats))
+        return;
     struct content c = {.size = 0};
     struct wire_raft_request r = {0};
     const char *fallback = "";
@@ -151,6 +155,8 @@ void slow_proposal(struct worker *w, const struct grpc_call *call, const struct 
 
 void slow_read(struct worker *w, const struct grpc_call *call, const struct read *r)
 {
+    if (!log_wants(LOG_WARN, request_stats))
+        return;
     struct content c = {.size = 0};
     struct slice msg = slice_of(r->msg, r->msg_size);
     const char *type = type_of(call, "");

@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/bref.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/hist.h"
@@ -320,6 +321,36 @@ START_TEST(test_log_line_is_bounded)
 }
 END_TEST
 
+enum { LOG_TIMES = 1050, LOG_PERIOD_US = 1100000 };
+
+static uint32_t count_wanted(enum log_level level, const char *msg, uint64_t *ret_took_ns)
+{
+    uint64_t from_ns = clock_mono_ns();
+    uint32_t count = 0;
+    for (int i = 0; i < LOG_TIMES; i++)
+        count += log_wants(level, msg);
+    *ret_took_ns = clock_mono_ns() - from_ns;
+    return count;
+}
+
+START_TEST(test_log_line_said_again_and_again)
+{
+    uint64_t took_ns = UINT64_MAX;
+    uint32_t count = 0;
+    while (took_ns > 500000000) { /* of its period of a second */
+        usleep(LOG_PERIOD_US);
+        count = count_wanted(LOG_WARN, "said for each request", &took_ns);
+    }
+    ck_assert_uint_eq(count, LOG_SAMPLE_FIRST + (LOG_TIMES - LOG_SAMPLE_FIRST) / LOG_SAMPLE_EACH);
+    ck_assert(log_wants(LOG_WARN, "another line"));
+    ck_assert(log_wants(LOG_ERROR, "said for each request"));
+    usleep(LOG_PERIOD_US);
+    ck_assert(log_wants(LOG_WARN, "said for each request"));
+    ck_assert_uint_eq(count_wanted(LOG_FATAL, "the last words", &took_ns), LOG_TIMES);
+    ck_assert_uint_eq(count_wanted(LOG_DEBUG, "below the level", &took_ns), 0);
+}
+END_TEST
+
 static void find_probe(const struct probe *p, void *arg)
 {
     if (strcmp(p->name, "test_probe") == 0)
@@ -358,4 +389,5 @@ UNIT_MAIN("base", test_slice_order, test_arena_gives_apart_memory, test_buf_keep
           test_bref_counts, test_crc32c_known_values, test_crc32c_forms_agree,
           test_hist_error_is_bounded, test_hist_merges, test_hist_difference, test_list_moves,
           test_u64map_like_an_array, test_mem_fails_on_demand, test_err_texts, test_utf8,
-          test_log_is_json, test_log_line_is_bounded, test_probe_counts, test_rng_repeats)
+          test_log_is_json, test_log_line_is_bounded, test_log_line_said_again_and_again,
+          test_probe_counts, test_rng_repeats)

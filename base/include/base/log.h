@@ -9,6 +9,7 @@
 
 #include "base/slice.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* zap's. */
@@ -65,6 +66,13 @@ struct log_field {
 #define LOG_RAW(k, v) \
     ((struct log_field){.key = (k), .kind = LOG_KIND_RAW, .string = slice_of_string(v)})
 
+/* Of a line with the same level and message the first hundred in a second are written, and of the
+ * others each hundredth: who says one for each request must not make requests slower. As etcd's. */
+enum { LOG_SAMPLE_FIRST = 100, LOG_SAMPLE_EACH = 100 };
+
+/* Whether such a line is to be written; to be asked once for each, since it counts. */
+bool log_wants(enum log_level level, const char *msg);
+/* Whatever the level is, and however often. */
 void log_write(enum log_level level, const char *file, int line, const char *msg,
                const struct log_field *fields, size_t fields_count);
 
@@ -89,13 +97,18 @@ void log_stop_thread(void);
  * them; TV_EINVAL otherwise. */
 int log_level_parse(const char *name, enum log_level *ret_level);
 
-#define LOG_AT(level, msg, ...)                                                        \
-    do {                                                                               \
-        if ((level) >= log_get_level()) {                                              \
-            const struct log_field log_fields_here[] = {{.key = NULL}, ##__VA_ARGS__}; \
-            log_write((level), __FILE__, __LINE__, (msg), log_fields_here + 1,         \
-                      sizeof(log_fields_here) / sizeof(log_fields_here[0]) - 1);       \
-        }                                                                              \
+/* For a line that log_wants(). */
+#define LOG_WANTED(level, msg, ...)                                                \
+    do {                                                                           \
+        const struct log_field log_fields_here[] = {{.key = NULL}, ##__VA_ARGS__}; \
+        log_write((level), __FILE__, __LINE__, (msg), log_fields_here + 1,         \
+                  sizeof(log_fields_here) / sizeof(log_fields_here[0]) - 1);       \
+    } while (0)
+
+#define LOG_AT(level, msg, ...)                    \
+    do {                                           \
+        if (log_wants(level, msg))                 \
+            LOG_WANTED(level, msg, ##__VA_ARGS__); \
     } while (0)
 
 #define log_debug(msg, ...) LOG_AT(LOG_DEBUG, msg, ##__VA_ARGS__)
