@@ -2,6 +2,8 @@
  * leave, a slice at a time. See core.h. */
 #include "server/core_internal.h"
 
+#include "base/prompt.h"
+
 enum {
     SCRUB_SLICE_VERSIONS = 512,
     PACK_SLICE_VERSIONS = 256,
@@ -95,8 +97,10 @@ void core__apply_committed(struct core *c, const struct raft_entry *entries, uin
         return;
     c->applier->term = raft_term(c->raft);
     c->applier->now_ms = c->now_ms;
-    for (uint32_t done = 0; done < count; done += APPLY_WARM_MAX)
+    for (uint32_t done = 0; done < count; done += APPLY_WARM_MAX) {
         apply_few(c, entries + done, count - done < APPLY_WARM_MAX ? count - done : APPLY_WARM_MAX);
+        prompt_check();
+    }
     mvcc_publish(c->mvcc);
     raft_applied(c->raft, c->applied_index);
     queue_persist(c);

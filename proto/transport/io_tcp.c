@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/mem.h"
+#include "base/prompt.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -90,6 +91,7 @@ static void on_uv_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
     t->shared->bytes_received += (uint64_t)size;
     t->turn_bytes += (size_t)size;
     t->io.events->on_read(t->io.ctx, (const uint8_t *)buf->base, size);
+    prompt_check();
 }
 
 static int tcp_read_start(struct io *io)

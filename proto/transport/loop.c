@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/prompt.h"
 
 /* --- output --- */
 
@@ -190,6 +191,7 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct grpc_loop *gl = prepare->data;
     turn(gl);
+    prompt_check();
     gl->now_ns = 0;
     io_new_turn(&gl->io);
     /* Not before all calls of a closed channel are told their end. */

@@ -2,12 +2,15 @@
 #include "unit.h"
 
 #include "base/background.h"
+#include "base/clock.h"
 #include "base/prompt.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -72,4 +75,50 @@ START_TEST(test_prompt_threads_have_short_turns)
 }
 END_TEST
 
-UNIT_MAIN("prompt", test_prompt_threads_have_short_turns)
+/* --- turns that end --- */
+
+enum { SHARERS = 2, WORK_NS = 150000000 };
+
+static bool sharers_check;
+static cpu_set_t one_cpu;
+
+/* Works on one CPU with the others; how often it had to stop for them. */
+static void *work_beside_others(void *ret_stops)
+{
+    ck_assert_int_eq(sched_setaffinity(0, sizeof(one_cpu), &one_cpu), 0);
+    prompt_thread();
+    uint64_t until_ns = clock_mono_ns() + WORK_NS;
+    while (clock_mono_ns() < until_ns)
+        if (sharers_check)
+            prompt_check();
+    struct rusage usage;
+    getrusage(RUSAGE_THREAD, &usage);
+    *(uint64_t *)ret_stops = (uint64_t)usage.ru_nivcsw;
+    return NULL;
+}
+
+static uint64_t stops_of_sharers(bool check)
+{
+    pthread_t threads[SHARERS];
+    uint64_t stops[SHARERS], sum = 0;
+    sharers_check = check;
+    CPU_ZERO(&one_cpu);
+    CPU_SET(sched_getcpu(), &one_cpu);
+    for (int i = 0; i < SHARERS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, work_beside_others, &stops[i]), 0);
+    for (int i = 0; i < SHARERS; i++) {
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+        sum += stops[i];
+    }
+    return sum;
+}
+
+START_TEST(test_prompt_check_ends_turns)
+{
+    uint64_t unasked = stops_of_sharers(false), asked = stops_of_sharers(true);
+    if (kernel_has_turns())
+        ck_assert_uint_gt(asked, unasked + unasked / 2);
+}
+END_TEST
+
+UNIT_MAIN("prompt", test_prompt_threads_have_short_turns, test_prompt_check_ends_turns)
