@@ -70,7 +70,7 @@ struct proposal_lane {
     uint32_t timed_under_way;
     uint64_t crowded_until_ms; /* one had to wait for another */
     uint64_t took_ns;          /* the one that was timed last */
-    uint64_t rest_until_ns;    /* large ones, at the leader; 0: they do not rest */
+    uint64_t rest_until_ns;    /* 0: it never did */
 };
 
 struct core {
@@ -293,7 +293,7 @@ uint32_t core__take_guests(struct core *c, const struct raft_msg *msg, struct ra
 void core__propose_waiting(struct core *c);
 /* Something waits, and its turn may have come since. */
 bool core__may_propose_more(const struct core *c);
-/* Large ones wait, and rest: a turn is due when that is over. */
+/* Some wait, and rest: a turn is due when that is over. */
 void core__propose_after_rest(struct core *c);
 /* Somebody asks for something small. */
 void core__note_small(struct core *c);

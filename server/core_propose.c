@@ -10,14 +10,16 @@
  * several times as long as the disks and the network need. A window as deep is worth more than half
  * of the throughput to those who have thousands under way, and costs them nothing that they would
  * notice. So it is as deep until they share it with a connection that asks now and then; then it is
- * what keeps the way through it short (pace.h).
+ * what keeps the way through it short (pace.h), and those that crowd rest when they had it: a
+ * window of a few entries, refilled at once, keeps the CPUs as busy as a deep one, and who asks now
+ * and then needs them, too.
  *
  * Large requests have a lane and a window of their own, or a few of them would fill the window for
  * the small ones. A member forwards large ones a few at a time; the leader does not put them on the
  * log as they come but in its own lane, as a guest each, the members and its own connections taking
  * turns: what of large requests is on the log is bounded for the whole cluster. One of them keeps
  * disks and network busy for milliseconds, and small ones wait behind it: as long as small ones
- * come, too, and large ones wait for each other, their lane rests for twice as long as each took.
+ * come, too, and large ones wait for each other, their lane rests after each.
  *
  *     incoming -> (a lane's flows) -> unproposed -> proposals -> answered, when applied
  *
@@ -36,8 +38,8 @@ enum {
     CROWD = 64,
     LARGE_WINDOW_LEADER_BYTES = 1 << 20,
     LARGE_WINDOW_FORWARD_BYTES = 4 << 20, /* the leader has the next one when one is done */
-    LARGE_REST = 2,                       /* times what it took, */
-    LARGE_TOOK_MAX_NS = 20000000,         /* of which so much counts */
+    REST = 3,                             /* times what it took, */
+    TOOK_MAX_NS = 20000000,               /* of which so much counts */
     GUESTS_BYTES_MAX = 64 << 20,          /* above it they are dropped, like lost messages */
     /* Of a turn. What a request costs beside its bytes counts as some more of them. */
     SMALL_TURN_BYTES = 1 << 10,
@@ -82,6 +84,7 @@ static uint32_t small_window(const struct core *c, const struct proposal_lane *l
     return c->now_ms < l->shared_until_ms ? l->pace.count : SMALL_WINDOW_COUNT;
 }
 
+/* Of small ones only those of who has more waiting do: for the sake of who has not. */
 static bool rests(const struct core *c, const struct proposal_lane *l)
 {
     return l->rest_until_ns != 0 && core__clock_ns(c) < l->rest_until_ns;
@@ -89,8 +92,6 @@ static bool rests(const struct core *c, const struct proposal_lane *l)
 
 static bool fits(const struct core *c, const struct proposal_lane *l, const struct request *req)
 {
-    if (rests(c, l))
-        return false;
     if (l->in_flight == 0)
         return true;
     size_t bytes = l->in_flight_bytes + req->payload_size;
@@ -126,15 +127,18 @@ static void note_time(struct core *c, struct proposal_lane *l)
  * long because nothing got on says nothing. */
 static void rest_after(struct core *c, struct proposal_lane *l, uint64_t size)
 {
-    bool shared = c->now_ms < l->shared_until_ms && c->now_ms < l->crowded_until_ms;
+    bool small = l == &c->lanes[PROPOSAL_SMALL];
+    bool shared = c->now_ms < l->shared_until_ms && (small || c->now_ms < l->crowded_until_ms);
     if (!shared || c->o.env.wake_in == NULL)
         return;
     uint64_t now_ns = core__clock_ns(c);
     uint64_t from_ns = l->rest_until_ns > now_ns ? l->rest_until_ns : now_ns;
-    uint64_t took_ns = l->took_ns < LARGE_TOOK_MAX_NS ? l->took_ns : LARGE_TOOK_MAX_NS;
+    uint64_t took_ns = l->took_ns < TOOK_MAX_NS ? l->took_ns : TOOK_MAX_NS;
     if (size > LARGE_WINDOW_LEADER_BYTES)
         size = LARGE_WINDOW_LEADER_BYTES;
-    l->rest_until_ns = from_ns + LARGE_REST * took_ns * size / LARGE_WINDOW_LEADER_BYTES;
+    uint64_t part_ns =
+        small ? took_ns / small_window(c, l) : took_ns * size / LARGE_WINDOW_LEADER_BYTES;
+    l->rest_until_ns = from_ns + REST * part_ns;
 }
 
 static void count_out(struct core *c, struct request *req)
@@ -149,8 +153,7 @@ static void count_out(struct core *c, struct request *req)
     c->window_moved = true;
     if (l->timed == req)
         note_time(c, l);
-    if (l == &c->lanes[PROPOSAL_LARGE])
-        rest_after(c, l, req->payload_size);
+    rest_after(c, l, req->payload_size);
 }
 
 void core__note_small(struct core *c)
@@ -214,7 +217,8 @@ void core__take_proposal(struct core *c, struct request *req)
         req->flow = c->o.member_id; /* the node's own */
     else if (l == &c->lanes[PROPOSAL_SMALL])
         core__note_small(c);
-    if (l->waiting == 0 && fits(c, l, req)) {
+    bool must_rest = l == &c->lanes[PROPOSAL_LARGE] && rests(c, l);
+    if (l->waiting == 0 && !must_rest && fits(c, l, req)) {
         admit(c, req);
         return;
     }
@@ -244,11 +248,14 @@ static uint64_t turn_bytes(const struct core *c, const struct proposal_lane *l,
     return f->of_member && l->connections > 1 ? bytes * l->connections : bytes;
 }
 
-/* The flow whose turn it is; there is one that has something. */
-static struct proposal_flow *choose(struct core *c, struct proposal_lane *l)
+/* The flow whose turn it is; there is one that has something. NULL: those that have rest. */
+static struct proposal_flow *choose(struct core *c, struct proposal_lane *l, bool rest)
 {
-    if (!list_is_empty(&l->fresh) && (l->fresh_turn || list_is_empty(&l->flows)))
+    bool fresh_turn = l->fresh_turn || rest || list_is_empty(&l->flows);
+    if (!list_is_empty(&l->fresh) && fresh_turn)
         return CONTAINER_OF(l->fresh.next, struct proposal_flow, link);
+    if (rest)
+        return NULL;
     for (;;) {
         struct proposal_flow *f = CONTAINER_OF(l->flows.next, struct proposal_flow, link);
         const struct request *req = CONTAINER_OF(f->requests.next, struct request, link);
@@ -281,8 +288,13 @@ static void took_from(struct core *c, struct proposal_lane *l, struct proposal_f
 
 static void admit_waiting(struct core *c, struct proposal_lane *l)
 {
+    bool rest = rests(c, l);
+    if (rest && l == &c->lanes[PROPOSAL_LARGE])
+        return;
     while (l->waiting > 0) {
-        struct proposal_flow *f = choose(c, l);
+        struct proposal_flow *f = choose(c, l, rest);
+        if (f == NULL)
+            return;
         struct request *req = CONTAINER_OF(f->requests.next, struct request, link);
         if (!fits(c, l, req))
             return;
@@ -423,10 +435,13 @@ bool core__may_propose_more(const struct core *c)
 
 void core__propose_after_rest(struct core *c)
 {
-    const struct proposal_lane *l = &c->lanes[PROPOSAL_LARGE];
-    if (l->waiting == 0 || !rests(c, l) || c->o.env.wake_in == NULL)
+    if (c->o.env.wake_in == NULL)
         return;
-    c->o.env.wake_in(c->o.env.ctx, 1 + (l->rest_until_ns - core__clock_ns(c)) / 1000000);
+    for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
+        const struct proposal_lane *l = &c->lanes[i];
+        if (l->waiting > 0 && rests(c, l))
+            c->o.env.wake_in(c->o.env.ctx, 1 + (l->rest_until_ns - core__clock_ns(c)) / 1000000);
+    }
 }
 
 /* --- the end --- */

@@ -196,17 +196,20 @@ START_TEST(test_small_window_is_paced)
         stall_all(false);
         clock_ns += 5000000;
         settle();
+        clock_ns += 20000000; /* and the crowd has rested */
+        settle();
         on_log = wal_last_index(l->wal) - before - answers;
     }
     ck_assert_uint_lt(answers, GREEDY_COUNT);
     ck_assert_uint_gt(on_log, 0);
     ck_assert_uint_le(on_log, PACE_COUNT_MIN + 1);
-    clock_ns = 0;
     for (int i = 0; i < 1000 && answers < ALONE + GREEDY_COUNT + BESIDE; i++) {
         stall_all(false);
+        clock_ns += 20000000;
         settle();
     }
     ck_assert_uint_eq(answers, ALONE + GREEDY_COUNT + BESIDE);
+    clock_ns = 0;
     stop();
 }
 END_TEST
@@ -229,6 +232,46 @@ START_TEST(test_small_beside_large)
     for (int i = 0; i < 20; i++)
         settle();
     ck_assert_uint_eq(answers, 101);
+    stop();
+}
+END_TEST
+
+/* What a crowd had on the log took 5 ms: as long as somebody shares it, the next of it waits for a
+ * while, and who asks now and then does not. */
+START_TEST(test_crowd_rests_beside_polite)
+{
+    enum { COUNT = 3000 };
+    clock_ns = 1;
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    stall_all(true);
+    for (int i = 0; i < COUNT; i++)
+        ask_for(l, GREEDY, 10);
+    settle();
+    ask_for(l, POLITE, 10)->answered = on_polite_answered;
+    settle();
+    stall_all(false);
+    settle(); /* and stalled again behind the polite one */
+    settle();
+    ck_assert_uint_lt(answers, COUNT);
+    wake_in_ms = 0;
+    clock_ns += 5000000;
+    stall_all(false);
+    settle();
+    uint32_t rested_at = answers;
+    ck_assert_uint_lt(rested_at, COUNT);
+    ck_assert_uint_ge(wake_in_ms, 10);
+    ck_assert_uint_le(wake_in_ms, 16);
+    ask_for(l, POLITE, 10);
+    settle();
+    ck_assert_uint_eq(answers, rested_at + 1);
+    for (int i = 0; i < 2000 && answers < COUNT + 2; i++) {
+        clock_ns += 1000000;
+        settle();
+    }
+    ck_assert_uint_eq(answers, COUNT + 2);
+    clock_ns = 0;
     stop();
 }
 END_TEST
@@ -357,5 +400,6 @@ END_TEST
 
 UNIT_MAIN("core turns", test_large_take_turns, test_small_take_turns, test_small_window_is_shared,
           test_small_window_of_many, test_small_window_of_one, test_small_window_is_paced,
-          test_small_beside_large, test_large_rest_beside_small, test_forwarded_take_turns,
-          test_lost_with_connection, test_lost_silently, test_waiting_times_out)
+          test_small_beside_large, test_crowd_rests_beside_polite, test_large_rest_beside_small,
+          test_forwarded_take_turns, test_lost_with_connection, test_lost_silently,
+          test_waiting_times_out)
