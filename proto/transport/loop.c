@@ -70,6 +70,7 @@ static void do_work(struct grpc_loop *gl)
         struct grpc_call *call = CONTAINER_OF(now.next, struct grpc_call, work_link);
         list_remove(&call->work_link);
         call__do_work(call);
+        prompt_check();
     }
 }
 
@@ -96,6 +97,7 @@ static void flush_dirty(struct grpc_loop *gl)
         struct grpc_conn *conn = CONTAINER_OF(now.next, struct grpc_conn, dirty_link);
         list_remove(&conn->dirty_link);
         conn__flush(conn);
+        prompt_check();
     }
 }
 
