@@ -38,7 +38,7 @@ enum {
     CROWD = 64,
     LARGE_WINDOW_LEADER_BYTES = 1 << 20,
     LARGE_WINDOW_FORWARD_BYTES = 4 << 20, /* the leader has the next one when one is done */
-    REST = 3,                             /* times what it took, */
+    REST = 4,                             /* times what it took, */
     TOOK_MAX_NS = 20000000,               /* of which so much counts */
     GUESTS_BYTES_MAX = 64 << 20,          /* above it they are dropped, like lost messages */
     /* Of a turn. What a request costs beside its bytes counts as some more of them. */

@@ -9,6 +9,7 @@
 #include "server/repair.h"
 #include "server/restore.h"
 
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -16,6 +17,7 @@
 #include "base/rng.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -227,7 +229,8 @@ static void store_log_id(struct node *n)
     lsm_put(n->lsm, metas);
 }
 
-static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t applied_term)
+/* Nothing of it is changed but what a crash left at its end. */
+static int read_log(struct node *n, const char *dir, struct restore *r)
 {
     char err_text[512];
     enum disk_mode mode = n->config->no_fsync ? DISK_UNSYNCED : n->config->wal_io;
@@ -251,18 +254,24 @@ static int open_log(struct node *n, const char *dir, struct restore *r, uint64_t
     err = wal_open(&o, &replay, &n->wal, err_text, sizeof(err_text));
     if (err == TV_EINVAL && *n->config->wal_dir == '\0')
         err = TV_ECORRUPT; /* another's log in our own folder is no mistake in a flag */
-    if (err != 0)
-        return cannot_use(n, err, "cannot open the write-ahead log", err_text);
-    restore_finish_install(r, n->wal, install_index(n->lsm), applied_term);
+    return err == 0 ? 0 : cannot_use(n, err, "cannot open the write-ahead log", err_text);
+}
+
+static int join_log_and_store(struct node *n, const char *dir, struct restore *r)
+{
+    char err_text[512];
+    uint64_t log_id;
+    restore_finish_install(r, n->wal, install_index(n->lsm), r->applied_term);
     snprintf(err_text, sizeof(err_text),
              "%.300s: offset 0: it does not meet the store, which is at "
              "entry %llu: one of the two is from another time",
              dir, (unsigned long long)r->applied_index);
     if (restore_check(r, n->wal) != 0)
         return cannot_use(n, TV_ECORRUPT, "cannot use the write-ahead log", err_text);
-    if (o.log_id == 0)
+    int err = stored_log_id(n, &log_id);
+    if (err == 0 && log_id == 0)
         store_log_id(n);
-    return 0;
+    return err;
 }
 
 static void on_loaded_lease(void *ctx, const struct lsm_lease *lease)
@@ -270,10 +279,9 @@ static void on_loaded_lease(void *ctx, const struct lsm_lease *lease)
     lessor_load(ctx, lease);
 }
 
-static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta)
+static int open_store(struct node *n, const char *dir)
 {
     char err_text[512];
-    uint64_t began = clock_mono_ns();
     n->lsm_dir = mem_strdup(dir);
     n->place = install_folders(n);
     if (install_recover(&n->place) != 0)
@@ -281,20 +289,50 @@ static int open_store(struct node *n, const char *dir, struct lsm_meta *ret_meta
     struct lsm_options lo;
     node_lsm_options(n, &lo);
     int err = lsm_open(dir, &lo, &n->lsm, err_text, sizeof(err_text));
-    if (err != 0)
-        return cannot_use(n, err, "cannot open the store", err_text);
+    return err == 0 ? 0 : cannot_use(n, err, "cannot open the store", err_text);
+}
+
+/* The store is loaded by a thread of its own while the log is read: one keeps the CPUs busy, the
+ * other waits for its disk. */
+struct loading {
+    struct node *node;
+    pthread_t thread;
+    struct lsm_meta meta;
+    uint64_t began_ns;
+    int err;
+    char err_text[512];
+};
+
+static void *load_main(void *arg)
+{
+    struct loading *l = arg;
+    struct node *n = l->node;
+    l->err = lsm_load(n->lsm, n->mvcc, 0, &l->meta, on_loaded_lease, n->lessor, l->err_text,
+                      sizeof(l->err_text));
+    return NULL;
+}
+
+static void begin_loading(struct node *n, struct loading *ret)
+{
+    *ret = (struct loading){.node = n, .began_ns = clock_mono_ns()};
     n->mvcc = mvcc_new(NULL);
     n->lessor = lessor_new(config_lease_ttl_min_s(n->config));
-    err = lsm_load(n->lsm, n->mvcc, 0, ret_meta, on_loaded_lease, n->lessor, err_text,
-                   sizeof(err_text));
-    if (err != 0)
-        return cannot_use(n, err, "cannot load the store", err_text);
+    if (pthread_create(&ret->thread, NULL, load_main, ret) != 0)
+        tv_fatal("cannot start a thread that loads the store");
+    (void)pthread_setname_np(ret->thread, "load-store");
+}
+
+static int end_loading(struct node *n, struct loading *l)
+{
+    (void)pthread_join(l->thread, NULL);
+    if (l->err != 0)
+        return cannot_use(n, l->err, "cannot load the store", l->err_text);
     restore_lease_keys(n->lessor, n->mvcc);
     struct mvcc_stats s;
     mvcc_stats(n->mvcc, &s);
-    log_info("loaded the store", LOG_UINT("keys", s.keys), LOG_INT("revision", ret_meta->revision),
-             LOG_UINT("applied-index", ret_meta->applied_index),
-             LOG_UINT("took-ms", (clock_mono_ns() - began) / 1000000));
+    log_info("loaded the store", LOG_UINT("keys", s.keys), LOG_INT("revision", l->meta.revision),
+             LOG_UINT("applied-index", l->meta.applied_index),
+             LOG_UINT("took-ms", (clock_mono_ns() - l->began_ns) / 1000000));
     return 0;
 }
 
@@ -417,21 +455,29 @@ static int check_name(struct node *n)
 static int open_folders(struct node *n)
 {
     char wal_dir[4200], lsm_dir[4200];
-    struct lsm_meta meta;
     int err = choose_dirs(n->config, wal_dir, lsm_dir, sizeof(wal_dir));
     if (err != 0)
         return err;
     err = repair_check_folders(lsm_dir, wal_dir, n->damage, sizeof(n->damage));
     if (err == 0)
-        err = open_store(n, lsm_dir, &meta);
+        err = open_store(n, lsm_dir);
     if (err == 0)
         err = load_members(n, wal_dir);
     if (err != 0)
         return err;
+    struct lsm_meta meta;
+    struct loading loading;
     struct restore r;
+    lsm_meta(n->lsm, &meta);
     restore_init(&r, meta.applied_index);
     r.applied_term = meta.applied_term;
-    err = open_log(n, wal_dir, &r, meta.applied_term);
+    begin_loading(n, &loading);
+    int log_err = read_log(n, wal_dir, &r);
+    err = end_loading(n, &loading);
+    if (err == 0)
+        err = log_err;
+    if (err == 0)
+        err = join_log_and_store(n, wal_dir, &r);
     if (err == 0)
         node__force_new_cluster(n, &r);
     if (err == 0)
