@@ -90,6 +90,11 @@ static bool rests(const struct core *c, const struct proposal_lane *l)
     return l->rest_until_ns != 0 && core__clock_ns(c) < l->rest_until_ns;
 }
 
+static bool all_rest(const struct core *c, const struct proposal_lane *l)
+{
+    return l == &c->lanes[PROPOSAL_LARGE] && rests(c, l);
+}
+
 static bool fits(const struct core *c, const struct proposal_lane *l, const struct request *req)
 {
     if (l->in_flight == 0)
@@ -217,8 +222,7 @@ void core__take_proposal(struct core *c, struct request *req)
         req->flow = c->o.member_id; /* the node's own */
     else if (l == &c->lanes[PROPOSAL_SMALL])
         core__note_small(c);
-    bool must_rest = l == &c->lanes[PROPOSAL_LARGE] && rests(c, l);
-    if (l->waiting == 0 && !must_rest && fits(c, l, req)) {
+    if (l->waiting == 0 && !all_rest(c, l) && fits(c, l, req)) {
         admit(c, req);
         return;
     }
@@ -288,9 +292,9 @@ static void took_from(struct core *c, struct proposal_lane *l, struct proposal_f
 
 static void admit_waiting(struct core *c, struct proposal_lane *l)
 {
-    bool rest = rests(c, l);
-    if (rest && l == &c->lanes[PROPOSAL_LARGE])
+    if (all_rest(c, l))
         return;
+    bool rest = rests(c, l);
     while (l->waiting > 0) {
         struct proposal_flow *f = choose(c, l, rest);
         if (f == NULL)

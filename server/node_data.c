@@ -229,8 +229,9 @@ static void store_log_id(struct node *n)
     lsm_put(n->lsm, metas);
 }
 
-/* Nothing of it is changed but what a crash left at its end. */
-static int read_log(struct node *n, const char *dir, struct restore *r)
+/* It is changed only where a crash left something at its end; where there was none it is made.
+ * *ret_stored_id: the id that the store has of it; 0: none. */
+static int read_log(struct node *n, const char *dir, struct restore *r, uint64_t *ret_stored_id)
 {
     char err_text[512];
     enum disk_mode mode = n->config->no_fsync ? DISK_UNSYNCED : n->config->wal_io;
@@ -247,9 +248,10 @@ static int read_log(struct node *n, const char *dir, struct restore *r)
     o.member_id = n->member_id;
     o.payload_from_index = r->applied_index + 1;
     o.meters = &n->wal_meters;
-    err = stored_log_id(n, &o.log_id);
+    err = stored_log_id(n, ret_stored_id);
     if (err != 0)
         return err;
+    o.log_id = *ret_stored_id;
     struct wal_replay replay = restore_replay(r);
     err = wal_open(&o, &replay, &n->wal, err_text, sizeof(err_text));
     if (err == TV_EINVAL && *n->config->wal_dir == '\0')
@@ -257,10 +259,10 @@ static int read_log(struct node *n, const char *dir, struct restore *r)
     return err == 0 ? 0 : cannot_use(n, err, "cannot open the write-ahead log", err_text);
 }
 
-static int join_log_and_store(struct node *n, const char *dir, struct restore *r)
+static int join_log_and_store(struct node *n, const char *dir, struct restore *r,
+                              uint64_t stored_id)
 {
     char err_text[512];
-    uint64_t log_id;
     restore_finish_install(r, n->wal, install_index(n->lsm), r->applied_term);
     snprintf(err_text, sizeof(err_text),
              "%.300s: offset 0: it does not meet the store, which is at "
@@ -268,10 +270,9 @@ static int join_log_and_store(struct node *n, const char *dir, struct restore *r
              dir, (unsigned long long)r->applied_index);
     if (restore_check(r, n->wal) != 0)
         return cannot_use(n, TV_ECORRUPT, "cannot use the write-ahead log", err_text);
-    int err = stored_log_id(n, &log_id);
-    if (err == 0 && log_id == 0)
+    if (stored_id == 0)
         store_log_id(n);
-    return err;
+    return 0;
 }
 
 static void on_loaded_lease(void *ctx, const struct lsm_lease *lease)
@@ -472,12 +473,13 @@ static int open_folders(struct node *n)
     restore_init(&r, meta.applied_index);
     r.applied_term = meta.applied_term;
     begin_loading(n, &loading);
-    int log_err = read_log(n, wal_dir, &r);
+    uint64_t log_id = 0;
+    int log_err = read_log(n, wal_dir, &r, &log_id);
     err = end_loading(n, &loading);
     if (err == 0)
         err = log_err;
     if (err == 0)
-        err = join_log_and_store(n, wal_dir, &r);
+        err = join_log_and_store(n, wal_dir, &r, log_id);
     if (err == 0)
         node__force_new_cluster(n, &r);
     if (err == 0)

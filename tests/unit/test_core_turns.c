@@ -261,7 +261,7 @@ START_TEST(test_crowd_rests_beside_polite)
     settle();
     uint32_t rested_at = answers;
     ck_assert_uint_lt(rested_at, COUNT);
-    ck_assert_uint_ge(wake_in_ms, 10);
+    ck_assert_uint_ge(wake_in_ms, 15);
     ck_assert_uint_le(wake_in_ms, 21);
     ask_for(l, POLITE, 10);
     settle();
@@ -316,8 +316,8 @@ START_TEST(test_large_rest_beside_small)
     ck_assert_uint_gt(large_after_window(false), 0);
     ck_assert_uint_eq(wake_in_ms, 0);
     ck_assert_uint_eq(large_after_window(true), 0);
-    ck_assert_uint_ge(wake_in_ms, 5);
-    ck_assert_uint_le(wake_in_ms, 21);
+    ck_assert_uint_ge(wake_in_ms, 8);
+    ck_assert_uint_le(wake_in_ms, 11);
 }
 END_TEST
 
