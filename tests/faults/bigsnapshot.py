@@ -122,6 +122,15 @@ def wait_for(what, condition, timeout):
         raise cluster.ClusterError("not within %d s: %s" % (timeout, what))
 
 
+def let_write(leader, count):
+    """Until so many revisions more are there."""
+    def revision():
+        status = status_of(leader)
+        return status["header"]["revision"] if status else 0
+    goal = revision() + count
+    wait_for("%d puts more" % count, lambda: revision() >= goal, PATIENCE_S)
+
+
 def has_caught_up(node, leader, rate):
     if not node.running():
         raise cluster.ClusterError("%s ended by itself\n%s" % (node.name, node.log_tail(30)))
@@ -169,7 +178,7 @@ def story(args, nodes, tally):
     time.sleep(args.settle)
     memory = Memory(nodes)
     puts = Puts(nodes.nodes, args.rate)
-    time.sleep(1 + args.before)
+    let_write(leader_of(nodes), args.rate * (1 + args.before))
     before = puts.stop()
     full = dict(memory.largest)
     print(describe("before", before), flush=True)
@@ -178,7 +187,7 @@ def story(args, nodes, tally):
     others = [n for n in nodes.nodes if n is not victim]
     memory.forget()
     puts = Puts(others, args.rate)
-    time.sleep(2)
+    let_write(leader, args.rate * 2)
     began = time.monotonic()
     nodes.kill(victim.index)
     os.rename(victim.data_dir, victim.data_dir + ".gone")  # to delete it is work for the disk of all
