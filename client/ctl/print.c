@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <locale.h>
+#include <math.h>
 #include <string.h>
 #include <wchar.h>
 #include <wctype.h>
@@ -235,20 +236,20 @@ void ctl_field_header(const struct ctl *c, const struct trivet_header *h)
 
 /* --- figures --- */
 
-/* In thousands, one digit below ten. */
+/* In thousands, one digit below ten. Rounded to a tenth first and then to what is shown, as etcd's
+ * tools do (humanize.Bytes()): 10,460,000 is 10.5 MB and then, half to even, "10 MB". */
 const char *ctl_size(char *dst, uint64_t bytes)
 {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
     double value = (double)bytes;
     size_t unit = 0;
-    while (value >= 1000 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+    for (uint64_t rest = bytes; rest >= 1000; rest /= 1000) {
         value /= 1000;
         unit++;
     }
-    if (unit == 0)
-        (void)snprintf(dst, 16, "%u B", (unsigned)bytes);
-    else
-        (void)snprintf(dst, 16, value < 9.95 ? "%.1f %s" : "%.0f %s", value, units[unit]);
+    double tenths = floor(value * 10 + 0.5);
+    bool whole = bytes < 10 || tenths >= 100;
+    (void)snprintf(dst, 16, whole ? "%.0f %s" : "%.1f %s", tenths / 10, units[unit]);
     return dst;
 }
 

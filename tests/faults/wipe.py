@@ -47,6 +47,7 @@ def wait_voting(nodes, asked, count, gone=None, lost_twice=None):
         node = nodes.nodes[lost_twice] if lost_twice is not None and not revived else None
         if node and not node.running() and "is from another time" in node.log_tail():
             revived.append(node)
+            node.wait(1)
             nodes.start_node(lost_twice)
         nodes.check_running()
         are = members(asked)

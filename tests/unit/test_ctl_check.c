@@ -1,9 +1,10 @@
 /* What `trivetctl check` finds, of clusters that cannot easily be had; what metrics say; the state
- * of a copy; a line of progress. */
+ * of a copy; a line of progress; sizes. */
 #include "unit.h"
 
 #include "checks.h"
 #include "copy.h"
+#include "ctl.h"
 #include "http_get.h"
 #include "progress.h"
 #include "top.h"
@@ -371,5 +372,36 @@ START_TEST(test_progress)
 }
 END_TEST
 
+/* What humanize.Bytes() of etcd's tools prints: rounded twice, half to even. */
+START_TEST(test_sizes)
+{
+    static const struct {
+        uint64_t bytes;
+        const char *text;
+    } cases[] = {{0, "0 B"},
+                 {9, "9 B"},
+                 {10, "10 B"},
+                 {999, "999 B"},
+                 {1000, "1.0 kB"},
+                 {1049, "1.0 kB"},
+                 {1050, "1.1 kB"},
+                 {9949, "9.9 kB"},
+                 {9950, "10 kB"},
+                 {999999, "1000 kB"},
+                 {1000000, "1.0 MB"},
+                 {10449999, "10 MB"},
+                 {10450000, "10 MB"},
+                 {10460000, "10 MB"},
+                 {11460000, "12 MB"},
+                 {12500000, "12 MB"},
+                 {1000000000, "1.0 GB"},
+                 {UINT64_MAX, "18 EB"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[16];
+        ck_assert_str_eq(ctl_size(text, cases[i].bytes), cases[i].text);
+    }
+}
+END_TEST
+
 UNIT_MAIN("ctl_check", test_healthy, test_members, test_learners, test_load, test_safety,
-          test_metrics, test_top_page, test_http_date, test_copy_state, test_progress)
+          test_metrics, test_top_page, test_http_date, test_copy_state, test_progress, test_sizes)
