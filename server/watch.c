@@ -50,10 +50,14 @@ struct watch_stream {
     struct watch_hub *hub;
     struct grpc_call *call;
     struct list watchers;
-    struct u64map by_id; /* id + 1 -> watcher */
+    struct u64map by_id; /* id + 1 -> watcher, or &compacted_away */
     int64_t next_id;
     bool require_leader;
 };
+
+/* In the place of a watcher that a compaction ended: its id is the client's until it cancels it, as
+ * in etcd (server/storage/mvcc/watcher.go: only Cancel() takes it out of the stream's watchers). */
+static char compacted_away;
 
 struct watch_hub {
     struct watch_hub_options o;
@@ -328,8 +332,10 @@ static void cancel_compacted(struct watcher *w, int64_t compacted)
     struct wire_watch_response r = response_of(w->stream->hub, 0, w->id);
     r.canceled = true;
     r.compact_revision = compacted;
-    respond(w->stream, &r, NULL, SLICE_EMPTY);
+    struct watch_stream *s = w->stream;
+    respond(s, &r, NULL, SLICE_EMPTY);
     watcher_remove(w);
+    u64map_put(&s->by_id, (uint64_t)r.watch_id + 1, &compacted_away);
 }
 
 /* --- synced watchers: one walk over the new history serves them all --- */
@@ -732,10 +738,13 @@ static void on_create(struct watch_stream *s, const struct wire_watch_create *c)
 
 static void on_cancel(struct watch_stream *s, int64_t id)
 {
-    struct watcher *w = id < 0 ? NULL : u64map_get(&s->by_id, (uint64_t)id + 1);
-    if (w == NULL)
+    void *found = id < 0 ? NULL : u64map_get(&s->by_id, (uint64_t)id + 1);
+    if (found == NULL)
         return; /* etcd is silent too */
-    watcher_remove(w);
+    if (found == &compacted_away)
+        (void)u64map_remove(&s->by_id, (uint64_t)id + 1);
+    else
+        watcher_remove(found);
     struct wire_watch_response r = response_of(s->hub, s->hub->synced_rev, id);
     r.canceled = true;
     respond_measured(s, &r, &s->hub->o.meters->send_control);

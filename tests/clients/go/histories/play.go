@@ -139,6 +139,7 @@ func (g *game) do(s *step) (want, got string, err error) {
 	var said [2]string
 	var failed [2]error
 	var answers [2][]proto.Message
+	var givenUp [2]bool
 	if s.Kind == stepSync {
 		g.passRevisions()
 	}
@@ -175,6 +176,7 @@ func (g *game) do(s *step) (want, got string, err error) {
 			}
 			if methods[s.Method].blocks && status.Code(err) == codes.DeadlineExceeded {
 				err = status.Error(codes.DeadlineExceeded, "") // ours, or the server's
+				givenUp[i] = true
 			}
 			said[i] = sayAll(answers[i], err)
 		case stepWatch:
@@ -192,8 +194,23 @@ func (g *game) do(s *step) (want, got string, err error) {
 			return "", "", fmt.Errorf("side %d: %w", i, failed[i])
 		}
 	}
+	if givenUp[0] && givenUp[1] {
+		g.settle()
+	}
 	g.learn(s, request, answers[0])
 	return said[0], said[1], nil
+}
+
+// settle waits until both servers have done what they do after a call was given up: a Lock takes its key away.
+func (g *game) settle() {
+	time.Sleep(settleTime)
+	for until := time.Now().Add(settleTimeout); time.Now().Before(until); time.Sleep(settleTime) {
+		var revisions [2]int64
+		both(func(i int) { revisions[i] = g.sides[i].revision() })
+		if revisions[0] == revisions[1] {
+			return
+		}
+	}
 }
 
 // passRevisions makes the revision so high that no watch waits for a future one.

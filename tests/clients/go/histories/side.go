@@ -7,9 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -18,7 +16,8 @@ import (
 const (
 	callTimeout     = 20 * time.Second
 	blockingTimeout = 200 * time.Millisecond
-	settleTime      = 200 * time.Millisecond // for what a server does after a call was given up
+	settleTime      = 200 * time.Millisecond // for what a server does after a call was given up, at least
+	settleTimeout   = 10 * time.Second
 )
 
 // A side is one of the two servers, and what was done there.
@@ -81,12 +80,20 @@ func (d *side) call(s *step, request proto.Message) ([]proto.Message, error) {
 	}
 	answer := m.answer()
 	if err := d.conn.Invoke(ctx, "/"+s.Method, request, answer); err != nil {
-		if m.blocks && status.Code(err) == codes.DeadlineExceeded {
-			time.Sleep(settleTime)
-		}
 		return nil, err
 	}
 	return []proto.Message{answer}, nil
+}
+
+// revision is the store's; 0 when the server does not say.
+func (d *side) revision() int64 {
+	ctx, cancel := d.context(callTimeout, identityRoot)
+	defer cancel()
+	answer, err := pb.NewKVClient(d.conn).Range(ctx, &pb.RangeRequest{Key: []byte("zz/sync"), CountOnly: true})
+	if err != nil {
+		return 0
+	}
+	return answer.Header.Revision
 }
 
 func (d *side) callStream(ctx context.Context, name string, m method, request proto.Message) ([]proto.Message, error) {
