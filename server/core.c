@@ -118,6 +118,11 @@ struct core *core_new(const struct core_options *o)
     c->log_held = UINT64_MAX;
     if (c->o.log_keep_bytes == 0)
         c->o.log_keep_bytes = CORE_LOG_KEEP_BYTES;
+    if (c->o.large_bytes == 0)
+        c->o.large_bytes = CORE_LARGE_BYTES;
+    if (c->o.piece_bytes == 0)
+        c->o.piece_bytes = CORE_PIECE_BYTES;
+    buf_init(&c->gather.bytes, GATHER_BYTES_MAX);
 
     agree_init(&c->agree, o->member_id);
 
@@ -169,6 +174,7 @@ void core_free(struct core *c)
     core__drop_reads(c);
     core__drop_persist_waiting(c);
     core__proposals_fini(c);
+    buf_fini(&c->gather.bytes);
     u64map_fini(&c->questions_asked);
     raft_free(c->raft);
     mem_free(c);
@@ -616,6 +622,7 @@ int core_install_begin(struct core *c, uint64_t log_index, uint64_t term,
         return err;
     c->applied_index = log_index;
     c->applied_term = term;
+    c->gather.term = 0;
     core__drop_persist_waiting(c);
     persist_metas_free(c->applier->metas);
     c->applier->metas = NULL;

@@ -37,19 +37,17 @@ static int apply_request(struct core *c, const struct wire_raft_request *entry)
     return err;
 }
 
-static bool is_request(const struct raft_entry *e)
-{
-    return e->type != RAFT_ENTRY_CONF && e->data.size > 0;
-}
-
 static void apply_few(struct core *c, const struct raft_entry *entries, uint32_t count)
 {
     ASSERT(count > 0 && count <= APPLY_WARM_MAX);
     struct wire_raft_request decoded[APPLY_WARM_MAX];
+    bool is_request[APPLY_WARM_MAX];
     for (uint32_t i = 0; i < count; i++) {
+        struct slice request;
         decoded[i] = (struct wire_raft_request){0};
-        if (is_request(&entries[i]))
-            applier_decode(entries[i].data, &decoded[i]);
+        is_request[i] = core__gather(c, &entries[i], &request);
+        if (is_request[i])
+            applier_decode(request, &decoded[i]);
     }
     applier_warm(c->applier, decoded, count);
     struct apply_timing timing;
@@ -62,14 +60,30 @@ static void apply_few(struct core *c, const struct raft_entry *entries, uint32_t
         c->applier->log_index = e->log_index;
         if (e->type == RAFT_ENTRY_CONF)
             core__apply_conf(c, e);
-        else if (is_request(e))
+        else if (is_request[i])
             core__timing_applied(c, &timing, decoded[i].kind, apply_request(c, &decoded[i]));
+        core__piece_applied(c, e);
     }
     core__timing_end(c, &timing);
 }
 
+/* How many are applied together: what was gathered is there until the next is. */
+static uint32_t few_of(const struct raft_entry *entries, uint32_t count)
+{
+    uint32_t few = 0;
+    while (few < count && few < APPLY_WARM_MAX &&
+           (few == 0 || entries[few - 1].type != RAFT_ENTRY_PIECE_LAST))
+        few++;
+    return few;
+}
+
+/* Not between two pieces of a request: a restart begins behind what RocksDB has. */
 static void queue_persist(struct core *c)
 {
+    if (core__gathers(c)) {
+        PROBE(core_persist_gathers);
+        return;
+    }
     struct persist_batch *b = applier_take_batch(c->applier, c->applied_index, c->applied_term);
     struct persist_waiting *w = mem_alloc_zero(sizeof(*w));
     w->applied_index = c->applied_index;
@@ -97,8 +111,10 @@ void core__apply_committed(struct core *c, const struct raft_entry *entries, uin
         return;
     c->applier->term = raft_term(c->raft);
     c->applier->now_ms = c->now_ms;
-    for (uint32_t done = 0; done < count; done += APPLY_WARM_MAX) {
-        apply_few(c, entries + done, count - done < APPLY_WARM_MAX ? count - done : APPLY_WARM_MAX);
+    for (uint32_t done = 0; done < count;) {
+        uint32_t few = few_of(entries + done, count - done);
+        apply_few(c, entries + done, few);
+        done += few;
         prompt_check();
     }
     mvcc_publish(c->mvcc);

@@ -1,6 +1,7 @@
 /* What the files of the core share; see core.h. core.c has the turn and the log, core_apply.c what
  * becomes of entries, core_read.c linearizable reads and questions to the leader, core_disk.c the
  * log's disk and its space, core_member.c the membership, core_propose.c the order of proposals,
+ * core_pieces.c large ones in pieces,
  * core_foster.c those that outlive a leader, core_lease.c how long leases have left, core_copy.c
  * copies of the store, core_version.c the cluster's version. */
 #ifndef SERVER_CORE_INTERNAL_H
@@ -10,6 +11,7 @@
 #include "server/pace.h"
 
 #include "base/assert.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -73,6 +75,27 @@ struct proposal_lane {
     uint64_t rest_until_ns;    /* 0: it never did */
 };
 
+/* The leader's: a request that it proposes in pieces; core_pieces.c. */
+struct pieces {
+    struct bref *payload; /* NULL: there is none */
+    const uint8_t *data;
+    uint32_t size;
+    uint32_t proposed; /* so many bytes were */
+    bool on_log;       /* the last one is not applied yet */
+    uint64_t term;     /* in which it was begun */
+    uint64_t request_id;
+    uint64_t from_ns; /* the last one was proposed */
+};
+
+/* Of a request: twice what --max-request-bytes allows at most. */
+#define GATHER_BYTES_MAX (UINT64_C(2) << 30)
+
+/* Pieces that were applied, until theirs is whole. */
+struct gather {
+    struct buf bytes;
+    uint64_t term; /* 0: there are none */
+};
+
 struct core {
     struct core_options o;
     struct raft *raft;
@@ -87,6 +110,8 @@ struct core {
     struct u64map proposal_by_id; /* those, and all guests */
     size_t proposals_count;       /* without guests */
     size_t guests_bytes;          /* not proposed yet */
+    struct pieces pieces;
+    struct gather gather;
     uint32_t window_epoch;
     bool window_moved;                        /* something ended since what waits had its turn */
     struct raft_entry fostered[FOSTERED_MAX]; /* other members' proposals, for the next leader */
@@ -297,12 +322,34 @@ bool core__may_propose_more(const struct core *c);
 void core__propose_after_rest(struct core *c);
 /* Somebody asks for something small. */
 void core__note_small(struct core *c);
+/* Somebody did lately. */
+bool core__small_come(const struct core *c);
+bool core__large_rest(const struct core *c);
+void core__rest_after_piece(struct core *c, uint64_t took_ns, uint32_t size);
+/* A part of the request was proposed, in vain. */
+void core__propose_anew(struct core *c, uint64_t request_id);
 /* The request of ours that asked for an entry, in no list by id any more; NULL when it is none. */
 struct request *core__proposal_applied(struct core *c, uint64_t id);
 /* What is under way may be lost. */
 void core__forget_window(struct core *c);
 void core__drop_unproposed(struct core *c, int err);
 void core__expire_proposals(struct core *c);
+
+/* --- core_pieces.c --- */
+
+bool core__goes_in_pieces(const struct core *c, const struct request *req);
+/* The request may end meanwhile: its pieces go on. */
+void core__pieces_begin(struct core *c, const struct request *req);
+void core__pieces_end(struct core *c);
+/* The next one, when it is time. */
+void core__propose_piece(struct core *c);
+/* After each entry. */
+void core__piece_applied(struct core *c, const struct raft_entry *e);
+/* Before each entry, in their order: true when a request is to be applied there. It is valid until
+ * the next FIRST piece is gathered. */
+bool core__gather(struct core *c, const struct raft_entry *e, struct slice *ret_request);
+/* What was applied last lies between two pieces of a request. */
+bool core__gathers(const struct core *c);
 
 /* --- core_copy.c --- */
 

@@ -19,7 +19,8 @@
  * log as they come but in its own lane, as a guest each, the members and its own connections taking
  * turns: what of large requests is on the log is bounded for the whole cluster. One of them keeps
  * disks and network busy for milliseconds, and small ones wait behind it: as long as small ones
- * come, too, and large ones wait for each other, their lane rests after each.
+ * come, too, it goes in pieces (core_pieces.c), and when large ones wait for each other, their lane
+ * rests after each piece.
  *
  *     incoming -> (a lane's flows) -> unproposed -> proposals -> answered, when applied
  *
@@ -31,7 +32,6 @@
 
 enum {
     PROPOSE_BATCH_MAX = 1024,
-    LARGE_BYTES_MIN = 16 << 10,
     SMALL_WINDOW_BYTES = 1 << 20,
     SMALL_WINDOW_COUNT = 512,
     SHARED_WINDOW_MS = 1000,
@@ -76,7 +76,7 @@ void core__proposals_init(struct core *c)
 
 static struct proposal_lane *lane_of(struct core *c, const struct request *req)
 {
-    return &c->lanes[req->payload_size < LARGE_BYTES_MIN ? PROPOSAL_SMALL : PROPOSAL_LARGE];
+    return &c->lanes[req->payload_size < c->o.large_bytes ? PROPOSAL_SMALL : PROPOSAL_LARGE];
 }
 
 static uint32_t small_window(const struct core *c, const struct proposal_lane *l)
@@ -95,14 +95,34 @@ static bool all_rest(const struct core *c, const struct proposal_lane *l)
     return l == &c->lanes[PROPOSAL_LARGE] && rests(c, l);
 }
 
+bool core__small_come(const struct core *c)
+{
+    return c->now_ms < c->lanes[PROPOSAL_LARGE].shared_until_ms;
+}
+
+bool core__large_rest(const struct core *c)
+{
+    return rests(c, &c->lanes[PROPOSAL_LARGE]);
+}
+
+static size_t large_window(const struct core *c)
+{
+    if (!core__leading(c))
+        return LARGE_WINDOW_FORWARD_BYTES;
+    return core__small_come(c) ? c->o.piece_bytes : LARGE_WINDOW_LEADER_BYTES;
+}
+
 static bool fits(const struct core *c, const struct proposal_lane *l, const struct request *req)
 {
+    bool small = l == &c->lanes[PROPOSAL_SMALL];
+    if (!small && c->pieces.payload != NULL)
+        return false;
     if (l->in_flight == 0)
         return true;
     size_t bytes = l->in_flight_bytes + req->payload_size;
-    if (l == &c->lanes[PROPOSAL_SMALL])
+    if (small)
         return l->in_flight < small_window(c, l) && bytes <= SMALL_WINDOW_BYTES;
-    return bytes <= (core__leading(c) ? LARGE_WINDOW_LEADER_BYTES : LARGE_WINDOW_FORWARD_BYTES);
+    return bytes <= large_window(c);
 }
 
 static void count_in(struct core *c, struct request *req)
@@ -132,6 +152,7 @@ static void note_time(struct core *c, struct proposal_lane *l)
  * long because nothing got on says nothing. */
 static void rest_after(struct core *c, struct proposal_lane *l, uint64_t size)
 {
+    uint64_t window = large_window(c);
     bool small = l == &c->lanes[PROPOSAL_SMALL];
     bool shared = c->now_ms < l->shared_until_ms && (small || c->now_ms < l->crowded_until_ms);
     if (!shared || c->o.env.wake_in == NULL)
@@ -139,11 +160,22 @@ static void rest_after(struct core *c, struct proposal_lane *l, uint64_t size)
     uint64_t now_ns = core__clock_ns(c);
     uint64_t from_ns = l->rest_until_ns > now_ns ? l->rest_until_ns : now_ns;
     uint64_t took_ns = l->took_ns < TOOK_MAX_NS ? l->took_ns : TOOK_MAX_NS;
-    if (size > LARGE_WINDOW_LEADER_BYTES)
-        size = LARGE_WINDOW_LEADER_BYTES;
-    uint64_t part_ns =
-        small ? took_ns / small_window(c, l) : took_ns * size / LARGE_WINDOW_LEADER_BYTES;
-    l->rest_until_ns = from_ns + REST * part_ns;
+    if (size > window)
+        size = window;
+    uint64_t part_ns = small ? took_ns / small_window(c, l) : took_ns * size / window;
+    uint64_t until_ns = from_ns + REST * part_ns;
+    uint64_t latest_ns = now_ns + REST * took_ns; /* the window was larger when it was filled */
+    if (until_ns > latest_ns)
+        until_ns = latest_ns > from_ns ? latest_ns : from_ns;
+    l->rest_until_ns = until_ns;
+}
+
+void core__rest_after_piece(struct core *c, uint64_t took_ns, uint32_t size)
+{
+    struct proposal_lane *l = &c->lanes[PROPOSAL_LARGE];
+    l->took_ns = took_ns;
+    rest_after(c, l, size);
+    c->window_moved = true;
 }
 
 static void count_out(struct core *c, struct request *req)
@@ -156,6 +188,10 @@ static void count_out(struct core *c, struct request *req)
     l->in_flight_bytes -= req->payload_size;
     req->window_epoch = 0;
     c->window_moved = true;
+    if (req->in_pieces) {
+        l->timed = l->timed == req ? NULL : l->timed;
+        return;
+    }
     if (l->timed == req)
         note_time(c, l);
     rest_after(c, l, req->payload_size);
@@ -207,12 +243,34 @@ static void flow_free(struct proposal_lane *l, struct proposal_flow *f)
     mem_free(f);
 }
 
+static void proposed(struct core *c, struct request *req)
+{
+    list_remove(&req->link);
+    list_push_back(&c->proposals, &req->link);
+    req->proposed = true;
+    req->proposed_ms = c->now_ms;
+    if (req->traced)
+        req->proposed_ns = core__clock_ns(c);
+    if (!req->guest) {
+        u64map_put(&c->proposal_by_id, req->id, req);
+        return; /* the worker may want to say what it was: see slow.h */
+    }
+    c->guests_bytes -= req->payload_size;
+    bref_unref(req->payload); /* raft holds its own */
+    req->payload = NULL;
+}
+
 static void admit(struct core *c, struct request *req)
 {
     list_remove(&req->link);
     list_push_back(&c->unproposed, &req->link);
     req->waits = false;
     count_in(c, req);
+    if (!core__goes_in_pieces(c, req))
+        return;
+    req->in_pieces = true;
+    core__pieces_begin(c, req);
+    proposed(c, req);
 }
 
 void core__take_proposal(struct core *c, struct request *req)
@@ -335,7 +393,7 @@ static void guest_free(struct core *c, struct request *req)
 static struct request *guest_new(struct core *c, uint64_t from, const struct raft_entry *e)
 {
     struct wire_raft_request entry;
-    if (e->type != RAFT_ENTRY_NORMAL || e->data.size < LARGE_BYTES_MIN ||
+    if (e->type != RAFT_ENTRY_NORMAL || e->data.size < c->o.large_bytes ||
         wire_raft_request_decode(e->data, &entry) != 0 || entry.id == 0 ||
         u64map_get(&c->proposal_by_id, entry.id) != NULL)
         return NULL;
@@ -354,10 +412,10 @@ static struct request *guest_new(struct core *c, uint64_t from, const struct raf
     return req;
 }
 
-static bool has_large(const struct raft_msg *msg)
+static bool has_large(const struct core *c, const struct raft_msg *msg)
 {
     for (uint32_t i = 0; i < msg->entries_count; i++)
-        if (msg->entries[i].data.size >= LARGE_BYTES_MIN)
+        if (msg->entries[i].data.size >= c->o.large_bytes)
             return true;
     return false;
 }
@@ -367,7 +425,7 @@ uint32_t core__take_guests(struct core *c, const struct raft_msg *msg, struct ra
     uint32_t rest = 0;
     for (uint32_t i = 0; i < msg->entries_count; i++) {
         const struct raft_entry *e = &msg->entries[i];
-        if (e->data.size >= LARGE_BYTES_MIN && c->guests_bytes + e->data.size > GUESTS_BYTES_MAX) {
+        if (e->data.size >= c->o.large_bytes && c->guests_bytes + e->data.size > GUESTS_BYTES_MAX) {
             PROBE(core_guests_limit);
             continue;
         }
@@ -383,28 +441,11 @@ uint32_t core__take_guests(struct core *c, const struct raft_msg *msg, struct ra
 
 bool core__has_guests(const struct core *c, const struct raft_msg *msg)
 {
-    return msg->type == RAFT_MSG_PROPOSE && core__leading(c) && has_large(msg) &&
+    return msg->type == RAFT_MSG_PROPOSE && core__leading(c) && has_large(c, msg) &&
            raft_membership_has(raft_membership(c->raft), msg->from);
 }
 
 /* --- to raft --- */
-
-static void proposed(struct core *c, struct request *req)
-{
-    list_remove(&req->link);
-    list_push_back(&c->proposals, &req->link);
-    req->proposed = true;
-    req->proposed_ms = c->now_ms;
-    if (req->traced)
-        req->proposed_ns = core__clock_ns(c);
-    if (!req->guest) {
-        u64map_put(&c->proposal_by_id, req->id, req);
-        return; /* the worker may want to say what it was: see slow.h */
-    }
-    c->guests_bytes -= req->payload_size;
-    bref_unref(req->payload); /* raft holds its own */
-    req->payload = NULL;
-}
 
 /* Give raft everything that may go, as one batch. What it will not take now (no leader yet) stays.
  */
@@ -413,6 +454,7 @@ void core__propose_waiting(struct core *c)
     c->window_moved = false;
     for (uint32_t i = 0; i < PROPOSAL_LANES; i++)
         admit_waiting(c, &c->lanes[i]);
+    core__propose_piece(c);
     struct raft_entry batch[PROPOSE_BATCH_MAX];
     while (!list_is_empty(&c->unproposed)) {
         uint32_t count = 0;
@@ -434,7 +476,8 @@ void core__propose_waiting(struct core *c)
 
 bool core__may_propose_more(const struct core *c)
 {
-    return c->window_moved && (c->lanes[PROPOSAL_SMALL].waiting | c->lanes[PROPOSAL_LARGE].waiting);
+    return c->window_moved && (c->pieces.payload != NULL || c->lanes[PROPOSAL_SMALL].waiting > 0 ||
+                               c->lanes[PROPOSAL_LARGE].waiting > 0);
 }
 
 void core__propose_after_rest(struct core *c)
@@ -443,7 +486,8 @@ void core__propose_after_rest(struct core *c)
         return;
     for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
         const struct proposal_lane *l = &c->lanes[i];
-        if (l->waiting > 0 && rests(c, l))
+        bool waits = l->waiting > 0 || (i == PROPOSAL_LARGE && c->pieces.payload != NULL);
+        if (waits && rests(c, l))
             c->o.env.wake_in(c->o.env.ctx, 1 + (l->rest_until_ns - core__clock_ns(c)) / 1000000);
     }
 }
@@ -522,6 +566,23 @@ static void end_flows(struct core *c, struct list *flows, int err)
     }
 }
 
+void core__propose_anew(struct core *c, uint64_t request_id)
+{
+    struct request *req = u64map_get(&c->proposal_by_id, request_id);
+    if (req == NULL || req->kind != REQUEST_PROPOSE)
+        return; /* its time was up */
+    if (req->guest) {
+        end(c, req, TV_EDROPPED); /* who sent it waits as for other lost messages */
+        return;
+    }
+    (void)u64map_remove(&c->proposal_by_id, request_id);
+    list_remove(&req->link);
+    list_push_back(&c->unproposed, &req->link);
+    req->proposed = req->in_pieces = false;
+    if (req->window_epoch != c->window_epoch)
+        count_in(c, req);
+}
+
 void core__drop_unproposed(struct core *c, int err)
 {
     for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
@@ -533,6 +594,7 @@ void core__drop_unproposed(struct core *c, int err)
 
 void core__proposals_fini(struct core *c)
 {
+    core__pieces_end(c);
     core__drop_unproposed(c, TV_STOPPED);
     end_all(c, &c->proposals, TV_STOPPED);
     u64map_fini(&c->proposal_by_id);

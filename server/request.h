@@ -63,6 +63,7 @@ struct request {
     bool guest;            /* another member's: nobody here waits for it */
     bool waits;            /* for its turn */
     bool proposed;
+    bool in_pieces;
 
     bool traced; /* the core notes when it proposed and applied it, by its clock */
     uint64_t proposed_ns;

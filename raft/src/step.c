@@ -17,8 +17,7 @@ static bool has_term(enum raft_msg_type type)
 
 static bool entry_is_valid(const struct raft_entry *e)
 {
-    return (e->type == RAFT_ENTRY_NORMAL || e->type == RAFT_ENTRY_CONF) &&
-           (e->data.size == 0 || e->owner != NULL);
+    return (unsigned)e->type <= RAFT_ENTRY_PIECE_LAST && (e->data.size == 0 || e->owner != NULL);
 }
 
 static bool append_is_valid(const struct raft_msg *msg)
@@ -39,7 +38,7 @@ static bool append_is_valid(const struct raft_msg *msg)
 static bool propose_is_valid(const struct raft_msg *msg)
 {
     for (uint32_t i = 0; i < msg->entries_count; i++)
-        if (!entry_is_valid(&msg->entries[i]))
+        if (!entry_is_valid(&msg->entries[i]) || msg->entries[i].type > RAFT_ENTRY_CONF)
             return false;
     return msg->entries_count > 0;
 }

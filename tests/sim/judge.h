@@ -22,6 +22,8 @@
 #include "state/cluster.h"
 #include "storage/wal.h"
 
+#include "base/buf.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -34,12 +36,13 @@ enum { JUDGE_IDS_MAX = 64 };
 struct judge_entry {
     uint64_t term;
     uint64_t hash;    /* of type and bytes */
-    bool has_payload; /* goes to the applier */
+    bool has_payload; /* goes to the applier; of a request in pieces the last one */
     bool is_conf;
     /* In judge.committed: of the member that gave it out first. It was committed in that term or
      * before. */
     uint64_t committed_term;
-    uint64_t chain; /* of the first member that applied it; 0: none did */
+    uint64_t chain;        /* of the first member that applied it; 0: none did */
+    uint64_t request_hash; /* of what is applied there */
 };
 
 /* A log as a row of entries, [0] unused. */
@@ -71,6 +74,8 @@ struct judge {
     struct cluster cluster;     /* the newest that any member has applied */
     uint64_t cluster_index;     /* with this entry */
     uint64_t conf_committed;    /* the last committed change of it, applied or not */
+    struct buf pieces;          /* of the request whose last piece is not committed yet */
+    uint64_t pieces_term;       /* 0: there is none */
     struct u64map memberships;  /* index -> hash of the record after that entry */
     struct u64map owed_a_voice; /* ids that took a voter's place */
 };

@@ -276,9 +276,9 @@ void report_print(const struct report *r, double seconds)
     printf("%" PRIu64 " runs in %.1f s (%.1f/s): %.1f virtual hours, %" PRIu64 " events\n",
            r->passed + r->failed, seconds, (double)(r->passed + r->failed) / seconds,
            (double)s->virtual_us / 3.6e9, s->events);
-    printf("  %" PRIu64 " entries committed, %" PRIu64 " messages, %" PRIu64
-           " elections won, %" PRIu64 " members restarted\n",
-           s->entries, s->messages, s->elections, s->restarts);
+    printf("  %" PRIu64 " entries committed, %" PRIu64 " requests in pieces, %" PRIu64
+           " messages, %" PRIu64 " elections won, %" PRIu64 " members restarted\n",
+           s->entries, s->in_pieces, s->messages, s->elections, s->restarts);
     printf("  operations: %" PRIu64 " answered, %" PRIu64 " with an error of the API, %" PRIu64
            " of unknown outcome; %" PRIu64 " reads checked, %" PRIu64 " compactions\n",
            s->ops_ok, s->ops_refused, s->ops_unknown, s->reads_checked, s->compactions);

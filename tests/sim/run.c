@@ -415,6 +415,16 @@ static void choose_snapshots(struct sim_shape *h, struct rng *r)
     h->flush_entries_max = 1 + rng_below(r, 40);
 }
 
+/* In half of the runs requests of everyday size are large ones. */
+static void choose_pieces(struct sim_shape *h, struct rng *r)
+{
+    h->large_bytes = h->request_piece_bytes = 0;
+    if (rng_below(r, 2) == 0)
+        return;
+    h->large_bytes = 30 + (uint32_t)rng_below(r, 100);
+    h->request_piece_bytes = 10 + (uint32_t)rng_below(r, h->large_bytes);
+}
+
 static void choose_shape(struct sim *s, struct rng *r)
 {
     struct sim_shape *h = &s->shape;
@@ -431,6 +441,7 @@ static void choose_shape(struct sim *s, struct rng *r)
     h->hurry = rng_below(r, 6) == 0;
     h->strict_reconfig = rng_below(r, 3) > 0;
     h->lease_checkpoint_ms = rng_below(r, 2) == 0 ? 200 + rng_below(r, 2000) : 0;
+    choose_pieces(h, r);
 }
 
 void sim_limits(const struct sim *s, struct raft_options *o)

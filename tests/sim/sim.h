@@ -66,6 +66,8 @@ struct sim_shape {
     uint64_t flush_entries_max;
     uint64_t snapshot_count; /* core_options */
     uint64_t log_keep_bytes;
+    uint32_t large_bytes; /* core_options */
+    uint32_t request_piece_bytes;
     bool strict_reconfig; /* core_options */
     uint64_t lease_checkpoint_ms;
     bool hurry;                 /* clients hardly pause: what happens at once, happens often */
@@ -86,6 +88,7 @@ struct sim_stats {
     uint64_t faults[FAULTS_COUNT];
     uint64_t elections;
     uint64_t entries;
+    uint64_t in_pieces; /* requests */
     uint64_t messages;
     uint64_t restarts;
     uint64_t ops_ok;

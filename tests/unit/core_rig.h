@@ -35,7 +35,9 @@ static struct raft_msg *net[NET_MAX];
 static uint32_t net_count;
 static uint64_t now_ms;
 static uint64_t clock_ns;       /* the test's to move; 0 at start(): the core has no clock */
-static uint64_t log_keep_bytes; /* 0: the default; set before start() */
+static uint64_t log_keep_bytes; /* 0: the default; set before start(), as the next two */
+static uint32_t large_bytes;
+static uint32_t piece_bytes;
 
 /* --- the world --- */
 
@@ -159,6 +161,8 @@ static inline void node_start(struct node *n, uint64_t id)
                              .lease_checkpoint_ms = 10000,
                              .priority_requests = id == members.members[0].id,
                              .log_keep_bytes = log_keep_bytes,
+                             .large_bytes = large_bytes,
+                             .piece_bytes = piece_bytes,
                              .snapshot_count = 100000};
     n->core = core_new(&o);
     wal_set_done(n->wal, on_wal_done, n);

@@ -32,7 +32,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PEERWIRE_VERSION = 2, PEERWIRE_ENTRIES_MAX = 1 << 20, PEERWIRE_URLS_MAX = 16 };
+enum { PEERWIRE_VERSION = 3, PEERWIRE_ENTRIES_MAX = 1 << 20, PEERWIRE_URLS_MAX = 16 };
 
 enum peerwire_kind {
     PEERWIRE_HELLO = 1,

@@ -68,6 +68,11 @@ enum {
 enum raft_entry_type {
     RAFT_ENTRY_NORMAL = 0,
     RAFT_ENTRY_CONF = 1, /* `data` is a raft_conf_change, see conf.h; one at a time */
+    /* What is applied together with the last one of its kind. To raft they are as others, but only
+     * a leader proposes them: they are not forwarded. */
+    RAFT_ENTRY_PIECE_FIRST = 2,
+    RAFT_ENTRY_PIECE = 3,
+    RAFT_ENTRY_PIECE_LAST = 4,
 };
 
 /* `data` lies in `owner`, or in nothing when it is empty. raft takes a reference of its own on the

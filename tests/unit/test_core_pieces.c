@@ -1,0 +1,217 @@
+/* Large requests that go in pieces while small ones come: what is between the pieces, what is
+ * persisted meanwhile, and what becomes of them when their leader is lost. */
+#include "core_rig.h"
+
+enum {
+    PIECE = 1000,
+    LARGE_VALUE = 5500,
+    PIECES = 6,
+    SMALL = 60, /* of those the store commits once */
+};
+
+static uint32_t answers;
+static int last_err;
+
+static void on_piece_answered(struct worker *w, struct request *req)
+{
+    (void)w;
+    answers++;
+    last_err = req->err;
+}
+
+static void ask_put(struct node *n, const char *key, size_t value_size, uint64_t flow)
+{
+    static uint8_t body[70000], value[60000];
+    for (size_t i = 0; i < value_size; i++)
+        value[i] = (uint8_t)(i * 7 + value_size);
+    struct wire_put_request put = {.key = slice_of_string(key),
+                                   .value = slice_of(value, value_size)};
+    struct slice bytes = slice_of(body, (size_t)(wire_put_request_put(body, &put) - body));
+    struct request *req = new_request(REQUEST_PROPOSE);
+    req->answered = on_piece_answered;
+    req->flow = flow;
+    req->id = core_next_request_id(n->core);
+    req->payload_size = (uint32_t)wire_raft_request_size(WIRE_RAFT_PUT, req->id, bytes);
+    req->payload = bref_new(req->payload_size);
+    wire_raft_request_put(req->payload->data, WIRE_RAFT_PUT, req->id, bytes);
+    core_submit(n->core, req);
+}
+
+static void start_small_pieces(bool with_clock)
+{
+    large_bytes = PIECE / 2;
+    piece_bytes = PIECE;
+    clock_ns = with_clock;
+    answers = 0;
+    last_err = WAITS;
+    start();
+}
+
+static void stop_pieces(void)
+{
+    large_bytes = piece_bytes = 0;
+    clock_ns = 0;
+    stop();
+}
+
+static void stall_all(bool stalled)
+{
+    for (int i = 0; i < NODES; i++)
+        disk_mem_set_completion_percent(nodes[i].disk, stalled ? 0 : 100);
+}
+
+/* All members have the value, and the same one. */
+static void check_everywhere(const char *key, size_t value_size)
+{
+    struct slice first = SLICE_EMPTY;
+    for (int i = 0; i < NODES; i++) {
+        const struct mvcc_version *v = mvcc_get(nodes[i].mvcc, slice_of_string(key), 0);
+        ck_assert_ptr_nonnull(v);
+        struct slice kv = mvcc_version_kv(v);
+        ck_assert_uint_gt(kv.size, value_size);
+        ck_assert(i == 0 || slice_equal(kv, first));
+        first = kv;
+    }
+    for (int i = 1; i < NODES; i++)
+        ck_assert_uint_eq(nodes[i].applier.chain, nodes[0].applier.chain);
+}
+
+/* The log behind `from` has so many entries more. */
+static uint64_t more_on_log(const struct node *n, uint64_t from)
+{
+    return wal_last_index(n->wal) - from;
+}
+
+/* Two large ones, the first of which rests behind its first piece. Where the log was before. */
+static uint64_t rest_between_pieces(struct node *l)
+{
+    uint64_t before = wal_last_index(l->wal);
+    ask_put(l, "small", 10, 2);
+    ask_put(l, "large", LARGE_VALUE, 1);
+    ask_put(l, "large2", LARGE_VALUE, 1);
+    core_turn(l->core, now_ms);
+    clock_ns += 5000000;
+    settle();
+    ck_assert_uint_eq(answers, 1);
+    ck_assert_uint_eq(more_on_log(l, before), 2);
+    return before;
+}
+
+/* Until all is answered; each settling takes 100 ms of the clock, so that nothing rests for long.
+ */
+static void finish(uint32_t count)
+{
+    for (int i = 0; i < 100 && answers < count; i++) {
+        clock_ns += clock_ns != 0 ? 100000000 : 0;
+        settle();
+    }
+    ck_assert_uint_eq(answers, count);
+    ck_assert_int_eq(last_err, 0);
+}
+
+/* One piece is on the log at a time, and a small one that comes is right behind it. */
+START_TEST(test_small_between_pieces)
+{
+    start_small_pieces(false);
+    struct node *l = wait_for_leader();
+    uint64_t before = wal_last_index(l->wal);
+    stall_all(true);
+    ask_put(l, "small", 10, 2);
+    ask_put(l, "large", LARGE_VALUE, 1);
+    settle();
+    ck_assert_uint_eq(more_on_log(l, before), 2);
+    ask_put(l, "small2", 10, 2);
+    settle();
+    ck_assert_uint_eq(more_on_log(l, before), 3);
+    ck_assert_uint_eq(answers, 0);
+    stall_all(false);
+    finish(3);
+    ck_assert_uint_eq(more_on_log(l, before), 2 + PIECES);
+    check_everywhere("large", LARGE_VALUE);
+    stop_pieces();
+}
+END_TEST
+
+START_TEST(test_whole_without_small)
+{
+    start_small_pieces(false);
+    struct node *l = wait_for_leader();
+    uint64_t before = wal_last_index(l->wal);
+    ask_put(l, "large", LARGE_VALUE, 1);
+    finish(1);
+    ck_assert_uint_eq(more_on_log(l, before), 1);
+    check_everywhere("large", LARGE_VALUE);
+    stop_pieces();
+}
+END_TEST
+
+/* What a follower's client asks for is the leader's to divide. */
+START_TEST(test_forwarded_goes_in_pieces)
+{
+    start_small_pieces(false);
+    struct node *l = wait_for_leader();
+    struct node *f = &nodes[l == &nodes[0]];
+    ask_put(l, "small", 10, 2);
+    finish(1);
+    uint64_t before = wal_last_index(l->wal);
+    ask_put(f, "large", LARGE_VALUE, 1);
+    ask_put(f, "large2", LARGE_VALUE, 1);
+    finish(3);
+    ck_assert_uint_eq(more_on_log(l, before), 2 * PIECES);
+    check_everywhere("large2", LARGE_VALUE);
+    stop_pieces();
+}
+END_TEST
+
+/* A restart begins behind what was persisted: that is never between two pieces. */
+START_TEST(test_persist_waits_for_last_piece)
+{
+    start_small_pieces(true);
+    struct node *l = wait_for_leader();
+    uint64_t before = rest_between_pieces(l);
+    for (int i = 0; i < SMALL; i++)
+        ask_put(l, "small", 10, 2);
+    settle();
+    ck_assert_uint_eq(answers, 1 + SMALL);
+    ck_assert_uint_eq(more_on_log(l, before), 2 + SMALL);
+    for (int i = 0; i < NODES; i++)
+        ck_assert_uint_lt(persist_flushed_index(nodes[i].persist), before + 2);
+    finish(3 + SMALL);
+    check_everywhere("large2", LARGE_VALUE);
+    for (int i = 0; i < NODES; i++)
+        ck_assert_uint_gt(persist_flushed_index(nodes[i].persist), before + 2 + SMALL);
+    stop_pieces();
+}
+END_TEST
+
+/* The rest of a request is never proposed by another leader: its member asks that one for all of
+ * it, and what the others gathered of it goes. */
+START_TEST(test_leader_lost_between_pieces)
+{
+    start_small_pieces(true);
+    struct node *l = wait_for_leader();
+    uint64_t before = rest_between_pieces(l);
+    l->cut_off = true;
+    wait_for_leader();
+    struct node *next = leader();
+    ck_assert_ptr_ne(next, l);
+    for (int i = 0; i < SMALL; i++)
+        ask_put(next, "small", 10, 3);
+    finish(1 + SMALL);
+    ck_assert_ptr_null(mvcc_get(next->mvcc, SLICE_LITERAL("large"), 0));
+    ck_assert_uint_gt(persist_flushed_index(next->persist), before + 2);
+    l->cut_off = false;
+    for (int i = 0; i < 30 && answers < 3 + SMALL; i++) {
+        clock_ns += 100000000;
+        round_of(1);
+    }
+    finish(3 + SMALL);
+    check_everywhere("large", LARGE_VALUE);
+    check_everywhere("large2", LARGE_VALUE);
+    stop_pieces();
+}
+END_TEST
+
+UNIT_MAIN("core pieces", test_small_between_pieces, test_whole_without_small,
+          test_forwarded_goes_in_pieces, test_persist_waits_for_last_piece,
+          test_leader_lost_between_pieces)
