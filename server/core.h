@@ -9,7 +9,7 @@
  * Invariants:
  * 1. Entries are applied in log order, each once, and only when raft says they are committed.
  * 2. What is handed to the persist thread is durable in this node's own log first: after a crash
- *    RocksDB is a prefix of the log.
+ *    RocksDB is a prefix of the log, one that does not end between two pieces of a request.
  * 3. A proposal is answered once: when its entry is applied, or with an error when its time is up.
  *
  * Thread: the core's, for every function here. Read next: core.c, core_turn(). */

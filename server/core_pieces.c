@@ -14,6 +14,8 @@
  * behind it in the log: nothing goes to RocksDB while pieces are gathered (core_apply.c). */
 #include "server/core_internal.h"
 
+enum { PIECES_MAX = 16 }; /* of a request: a very large one has larger ones, and is in time, too */
+
 static bool is_piece(const struct raft_entry *e)
 {
     return e->type == RAFT_ENTRY_PIECE_FIRST || e->type == RAFT_ENTRY_PIECE ||
@@ -66,8 +68,9 @@ void core__propose_piece(struct core *c)
     }
     if (p->on_log || core__large_rest(c))
         return;
-    uint32_t rest = p->size - p->proposed;
-    uint32_t size = rest < c->o.piece_bytes ? rest : c->o.piece_bytes;
+    uint32_t least = (p->size + PIECES_MAX - 1) / PIECES_MAX, rest = p->size - p->proposed;
+    uint32_t size = c->o.piece_bytes > least ? c->o.piece_bytes : least;
+    size = size < rest ? size : rest;
     struct raft_entry e = {.type = next_type(p, size),
                            .data = slice_of(p->data + p->proposed, size),
                            .owner = p->payload};
