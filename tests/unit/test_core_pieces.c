@@ -2,6 +2,8 @@
  * persisted meanwhile, and what becomes of them when their leader is lost. */
 #include "core_rig.h"
 
+#include "server/core_internal.h"
+
 enum {
     PIECE = 1000,
     LARGE_VALUE = 5500,
@@ -212,6 +214,42 @@ START_TEST(test_leader_lost_between_pieces)
 }
 END_TEST
 
+/* A snapshot is of a store that does not lie between two pieces. */
+START_TEST(test_snapshot_between_pieces)
+{
+    enum { SNAPSHOT_INDEX = 1000 };
+    start_small_pieces(true);
+    struct node *l = wait_for_leader();
+    struct node *f = &nodes[l == &nodes[0]];
+    struct core_status s;
+    core_status(l->core, &s);
+    rest_between_pieces(l);
+    ck_assert(core__gathers(f->core));
+    ck_assert_int_eq(core_install_begin(f->core, SNAPSHOT_INDEX, s.term, &members), 0);
+    wal_restart(f->wal, 0, SNAPSHOT_INDEX, s.term);
+    core_install_end(f->core, f->persist);
+    ck_assert(!core__gathers(f->core));
+    finish(3); /* the others go on */
+    stop_pieces();
+}
+END_TEST
+
+/* Of a leader that lies: there is nothing to put them behind. */
+START_TEST(test_stray_pieces)
+{
+    start_small_pieces(false);
+    struct node *l = wait_for_leader();
+    uint8_t byte = 0;
+    struct raft_entry e = {.term = 9, .type = RAFT_ENTRY_PIECE, .data = slice_of(&byte, 1)};
+    struct slice request;
+    ck_assert(!core__gather(l->core, &e, &request));
+    e.type = RAFT_ENTRY_PIECE_LAST;
+    ck_assert(!core__gather(l->core, &e, &request));
+    ck_assert(!core__gathers(l->core));
+    stop_pieces();
+}
+END_TEST
+
 UNIT_MAIN("core pieces", test_small_between_pieces, test_whole_without_small,
           test_forwarded_goes_in_pieces, test_persist_waits_for_last_piece,
-          test_leader_lost_between_pieces)
+          test_leader_lost_between_pieces, test_snapshot_between_pieces, test_stray_pieces)
