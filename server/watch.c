@@ -584,10 +584,16 @@ bool watch_hub_work(struct watch_hub *h)
 
 /* --- progress --- */
 
-static bool stream_is_synced(const struct watch_stream *s)
+/* One that begins with a revision to come has made no progress (etcd: progressIfSync()). */
+static bool has_progress(const struct watcher *w)
+{
+    return w->state == WATCHER_SYNCED && w->start_rev <= w->stream->hub->synced_rev;
+}
+
+static bool all_have_progress(const struct watch_stream *s)
 {
     LIST_EACH (it, &s->watchers)
-        if (CONTAINER_OF(it, struct watcher, stream_link)->state != WATCHER_SYNCED)
+        if (!has_progress(CONTAINER_OF(it, struct watcher, stream_link)))
             return false;
     return !list_is_empty(&s->watchers);
 }
@@ -596,7 +602,7 @@ static void on_progress_request(struct watch_stream *s)
 {
     struct watch_hub *h = s->hub;
     watch_hub_advance(h);
-    if (!stream_is_synced(s))
+    if (!all_have_progress(s))
         return;
     struct wire_watch_response r = response_of(h, h->synced_rev, WATCH_ID_INVALID);
     respond_measured(s, &r, &h->o.meters->send_progress);
@@ -607,7 +613,7 @@ static void notify_progress(struct watch_hub *h, struct watcher *w)
     if (!w->progress_notify || h->now_ms < w->progress_at_ms)
         return;
     w->progress_at_ms = h->now_ms + h->o.progress_interval_ms;
-    if (!w->sent_since_progress && w->state == WATCHER_SYNCED) {
+    if (!w->sent_since_progress && has_progress(w)) {
         struct wire_watch_response r = response_of(h, h->synced_rev, w->id);
         respond_measured(w->stream, &r, &h->o.meters->send_progress);
     }
