@@ -69,7 +69,7 @@ func (p *player) play(steps []step) (*difference, int, error) {
 		}
 	}
 	p.took("start", began)
-	g := &game{sides: sides, revision: 1}
+	g := &game{sides: sides, revision: 1, mixed: map[int64]bool{}}
 	var found *difference
 	compared := 0
 	for i := range steps {
@@ -133,6 +133,7 @@ const snapshotMethod = "etcdserverpb.Maintenance/Snapshot"
 type game struct {
 	sides               [2]*side
 	revision, compacted int64
+	mixed               map[int64]bool // revisions that may delete a key and put it again
 }
 
 func (g *game) do(s *step) (want, got string, err error) {
@@ -146,8 +147,8 @@ func (g *game) do(s *step) (want, got string, err error) {
 	var request proto.Message
 	if s.Kind == stepCall || s.Kind == stepLogin || s.Kind == stepWatch {
 		request = s.request(g.revision, g.compacted)
-		if c, ok := request.(*pb.CompactionRequest); ok && c.Revision == 0 {
-			c.Revision = 1 // after a compaction at 0, HashKV at 0 is to etcd the hash that it kept of it
+		if c, ok := request.(*pb.CompactionRequest); ok {
+			g.avoid(c)
 		}
 	}
 	if h, ok := request.(*pb.HashKVRequest); ok && h.Revision == g.compacted {
@@ -213,6 +214,19 @@ func (g *game) settle() {
 	}
 }
 
+// avoid leaves out revisions at which etcd's compaction is not what it should be.
+func (g *game) avoid(c *pb.CompactionRequest) {
+	if c.Revision == 0 {
+		c.Revision = 1 // after a compaction at 0, HashKV at 0 is to etcd the hash that it kept of it
+	}
+	// COMPAT better, Compact: a key that a transaction deletes and puts (which etcd lets pass when the deletion is from a
+	// COMPAT   key on) is still there after a compaction at that revision; etcd's loses the value, and its process ends
+	// COMPAT   when somebody reads the key
+	for g.mixed[c.Revision] {
+		c.Revision++
+	}
+}
+
 // passRevisions makes the revision so high that no watch waits for a future one.
 func (g *game) passRevisions() {
 	for n := 0; n < 3; n++ {
@@ -233,6 +247,21 @@ func (g *game) learn(s *step, request proto.Message, answers []proto.Message) {
 	if c, ok := request.(*pb.CompactionRequest); ok && len(answers) > 0 && s.Kind == stepCall {
 		g.compacted = c.Revision
 	}
+	if t, ok := request.(*pb.TxnRequest); ok && len(answers) > 0 && deletesFromKey(t) {
+		g.mixed[revisionOf(answers[0])] = true
+	}
+}
+
+func deletesFromKey(t *pb.TxnRequest) bool {
+	for _, op := range append(append([]*pb.RequestOp{}, t.Success...), t.Failure...) {
+		if d := op.GetRequestDeleteRange(); d != nil && string(d.RangeEnd) == "\x00" {
+			return true
+		}
+		if nested := op.GetRequestTxn(); nested != nil && deletesFromKey(nested) {
+			return true
+		}
+	}
+	return false
 }
 
 const ownLeaseMax = 1000000 // servers choose larger ids
