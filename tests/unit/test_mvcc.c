@@ -291,6 +291,25 @@ START_TEST(test_compact)
 }
 END_TEST
 
+/* A key that is deleted and put at one revision is there when that one is compacted; etcd loses it.
+ */
+START_TEST(test_compact_at_delete_and_put)
+{
+    put("k", "1");
+    mvcc_txn_begin(m);
+    ck_assert_int_eq(mvcc_txn_delete_range(m, str("a"), slice_of("", 1), NULL, NULL), 1);
+    mvcc_txn_put(m, str("k"), str("2"), 0, NULL);
+    ck_assert_int_eq(mvcc_txn_end(m), 3);
+    mvcc_publish(m);
+    check_value(mvcc_get(m, str("k"), 0), "2");
+    ck_assert_int_eq(mvcc_compact(m, 3), 0);
+    mvcc_set_persisted_revision(m, 3);
+    scrub_all();
+    check_value(mvcc_get(m, str("k"), 0), "2");
+    check_value(mvcc_get(m, str("k"), 3), "2");
+}
+END_TEST
+
 START_TEST(test_scrub_waits)
 {
     put("a", "1");
@@ -587,6 +606,7 @@ static Suite *suite(void)
     tcase_add_test(tc, test_ranges);
     tcase_add_test(tc, test_delete_range);
     tcase_add_test(tc, test_compact);
+    tcase_add_test(tc, test_compact_at_delete_and_put);
     tcase_add_test(tc, test_scrub_waits);
     tcase_add_test(tc, test_scrub_of_large_ones);
     tcase_add_test(tc, test_versions_move);
