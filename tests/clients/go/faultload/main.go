@@ -40,6 +40,10 @@ const (
 	prefix       = "f/"
 	checkTimeout = 60 * time.Second
 	markerKey    = prefix + "~marker"
+
+	// Some write values so large that the log has them in pieces, between the others'.
+	largeWriters  = 2
+	largeBytesMax = 600000
 )
 
 // A write that was acknowledged.
@@ -102,7 +106,11 @@ func (l *load) write(id int, rng *rand.Rand) {
 	for serial := 0; ; serial++ {
 		l.gate.RLock()
 		key := fmt.Sprintf("%s%02d/%02d", prefix, id, rng.Intn(40))
-		value := fmt.Sprintf("%d-%d-%0*d", id, serial, rng.Intn(400), 0)
+		size := rng.Intn(400)
+		if id < largeWriters && rng.Intn(4) == 0 {
+			size = rng.Intn(largeBytesMax)
+		}
+		value := fmt.Sprintf("%d-%d-%0*d", id, serial, size, 0)
 		client := l.all
 		if rng.Intn(2) == 0 {
 			client = l.clients[rng.Intn(len(l.clients))]
