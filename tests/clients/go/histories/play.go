@@ -175,8 +175,8 @@ func (g *game) do(s *step) (want, got string, err error) {
 			if s.Method == snapshotMethod && len(answers[i]) > 1 {
 				answers[i] = answers[i][:1] // as many as the file is large
 			}
-			if methods[s.Method].blocks && status.Code(err) == codes.DeadlineExceeded {
-				err = status.Error(codes.DeadlineExceeded, "") // ours, or the server's
+			if code := status.Code(err); methods[s.Method].blocks && (code == codes.DeadlineExceeded || code == codes.Canceled) {
+				err = status.Error(codes.DeadlineExceeded, "") // ours, or the server's, or its word for our giving up
 				givenUp[i] = true
 			}
 			said[i] = sayAll(answers[i], err)
