@@ -59,10 +59,10 @@ void core__propose_piece(struct core *c)
         return;
     if (!core__leading(c) || raft_term(c->raft) != p->term) {
         PROBE(core_pieces_lost);
-        bool began_whole = p->proposed == p->size;
+        bool all_proposed = p->proposed == p->size;
         uint64_t id = p->request_id;
         core__pieces_end(c);
-        if (!began_whole)
+        if (!all_proposed)
             core__propose_anew(c, id);
         return;
     }
