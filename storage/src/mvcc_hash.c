@@ -25,6 +25,14 @@ static uint32_t hash_version(uint32_t hash, const struct mvcc_version *v)
     return crc32c(hash, value.data, value.size);
 }
 
+/* To etcd's keyIndex.keep() a key that is deleted and put again at `rev` does not exist then. */
+static bool was_deleted_at(const struct mvcc_version *v, int64_t rev)
+{
+    const struct mvcc_version *older = mvcc__older(v);
+    return v->main == rev && older != NULL && older->main == rev &&
+           mvcc_version_is_tombstone(older);
+}
+
 /* What is current at `rev` and not above `compacted`. Returns whether anything is current. */
 static bool collect_kept(const struct mvcc *m, int64_t rev, int64_t compacted,
                          struct sort_item **ret_item, size_t *ret_count)
@@ -36,7 +44,7 @@ static bool collect_kept(const struct mvcc *m, int64_t rev, int64_t compacted,
     bool any = false;
     mvcc_iter_init(&it, m, SLICE_EMPTY, slice_of("", 1), rev);
     while ((v = mvcc_iter_next(&it)) != NULL) {
-        any = true;
+        any = any || v->main <= compacted || !was_deleted_at(v, rev);
         if (v->main > compacted)
             continue;
         if (count == capacity) {
