@@ -86,7 +86,7 @@ func (p *player) play(steps []step) (*difference, int, error) {
 			// COMPAT   process
 			break // etcd panics at some transactions: nothing to compare with
 		}
-		if want != got {
+		if want != got && !(steps[i].Kind == stepSync && lacksPrevKv(want, got)) {
 			found = &difference{i, want, got}
 			break
 		}
@@ -96,6 +96,23 @@ func (p *player) play(steps []step) (*difference, int, error) {
 	}
 	both(func(i int) { failed[i] = sides[i].server.stop(i == 0) })
 	return found, compared, failed[1]
+}
+
+// lacksPrevKv tells whether all that etcd did not say are previous values.
+// COMPAT better, Watch: prev_kv comes with every event; etcd leaves it out of those that a watch of the past sends before
+// COMPAT   etcd has noted what the client asked for
+func lacksPrevKv(want, got string) bool {
+	wanted, gotten := strings.Split(want, "\n"), strings.Split(got, "\n")
+	if len(wanted) != len(gotten) {
+		return false
+	}
+	for i := range wanted {
+		more, starts := strings.CutPrefix(gotten[i], wanted[i])
+		if !starts || more != "" && !strings.HasPrefix(strings.TrimLeft(more, " "), "prev_kv:{") {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *player) took(what string, since time.Time) {
