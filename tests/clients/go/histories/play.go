@@ -108,7 +108,7 @@ func lacksPrevKv(want, got string) bool {
 	}
 	for i := range wanted {
 		more, starts := strings.CutPrefix(gotten[i], wanted[i])
-		if !starts || more != "" && !strings.HasPrefix(strings.TrimLeft(more, " "), "prev_kv:{") {
+		if !starts || more != "" && !strings.HasPrefix(strings.TrimLeft(more, " \u00a0"), "prev_kv:{") {
 			return false
 		}
 	}
