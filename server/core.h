@@ -80,7 +80,7 @@ struct core_env {
 };
 
 #define CORE_LOG_KEEP_BYTES (UINT64_C(256) << 20)
-enum { CORE_LARGE_BYTES = 16 << 10, CORE_PIECE_BYTES = 128 << 10 };
+enum { CORE_LARGE_BYTES = 16 << 10, CORE_PIECE_BYTES = 64 << 10 };
 
 struct core_options {
     const struct cluster *cluster;

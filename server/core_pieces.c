@@ -14,7 +14,7 @@
  * behind it in the log: nothing goes to RocksDB while pieces are gathered (core_apply.c). */
 #include "server/core_internal.h"
 
-enum { PIECES_MAX = 16 }; /* of a request: a very large one has larger ones, and is in time, too */
+enum { PIECES_MAX = 32 }; /* of a request: a very large one has larger ones, and is in time, too */
 
 static bool is_piece(const struct raft_entry *e)
 {

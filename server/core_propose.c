@@ -173,7 +173,8 @@ static void rest_after(struct core *c, struct proposal_lane *l, uint64_t size)
 void core__rest_after_piece(struct core *c, uint64_t took_ns, uint32_t size)
 {
     struct proposal_lane *l = &c->lanes[PROPOSAL_LARGE];
-    l->took_ns = took_ns;
+    uint64_t small_ns = c->lanes[PROPOSAL_SMALL].took_ns; /* that is how long anything takes */
+    l->took_ns = took_ns > small_ns + took_ns / 4 ? took_ns - small_ns : took_ns / 4;
     rest_after(c, l, size);
     c->window_moved = true;
 }
