@@ -110,8 +110,6 @@ struct core {
     struct u64map proposal_by_id; /* those, and all guests */
     size_t proposals_count;       /* without guests */
     size_t guests_bytes;          /* not proposed yet */
-    struct pieces pieces;
-    struct gather gather;
     uint32_t window_epoch;
     bool window_moved;                        /* something ended since what waits had its turn */
     struct raft_entry fostered[FOSTERED_MAX]; /* other members' proposals, for the next leader */
@@ -196,6 +194,9 @@ struct core {
     struct core_meters meters;
     uint64_t heartbeat_at_ms;    /* the last tick; 0: we did not lead */
     uint64_t compaction_from_ns; /* the scrub under way began; 0: there is none */
+
+    struct pieces pieces; /* behind what every turn looks at */
+    struct gather gather;
 };
 
 /* What one turn applied, on its way to RocksDB. */
