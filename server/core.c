@@ -120,8 +120,6 @@ struct core *core_new(const struct core_options *o)
         c->o.log_keep_bytes = CORE_LOG_KEEP_BYTES;
     if (c->o.large_bytes == 0)
         c->o.large_bytes = CORE_LARGE_BYTES;
-    if (c->o.piece_bytes == 0)
-        c->o.piece_bytes = CORE_PIECE_BYTES;
     buf_init(&c->gather.bytes, GATHER_BYTES_MAX);
 
     agree_init(&c->agree, o->member_id);

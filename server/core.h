@@ -80,7 +80,7 @@ struct core_env {
 };
 
 #define CORE_LOG_KEEP_BYTES (UINT64_C(256) << 20)
-enum { CORE_LARGE_BYTES = 16 << 10, CORE_PIECE_BYTES = 64 << 10 };
+enum { CORE_LARGE_BYTES = 16 << 10 };
 
 struct core_options {
     const struct cluster *cluster;
@@ -99,14 +99,13 @@ struct core_options {
     uint64_t lease_checkpoint_ms; /* what is left of longer leases is noted so often; 0: never */
     bool stand_at_once;           /* a cluster of one does not wait for an election timeout */
     bool strict_reconfig;         /* changes that would endanger the quorum are refused */
+    /* Requests from this size on have a lane of their own; those of more than four times as much go
+     * in pieces of that while smaller ones come. 0 = CORE_LARGE_BYTES. */
+    uint32_t large_bytes;
     uint64_t seed;
     uint64_t id_seed; /* makes request ids of this run differ from the last one's */
     uint64_t snapshot_count;
     uint64_t log_keep_bytes; /* for members that were away; 0 = CORE_LOG_KEEP_BYTES */
-    /* Requests from this size on have a lane of their own; 0 = CORE_LARGE_BYTES. Those above that
-     * size go in pieces while small ones come; 0 = CORE_PIECE_BYTES. */
-    uint32_t large_bytes;
-    uint32_t piece_bytes;
     /* From the disk at start: where RocksDB stands, and the log's entries behind that. */
     struct raft_hard_state hard_state;
     uint64_t applied_index;

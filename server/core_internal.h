@@ -1,9 +1,8 @@
 /* What the files of the core share; see core.h. core.c has the turn and the log, core_apply.c what
  * becomes of entries, core_read.c linearizable reads and questions to the leader, core_disk.c the
  * log's disk and its space, core_member.c the membership, core_propose.c the order of proposals,
- * core_pieces.c large ones in pieces,
- * core_foster.c those that outlive a leader, core_lease.c how long leases have left, core_copy.c
- * copies of the store, core_version.c the cluster's version. */
+ * core_pieces.c large ones in pieces, core_foster.c those that outlive a leader, core_lease.c how
+ * long leases have left, core_copy.c copies of the store, core_version.c the cluster's version. */
 #ifndef SERVER_CORE_INTERNAL_H
 #define SERVER_CORE_INTERNAL_H
 
@@ -338,11 +337,12 @@ void core__expire_proposals(struct core *c);
 
 /* --- core_pieces.c --- */
 
+uint32_t core__piece_bytes(const struct core *c);
 bool core__goes_in_pieces(const struct core *c, const struct request *req);
 /* The request may end meanwhile: its pieces go on. */
 void core__pieces_begin(struct core *c, const struct request *req);
 void core__pieces_end(struct core *c);
-/* The next one, when it is time. */
+/* There are pieces: the next one, when it is time. */
 void core__propose_piece(struct core *c);
 /* After each entry. */
 void core__piece_applied(struct core *c, const struct raft_entry *e);

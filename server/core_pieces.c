@@ -24,10 +24,15 @@ static bool is_piece(const struct raft_entry *e)
 
 /* --- the leader --- */
 
+uint32_t core__piece_bytes(const struct core *c)
+{
+    return 4 * c->o.large_bytes;
+}
+
 bool core__goes_in_pieces(const struct core *c, const struct request *req)
 {
-    return req->payload_size > c->o.piece_bytes && c->pieces.payload == NULL && core__leading(c) &&
-           core__small_come(c);
+    return req->payload_size > core__piece_bytes(c) && c->pieces.payload == NULL &&
+           core__leading(c) && core__small_come(c);
 }
 
 void core__pieces_begin(struct core *c, const struct request *req)
@@ -55,8 +60,6 @@ static enum raft_entry_type next_type(const struct pieces *p, uint32_t size)
 void core__propose_piece(struct core *c)
 {
     struct pieces *p = &c->pieces;
-    if (p->payload == NULL)
-        return;
     if (!core__leading(c) || raft_term(c->raft) != p->term) {
         PROBE(core_pieces_lost);
         bool all_proposed = p->proposed == p->size;
@@ -69,7 +72,8 @@ void core__propose_piece(struct core *c)
     if (p->on_log || core__large_rest(c))
         return;
     uint32_t least = (p->size + PIECES_MAX - 1) / PIECES_MAX, rest = p->size - p->proposed;
-    uint32_t size = c->o.piece_bytes > least ? c->o.piece_bytes : least;
+    uint32_t size = core__piece_bytes(c);
+    size = size > least ? size : least;
     size = size < rest ? size : rest;
     struct raft_entry e = {.type = next_type(p, size),
                            .data = slice_of(p->data + p->proposed, size),

@@ -109,7 +109,7 @@ static size_t large_window(const struct core *c)
 {
     if (!core__leading(c))
         return LARGE_WINDOW_FORWARD_BYTES;
-    return core__small_come(c) ? c->o.piece_bytes : LARGE_WINDOW_LEADER_BYTES;
+    return core__small_come(c) ? core__piece_bytes(c) : LARGE_WINDOW_LEADER_BYTES;
 }
 
 static bool fits(const struct core *c, const struct proposal_lane *l, const struct request *req)
@@ -152,7 +152,6 @@ static void note_time(struct core *c, struct proposal_lane *l)
  * long because nothing got on says nothing. */
 static void rest_after(struct core *c, struct proposal_lane *l, uint64_t size)
 {
-    uint64_t window = large_window(c);
     bool small = l == &c->lanes[PROPOSAL_SMALL];
     bool shared = c->now_ms < l->shared_until_ms && (small || c->now_ms < l->crowded_until_ms);
     if (!shared || c->o.env.wake_in == NULL)
@@ -160,6 +159,7 @@ static void rest_after(struct core *c, struct proposal_lane *l, uint64_t size)
     uint64_t now_ns = core__clock_ns(c);
     uint64_t from_ns = l->rest_until_ns > now_ns ? l->rest_until_ns : now_ns;
     uint64_t took_ns = l->took_ns < TOOK_MAX_NS ? l->took_ns : TOOK_MAX_NS;
+    uint64_t window = large_window(c);
     if (size > window)
         size = window;
     uint64_t part_ns = small ? took_ns / small_window(c, l) : took_ns * size / window;
@@ -455,7 +455,8 @@ void core__propose_waiting(struct core *c)
     c->window_moved = false;
     for (uint32_t i = 0; i < PROPOSAL_LANES; i++)
         admit_waiting(c, &c->lanes[i]);
-    core__propose_piece(c);
+    if (c->pieces.payload != NULL)
+        core__propose_piece(c);
     struct raft_entry batch[PROPOSE_BATCH_MAX];
     while (!list_is_empty(&c->unproposed)) {
         uint32_t count = 0;

@@ -388,7 +388,6 @@ static void start_core(struct member *m, const struct restore *r)
                              .snapshot_count = s->shape.snapshot_count,
                              .log_keep_bytes = s->shape.log_keep_bytes,
                              .large_bytes = s->shape.large_bytes,
-                             .piece_bytes = s->shape.request_piece_bytes,
                              .hard_state = r->hard_state,
                              .applied_index = store_meta(&m->store)->applied_index,
                              .applied_term = store_meta(&m->store)->applied_term,

@@ -418,11 +418,7 @@ static void choose_snapshots(struct sim_shape *h, struct rng *r)
 /* In half of the runs requests of everyday size are large ones. */
 static void choose_pieces(struct sim_shape *h, struct rng *r)
 {
-    h->large_bytes = h->request_piece_bytes = 0;
-    if (rng_below(r, 2) == 0)
-        return;
-    h->large_bytes = 30 + (uint32_t)rng_below(r, 100);
-    h->request_piece_bytes = 10 + (uint32_t)rng_below(r, h->large_bytes);
+    h->large_bytes = rng_below(r, 2) == 0 ? 5 + (uint32_t)rng_below(r, 30) : 0;
 }
 
 static void choose_shape(struct sim *s, struct rng *r)

@@ -67,7 +67,6 @@ struct sim_shape {
     uint64_t snapshot_count; /* core_options */
     uint64_t log_keep_bytes;
     uint32_t large_bytes; /* core_options */
-    uint32_t request_piece_bytes;
     bool strict_reconfig; /* core_options */
     uint64_t lease_checkpoint_ms;
     bool hurry;                 /* clients hardly pause: what happens at once, happens often */

@@ -35,9 +35,8 @@ static struct raft_msg *net[NET_MAX];
 static uint32_t net_count;
 static uint64_t now_ms;
 static uint64_t clock_ns;       /* the test's to move; 0 at start(): the core has no clock */
-static uint64_t log_keep_bytes; /* 0: the default; set before start(), as the next two */
+static uint64_t log_keep_bytes; /* 0: the default; set before start(), as the next one */
 static uint32_t large_bytes;
-static uint32_t piece_bytes;
 
 /* --- the world --- */
 
@@ -162,7 +161,6 @@ static inline void node_start(struct node *n, uint64_t id)
                              .priority_requests = id == members.members[0].id,
                              .log_keep_bytes = log_keep_bytes,
                              .large_bytes = large_bytes,
-                             .piece_bytes = piece_bytes,
                              .snapshot_count = 100000};
     n->core = core_new(&o);
     wal_set_done(n->wal, on_wal_done, n);
@@ -297,7 +295,7 @@ static inline struct request *new_request(enum request_kind kind)
     return req;
 }
 
-static inline void propose(struct node *n, uint32_t kind, struct slice body)
+static inline struct request *propose(struct node *n, uint32_t kind, struct slice body)
 {
     struct request *req = new_request(REQUEST_PROPOSE);
     req->id = core_next_request_id(n->core);
@@ -305,13 +303,23 @@ static inline void propose(struct node *n, uint32_t kind, struct slice body)
     req->payload = bref_new(req->payload_size);
     wire_raft_request_put(req->payload->data, kind, req->id, body);
     core_submit(n->core, req);
+    return req;
+}
+
+static inline struct request *submit_put_of(struct node *n, const char *key, size_t value_size)
+{
+    static uint8_t body[70000], value[60000];
+    for (size_t i = 0; i < value_size; i++)
+        value[i] = (uint8_t)(i * 7 + value_size);
+    struct wire_put_request put = {.key = slice_of_string(key),
+                                   .value = slice_of(value, value_size)};
+    return propose(n, WIRE_RAFT_PUT,
+                   slice_of(body, (size_t)(wire_put_request_put(body, &put) - body)));
 }
 
 static inline void submit_put(struct node *n, size_t value_size)
 {
-    static uint8_t body[70000], value[60000];
-    struct wire_put_request put = {.key = SLICE_LITERAL("k"), .value = slice_of(value, value_size)};
-    propose(n, WIRE_RAFT_PUT, slice_of(body, (size_t)(wire_put_request_put(body, &put) - body)));
+    (void)submit_put_of(n, "k", value_size);
 }
 
 static inline int put(struct node *n, size_t value_size)
@@ -336,6 +344,12 @@ static inline int delete_key(struct node *n)
 static inline void stall(struct node *n)
 {
     disk_mem_set_completion_percent(n->disk, 0);
+}
+
+static inline void stall_all(bool stalled)
+{
+    for (int i = 0; i < NODES; i++)
+        disk_mem_set_completion_percent(nodes[i].disk, stalled ? 0 : 100);
 }
 
 #endif

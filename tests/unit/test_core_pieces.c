@@ -23,26 +23,14 @@ static void on_piece_answered(struct worker *w, struct request *req)
 
 static void ask_put(struct node *n, const char *key, size_t value_size, uint64_t flow)
 {
-    static uint8_t body[70000], value[60000];
-    for (size_t i = 0; i < value_size; i++)
-        value[i] = (uint8_t)(i * 7 + value_size);
-    struct wire_put_request put = {.key = slice_of_string(key),
-                                   .value = slice_of(value, value_size)};
-    struct slice bytes = slice_of(body, (size_t)(wire_put_request_put(body, &put) - body));
-    struct request *req = new_request(REQUEST_PROPOSE);
+    struct request *req = submit_put_of(n, key, value_size);
     req->answered = on_piece_answered;
     req->flow = flow;
-    req->id = core_next_request_id(n->core);
-    req->payload_size = (uint32_t)wire_raft_request_size(WIRE_RAFT_PUT, req->id, bytes);
-    req->payload = bref_new(req->payload_size);
-    wire_raft_request_put(req->payload->data, WIRE_RAFT_PUT, req->id, bytes);
-    core_submit(n->core, req);
 }
 
 static void start_small_pieces(bool with_clock)
 {
-    large_bytes = PIECE / 2;
-    piece_bytes = PIECE;
+    large_bytes = PIECE / 4;
     clock_ns = with_clock;
     answers = 0;
     last_err = WAITS;
@@ -51,15 +39,9 @@ static void start_small_pieces(bool with_clock)
 
 static void stop_pieces(void)
 {
-    large_bytes = piece_bytes = 0;
+    large_bytes = 0;
     clock_ns = 0;
     stop();
-}
-
-static void stall_all(bool stalled)
-{
-    for (int i = 0; i < NODES; i++)
-        disk_mem_set_completion_percent(nodes[i].disk, stalled ? 0 : 100);
 }
 
 /* All members have the value, and the same one. */

@@ -18,24 +18,10 @@ static void on_turn_answered(struct worker *w, struct request *req)
 
 static struct request *ask_for(struct node *n, uint64_t flow, size_t value_size)
 {
-    static uint8_t body[70000], value[60000];
-    struct wire_put_request put = {.key = SLICE_LITERAL("k"), .value = slice_of(value, value_size)};
-    struct request *req = new_request(REQUEST_PROPOSE);
-    struct slice bytes = slice_of(body, (size_t)(wire_put_request_put(body, &put) - body));
+    struct request *req = submit_put_of(n, "k", value_size);
     req->answered = on_turn_answered;
     req->flow = flow;
-    req->id = core_next_request_id(n->core);
-    req->payload_size = (uint32_t)wire_raft_request_size(WIRE_RAFT_PUT, req->id, bytes);
-    req->payload = bref_new(req->payload_size);
-    wire_raft_request_put(req->payload->data, WIRE_RAFT_PUT, req->id, bytes);
-    core_submit(n->core, req);
     return req;
-}
-
-static void stall_all(bool stalled)
-{
-    for (int i = 0; i < NODES; i++)
-        disk_mem_set_completion_percent(nodes[i].disk, stalled ? 0 : 100);
 }
 
 /* The place of the first answer to `flow`; ANSWERS_MAX: none. */
