@@ -66,7 +66,7 @@ static int take_piece(struct incoming *t, struct slice frame)
     t->totals.records_count += piece.records_count;
     t->totals.bytes_count += piece.bytes.size;
     int err = lsm_intake_add(t->intake, piece.bytes);
-    return err == 0 ? 0 : fail(t, err, "a record is damaged");
+    return err == 0 ? 0 : fail(t, err, err == TV_ENOSPC ? "no room" : "a record is damaged");
 }
 
 static int take_end(struct incoming *t, struct slice frame)
@@ -163,7 +163,8 @@ static void refuse(struct incoming *t, const char *why)
 {
     log_warn("refused a snapshot", LOG_HEX("remote-peer-id", t->from),
              LOG_STR("remote", grpc_conn_peer(grpc_call_conn(t->call))), LOG_STR("error", why));
-    grpc_finish(t->call, GRPC_FAILED_PRECONDITION, why);
+    grpc_finish(t->call, t->err == TV_ENOSPC ? GRPC_RESOURCE_EXHAUSTED : GRPC_FAILED_PRECONDITION,
+                why);
 }
 
 static void answer_done(struct incoming *t)

@@ -11,6 +11,8 @@
 #include "base/mem.h"
 #include "proto/peerwire.h"
 
+enum { NO_ROOM_REST_MS = 5000 }; /* each attempt fills what is left of the other's disk */
+
 struct outgoing {
     struct list link;
     struct snapshots *owner; /* NULL: only the job's end is waited for */
@@ -21,9 +23,9 @@ struct outgoing {
     uint64_t log_index; /* of the snapshot; the log behind it is held */
     uint64_t progress_ms;
     uint64_t began_ms;
-    uint64_t done_index; /* from SNAP_DONE */
-    bool ended;          /* all is handed to the transport */
-    bool reported;
+    uint64_t done_index;    /* from SNAP_DONE */
+    bool ended;             /* all is handed to the transport */
+    uint64_t rest_until_ms; /* the failure is not told before: raft would ask again at once */
 
     struct pool_job job;
     /* The job's while it is pending. */
@@ -152,6 +154,8 @@ static void on_closed(struct grpc_call *call, enum grpc_code code, struct slice 
 {
     struct outgoing *t = grpc_call_user(call);
     t->call = NULL;
+    if (code == GRPC_RESOURCE_EXHAUSTED && t->owner != NULL)
+        t->rest_until_ms = t->owner->now_ms + NO_ROOM_REST_MS;
     if (t->done_index != 0 || t->owner == NULL)
         return;
     log_warn("a snapshot did not get through", LOG_HEX("remote-peer-id", t->to),
@@ -293,7 +297,7 @@ void snapshot__send_tick(struct snapshots *s, bool leading)
         bool stalled = s->now_ms > t->progress_ms + patience_ms;
         if (t->call != NULL && (!leading || stalled))
             grpc_cancel(t->call);
-        if (t->call != NULL || t->job.pending)
+        if (t->call != NULL || t->job.pending || (leading && s->now_ms < t->rest_until_ms))
             continue;
         outgoing_report(s, t);
         outgoing_close(t);

@@ -30,7 +30,7 @@
 #include <unistd.h>
 
 #define PREPARE_NAME "prepare.tmp"
-#define PROBE_NAME "probe.tmp"
+#define PROBE_NAME "probe"
 
 enum {
     ZEROS_BYTES = 1 << 20,
@@ -287,19 +287,18 @@ int disk_posix_list(struct disk *d, void (*each)(void *ctx, const char *name), v
     return rv;
 }
 
+/* The file stays: on a disk that is full by the next start there would be no room for another. */
 int disk_posix_probe_file(struct disk_posix *p, int flags)
 {
     struct disk_chore chore = {.size = DISK_PROBE_BYTES, .hurry = true};
-    int rv = make_zero_file(p, PROBE_NAME, &chore);
-    if (rv != 0)
-        return rv;
+    struct stat st;
+    if (fstatat(p->dir_fd, PROBE_NAME, &st, 0) != 0 || st.st_size != DISK_PROBE_BYTES) {
+        int rv = make_zero_file(p, PROBE_NAME, &chore);
+        if (rv != 0)
+            return rv;
+    }
     int fd = openat(p->dir_fd, PROBE_NAME, O_RDWR | O_CLOEXEC | flags);
     return fd >= 0 ? fd : -errno;
-}
-
-void disk_posix_probe_end(struct disk_posix *p)
-{
-    (void)unlinkat(p->dir_fd, PROBE_NAME, 0); /* a leftover harms nobody */
 }
 
 /* --- life --- */

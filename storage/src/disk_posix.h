@@ -46,11 +46,10 @@ void disk_posix_wake(struct disk_posix *p);
 /* Empty the event fd; with `wait`, block until there is something in it. */
 void disk_posix_take_event(struct disk_posix *p, bool wait);
 
-/* For the probes: a file of DISK_PROBE_BYTES written zeros, opened with extra flags. A negative
- * errno value where the file system does not take them. */
+/* For the probes: a file of DISK_PROBE_BYTES that were written before, opened with extra flags. A
+ * negative errno value where the file system does not take them. */
 enum { DISK_PROBE_BYTES = 64 * 1024, DISK_PROBE_WRITES = 8 };
 int disk_posix_probe_file(struct disk_posix *p, int flags);
-void disk_posix_probe_end(struct disk_posix *p);
 
 int disk_uring_open(const char *dir, struct disk **ret, char *err_text, size_t err_size);
 int disk_sync_open(const char *dir, bool unsynced, struct disk **ret, char *err_text,

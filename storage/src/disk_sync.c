@@ -169,7 +169,6 @@ static int choose(struct disk_sync *s, char *err_text, size_t err_size)
         s->posix.open_flags = s->unsynced ? 0 : flags[i];
         rv = try_way(s, s->posix.open_flags, block);
     }
-    disk_posix_probe_end(&s->posix);
     mem_free(block);
     if (rv != 0) {
         (void)snprintf(err_text, err_size, "cannot write durably in %s: %s", s->posix.d.dir,

@@ -232,12 +232,11 @@ static int choose(struct disk_uring *u, char *err_text, size_t err_size)
             best_ns = ns;
         }
     }
-    disk_posix_probe_end(&u->posix);
     mem_free(block);
     if (best == NULL) {
         (void)snprintf(err_text, err_size, "io_uring cannot write durably in %s: %s",
                        u->posix.d.dir, strerror((int)-last_error));
-        return TV_EIO;
+        return last_error == -ENOSPC ? TV_ENOSPC : TV_EIO;
     }
     u->link_sync = best->link_sync;
     u->posix.open_flags = best->flags;

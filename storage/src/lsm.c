@@ -27,20 +27,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum {
     BLOCK_BYTES = 32 << 10,
     TABLE_FILE_BYTES = 64 << 20,
     COMMIT_FILE_BYTES_MAX = 256 << 20,
-    ROOM_BYTES_MIN = 32 << 20, /* a write that fails would end the process: better none is tried */
     COLLECT_BYTES_MAX = 512 << 20, /* one step of a collection: the disk space that it needs */
     COLLECT_BYTES_PER_SECOND = 64 << 20,
     RECORD_FILES_MAX = 4, /* in L0 before they are merged */
     LEVELS_COUNT = 2,
     WRITE_BUFFER_BYTES = 1 << 20, /* nothing is written to it */
     BYTES_PER_SYNC = 1 << 20,
+    MANIFEST_STEP_BYTES = 64 << 10,
+    ROOM_LOOK_BYTES = 1 << 20,
     INFO_LOG_BYTES = 1 << 20,
     INFO_LOG_FILES = 2,
     INFO_LOG_WARN = 2,
@@ -120,6 +120,7 @@ static void make_options(struct lsm *l)
     rocksdb_options_set_max_compaction_bytes(o, COLLECT_BYTES_MAX);
     rocksdb_options_set_ratelimiter(o, l->limiter);
     rocksdb_options_set_bytes_per_sync(o, BYTES_PER_SYNC);
+    rocksdb_options_set_manifest_preallocation_size(o, MANIFEST_STEP_BYTES);
     rocksdb_options_set_write_buffer_size(o, WRITE_BUFFER_BYTES);
     rocksdb_options_set_max_background_jobs(o, 2);
     rocksdb_options_set_max_open_files(o, (int)l->o.open_files_max);
@@ -169,6 +170,14 @@ static void staging_path(const struct lsm *l, char ret_path[LSM_PATH_BYTES_MAX],
     int n = snprintf(ret_path, LSM_PATH_BYTES_MAX, "%s/" LSM_STAGING "/%llu.sst", l->dir,
                      (unsigned long long)number);
     ASSERT(n > 0 && n < LSM_PATH_BYTES_MAX);
+}
+
+static int make_dir(const struct lsm *l, char *err_text, size_t err_text_size)
+{
+    if (mkdir(l->dir, 0700) == 0 || errno == EEXIST)
+        return 0;
+    (void)snprintf(err_text, err_text_size, "%s: %s", l->dir, strerror(errno));
+    return errno == ENOSPC ? TV_ENOSPC : TV_EIO;
 }
 
 /* Without CURRENT RocksDB would make a database anew and remove what is there. A crash when it was
@@ -295,7 +304,11 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
     pthread_condattr_destroy(&attr);
     make_options(l);
 
-    int err = check_files(l, err_text, err_text_size);
+    int err = make_dir(l, err_text, err_text_size);
+    if (err == 0)
+        err = check_files(l, err_text, err_text_size);
+    if (err == 0)
+        err = lsm__room_to_open(l, err_text, err_text_size);
     if (err == 0) {
         char *message = NULL;
         l->db = rocksdb_open(l->options, dir, &message);
@@ -305,12 +318,13 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
         (void)snprintf(err_text, err_text_size, "%s/" LSM_STAGING ": %s", dir, strerror(errno));
     if (err == 0)
         err = read_state(l, err_text, err_text_size);
-    if (err == 0)
+    if (err == 0 && lsm__has_room_to_commit(l))
         err = drop_empty_logs(l, err_text, err_text_size);
     if (err != 0) {
         lsm_free(l);
         return err;
     }
+    lsm__keep_spare(l);
     *ret_lsm = l;
     return 0;
 }
@@ -497,9 +511,29 @@ static int version_compare(const void *a, const void *b)
     return (x->sub > y->sub) - (x->sub < y->sub);
 }
 
+struct saving {
+    struct lsm *l;
+    uint64_t hashes;     /* their sum */
+    uint64_t until_look; /* so many bytes may still be written before room is looked for */
+};
+
+static int save_version(struct saving *s, const struct mvcc_version *v)
+{
+    uint64_t bytes = mvcc_version_kv(v).size;
+    if (bytes >= s->until_look) {
+        if (!lsm__has_room_to_commit(s->l))
+            return TV_ENOSPC;
+        s->until_look = ROOM_LOOK_BYTES;
+    }
+    s->until_look -= bytes < s->until_look ? bytes : s->until_look;
+    lsm_put_version(s->l, v);
+    s->hashes += mvcc_version_hash(v);
+    return 0;
+}
+
 /* What is visible at the compaction and older than it is no longer in the history; it comes in the
- * order of keys. Returns the sum of the hashes. */
-static uint64_t put_older(struct lsm *l, struct mvcc *m, int64_t compacted)
+ * order of keys. */
+static int save_older(struct saving *s, struct mvcc *m, int64_t compacted)
 {
     const struct slice all = SLICE_LITERAL("\0");
     struct mvcc_iter it;
@@ -513,17 +547,26 @@ static uint64_t put_older(struct lsm *l, struct mvcc *m, int64_t compacted)
             list[count++] = v;
     }
     qsort(list, count, sizeof(*list), version_compare);
-    uint64_t sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        lsm_put_version(l, list[i]);
-        sum += mvcc_version_hash(list[i]);
-    }
+    int err = 0;
+    for (size_t i = 0; i < count && err == 0; i++)
+        err = save_version(s, list[i]);
     mem_free(list);
-    return sum;
+    return err;
 }
 
-void lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t applied_term,
-              struct persist_meta *metas)
+static int save_history(struct saving *s, struct mvcc *m, int64_t from_rev, int64_t to_rev)
+{
+    struct mvcc_history_cursor c;
+    const struct mvcc_version *v;
+    int err = mvcc_history_seek(m, &c, from_rev);
+    ASSERT(err == 0);
+    while (err == 0 && (v = mvcc_history_next(&c, to_rev)) != NULL)
+        err = save_version(s, v);
+    return err;
+}
+
+int lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t applied_term,
+             struct persist_meta *metas)
 {
     struct lsm_meta meta = {.applied_index = applied_index,
                             .applied_term = applied_term,
@@ -531,18 +574,19 @@ void lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t ap
                             .compacted = mvcc_compacted(m),
                             .content = {.compacted = mvcc_compacted(m)}};
     ASSERT(l->committed.revision == 1 && l->writer == NULL && !l->tidy_running);
+    struct saving s = {.l = l};
+    int err = 0;
     if (meta.compacted > 0)
-        meta.content.sum = put_older(l, m, meta.compacted);
-    struct mvcc_history_cursor c;
-    const struct mvcc_version *v;
-    int err = mvcc_history_seek(m, &c, meta.compacted > 0 ? meta.compacted : 1);
-    ASSERT(err == 0);
-    while ((v = mvcc_history_next(&c, meta.revision)) != NULL) {
-        lsm_put_version(l, v);
-        meta.content.sum += mvcc_version_hash(v);
-    }
-    lsm_commit(l, &meta, metas);
+        err = save_older(&s, m, meta.compacted);
+    if (err == 0)
+        err = save_history(&s, m, meta.compacted > 0 ? meta.compacted : 1, meta.revision);
+    meta.content.sum = s.hashes;
+    if (err == 0)
+        lsm_commit(l, &meta, metas);
+    else
+        lsm__drop_writer(l);
     persist_metas_free(metas);
+    return err;
 }
 
 /* --- the persist thread's side --- */
@@ -573,9 +617,11 @@ static void lsm_detach(void *ctx)
 
 static bool lsm_has_room(void *ctx)
 {
-    const struct lsm *l = ctx;
-    struct statvfs s;
-    return statvfs(l->dir, &s) != 0 || (uint64_t)s.f_bavail * s.f_frsize >= ROOM_BYTES_MIN;
+    struct lsm *l = ctx;
+    if (!lsm__has_room_to_commit(l))
+        return false;
+    lsm__keep_spare(l);
+    return true;
 }
 
 void lsm__store(struct lsm *l, struct persist_store *ret_store)

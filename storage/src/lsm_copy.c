@@ -284,6 +284,8 @@ static int add_record(struct lsm_intake *in, struct slice key, struct slice valu
 int lsm_intake_add(struct lsm_intake *in, struct slice records)
 {
     ASSERT(in->l != NULL);
+    if (!lsm__has_room_to_commit(in->l))
+        return TV_ENOSPC;
     const uint8_t *p = records.data;
     size_t left = records.size;
     while (left > 0) {

@@ -51,6 +51,7 @@ struct lsm {
     /* Owner: the persist thread, which starts and ends the tidy thread. */
     bool tidy_running;
     pthread_t tidy_thread;
+    bool spare_is_whole;
 
     /* What stays of what lies below a compaction; NULL = nothing is collected. The tidy thread sets
      * it before a manual compaction, whose filter reads it, and takes it back after. */
@@ -127,6 +128,17 @@ struct lsm_file {
 struct lsm_file *lsm__files(struct lsm *l, size_t *ret_count);
 void lsm__drop_writer(struct lsm *l);
 void lsm__store(struct lsm *l, struct persist_store *ret_store);
+
+/* --- lsm_room.c --- */
+
+/* What the disk has to give; UINT64_MAX when that cannot be told. */
+uint64_t lsm__room_bytes(const struct lsm *l);
+bool lsm__has_room_to_commit(const struct lsm *l);
+/* Before RocksDB opens the folder. TV_ENOSPC in words. */
+int lsm__room_to_open(const struct lsm *l, char *err_text, size_t err_text_size);
+/* See to what the next lsm__room_to_open() may need. Thread: the persist thread, or whoever opens.
+ */
+void lsm__keep_spare(struct lsm *l);
 
 /* --- lsm_copies.c --- */
 

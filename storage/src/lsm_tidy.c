@@ -22,7 +22,6 @@
 #include "base/background.h"
 #include "base/mem.h"
 
-#include <sys/statvfs.h>
 #include <time.h>
 
 enum {
@@ -142,10 +141,7 @@ static bool has_garbage(struct lsm *l, struct mvcc *m, const struct lsm_file *fi
 /* What a rewrite may take of the disk. */
 static uint64_t room_bytes(const struct lsm *l)
 {
-    struct statvfs s;
-    if (statvfs(l->dir, &s) != 0)
-        return 0;
-    uint64_t bytes = (uint64_t)s.f_bavail * s.f_frsize;
+    uint64_t bytes = lsm__room_bytes(l);
     return bytes > ROOM_KEPT_BYTES ? bytes - ROOM_KEPT_BYTES : 0;
 }
 

@@ -11,10 +11,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 import cluster  # noqa: E402
 
+TRIVETCTL = os.path.join(cluster.build_dir(), "client", "trivetctl")
 DISK_BYTES = 768 << 20
 RESERVE_BYTES = 200 << 20
 PATIENCE_S = 15
@@ -89,6 +91,31 @@ def story(tally, disk, nodes):
     nodes.check_running()
 
 
+def starts_when_full(tally, disk, nodes):
+    """It serves on a disk without a free byte, again and again; and says so in words where that cannot be."""
+    node = nodes.nodes[0]
+    for attempt in range(3):
+        disk.leave(0)
+        nodes.start_node(0)
+        tally.check(wait_until(lambda: etcdctl(node, "get", "keep")[1] == "keep\nthis\n"),
+                    "reads after start %d with a full disk" % attempt, node.log_tail())
+        tally.check(is_refused(node), "writes are refused")
+        nodes.kill(0)
+    for name, words in (("lsm/spare", "cannot open the store"),
+                        ("wal/probe", "cannot open the write-ahead log's directory")):
+        os.truncate(os.path.join(node.data_dir, "member", name), 0)
+        disk.leave(0)
+        nodes.start_node(0)
+        tally.check(node.wait(PATIENCE_S) == 1, "it does not start without %s" % name, node.log_tail())
+        tail = node.log_tail()
+        tally.check(words in tail and "No space left on device" in tail, "and says why", tail)
+        disk.leave(DISK_BYTES // 3)
+        nodes.start_node(0)
+        tally.check(wait_until(lambda: takes_puts(node)), "it starts when there is room", node.log_tail())
+        nodes.kill(0)
+    nodes.start_node(0)
+
+
 def no_room_at_all(tally, disk, nodes, room, load):
     """Nobody watches the disk: the log's next segment or the store's next commit finds no room, and that
     is not the end."""
@@ -105,19 +132,59 @@ def no_room_at_all(tally, disk, nodes, room, load):
     nodes.check_running()
     tally.check(etcdctl(nodes.nodes[0], "get", "keep")[1] == "keep\nthis\n", "reads go on")
     tally.check(etcdctl(other, "del", "fill/1")[0] == 0, "deletes go on")
-    # It ends in order, and comes back when there is room.
     tally.check(nodes.stop(0) == [-signal.SIGTERM], "it stops with a full disk", nodes.nodes[0].log_tail())
+    starts_when_full(tally, disk, nodes)
     disk.leave(DISK_BYTES // 3)
-    nodes.start_node(0)
     tally.check(wait_until(lambda: takes_puts(other)), "it ends by itself", nodes.nodes[0].log_tail())
     tally.check(alarms(other) == 0, "no alarm is left")
     nodes.check_running()
 
 
-def run(tally, reserve, body):
+def snapshot_finds_no_room(tally, disk, nodes):
+    """A member that needs a snapshot for which its disk has no room serves on, and takes it when it has."""
+    node, other = nodes.nodes[:2]
+    nodes.stop(0)
+    for i in range(800):
+        etcdctl(other, "put", "fill/%d" % i, os.urandom(50000).hex())
+    disk.leave(60 << 20)
+    nodes.start_node(0)
+    tally.check(wait_until(lambda: "no room" in other.log_tail() + nodes.nodes[2].log_tail()),
+                "the sender hears why", other.log_tail() + nodes.nodes[2].log_tail())
+    time.sleep(3)  # more attempts
+    nodes.check_running()
+    tally.check(etcdctl(node, "get", "keep", "--consistency=s")[1] == "keep\nthis\n", "it serves what it has")
+    refused = (other.log_tail(10000) + nodes.nodes[2].log_tail(10000)).count("no room")
+    tally.check(refused <= 4, "they do not hurry", "%d attempts" % refused)
+    disk.leave(DISK_BYTES * 3 // 4)
+    nodes.wait_healthy()
+    tally.check(etcdctl(node, "get", "fill/799")[1].startswith("fill/799\n"), "it has caught up", node.log_tail())
+    nodes.check_running()
+
+
+def restores(tally, disk, nodes):
+    """trivetctl snapshot restore says that there is no room, leaves nothing, and may be tried again."""
+    other = nodes.nodes[1]
+    for i in range(400):
+        etcdctl(other, "put", "fill/%d" % i, os.urandom(50000).hex())
+    file, target = os.path.join(nodes.dir, "file.db"), os.path.join(disk.dir, "restored")
+    subprocess.run([TRIVETCTL, "--endpoints", other.endpoint(), "snapshot", "save", file],
+                   check=True, capture_output=True)
+    outcomes = set()
+    for room in (0, 4096, 1 << 20, 4 << 20, 32 << 20, 40 << 20, 48 << 20, 60 << 20, 200 << 20):
+        disk.leave(room)
+        result = subprocess.run([TRIVETCTL, "snapshot", "restore", file, "--data-dir", target],
+                                capture_output=True, text=True)
+        text = result.stdout + result.stderr
+        outcomes.add(result.returncode)
+        tally.check(result.returncode == 0 or (result.returncode == 1 and "o space left on device" in text),
+                    "restored with %d bytes free: %s" % (room, result.returncode), text)
+    tally.check(outcomes == {0, 1}, "with and without room", str(outcomes))
+
+
+def run(tally, reserve, body, flags=()):
     disk = Disk()
     try:
-        with cluster.Cluster("trivet", flags=["--disk-reserve-bytes", str(reserve)]) as nodes:
+        with cluster.Cluster("trivet", flags=["--disk-reserve-bytes", str(reserve), *flags]) as nodes:
             nodes.nodes[0].data_dir = os.path.join(disk.dir, "data")
             nodes.start()
             tally.check(etcdctl(nodes.nodes[1], "put", "keep", "this")[0] == 0, "a first put")
@@ -143,6 +210,10 @@ def main():
     run(tally, RESERVE_BYTES, rounds)
     for room in (0, 40 << 20, 100 << 20):
         run(tally, 0, lambda disk, nodes: no_room_at_all(tally, disk, nodes, room, 4000))
+    run(tally, 0, lambda disk, nodes: snapshot_finds_no_room(tally, disk, nodes),
+        ["--log-segment-bytes", str(16 << 20), "--max-wals", "3", "--snapshot-count", "100",
+         "--snapshot-catchup-entries", "100"])
+    run(tally, 0, lambda disk, nodes: restores(tally, disk, nodes))
     return tally.finish()
 
 

@@ -475,7 +475,7 @@ START_TEST(test_save)
             while (mvcc_scrub(x.m, SCRUB_SLICE))
                 ;
         struct lsm *l = open_lsm(NULL);
-        lsm_save(l, x.m, x.index, 1 + x.index / 1000, x.metas);
+        ck_assert_int_eq(lsm_save(l, x.m, x.index, 1 + x.index / 1000, x.metas), 0);
         x.metas = NULL;
         lsm_close(l);
         ck_assert_uint_eq(check_disk(seed), 900);

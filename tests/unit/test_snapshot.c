@@ -144,7 +144,7 @@ static struct mvcc *fill(struct lsm *l)
     persist_meta_put_lease(&metas, &lease);
     persist_meta_put(&metas, SLICE_LITERAL("members"), SLICE_LITERAL("all of them"));
     persist_meta_put(&metas, SLICE_LITERAL("self"), SLICE_LITERAL("not copied"));
-    lsm_save(l, m, 4000, 5, metas);
+    ck_assert_int_eq(lsm_save(l, m, 4000, 5, metas), 0);
     return m;
 }
 

@@ -260,10 +260,26 @@ static void add_records(struct restoring *r, uint64_t applied_index)
     buf_fini(&encoded);
 }
 
+static int fill_store(struct restoring *r, const char *dir)
+{
+    char why[512];
+    struct lsm *l;
+    int err = lsm_open(dir, NULL, &l, why, sizeof(why));
+    if (err != 0)
+        return fail(r, err, why, "");
+    if (r->o->progress != NULL)
+        r->o->progress(r->o->progress_arg, r->file.mapped.size, r->file.mapped.size);
+    uint64_t applied_index = r->cluster.members_count;
+    add_records(r, applied_index);
+    err = lsm_save(l, r->mvcc, applied_index, FIRST_TERM, r->metas);
+    r->metas = NULL;
+    lsm_close(l);
+    return err == 0 ? 0 : fail(r, err, dir, tv_err_text(err));
+}
+
 static int write_store(struct restoring *r)
 {
-    char member[PATH_BYTES], incoming[PATH_BYTES + 32], final[PATH_BYTES + 32], why[512];
-    struct lsm *l;
+    char member[PATH_BYTES], incoming[PATH_BYTES + 32], final[PATH_BYTES + 32];
     if (strlen(r->o->data_dir) > PATH_BYTES - 64)
         return fail(r, TV_EINVAL, "the data directory's path is too long", "");
     (void)snprintf(member, sizeof(member), "%s/member", r->o->data_dir);
@@ -274,16 +290,11 @@ static int write_store(struct restoring *r)
         err = make_dir(r, member);
     if (err != 0)
         return err;
-    err = lsm_open(incoming, NULL, &l, why, sizeof(why));
-    if (err != 0)
-        return fail(r, err, incoming, why);
-    if (r->o->progress != NULL)
-        r->o->progress(r->o->progress_arg, r->file.mapped.size, r->file.mapped.size);
-    uint64_t applied_index = r->cluster.members_count;
-    add_records(r, applied_index);
-    lsm_save(l, r->mvcc, applied_index, FIRST_TERM, r->metas);
-    r->metas = NULL;
-    lsm_close(l);
+    err = fill_store(r, incoming);
+    if (err != 0) {
+        folder_remove(member); /* it may be tried again */
+        return err;
+    }
     if (rename(incoming, final) != 0)
         return fail(r, TV_EIO, final, strerror(errno));
     if (folder_sync(member) != 0 || folder_sync(r->o->data_dir) != 0)

@@ -115,8 +115,8 @@ void lsm_options_init(struct lsm_options *o);
 
 /* Open the database in folder `dir`, or make it. `o` may be NULL for the defaults.
  * Owns:   on 0 *ret_lsm is the caller's until lsm_close().
- * Errors: TV_EIO, TV_ECORRUPT (also when files are missing), TV_ENOTSUP (another format), with
- * RocksDB's words in `err_text`. */
+ * Errors: TV_EIO, TV_ECORRUPT (also when files are missing), TV_ENOTSUP (another format),
+ * TV_ENOSPC, with words in `err_text`, RocksDB's own where it has any. */
 int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm, char *err_text,
              size_t err_text_size);
 /* No struct persist may be left on it. */
@@ -142,9 +142,10 @@ void lsm_put(struct lsm *l, struct persist_meta *metas);
 
 /* Fill a fresh database with all that `m` holds, as one commit, durable on return: for what came
  * from elsewhere, a backup or another member. Takes `metas`, the leases among them.
- * Thread: the store's writer, which has published all; no struct persist on `l`. */
-void lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t applied_term,
-              struct persist_meta *metas);
+ * Thread: the store's writer, which has published all; no struct persist on `l`.
+ * Errors: TV_ENOSPC: nothing is committed. */
+int lsm_save(struct lsm *l, struct mvcc *m, uint64_t applied_index, uint64_t applied_term,
+             struct persist_meta *metas);
 
 /* --- a copy of the database for another member ---
  *
@@ -195,11 +196,12 @@ void lsm_copy_close(struct lsm_copy *c);
  */
 struct lsm_intake;
 
-/* `dir` must not exist. Errors: TV_EIO, TV_ECORRUPT with words in err_text. */
+/* `dir` must not exist. Errors: TV_EIO, TV_ECORRUPT, TV_ENOSPC with words in err_text. */
 int lsm_intake_open(const char *dir, const struct lsm_meta *meta, struct lsm_intake **ret,
                     char *err_text, size_t err_text_size);
 /* Take records. Thread: any, one at a time; so is the next one.
- * Errors: TV_ECORRUPT: they are no records of a database, or do not follow the last ones. */
+ * Errors: TV_ECORRUPT: they are no records of a database, or do not follow the last ones;
+ * TV_ENOSPC. */
 int lsm_intake_add(struct lsm_intake *in, struct slice records);
 /* All came: make the database durable and close it. `metas` (taken) go with it, and win. */
 void lsm_intake_commit(struct lsm_intake *in, struct persist_meta *metas);
