@@ -94,6 +94,14 @@ static inline void env_published(void *ctx)
     (void)ctx;
 }
 
+/* Copies are only asked for. */
+static inline int env_copy_store(void *ctx, struct snapfile **ret)
+{
+    (void)ctx;
+    *ret = NULL;
+    return 0;
+}
+
 static uint64_t wake_in_ms; /* what was asked for last; 0 = nothing */
 
 static inline uint64_t env_clock_ns(void *ctx)
@@ -149,6 +157,7 @@ static inline void node_start(struct node *n, uint64_t id)
                                      .send_question = env_send_question,
                                      .answer = env_answer,
                                      .published = env_published,
+                                     .copy_store = env_copy_store,
                                      .wake = env_published,
                                      .wake_in = env_wake_in,
                                      .clock_ns = clock_ns != 0 ? env_clock_ns : NULL},

@@ -168,6 +168,25 @@ START_TEST(test_persist_waits_for_last_piece)
 }
 END_TEST
 
+/* A copy that is asked for between two pieces has what the client may know of: what was applied.
+ * The store commits for it as soon as it may. */
+START_TEST(test_copy_between_pieces)
+{
+    start_small_pieces(true);
+    struct node *l = wait_for_leader();
+    struct node *f = &nodes[l == &nodes[0]];
+    uint64_t before = rest_between_pieces(l);
+    core_submit(f->core, new_request(REQUEST_COPY));
+    settle();
+    ck_assert_int_eq(outcome, WAITS);
+    ck_assert_uint_lt(persist_flushed_index(f->persist), before + 2);
+    finish(3);
+    ck_assert_int_eq(outcome, 0);
+    ck_assert_uint_ge(persist_flushed_index(f->persist), before + 1 + PIECES);
+    stop_pieces();
+}
+END_TEST
+
 /* The rest of a request is never proposed by another leader: its member asks that one for all of
  * it, and what the others gathered of it goes. */
 START_TEST(test_leader_lost_between_pieces)
@@ -234,4 +253,5 @@ END_TEST
 
 UNIT_MAIN("core pieces", test_small_between_pieces, test_whole_without_small,
           test_forwarded_goes_in_pieces, test_persist_waits_for_last_piece,
-          test_leader_lost_between_pieces, test_snapshot_between_pieces, test_stray_pieces)
+          test_copy_between_pieces, test_leader_lost_between_pieces, test_snapshot_between_pieces,
+          test_stray_pieces)
