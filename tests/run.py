@@ -261,7 +261,7 @@ def histories(suite, full):
     if suite.explore:  # what nobody has seen yet
         return program(suite, where + ["--seconds", str(4 * 3600 if full else 600),
                                        "--seed", str(int(time.time()) * 1000)])
-    return program(suite, where + (["--seconds", "900", "--histories", "300"] if os.environ.get("CI") else
+    return program(suite, where + (["--seconds", "900", "--histories", "480"] if os.environ.get("CI") else
                                    ["--seconds", "60", "--histories", "40"]))
 
 
