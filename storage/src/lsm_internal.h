@@ -116,6 +116,7 @@ static inline bool lsm__kv_key_parse(const uint8_t *key, size_t size, int64_t *r
 /* Takes RocksDB's message: copies it into `err_text` (may be NULL) and returns the TV_* for it; 0
  * for NULL. */
 int lsm__error(char *message, char *err_text, size_t err_text_size);
+bool lsm__is_damage(const char *message);
 
 /* The table files that hold 'k' records, oldest first. Freed with mem_free(). */
 struct lsm_file {
@@ -126,6 +127,11 @@ struct lsm_file {
     char name[32]; /* below the database's folder */
 };
 struct lsm_file *lsm__files(struct lsm *l, size_t *ret_count);
+
+/* --- lsm_commit.c --- */
+
+/* The staging folder exists and is empty. Errors: TV_EIO, errno. */
+int lsm__clear_staging(const struct lsm *l);
 void lsm__drop_writer(struct lsm *l);
 void lsm__store(struct lsm *l, struct persist_store *ret_store);
 
