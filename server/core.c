@@ -161,7 +161,6 @@ void core__answer_all(struct core *c, struct list *requests, int err)
 void core_free(struct core *c)
 {
     core__drop_fostered(c);
-    core__answer_all(c, &c->incoming, TV_STOPPED);
     core__answer_all(c, &c->reads_new, TV_STOPPED);
     core__answer_all(c, &c->scrub_waiters, TV_STOPPED);
     core__answer_all(c, &c->askers, TV_STOPPED);
@@ -172,6 +171,8 @@ void core_free(struct core *c)
     core__drop_reads(c);
     core__drop_persist_waiting(c);
     core__proposals_fini(c);
+    while (!list_is_empty(&c->incoming)) /* some of it was asked for by who was answered above */
+        core__answer_all(c, &c->incoming, TV_STOPPED);
     buf_fini(&c->gather.bytes);
     u64map_fini(&c->questions_asked);
     raft_free(c->raft);

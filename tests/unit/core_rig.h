@@ -326,9 +326,9 @@ static inline struct request *submit_put_of(struct node *n, const char *key, siz
                    slice_of(body, (size_t)(wire_put_request_put(body, &put) - body)));
 }
 
-static inline void submit_put(struct node *n, size_t value_size)
+static inline struct request *submit_put(struct node *n, size_t value_size)
 {
-    (void)submit_put_of(n, "k", value_size);
+    return submit_put_of(n, "k", value_size);
 }
 
 static inline int put(struct node *n, size_t value_size)

@@ -400,8 +400,45 @@ START_TEST(test_timed_out_with_the_leader)
 }
 END_TEST
 
+static struct node *asked;
+static uint32_t stopped;
+
+static void on_stopped_put(struct worker *w, struct request *req)
+{
+    (void)w;
+    stopped += req->err == TV_STOPPED;
+}
+
+/* As an abandoned lock, which takes its key away. */
+static void on_stopped_read(struct worker *w, struct request *req)
+{
+    on_stopped_put(w, req);
+    submit_put(asked, 10)->answered = on_stopped_put;
+}
+
+/* Everybody is answered by the end, also who asks because of such an answer. */
+START_TEST(test_asked_while_it_stops)
+{
+    start();
+    asked = wait_for_leader();
+    stopped = 0;
+    for (int i = 0; i < NODES; i++)
+        nodes[i].cut_off = &nodes[i] != asked;
+    struct request *read = new_request(REQUEST_READ_BARRIER);
+    read->answered = on_stopped_read;
+    core_submit(asked->core, read);
+    settle();
+    submit_put(asked, 10)->answered = on_stopped_put;
+    submit_put(asked, 10)->answered = on_stopped_put;
+    ck_assert_uint_eq(stopped, 0);
+    stop();
+    ck_assert_uint_eq(stopped, 4);
+}
+END_TEST
+
 UNIT_MAIN("core", test_stands_at_once, test_stalled_leader_hands_over, test_stall_ends,
           test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
           test_low_disk_and_operator, test_log_without_room, test_log_shrinks_with_the_store,
           test_log_of_large_entries, test_move_leader, test_put_outlives_its_leader, test_timed_out,
-          test_timed_out_with_the_connection, test_timed_out_with_the_leader)
+          test_timed_out_with_the_connection, test_timed_out_with_the_leader,
+          test_asked_while_it_stops)
