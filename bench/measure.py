@@ -17,7 +17,6 @@ import certs  # noqa: E402
 import cluster as clusters  # noqa: E402
 
 KINDS = ("etcd", "trivet")
-TICKS = os.sysconf("SC_CLK_TCK")
 MANY = ("--conns", "100", "--streams", "10")
 # Room for much history, of either kind; etcd's own default of 2 GB would end some loads early.
 QUOTA_FLAGS = ("--quota-backend-bytes", str(8 << 30))
@@ -211,14 +210,8 @@ def has_snapshot_stream(cluster):
 # --- the servers' processes ---
 
 def cpu_seconds(cluster):
-    """utime + stime of all nodes so far."""
-    total = 0
-    for node in cluster.nodes:
-        with open("/proc/%d/stat" % node.process.pid) as stat:
-            # The name may have spaces; the fields after it are counted from its closing bracket.
-            fields = stat.read().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-    return total / TICKS
+    """Of all nodes so far."""
+    return sum(node.cpu_seconds() for node in cluster.nodes)
 
 
 def rss_bytes(cluster):

@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Damage is kept for the repair; what is no damage ends the start. */
@@ -48,9 +47,9 @@ void node_lsm_options(struct node *n, struct lsm_options *ret)
 static int make_dir(const char *path)
 {
     char text[512];
-    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+    if (folder_make(path) == 0)
         return 0;
-    snprintf(text, sizeof(text), "cannot create directory %s: %s", path, strerror(errno));
+    snprintf(text, sizeof(text), "cannot create directory %.400s: %s", path, strerror(errno));
     return node__refuse("cannot access data directory", text);
 }
 

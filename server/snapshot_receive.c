@@ -66,7 +66,7 @@ static int take_piece(struct incoming *t, struct slice frame)
     t->totals.records_count += piece.records_count;
     t->totals.bytes_count += piece.bytes.size;
     int err = lsm_intake_add(t->intake, piece.bytes);
-    return err == 0 ? 0 : fail(t, err, err == TV_ENOSPC ? "no room" : "a record is damaged");
+    return err == 0 ? 0 : fail(t, err, err == TV_ENOSPC ? tv_err_text(err) : "a record is damaged");
 }
 
 static int take_end(struct incoming *t, struct slice frame)

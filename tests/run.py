@@ -377,7 +377,7 @@ def big_snapshot(suite, full):
     need()
     if full:
         return program(suite, [sys.executable, "tests/faults/bigsnapshot.py", "--mib", "5000", "--rate",
-                               "5000", "--before", "60", "--settle", "20"])
+                               "5000", "--before", "60"])
     return program(suite, [sys.executable, "tests/faults/bigsnapshot.py", "--bound", "50"])
 
 

@@ -3,10 +3,19 @@
 #include "base/err.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+int folder_make(const char *dir)
+{
+    if (mkdir(dir, 0700) == 0 || errno == EEXIST)
+        return 0;
+    return errno == ENOSPC ? TV_ENOSPC : TV_EIO;
+}
 
 int folder_sync(const char *dir)
 {

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -141,14 +140,6 @@ static void lsm_free(struct lsm *l)
     mem_free(l);
 }
 
-static int make_dir(const struct lsm *l, char *err_text, size_t err_text_size)
-{
-    if (mkdir(l->dir, 0700) == 0 || errno == EEXIST)
-        return 0;
-    (void)snprintf(err_text, err_text_size, "%s: %s", l->dir, strerror(errno));
-    return errno == ENOSPC ? TV_ENOSPC : TV_EIO;
-}
-
 /* Without CURRENT RocksDB would make a database anew and remove what is there. A crash when it was
  * first made leaves no table files. */
 static int check_files(struct lsm *l, char *err_text, size_t err_text_size)
@@ -253,8 +244,10 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
     pthread_condattr_destroy(&attr);
     make_options(l);
 
-    int err = make_dir(l, err_text, err_text_size);
-    if (err == 0)
+    int err = folder_make(dir);
+    if (err != 0)
+        (void)snprintf(err_text, err_text_size, "%s: %s", dir, strerror(errno));
+    else
         err = check_files(l, err_text, err_text_size);
     if (err == 0)
         err = lsm__room_to_open(l, err_text, err_text_size);

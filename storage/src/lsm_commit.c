@@ -15,13 +15,12 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/folder.h"
 #include "base/mem.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -52,12 +51,12 @@ int lsm__clear_staging(const struct lsm *l)
 {
     char path[LSM_PATH_BYTES_MAX];
     (void)snprintf(path, sizeof(path), "%s/" LSM_STAGING, l->dir); /* fits: lsm_open() looks */
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return TV_EIO;
+    int err = folder_make(path);
+    if (err != 0)
+        return err;
     DIR *d = opendir(path);
     if (d == NULL)
         return TV_EIO;
-    int err = 0;
     struct dirent *e;
     while ((e = readdir(d)) != NULL) {
         if (e->d_name[0] != '.' && unlinkat(dirfd(d), e->d_name, 0) != 0)
@@ -355,11 +354,7 @@ static void lsm_detach(void *ctx)
 
 static bool lsm_has_room(void *ctx)
 {
-    struct lsm *l = ctx;
-    if (!lsm__has_room_to_commit(l))
-        return false;
-    lsm__keep_spare(l);
-    return true;
+    return lsm__has_room_to_commit(ctx);
 }
 
 void lsm__store(struct lsm *l, struct persist_store *ret_store)

@@ -51,11 +51,12 @@ struct lsm {
     /* Owner: the persist thread, which starts and ends the tidy thread. */
     bool tidy_running;
     pthread_t tidy_thread;
-    bool spare_is_whole;
 
     /* What stays of what lies below a compaction; NULL = nothing is collected. The tidy thread sets
      * it before a manual compaction, whose filter reads it, and takes it back after. */
     const struct lsm_live *_Atomic collect;
+
+    bool spare_is_whole; /* owner: the tidy thread, or whoever opens */
 
     struct list copies; /* struct lsm_copy; lsm_copies.c has their lock */
 };
@@ -130,7 +131,8 @@ struct lsm_file *lsm__files(struct lsm *l, size_t *ret_count);
 
 /* --- lsm_commit.c --- */
 
-/* The staging folder exists and is empty. Errors: TV_EIO, errno. */
+/* The staging folder exists and is empty. Errors: TV_ENOSPC, TV_EIO, with
+ * errno. */
 int lsm__clear_staging(const struct lsm *l);
 void lsm__drop_writer(struct lsm *l);
 void lsm__store(struct lsm *l, struct persist_store *ret_store);
@@ -142,8 +144,7 @@ uint64_t lsm__room_bytes(const struct lsm *l);
 bool lsm__has_room_to_commit(const struct lsm *l);
 /* Before RocksDB opens the folder. TV_ENOSPC in words. */
 int lsm__room_to_open(const struct lsm *l, char *err_text, size_t err_text_size);
-/* See to what the next lsm__room_to_open() may need. Thread: the persist thread, or whoever opens.
- */
+/* See to what the next lsm__room_to_open() may need. Thread: the tidy thread, or whoever opens. */
 void lsm__keep_spare(struct lsm *l);
 
 /* --- lsm_copies.c --- */

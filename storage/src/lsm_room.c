@@ -16,7 +16,8 @@
 
 enum {
     OPENING_BYTES = 1 << 20, /* beyond what the manifest of thousands of files takes */
-    SPARE_BYTES = 8 << 20,   /* some for each of a few openings in a row */
+    SPARE_BYTES = 8 << 20,   /* others may take a step of it at each opening on a full disk */
+    SPARE_STEP_BYTES = 64 << 10,
     COMMIT_BYTES = 32 << 20,
 };
 
@@ -63,9 +64,12 @@ void lsm__keep_spare(struct lsm *l)
     if (fd < 0)
         return; /* tried again */
     off_t had = lseek(fd, 0, SEEK_END), bytes = SPARE_BYTES;
+    uint64_t room = lsm__room_bytes(l);
+    if (room < SPARE_BYTES && had + (off_t)room < SPARE_BYTES)
+        bytes = (had + (off_t)room) / SPARE_STEP_BYTES * SPARE_STEP_BYTES;
     while (bytes > had && posix_fallocate(fd, 0, bytes) != 0) {
-        (void)!ftruncate(fd, had < 0 ? 0 : had); /* what a failed one took */
-        bytes -= OPENING_BYTES;
+        (void)!ftruncate(fd, had); /* what a failed one took */
+        bytes -= SPARE_STEP_BYTES;
     }
     l->spare_is_whole = bytes == SPARE_BYTES;
     (void)close(fd);

@@ -223,6 +223,8 @@ static void *tidy_main(void *arg)
     while (!l->tidy_stop) {
         struct mvcc *m = l->tidy_mvcc;
         pthread_mutex_unlock(&l->lock);
+        if (lsm__has_room_to_commit(l))
+            lsm__keep_spare(l);
         tidy(l, m, &collected);
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);

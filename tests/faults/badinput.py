@@ -11,6 +11,7 @@ connections.
 import argparse
 import collections
 import multiprocessing
+import queue
 import os
 import random
 import socket
@@ -542,7 +543,7 @@ class Slow(threading.Thread):
                 victim = connections.pop(self.rng.randrange(len(connections)))
                 victim[0].close()
                 # Each that asks for all of history costs more the longer this goes on.
-                time.sleep(SLOW_TURNOVER_S)
+                self.stopping.wait(SLOW_TURNOVER_S)
         except OSError as error:
             self.error = "a slow client cannot connect: %s" % error
         for sock, _ in connections:
@@ -579,7 +580,7 @@ class Polite(threading.Thread):
                 return
             stream += 4
             self.waits.append(time.monotonic() - begin)
-            time.sleep(0.02)
+            self.stopping.wait(0.02)
 
     def call(self, sock, stream, path, body):
         sock.sendall(frame(HEADERS, END_HEADERS, stream, headers(path)) +
@@ -614,9 +615,10 @@ def attack(nodes, seed, requests, workers):
     while len(reports) < workers:
         nodes.check_running()
         peak = max([peak] + [n.rss_bytes() for n in nodes.nodes])
-        while not results.empty():
-            reports.append(results.get())
-        time.sleep(0.1)
+        try:
+            reports.append(results.get(timeout=0.1))
+        except queue.Empty:
+            pass  # memory is looked at meanwhile
     for process in processes:
         process.join(10)
     return peak, reports
@@ -660,11 +662,8 @@ def main():
         tally.check(args.sanitizer or peak < RSS_BYTES_MAX, "memory stayed under its bound",
                     "%d MiB" % (peak >> 20))
         nodes.wait_healthy()
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and any(
-                fds_of(n) > before + LEFT_FDS_MAX for n, before in zip(nodes.nodes, fds_before)):
-            time.sleep(0.2)
-        tally.check(all(fds_of(n) <= before + LEFT_FDS_MAX for n, before in zip(nodes.nodes, fds_before)),
+        tally.check(cluster.wait_until(lambda: all(fds_of(n) <= before + LEFT_FDS_MAX for n, before in
+                                                   zip(nodes.nodes, fds_before)), 20),
                     "the connections were given back",
                     "%s before, %s after" % (fds_before, [fds_of(n) for n in nodes.nodes]))
         nodes.check_running()

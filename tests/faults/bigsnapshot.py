@@ -25,6 +25,7 @@ import cluster  # noqa: E402
 
 VALUE_BYTES = 4096
 PATIENCE_S = 900
+SETTLE_S = 120
 MEMORY_LEFT_MIN = 512 << 20  # of the machine: below it what is measured is not the members
 CAUGHT_UP = 0.5  # seconds of puts that a member which has caught up may be behind
 
@@ -55,6 +56,22 @@ def leader_elsewhere(nodes):
                     capture_output=True, check=True)
         leader = leader_of(nodes)
     return leader
+
+
+class Quiet:
+    """True once the servers together took less than a tenth of a processor for a second."""
+
+    def __init__(self, nodes):
+        self.nodes = nodes
+        self.samples = []
+
+    def __call__(self):
+        now = time.monotonic()
+        self.samples.append((now, sum(n.cpu_seconds() for n in self.nodes.nodes)))
+        while len(self.samples) > 2 and self.samples[1][0] <= now - 1:
+            self.samples.pop(0)
+        begin, used = self.samples[0]
+        return now - begin >= 1 and self.samples[-1][1] - used < 0.1 * (now - begin)
 
 
 class Memory(threading.Thread):
@@ -175,7 +192,7 @@ def story(args, nodes, tally):
     nodes.start()
     took = fill(nodes, args.mib)
     print("filled %d MiB in %.0f s" % (args.mib, took), flush=True)
-    time.sleep(args.settle)
+    tally.check(cluster.wait_until(Quiet(nodes), SETTLE_S), "the servers come to rest")
     memory = Memory(nodes)
     puts = Puts(nodes.nodes, args.rate)
     let_write(leader_of(nodes), args.rate * (1 + args.before))
@@ -223,7 +240,6 @@ def main():
     parser.add_argument("--mib", type=int, default=200)
     parser.add_argument("--rate", type=int, default=1000)
     parser.add_argument("--before", type=float, default=8, help="seconds")
-    parser.add_argument("--settle", type=float, default=2, help="seconds after the fill")
     parser.add_argument("--apart", help="a folder on another disk, for the member that will be wiped: as "
                         "in a cluster, its writes then do not stand in the way of the others'")
     parser.add_argument("--bound", type=float, default=2, help="of the ratio of both p99")

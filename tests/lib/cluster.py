@@ -184,6 +184,13 @@ class Node:
         with open("/proc/%d/statm" % self.process.pid) as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def cpu_seconds(self):
+        """utime + stime so far."""
+        with open("/proc/%d/stat" % self.process.pid) as stat:
+            # The name may have spaces; the fields after it are counted from its closing bracket.
+            fields = stat.read().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 class Cluster:
     def __init__(self, kind, size=3, flags=(), heartbeat_ms=100, election_ms=1000):

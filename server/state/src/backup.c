@@ -23,7 +23,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { FIRST_TERM = 1, PATH_BYTES = 4200, TELL_EVERY_BYTES = 64 << 10 };
@@ -244,7 +243,8 @@ static int read_file(struct restoring *r)
 
 static int make_dir(struct restoring *r, const char *dir)
 {
-    return mkdir(dir, 0700) == 0 || errno == EEXIST ? 0 : fail(r, TV_EIO, dir, strerror(errno));
+    int err = folder_make(dir);
+    return err == 0 ? 0 : fail(r, err, dir, strerror(errno));
 }
 
 /* Every member of the new cluster stands at the same entry: as many as etcd's log has then. */
