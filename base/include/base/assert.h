@@ -15,12 +15,14 @@
 #define TV_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #endif
 
-/* Report a broken assertion on stderr and abort. */
-_Noreturn void tv_assert_failed(const char *expr, const char *file, int line, const char *func);
+/* Report a broken assertion on stderr and abort. Cold: what calls it is kept apart from code that
+ * runs, of which more then fits into the processor's cache. */
+_Noreturn void tv_assert_failed(const char *expr, const char *file, int line, const char *func)
+    __attribute__((cold));
 
 /* Log a fatal message and abort: for operating conditions after which going on would break a
  * promise, such as a failed fsync. */
-_Noreturn void tv_fatal(const char *fmt, ...) TV_PRINTF(1, 2);
+_Noreturn void tv_fatal(const char *fmt, ...) __attribute__((cold)) TV_PRINTF(1, 2);
 
 /* Holds in every build; NDEBUG has no effect on it. One property per ASSERT. */
 #define ASSERT(cond) \
