@@ -60,6 +60,7 @@ static void replace_store(struct node *n, struct lsm_intake *in)
     struct persist_options po;
     persist_options_init(&po);
     po.mvcc = n->mvcc;
+    po.spread = n->member_id;
     persist_abort(n->persist);
     p->close(p->ctx);
     switch_parts(p);

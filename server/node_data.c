@@ -406,6 +406,7 @@ static void start_core(struct node *n, const struct lsm_meta *meta, const struct
     persist_options_init(&po);
     po.lsm = n->lsm;
     po.mvcc = n->mvcc;
+    po.spread = n->member_id;
     n->persist = persist_new(&po);
     struct core_options o = {
         .cluster = &n->cluster,

@@ -20,7 +20,8 @@ enum {
     BLOCK_BYTES = 32 << 10,
     TABLE_FILE_BYTES = 64 << 20,
     COLLECT_BYTES_MAX = 512 << 20, /* one step of a collection: the disk space that it needs */
-    COLLECT_BYTES_PER_SECOND = 64 << 20,
+    COLLECT_READAHEAD_BYTES = 256 << 10,
+    ACCESS_HINT_NONE = 0, /* NORMAL would take back what was said when the file was opened */
     RECORD_FILES_MAX = 4, /* in L0 before they are merged */
     LEVELS_COUNT = 2,
     WRITE_BUFFER_BYTES = 1 << 20, /* nothing is written to it */
@@ -80,7 +81,7 @@ static void table_options(struct lsm *l, rocksdb_options_t *o)
 static void make_options(struct lsm *l)
 {
     l->cache = rocksdb_cache_create_lru(l->o.block_cache_bytes);
-    l->limiter = rocksdb_ratelimiter_create(COLLECT_BYTES_PER_SECOND, 100000, 10);
+    l->limiter = rocksdb_ratelimiter_create(LSM_COLLECT_BYTES_PER_SECOND, 100000, 10);
     l->writer_options = rocksdb_options_create();
     table_options(l, l->writer_options);
 
@@ -105,7 +106,13 @@ static void make_options(struct lsm *l)
     rocksdb_options_set_keep_log_file_num(o, INFO_LOG_FILES);
     rocksdb_options_set_stats_dump_period_sec(o, 0);
     rocksdb_options_set_stats_persist_period_sec(o, 0);
-    rocksdb_options_set_advise_random_on_open(o, 0); /* files are read from end to end */
+    /* Who reads a file from end to end says how far ahead: the kernel may go megabytes at once, and
+     * the log waits behind that. */
+    rocksdb_options_set_advise_random_on_open(o, 1);
+    rocksdb_options_compaction_readahead_size(o, COLLECT_READAHEAD_BYTES);
+#ifdef TV_ROCKSDB_HAS_ACCESS_HINT
+    rocksdb_options_set_access_hint_on_compaction_start(o, ACCESS_HINT_NONE);
+#endif
     rocksdb_options_set_compaction_filter_factory(o, lsm__filter_factory(l));
 
     rocksdb_env_t *env = rocksdb_create_default_env(); /* one in the process */
@@ -227,6 +234,7 @@ int lsm_open(const char *dir, const struct lsm_options *o, struct lsm **ret_lsm,
         return TV_EIO;
     }
     struct lsm *l = mem_alloc_zero(sizeof(*l));
+    l->writer_fd = -1;
     if (o != NULL)
         l->o = *o;
     else

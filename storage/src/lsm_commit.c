@@ -19,13 +19,16 @@
 #include "base/mem.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
     COMMIT_FILE_BYTES_MAX = 256 << 20,
     ROOM_LOOK_BYTES = 1 << 20,
+    HAND_OVER_BYTES = 128 << 10,
 };
 
 /* Damage that RocksDB came across in the background makes the next commit fail. */
@@ -79,6 +82,24 @@ static rocksdb_sstfilewriter_t *writer_new(struct lsm *l)
     return w;
 }
 
+/* RocksDB hands a table file to the disk at its end, up to a commit at once, and the log waits
+ * behind that. So it goes piece by piece while it is gathered, and none before the last is through.
+ */
+static void lsm_hand_over(void *ctx)
+{
+    struct lsm *l = ctx;
+    struct stat st;
+    if (l->writer_fd < 0 || fstat(l->writer_fd, &st) != 0)
+        return;
+    while (st.st_size - l->handed_over >= HAND_OVER_BYTES) {
+        /* What fails here does so again in RocksDB's own fsync, which looks. */
+        (void)!sync_file_range(l->writer_fd, l->handed_over, HAND_OVER_BYTES,
+                               SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                                   SYNC_FILE_RANGE_WAIT_AFTER);
+        l->handed_over += HAND_OVER_BYTES;
+    }
+}
+
 static void writer_finish(struct lsm *l, rocksdb_sstfilewriter_t *w)
 {
     char *message = NULL;
@@ -87,11 +108,29 @@ static void writer_finish(struct lsm *l, rocksdb_sstfilewriter_t *w)
     rocksdb_sstfilewriter_destroy(w);
 }
 
+static void begin_versions(struct lsm *l)
+{
+    char path[LSM_PATH_BYTES_MAX];
+    l->writer = writer_new(l);
+    l->writer_bytes = 0;
+    l->handed_over = 0;
+    staging_path(l, path, l->writer_number);
+    l->writer_fd = open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static void close_handle(struct lsm *l)
+{
+    if (l->writer_fd >= 0)
+        (void)close(l->writer_fd);
+    l->writer_fd = -1;
+}
+
 static void finish_versions(struct lsm *l)
 {
     if (l->writer != NULL)
         writer_finish(l, l->writer);
     l->writer = NULL;
+    close_handle(l);
 }
 
 static void lsm_put_version(void *ctx, const struct mvcc_version *v)
@@ -99,10 +138,8 @@ static void lsm_put_version(void *ctx, const struct mvcc_version *v)
     struct lsm *l = ctx;
     if (l->writer_bytes >= COMMIT_FILE_BYTES_MAX)
         finish_versions(l);
-    if (l->writer == NULL) {
-        l->writer = writer_new(l);
-        l->writer_bytes = 0;
-    }
+    if (l->writer == NULL)
+        begin_versions(l);
     uint8_t key[LSM_KV_KEY_BYTES];
     key[0] = 'k';
     lsm__put_be64(key + 1, (uint64_t)mvcc_version_mod_revision(v));
@@ -341,6 +378,7 @@ void lsm__drop_writer(struct lsm *l)
     if (l->writer != NULL)
         rocksdb_sstfilewriter_destroy(l->writer);
     l->writer = NULL;
+    close_handle(l);
     l->committed_number = l->writer_number;
     (void)lsm__clear_staging(l);
 }
@@ -362,6 +400,7 @@ void lsm__store(struct lsm *l, struct persist_store *ret_store)
     *ret_store = (struct persist_store){.ctx = l,
                                         .attach = lsm_attach,
                                         .put = lsm_put_version,
+                                        .hand_over = lsm_hand_over,
                                         .commit = lsm_commit,
                                         .has_room = lsm_has_room,
                                         .detach = lsm_detach};

@@ -17,6 +17,7 @@ enum {
     LSM_LEASE_VALUE_BYTES = 16,
     LSM_STATE_BYTES = 60, /* format(4), then 8 each as in struct lsm_meta */
     LSM_PATH_BYTES_MAX = 4096,
+    LSM_COLLECT_BYTES_PER_SECOND = 64 << 20, /* read, and written */
 };
 
 /* The folder below the database's where table files are written before they are committed. */
@@ -37,6 +38,8 @@ struct lsm {
     /* Owner: the persist thread, or whoever commits while there is none. */
     rocksdb_sstfilewriter_t *writer; /* NULL when nothing was put since the last commit */
     uint64_t writer_bytes;
+    int writer_fd;             /* the same file, to hand it over; -1: there is none */
+    int64_t handed_over;       /* of it */
     uint64_t writer_number;    /* names the newest staging file */
     uint64_t committed_number; /* the newest one that is committed, or dropped */
 

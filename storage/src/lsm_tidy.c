@@ -20,14 +20,19 @@
 
 #include "base/assert.h"
 #include "base/background.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     TIDY_INTERVAL_S = 5,
     TIDY_NICENESS = 19, /* as RocksDB's threads */
     GIVE_WAY_STEPS = 256,
+    PACE_BYTES = 128 << 10,
     SMALL_FILE_BYTES = 8 << 20,
     ROOM_KEPT_BYTES = 128 << 20, /* for commits meanwhile */
     /* BottommostLevelCompaction::kForceOptimized: rewrite the last level, but each file once. */
@@ -41,7 +46,29 @@ struct filter {
     struct metric_counter *paused_ns; /* NULL: nobody asks */
     size_t at;                        /* in the list */
     uint32_t steps;
+    /* What it read, and since when: see pace(). */
+    uint64_t since_ns;
+    uint64_t bytes;
+    uint64_t paced_bytes;
 };
+
+/* RocksDB limits what is written, which of garbage is nothing; so this limits what is read. */
+static void pace(struct filter *f)
+{
+    uint64_t due_ns = f->since_ns + f->bytes * 1000000000 / LSM_COLLECT_BYTES_PER_SECOND;
+    uint64_t now_ns = clock_mono_ns();
+    f->paced_bytes = f->bytes;
+    if (now_ns >= due_ns) { /* what it is behind is not made up for */
+        f->since_ns += now_ns - due_ns;
+        return;
+    }
+    uint64_t sleep_ns = due_ns - now_ns;
+    (void)nanosleep(&(struct timespec){.tv_sec = (time_t)(sleep_ns / 1000000000),
+                                       .tv_nsec = (long)(sleep_ns % 1000000000)},
+                    NULL);
+    if (f->paused_ns != NULL)
+        metric_add_shared(f->paused_ns, sleep_ns);
+}
 
 static unsigned char filter_one(void *state, int level, const char *key, size_t key_size,
                                 const char *value, size_t value_size, char **new_value,
@@ -50,6 +77,9 @@ static unsigned char filter_one(void *state, int level, const char *key, size_t 
     struct filter *f = state;
     if (++f->steps % GIVE_WAY_STEPS == 0)
         background_give_way(f->paused_ns);
+    f->bytes += key_size + value_size;
+    if (f->bytes - f->paced_bytes >= PACE_BYTES)
+        pace(f);
     int64_t main;
     uint32_t sub;
     bool tombstone;
@@ -87,7 +117,7 @@ static rocksdb_compactionfilter_t *filter_new(void *state,
     if (live == NULL || !rocksdb_compactionfiltercontext_is_manual_compaction(context))
         return NULL;
     struct filter *f = mem_alloc(sizeof(*f));
-    *f = (struct filter){.live = live, .paused_ns = pause_counter(l)};
+    *f = (struct filter){.live = live, .paused_ns = pause_counter(l), .since_ns = clock_mono_ns()};
     return rocksdb_compactionfilter_create(f, filter_free, filter_one, filter_name);
 }
 
@@ -97,6 +127,20 @@ rocksdb_compactionfilterfactory_t *lsm__filter_factory(struct lsm *l)
 }
 
 /* --- the tidy thread --- */
+
+/* What of it is in the kernel's cache goes. RocksDB gave its pages back while they were still being
+ * written, and Linux then keeps a mark on them (PG_reclaim) that it takes for one to read far ahead
+ * from (PG_readahead, the same bit). */
+static void uncache(const struct lsm *l, const struct lsm_file *file)
+{
+    char path[LSM_PATH_BYTES_MAX];
+    int n = snprintf(path, sizeof(path), "%s/%s", l->dir, file->name);
+    int fd = n > 0 && n < (int)sizeof(path) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return; /* then it is read as it is */
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    (void)close(fd);
+}
 
 /* Rewrite the table files that hold revisions of [first, last]; what is below `live`'s compaction
  * and not in it is left out. NULL: nothing is. */
@@ -184,6 +228,8 @@ static bool collect(struct lsm *l, struct mvcc *m, int64_t compacted, const stru
         }
         begun = true;
         int64_t last = files[fit - 1].last_rev;
+        for (size_t i = 0; i < fit && files[i].first_rev <= compacted; i++)
+            uncache(l, &files[i]);
         rewrite(l, &live, files[0].first_rev, last < compacted ? last : compacted);
         files += fit;
         count -= fit;

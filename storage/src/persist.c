@@ -27,7 +27,8 @@
 
 enum {
     SECTION_VERSIONS = 2048, /* sections are short: memory is not reclaimed meanwhile */
-    META_RECORD_BYTES = 64,  /* what a record counts beside its bytes */
+    SECTION_BYTES = 1 << 20,
+    META_RECORD_BYTES = 64, /* what a record counts beside its bytes */
     NO_ROOM_RETRY_MS = 500,
 };
 
@@ -125,16 +126,18 @@ void persist_batch_free(struct persist_batch *b)
 
 /* --- following the history --- */
 
-/* Put up to SECTION_VERSIONS changes, none above `rev`. True when there may be more. */
+/* Put the changes of one section, none above `rev`. True when there may be more. */
 static bool put_section(struct persist *p, int64_t rev)
 {
     struct mvcc_history_cursor c;
     const struct mvcc_version *v;
     uint32_t count = 0;
+    uint64_t from_bytes = p->waiting_bytes;
+    bool full = false;
     epoch_enter(mvcc_epoch(p->o.mvcc), p->reader);
     int err = mvcc_history_seek(p->o.mvcc, &c, p->last_main + !p->part_of_revision);
     ASSERT(err == 0); /* the store keeps what is not put */
-    while (count < SECTION_VERSIONS && (v = mvcc_history_next(&c, rev)) != NULL) {
+    while (!full && (v = mvcc_history_next(&c, rev)) != NULL) {
         int64_t main = mvcc_version_mod_revision(v);
         uint32_t sub = mvcc_version_sub(v);
         if (p->part_of_revision && main == p->last_main && sub <= p->last_sub)
@@ -144,10 +147,12 @@ static bool put_section(struct persist *p, int64_t rev)
         p->last_main = main;
         p->last_sub = sub;
         p->part_of_revision = true;
-        count++;
+        full = ++count == SECTION_VERSIONS || p->waiting_bytes - from_bytes >= SECTION_BYTES;
     }
     epoch_leave(p->reader);
-    return count == SECTION_VERSIONS;
+    if (p->store.hand_over != NULL)
+        p->store.hand_over(p->store.ctx);
+    return full;
 }
 
 static void put_versions(struct persist *p, int64_t rev)
@@ -292,11 +297,20 @@ void persist_options_init(struct persist_options *o)
                                   .pace_ms = 5};
 }
 
+static uint64_t spread(uint64_t limit, uint64_t by)
+{
+    enum { STEPS = 64 };
+    return limit - limit / 4 / STEPS * (by % STEPS);
+}
+
 struct persist *persist_new(const struct persist_options *o)
 {
     ASSERT(o->mvcc != NULL && (o->store != NULL || o->lsm != NULL) && o->pace_ms < 1000);
     struct persist *p = mem_alloc_zero(sizeof(*p));
     p->o = *o;
+    p->o.flush_bytes = spread(o->flush_bytes, o->spread);
+    p->o.flush_entries = spread(o->flush_entries, o->spread);
+    p->o.flush_interval_ms = spread(o->flush_interval_ms, o->spread);
     if (o->store != NULL)
         p->store = *o->store;
     else

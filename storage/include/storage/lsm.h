@@ -238,6 +238,9 @@ struct persist_store {
     void (*attach)(void *ctx, struct mvcc *m, struct lsm_meta *ret_meta);
     /* The next change in order; part of the next commit. Borrowed during the call. */
     void (*put)(void *ctx, const struct mvcc_version *v);
+    /* What was put may go on its way to the disk. Nobody waits for this: it may take its time.
+     * NULL: it all goes with the commit. */
+    void (*hand_over)(void *ctx);
     /* Make durable: all that was put since the last commit, and `metas` (borrowed; newest first,
      * the newest of equal keys wins). On return it is, or the process has ended. */
     void (*commit)(void *ctx, const struct lsm_meta *meta, const struct persist_meta *metas);
@@ -277,6 +280,9 @@ struct persist_options {
     uint64_t flush_bytes;       /* of encoded versions and metas; default 64 MiB */
     uint64_t flush_entries;     /* of the log; default 200,000 */
     uint64_t flush_interval_ms; /* default 60,000; only when something waits. Not when unthreaded */
+    /* Takes up to a quarter off these limits, by its lowest bits: members that differ in it do not
+     * commit at the same moment. */
+    uint64_t spread; /* default 0 */
     /* The thread takes what came in at most this often, so that a busy core wakes it rarely. */
     uint32_t pace_ms; /* default 5 */
 };
