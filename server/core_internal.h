@@ -65,6 +65,7 @@ struct proposal_lane {
     uint32_t crowds;          /* flows with CROWD or more waiting */
     uint64_t shared_until_ms; /* somebody else asks, too, now and then */
     bool fresh_turn;
+    bool rested;                 /* when what may go was looked for last */
     struct pace pace;            /* of small ones */
     const struct request *timed; /* the one in flight whose way is timed; NULL: none */
     uint64_t timed_from_ns;

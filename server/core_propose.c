@@ -39,8 +39,9 @@ enum {
     LARGE_WINDOW_LEADER_BYTES = 1 << 20,
     LARGE_WINDOW_FORWARD_BYTES = 4 << 20, /* the leader has the next one when one is done */
     REST = 4,                             /* times what it took, */
-    TOOK_MAX_NS = 20000000,               /* of which so much counts */
-    GUESTS_BYTES_MAX = 64 << 20,          /* above it they are dropped, like lost messages */
+    LARGE_REST = 8,
+    TOOK_MAX_NS = 20000000,      /* of which so much counts */
+    GUESTS_BYTES_MAX = 64 << 20, /* above it they are dropped, like lost messages */
     /* Of a turn. What a request costs beside its bytes counts as some more of them. */
     SMALL_TURN_BYTES = 1 << 10,
     LARGE_TURN_BYTES = 256 << 10,
@@ -163,8 +164,9 @@ static void rest_after(struct core *c, struct proposal_lane *l, uint64_t size)
     if (size > window)
         size = window;
     uint64_t part_ns = small ? took_ns / small_window(c, l) : took_ns * size / window;
-    uint64_t until_ns = from_ns + REST * part_ns;
-    uint64_t latest_ns = now_ns + REST * took_ns; /* the window was larger when it was filled */
+    uint64_t times = small ? REST : LARGE_REST;
+    uint64_t until_ns = from_ns + times * part_ns;
+    uint64_t latest_ns = now_ns + times * took_ns; /* the window was larger when it was filled */
     if (until_ns > latest_ns)
         until_ns = latest_ns > from_ns ? latest_ns : from_ns;
     l->rest_until_ns = until_ns;
@@ -453,8 +455,10 @@ bool core__has_guests(const struct core *c, const struct raft_msg *msg)
 void core__propose_waiting(struct core *c)
 {
     c->window_moved = false;
-    for (uint32_t i = 0; i < PROPOSAL_LANES; i++)
+    for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
+        c->lanes[i].rested = rests(c, &c->lanes[i]);
         admit_waiting(c, &c->lanes[i]);
+    }
     if (c->pieces.payload != NULL)
         core__propose_piece(c);
     struct raft_entry batch[PROPOSE_BATCH_MAX];
@@ -489,8 +493,10 @@ void core__propose_after_rest(struct core *c)
     for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
         const struct proposal_lane *l = &c->lanes[i];
         bool waits = l->waiting > 0 || (i == PROPOSAL_LARGE && c->pieces.payload != NULL);
-        if (waits && rests(c, l))
-            c->o.env.wake_in(c->o.env.ctx, 1 + (l->rest_until_ns - core__clock_ns(c)) / 1000000);
+        uint64_t now_ns = core__clock_ns(c); /* the rest may be over by now */
+        uint64_t left_ns = l->rest_until_ns > now_ns ? l->rest_until_ns - now_ns : 0;
+        if (waits && l->rested)
+            c->o.env.wake_in(c->o.env.ctx, 1 + left_ns / 1000000);
     }
 }
 

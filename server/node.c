@@ -66,7 +66,7 @@ static void on_wake_timer(uv_timer_t *timer)
 static void env_wake_in(void *ctx, uint64_t ms)
 {
     struct node *n = ctx;
-    if (!uv_is_active((uv_handle_t *)&n->wake_timer))
+    if (!uv_is_active((uv_handle_t *)&n->wake_timer) || uv_timer_get_due_in(&n->wake_timer) > ms)
         uv_timer_start(&n->wake_timer, on_wake_timer, ms, 0);
 }
 

@@ -21,7 +21,7 @@ enum {
     CLIENT_WINDOW_BYTES = 64 << 10, /* as gRPC has it */
     /* Of requests that are not answered; the second is a worker's. */
     CLIENT_BYTES_MAX = 4 << 20,
-    CLIENTS_BYTES_MAX = 32 << 20,
+    CLIENTS_BYTES_MAX = 16 << 20,
 };
 
 void node__say_ready(struct node *n)

@@ -35,6 +35,7 @@ static struct raft_msg *net[NET_MAX];
 static uint32_t net_count;
 static uint64_t now_ms;
 static uint64_t clock_ns;       /* the test's to move; 0 at start(): the core has no clock */
+static uint64_t clock_step_ns;  /* and by itself with each look */
 static uint64_t log_keep_bytes; /* 0: the default; set before start(), as the next one */
 static uint32_t large_bytes;
 
@@ -106,6 +107,7 @@ static uint64_t wake_in_ms; /* what was asked for last; 0 = nothing */
 
 static inline uint64_t env_clock_ns(void *ctx)
 {
+    clock_ns += clock_step_ns;
     return clock_ns;
 }
 

@@ -304,8 +304,47 @@ START_TEST(test_large_rest_beside_small)
     ck_assert_uint_gt(large_after_window(false, &rest_ms), 0);
     ck_assert_uint_eq(rest_ms, 0);
     ck_assert_uint_eq(large_after_window(true, &rest_ms), 0);
-    ck_assert_uint_ge(rest_ms, 15);
-    ck_assert_uint_le(rest_ms, 21);
+    ck_assert_uint_ge(rest_ms, 30);
+    ck_assert_uint_le(rest_ms, 41);
+}
+END_TEST
+
+/* A rest may end between two looks at the clock: whatever it is at the first, those that wait are
+ * woken, and soon. */
+START_TEST(test_rest_ends_meanwhile)
+{
+    enum { COUNT = 100 };
+    clock_ns = 1;
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    stall_all(true);
+    for (int i = 0; i < COUNT; i++)
+        ask_for(l, GREEDY, LARGE_VALUE);
+    settle();
+    ask_for(l, POLITE, 10);
+    stall_all(false);
+    clock_step_ns = 20000;
+    uint32_t polite = 1, before = 0;
+    int still = 0;
+    for (int i = 0; i < 10000 && answers < COUNT + polite; i++) {
+        wake_in_ms = 0;
+        settle();
+        still = answers == before && wake_in_ms == 0 ? still + 1 : 0;
+        before = answers;
+        ck_assert_int_lt(still, 10);
+        ck_assert_uint_le(wake_in_ms, 1000);
+        if (wake_in_ms == 0)
+            continue;
+        clock_ns += (wake_in_ms - 1) * 1000000;
+        ask_for(l, POLITE, 10); /* why there is a turn just then */
+        polite++;
+    }
+    ck_assert_uint_eq(answers, COUNT + polite);
+    ck_assert_uint_gt(polite, COUNT / 10);
+    clock_step_ns = 0;
+    clock_ns = 0;
+    stop();
 }
 END_TEST
 
@@ -389,5 +428,5 @@ END_TEST
 UNIT_MAIN("core turns", test_large_take_turns, test_small_take_turns, test_small_window_is_shared,
           test_small_window_of_many, test_small_window_of_one, test_small_window_is_paced,
           test_small_beside_large, test_crowd_rests_beside_polite, test_large_rest_beside_small,
-          test_forwarded_take_turns, test_lost_with_connection, test_lost_silently,
-          test_waiting_times_out)
+          test_rest_ends_meanwhile, test_forwarded_take_turns, test_lost_with_connection,
+          test_lost_silently, test_waiting_times_out)
