@@ -5,7 +5,7 @@
 /* --- another store behind the persist thread, in step --- */
 
 struct recorder {
-    uint64_t attached, detached, puts, commits;
+    uint64_t attached, detached, puts, commits, handed_over;
     int64_t last_put;
     struct lsm_meta last;
     uint64_t records;
@@ -26,6 +26,11 @@ static void rec_put(void *ctx, const struct mvcc_version *v)
     r->puts++;
 }
 
+static void rec_hand_over(void *ctx)
+{
+    ((struct recorder *)ctx)->handed_over++;
+}
+
 static void rec_commit(void *ctx, const struct lsm_meta *meta, const struct persist_meta *metas)
 {
     struct recorder *r = ctx;
@@ -42,14 +47,20 @@ static void rec_detach(void *ctx)
     ((struct recorder *)ctx)->detached++;
 }
 
+static struct persist_store store_of(struct recorder *r)
+{
+    return (struct persist_store){.ctx = r,
+                                  .attach = rec_attach,
+                                  .put = rec_put,
+                                  .hand_over = rec_hand_over,
+                                  .commit = rec_commit,
+                                  .detach = rec_detach};
+}
+
 START_TEST(test_in_step)
 {
     struct recorder r = {0};
-    struct persist_store store = {.ctx = &r,
-                                  .attach = rec_attach,
-                                  .put = rec_put,
-                                  .commit = rec_commit,
-                                  .detach = rec_detach};
+    struct persist_store store = store_of(&r);
     struct machine x;
     machine_init(&x, 3);
     struct persist_options o;
@@ -76,6 +87,73 @@ START_TEST(test_in_step)
     ck_assert_uint_eq(r.commits, 1);
     ck_assert_uint_eq(r.detached, 1);
     machine_fini(&x);
+}
+END_TEST
+
+/* The entry that the first commit stands at. */
+static uint64_t first_commit(uint64_t spread)
+{
+    struct recorder r = {0};
+    struct persist_store store = store_of(&r);
+    struct machine x;
+    machine_init(&x, 3);
+    struct persist_options o;
+    persist_options_init(&o);
+    o.mvcc = x.m;
+    o.store = &store;
+    o.threaded = false;
+    o.flush_entries = 640;
+    o.spread = spread;
+    struct persist *p = persist_new(&o);
+    while (r.commits == 0)
+        machine_run(&x, p, 1);
+    persist_abort(p);
+    machine_fini(&x);
+    return r.last.applied_index;
+}
+
+START_TEST(test_members_commit_apart)
+{
+    uint64_t last = first_commit(0), middle = first_commit(32), first = first_commit(63 + 64);
+    ck_assert_uint_lt(first, middle);
+    ck_assert_uint_lt(middle, last);
+    ck_assert_uint_ge(first, last * 3 / 4);
+}
+END_TEST
+
+/* Memory is not reclaimed while versions are put, and large ones take long. */
+START_TEST(test_large_ones_between_sections)
+{
+    enum { COUNT = 8, BYTES = 700000 };
+    struct recorder r = {0};
+    struct persist_store store = store_of(&r);
+    struct mvcc *m = mvcc_new(NULL);
+    struct persist_options o;
+    persist_options_init(&o);
+    o.mvcc = m;
+    o.store = &store;
+    o.threaded = false;
+    struct persist *p = persist_new(&o);
+    char *value = mem_alloc_zero(BYTES);
+    mvcc_txn_begin(m);
+    for (int i = 0; i < COUNT; i++) {
+        const struct mvcc_version *prev;
+        char key = (char)('a' + i);
+        (void)mvcc_txn_put(m, slice_of(&key, 1), slice_of(value, BYTES), 0, &prev);
+    }
+    mvcc_txn_end(m);
+    mvcc_publish(m);
+    struct persist_batch *b = mem_alloc_zero(sizeof(*b));
+    b->applied_index = 1;
+    b->revision = mvcc_revision(m);
+    b->compacted = -1;
+    b->content = content_of(m);
+    persist_submit(p, b);
+    ck_assert_uint_eq(r.puts, COUNT);
+    ck_assert_uint_ge(r.handed_over, COUNT / 2);
+    mem_free(value);
+    persist_abort(p);
+    mvcc_free(m);
 }
 END_TEST
 
@@ -182,4 +260,5 @@ START_TEST(test_no_room)
 }
 END_TEST
 
-UNIT_MAIN("persist", test_in_step, test_no_room)
+UNIT_MAIN("persist", test_in_step, test_no_room, test_members_commit_apart,
+          test_large_ones_between_sections)
