@@ -89,6 +89,13 @@ static void lsm_hand_over(void *ctx)
 {
     struct lsm *l = ctx;
     struct stat st;
+    if (l->writer == NULL || l->writer_bytes < HAND_OVER_BYTES)
+        return;
+    if (l->writer_fd < 0) {
+        char path[LSM_PATH_BYTES_MAX];
+        staging_path(l, path, l->writer_number);
+        l->writer_fd = open(path, O_RDONLY | O_CLOEXEC);
+    }
     if (l->writer_fd < 0 || fstat(l->writer_fd, &st) != 0)
         return;
     while (st.st_size - l->handed_over >= HAND_OVER_BYTES) {
@@ -110,12 +117,9 @@ static void writer_finish(struct lsm *l, rocksdb_sstfilewriter_t *w)
 
 static void begin_versions(struct lsm *l)
 {
-    char path[LSM_PATH_BYTES_MAX];
     l->writer = writer_new(l);
     l->writer_bytes = 0;
     l->handed_over = 0;
-    staging_path(l, path, l->writer_number);
-    l->writer_fd = open(path, O_RDONLY | O_CLOEXEC);
 }
 
 static void close_handle(struct lsm *l)

@@ -310,7 +310,6 @@ struct persist *persist_new(const struct persist_options *o)
     p->o = *o;
     p->o.flush_bytes = spread(o->flush_bytes, o->spread);
     p->o.flush_entries = spread(o->flush_entries, o->spread);
-    p->o.flush_interval_ms = spread(o->flush_interval_ms, o->spread);
     if (o->store != NULL)
         p->store = *o->store;
     else
