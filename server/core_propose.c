@@ -38,9 +38,9 @@ enum {
     CROWD = 64,
     LARGE_WINDOW_LEADER_BYTES = 1 << 20,
     LARGE_WINDOW_FORWARD_BYTES = 4 << 20, /* the leader has the next one when one is done */
-    REST = 4,                             /* times what it took, */
+    REST = 4,                             /* times what it took */
     LARGE_REST = 8,
-    TOOK_MAX_NS = 20000000,      /* of which so much counts */
+    TOOK_MAX_NS = 20000000,      /* so much of that counts */
     GUESTS_BYTES_MAX = 64 << 20, /* above it they are dropped, like lost messages */
     /* Of a turn. What a request costs beside its bytes counts as some more of them. */
     SMALL_TURN_BYTES = 1 << 10,
@@ -493,10 +493,11 @@ void core__propose_after_rest(struct core *c)
     for (uint32_t i = 0; i < PROPOSAL_LANES; i++) {
         const struct proposal_lane *l = &c->lanes[i];
         bool waits = l->waiting > 0 || (i == PROPOSAL_LARGE && c->pieces.payload != NULL);
+        if (!waits || !l->rested)
+            continue;
         uint64_t now_ns = core__clock_ns(c); /* the rest may be over by now */
         uint64_t left_ns = l->rest_until_ns > now_ns ? l->rest_until_ns - now_ns : 0;
-        if (waits && l->rested)
-            c->o.env.wake_in(c->o.env.ctx, 1 + left_ns / 1000000);
+        c->o.env.wake_in(c->o.env.ctx, 1 + left_ns / 1000000);
     }
 }
 

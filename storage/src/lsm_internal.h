@@ -134,8 +134,7 @@ struct lsm_file *lsm__files(struct lsm *l, size_t *ret_count);
 
 /* --- lsm_commit.c --- */
 
-/* The staging folder exists and is empty. Errors: TV_ENOSPC, TV_EIO, with
- * errno. */
+/* The staging folder exists and is empty. Errors: TV_ENOSPC, TV_EIO; errno. */
 int lsm__clear_staging(const struct lsm *l);
 void lsm__drop_writer(struct lsm *l);
 void lsm__store(struct lsm *l, struct persist_store *ret_store);

@@ -46,23 +46,21 @@ struct filter {
     struct metric_counter *paused_ns; /* NULL: nobody asks */
     size_t at;                        /* in the list */
     uint32_t steps;
-    /* What it read, and since when: see pace(). */
-    uint64_t since_ns;
-    uint64_t bytes;
-    uint64_t paced_bytes;
+    uint64_t due_ns; /* see pace() */
+    uint64_t read_bytes;
 };
 
 /* RocksDB limits what is written, which of garbage is nothing; so this limits what is read. */
 static void pace(struct filter *f)
 {
-    uint64_t due_ns = f->since_ns + f->bytes * 1000000000 / LSM_COLLECT_BYTES_PER_SECOND;
     uint64_t now_ns = clock_mono_ns();
-    f->paced_bytes = f->bytes;
-    if (now_ns >= due_ns) { /* what it is behind is not made up for */
-        f->since_ns += now_ns - due_ns;
+    f->due_ns += f->read_bytes * 1000000000 / LSM_COLLECT_BYTES_PER_SECOND;
+    f->read_bytes = 0;
+    if (now_ns >= f->due_ns) {
+        f->due_ns = now_ns; /* what it is behind is not made up for */
         return;
     }
-    uint64_t sleep_ns = due_ns - now_ns;
+    uint64_t sleep_ns = f->due_ns - now_ns;
     (void)nanosleep(&(struct timespec){.tv_sec = (time_t)(sleep_ns / 1000000000),
                                        .tv_nsec = (long)(sleep_ns % 1000000000)},
                     NULL);
@@ -77,8 +75,8 @@ static unsigned char filter_one(void *state, int level, const char *key, size_t 
     struct filter *f = state;
     if (++f->steps % GIVE_WAY_STEPS == 0)
         background_give_way(f->paused_ns);
-    f->bytes += key_size + value_size;
-    if (f->bytes - f->paced_bytes >= PACE_BYTES)
+    f->read_bytes += key_size + value_size;
+    if (f->read_bytes >= PACE_BYTES)
         pace(f);
     int64_t main;
     uint32_t sub;
@@ -117,7 +115,7 @@ static rocksdb_compactionfilter_t *filter_new(void *state,
     if (live == NULL || !rocksdb_compactionfiltercontext_is_manual_compaction(context))
         return NULL;
     struct filter *f = mem_alloc(sizeof(*f));
-    *f = (struct filter){.live = live, .paused_ns = pause_counter(l), .since_ns = clock_mono_ns()};
+    *f = (struct filter){.live = live, .paused_ns = pause_counter(l), .due_ns = clock_mono_ns()};
     return rocksdb_compactionfilter_create(f, filter_free, filter_one, filter_name);
 }
 

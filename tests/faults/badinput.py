@@ -11,8 +11,8 @@ connections.
 import argparse
 import collections
 import multiprocessing
-import queue
 import os
+import queue
 import random
 import socket
 import struct

@@ -222,19 +222,26 @@ START_TEST(test_small_beside_large)
 }
 END_TEST
 
-/* What a crowd had on the log took 5 ms: as long as somebody shares it, the next of it waits for a
- * while, and who asks now and then does not. */
-START_TEST(test_crowd_rests_beside_polite)
+/* The leader of a cluster with a clock, and so many of a greedy client before stalled disks. */
+static struct node *start_with_crowd(int count, uint32_t size)
 {
-    enum { COUNT = 3000 };
     clock_ns = 1;
     start();
     answers = 0;
     struct node *l = wait_for_leader();
     stall_all(true);
-    for (int i = 0; i < COUNT; i++)
-        ask_for(l, GREEDY, 10);
+    for (int i = 0; i < count; i++)
+        ask_for(l, GREEDY, size);
     settle();
+    return l;
+}
+
+/* What a crowd had on the log took 5 ms: as long as somebody shares it, the next of it waits for a
+ * while, and who asks now and then does not. */
+START_TEST(test_crowd_rests_beside_polite)
+{
+    enum { COUNT = 3000 };
+    struct node *l = start_with_crowd(COUNT, 10);
     ask_for(l, POLITE, 10)->answered = on_polite_answered;
     settle();
     stall_all(false);
@@ -314,14 +321,7 @@ END_TEST
 START_TEST(test_rest_ends_meanwhile)
 {
     enum { COUNT = 100 };
-    clock_ns = 1;
-    start();
-    answers = 0;
-    struct node *l = wait_for_leader();
-    stall_all(true);
-    for (int i = 0; i < COUNT; i++)
-        ask_for(l, GREEDY, LARGE_VALUE);
-    settle();
+    struct node *l = start_with_crowd(COUNT, LARGE_VALUE);
     ask_for(l, POLITE, 10);
     stall_all(false);
     clock_step_ns = 20000;

@@ -47,29 +47,31 @@ static void rec_detach(void *ctx)
     ((struct recorder *)ctx)->detached++;
 }
 
-static struct persist_store store_of(struct recorder *r)
+static struct persist *start_recorded(struct recorder *r, struct mvcc *m, uint64_t flush_entries,
+                                      uint64_t spread)
 {
-    return (struct persist_store){.ctx = r,
+    struct persist_store store = {.ctx = r,
                                   .attach = rec_attach,
                                   .put = rec_put,
                                   .hand_over = rec_hand_over,
                                   .commit = rec_commit,
                                   .detach = rec_detach};
+    struct persist_options o;
+    persist_options_init(&o);
+    o.mvcc = m;
+    o.store = &store; /* copied */
+    o.threaded = false;
+    o.flush_entries = flush_entries;
+    o.spread = spread;
+    return persist_new(&o);
 }
 
 START_TEST(test_in_step)
 {
     struct recorder r = {0};
-    struct persist_store store = store_of(&r);
     struct machine x;
     machine_init(&x, 3);
-    struct persist_options o;
-    persist_options_init(&o);
-    o.mvcc = x.m;
-    o.store = &store;
-    o.threaded = false;
-    o.flush_entries = 1000000;
-    struct persist *p = persist_new(&o);
+    struct persist *p = start_recorded(&r, x.m, 1000000, 0);
     ck_assert_uint_eq(r.attached, 1);
     machine_run(&x, p, 200);
     ck_assert_uint_eq(r.commits, 0);
@@ -94,17 +96,9 @@ END_TEST
 static uint64_t first_commit(uint64_t spread)
 {
     struct recorder r = {0};
-    struct persist_store store = store_of(&r);
     struct machine x;
     machine_init(&x, 3);
-    struct persist_options o;
-    persist_options_init(&o);
-    o.mvcc = x.m;
-    o.store = &store;
-    o.threaded = false;
-    o.flush_entries = 640;
-    o.spread = spread;
-    struct persist *p = persist_new(&o);
+    struct persist *p = start_recorded(&r, x.m, 640, spread);
     while (r.commits == 0)
         machine_run(&x, p, 1);
     persist_abort(p);
@@ -126,14 +120,8 @@ START_TEST(test_large_ones_between_sections)
 {
     enum { COUNT = 8, BYTES = 700000 };
     struct recorder r = {0};
-    struct persist_store store = store_of(&r);
     struct mvcc *m = mvcc_new(NULL);
-    struct persist_options o;
-    persist_options_init(&o);
-    o.mvcc = m;
-    o.store = &store;
-    o.threaded = false;
-    struct persist *p = persist_new(&o);
+    struct persist *p = start_recorded(&r, m, 1000000, 0);
     char *value = mem_alloc_zero(BYTES);
     mvcc_txn_begin(m);
     for (int i = 0; i < COUNT; i++) {
