@@ -165,11 +165,23 @@ static uint64_t log_aged(struct core *c)
     return c->log_mark_before;
 }
 
+/* For LOG_MARK_MS no segment was begun. */
+static bool log_is_calm(struct core *c)
+{
+    uint64_t segment = wal_active_segment(c->o.wal);
+    if (segment != c->log_segment) {
+        c->log_segment = segment;
+        c->log_segment_ms = c->now_ms;
+    }
+    return c->now_ms >= c->log_segment_ms + LOG_MARK_MS;
+}
+
 /* The entry up to which the log may go; 0 when nothing may. Two reasons: it takes more than its
  * share of the disk; or it is longer than the store itself. Then a snapshot is the shorter way for
  * a member that was away, unless it was away for a moment only; and at twice its share, of large
- * entries, even then. */
-static uint64_t log_cut_limit(struct core *c, uint64_t aged)
+ * entries, even then. What only the second reason asks for waits until a segment can be used again,
+ * while segments are needed: to remove one and make another keeps a disk busy twice. */
+static uint64_t log_cut_limit(struct core *c, uint64_t aged, bool calm)
 {
     uint64_t bytes = wal_size_bytes(c->o.wal), flushed = persist_flushed_index(c->o.persist);
     uint64_t limit = 0;
@@ -177,10 +189,11 @@ static uint64_t log_cut_limit(struct core *c, uint64_t aged)
         return 0;
     if (bytes > c->o.log_keep_bytes && flushed > c->o.snapshot_count)
         limit = flushed - c->o.snapshot_count;
+    bool much = bytes > 2 * c->o.log_keep_bytes;
     struct mvcc_stats store;
     mvcc_stats(c->mvcc, &store);
-    if (bytes > store.version_bytes) {
-        uint64_t moment = bytes > 2 * c->o.log_keep_bytes || aged >= flushed ? flushed - 1 : aged;
+    if (bytes > store.version_bytes && (much || calm || wal_reuses_oldest(c->o.wal))) {
+        uint64_t moment = much || aged >= flushed ? flushed - 1 : aged;
         limit = moment > limit ? moment : limit;
     }
     return limit;
@@ -192,8 +205,9 @@ static uint64_t log_cut_limit(struct core *c, uint64_t aged)
 void core__cut_log(struct core *c)
 {
     uint64_t needed_by_new = needed_by_newcomers(c), aged = log_aged(c);
+    bool calm = log_is_calm(c);
     for (uint32_t i = 0; i < LOG_CUTS_PER_TICK; i++) {
-        uint64_t limit = log_cut_limit(c, aged);
+        uint64_t limit = log_cut_limit(c, aged, calm);
         if (limit == 0)
             return;
         if (c->log_held < limit)

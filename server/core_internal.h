@@ -183,6 +183,8 @@ struct core {
     uint64_t log_mark;
     uint64_t log_mark_before;
     uint64_t log_mark_ms;
+    uint64_t log_segment; /* the log's active one, seen first at `log_segment_ms` */
+    uint64_t log_segment_ms;
 
     _Atomic uint32_t status_standing;
     _Atomic uint64_t status_leader;

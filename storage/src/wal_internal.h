@@ -146,7 +146,7 @@ struct wal {
     void *done_ctx;
 };
 
-static inline struct wal_segment *wal__active(struct wal *w)
+static inline struct wal_segment *wal__active(const struct wal *w)
 {
     return CONTAINER_OF(w->segments.prev, struct wal_segment, link);
 }

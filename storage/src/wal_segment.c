@@ -256,12 +256,27 @@ static void remove_segment(struct wal *w, struct wal_segment *s)
     wal__remove_file(w, name);
 }
 
+static bool can_reuse(const struct wal *w, const struct wal_segment *s)
+{
+    bool wanted = w->lacking != NULL || spares_count(w) < 1 + w->o.segments_keep_max;
+    return s->size_bytes == w->o.segment_size_bytes && wanted && w->preparing == NULL;
+}
+
+bool wal_reuses_oldest(const struct wal *w)
+{
+    return can_reuse(w, CONTAINER_OF(w->segments.next, struct wal_segment, link));
+}
+
+uint64_t wal_active_segment(const struct wal *w)
+{
+    return wal__active(w)->seq;
+}
+
 static void give_up(struct wal *w, struct wal_segment *s)
 {
     if (w->window.segment_seq == s->seq)
         w->window.segment_seq = 0;
-    bool wanted = w->lacking != NULL || spares_count(w) < 1 + w->o.segments_keep_max;
-    if (s->size_bytes == w->o.segment_size_bytes && wanted && w->preparing == NULL) {
+    if (can_reuse(w, s)) {
         reuse(w, s);
         return;
     }

@@ -280,6 +280,35 @@ START_TEST(test_log_of_large_entries)
 }
 END_TEST
 
+/* What a compaction makes needless is cut as segments are needed: none is removed, and soon none is
+ * made. Only a log that needs none for a while becomes shorter. */
+START_TEST(test_log_under_load_makes_no_files)
+{
+    enum { WARM = 400, ROUNDS = 400, VALUE_BYTES = 50000, SEGMENT_BYTES = 256 << 10 };
+    log_keep_bytes = 32 << 20;
+    start();
+    log_keep_bytes = 0;
+    struct node *l = wait_for_leader();
+    uint64_t size_bytes[NODES] = {0};
+    for (int i = 0; i < WARM + ROUNDS; i++) {
+        ck_assert_int_eq(put(l, VALUE_BYTES), 0);
+        round_of(1);
+        if (i % 10 == 9)
+            compact_all();
+        for (int k = 0; k < NODES; k++) {
+            uint64_t now_bytes = wal_size_bytes(nodes[k].wal);
+            ck_assert_uint_ge(now_bytes, size_bytes[k]);
+            ck_assert(i < WARM || now_bytes == size_bytes[k]);
+            size_bytes[k] = now_bytes;
+        }
+    }
+    round_of(60000 / HEARTBEAT_MS);
+    for (int k = 0; k < NODES; k++)
+        ck_assert_uint_le(wal_size_bytes(nodes[k].wal), 3 * SEGMENT_BYTES);
+    stop();
+}
+END_TEST
+
 /* --- moving the leader --- */
 
 START_TEST(test_move_leader)
@@ -439,6 +468,6 @@ END_TEST
 UNIT_MAIN("core", test_stands_at_once, test_stalled_leader_hands_over, test_stall_ends,
           test_stalled_member_is_no_successor, test_stalled_alone, test_low_disk,
           test_low_disk_and_operator, test_log_without_room, test_log_shrinks_with_the_store,
-          test_log_of_large_entries, test_move_leader, test_put_outlives_its_leader, test_timed_out,
-          test_timed_out_with_the_connection, test_timed_out_with_the_leader,
-          test_asked_while_it_stops)
+          test_log_of_large_entries, test_log_under_load_makes_no_files, test_move_leader,
+          test_put_outlives_its_leader, test_timed_out, test_timed_out_with_the_connection,
+          test_timed_out_with_the_leader, test_asked_while_it_stops)

@@ -152,6 +152,11 @@ void wal_cut(struct wal *w, uint64_t log_index);
 /* The entry up to which wal_cut() must go for the oldest segment to be given up; UINT64_MAX when it
  * is the one that is written. */
 uint64_t wal_oldest_end(const struct wal *w);
+/* Does the oldest segment become a spare when it is given up now? It is removed otherwise, which
+ * makes many a disk wait for 20 ms to forget its blocks. */
+bool wal_reuses_oldest(const struct wal *w);
+/* The number of the segment that is written; each has a higher one than the last. */
+uint64_t wal_active_segment(const struct wal *w);
 /* Remove a spare segment that is kept beyond the next one, if there is one: for a log that is no
  * longer written as fast. */
 void wal_drop_spare(struct wal *w);
