@@ -30,6 +30,8 @@ enum {
     SECTION_BYTES = 1 << 20,
     META_RECORD_BYTES = 64, /* what a record counts beside its bytes */
     NO_ROOM_RETRY_MS = 500,
+    SPREAD_STEPS = 64,
+    PACE_SPREAD_MS = 20,
 };
 
 struct persist {
@@ -243,6 +245,16 @@ static void wait_for_work(struct persist *p)
         (void)!read(p->wake_fd, &count, sizeof(count)); /* only resets it */
 }
 
+/* Members apply an entry at the same moment, and a large one keeps CPUs and disks busy: each is
+ * written at another time after it. */
+static void wait_for_more(struct persist *p)
+{
+    if (atomic_load(&p->stop) || atomic_load(&p->abort) || atomic_load(&p->flush_requested))
+        return;
+    struct timespec pace = {.tv_nsec = (long)p->o.pace_ms * 1000000};
+    nanosleep(&pace, NULL);
+}
+
 static bool flush_is_due(struct persist *p)
 {
     return p->dirty && (clock_mono_ns() - p->dirty_since_ns) / 1000000 >= p->o.flush_interval_ms;
@@ -265,6 +277,7 @@ static void *persist_main(void *arg)
     struct persist *p = arg;
     for (;;) {
         wait_for_work(p);
+        wait_for_more(p);
         /* In this order: what was submitted before the request or the stop is in the queue. */
         bool stop = atomic_load(&p->stop);
         bool flush = atomic_exchange(&p->flush_requested, false) || stop;
@@ -281,8 +294,6 @@ static void *persist_main(void *arg)
             return NULL;
         if (!room && flush)
             atomic_store(&p->flush_requested, true);
-        struct timespec pace = {.tv_nsec = (long)p->o.pace_ms * 1000000};
-        nanosleep(&pace, NULL);
     }
 }
 
@@ -299,8 +310,7 @@ void persist_options_init(struct persist_options *o)
 
 static uint64_t spread(uint64_t limit, uint64_t by)
 {
-    enum { STEPS = 64 };
-    return limit - limit / 4 / STEPS * (by % STEPS);
+    return limit - limit / 4 / SPREAD_STEPS * (by % SPREAD_STEPS);
 }
 
 struct persist *persist_new(const struct persist_options *o)
@@ -310,6 +320,7 @@ struct persist *persist_new(const struct persist_options *o)
     p->o = *o;
     p->o.flush_bytes = spread(o->flush_bytes, o->spread);
     p->o.flush_entries = spread(o->flush_entries, o->spread);
+    p->o.pace_ms += PACE_SPREAD_MS * (o->spread % SPREAD_STEPS) / SPREAD_STEPS;
     if (o->store != NULL)
         p->store = *o->store;
     else

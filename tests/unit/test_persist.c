@@ -2,6 +2,8 @@
  * room. */
 #include "lsm_rig.h"
 
+#include "base/clock.h"
+
 /* --- another store behind the persist thread, in step --- */
 
 struct recorder {
@@ -248,5 +250,53 @@ START_TEST(test_no_room)
 }
 END_TEST
 
-UNIT_MAIN("persist", test_in_step, test_no_room, test_members_commit_apart,
+/* --- members at different moments --- */
+
+static _Atomic uint64_t timed_put_ns;
+
+static void timed_put(void *ctx, const struct mvcc_version *v)
+{
+    (void)ctx, (void)v;
+    timed_put_ns = clock_mono_ns();
+}
+
+/* From when a change is submitted until it is put: the shortest time of some. */
+static uint64_t put_after_ms(uint64_t spread)
+{
+    enum { TRIES = 10 };
+    struct persist_store store = {
+        .attach = tight_attach, .put = timed_put, .commit = tight_commit, .detach = tight_detach};
+    struct mvcc *m = mvcc_new(NULL);
+    struct persist_options o;
+    persist_options_init(&o);
+    o.mvcc = m;
+    o.store = &store;
+    o.spread = spread;
+    tight.room = true;
+    struct persist *p = persist_new(&o);
+    uint64_t shortest_ns = UINT64_MAX;
+    for (uint64_t i = 1; i <= TRIES; i++) {
+        uint64_t begin_ns = clock_mono_ns();
+        tight_submit(m, p, i);
+        while (persist_backlog(p) > 0)
+            nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+        uint64_t took_ns = timed_put_ns - begin_ns;
+        shortest_ns = took_ns < shortest_ns ? took_ns : shortest_ns;
+    }
+    persist_free(p);
+    mvcc_free(m);
+    return shortest_ns / 1000000;
+}
+
+START_TEST(test_members_put_apart)
+{
+    uint64_t soon_ms = put_after_ms(64), later_ms = put_after_ms(32), last_ms = put_after_ms(63);
+    ck_assert_uint_ge(soon_ms, 5);
+    ck_assert_uint_ge(later_ms, 15);
+    ck_assert_uint_ge(last_ms, 24);
+    ck_assert_uint_lt(soon_ms, last_ms);
+}
+END_TEST
+
+UNIT_MAIN("persist", test_in_step, test_no_room, test_members_commit_apart, test_members_put_apart,
           test_large_ones_between_sections)

@@ -280,10 +280,11 @@ struct persist_options {
     uint64_t flush_bytes;       /* of encoded versions and metas; default 64 MiB */
     uint64_t flush_entries;     /* of the log; default 200,000 */
     uint64_t flush_interval_ms; /* default 60,000; only when something waits. Not when unthreaded */
-    /* Takes up to a quarter off the first two, by its lowest bits: members that differ in it do not
-     * commit much at the same moment. */
+    /* Takes up to a quarter off the first two, and adds up to 20 ms to the pace, by its lowest
+     * bits: members that differ in it do not write much at the same moment. */
     uint64_t spread; /* default 0 */
-    /* The thread takes what came in at most this often, so that a busy core wakes it rarely. */
+    /* The thread waits so long for more before it takes what came in, so that a busy core wakes it
+     * rarely. */
     uint32_t pace_ms; /* default 5 */
 };
 
