@@ -33,7 +33,7 @@
 #define PROBE_NAME "probe"
 
 enum {
-    ZEROS_BYTES = 1 << 20,
+    ZEROS_BYTES = 256 << 10,
     PAUSE_NS_MAX = 100000000,
 };
 
