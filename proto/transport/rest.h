@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-enum { REST_MAX = 4 };
+enum { REST_MAX = 8 };
 
 struct rest {
     uint32_t sixteenths; /* of what was worked last */
