@@ -26,6 +26,7 @@ JSON_LOOSE = {"cluster_id", "member_id", "raft_term", "ID", "leader", "raftIndex
               "endpoint", "ts", "caller", "target", "error"}
 # etcd and trivet may be of different build: what they say about that is looked at by itself.
 TEXT_LOOSE = [
+    (re.compile(r'"(ClusterID|MemberID|RaftTerm|ID)" : \d+'), r'"\1" : N'),  # first: few digits look like hex
     (re.compile(r"127\.0\.0\.1:\d+"), "ADDRESS"),
     (re.compile(r"\b[0-9a-f]{12,16}\b"), "ID"),
     (re.compile(r"took = [0-9.µmns]+s"), "took = TIME"),
@@ -37,7 +38,6 @@ TEXT_LOOSE = [
     (re.compile(r"0x[0-9a-f]{6,}"), "POINTER"),
     (re.compile(r'"caller":"[^"]*"'), '"caller":""'),
     (re.compile(r"[─]+"), "-"),
-    (re.compile(r'"(ClusterID|MemberID|RaftTerm|ID)" : \d+'), r'"\1" : N'),
     (re.compile(r"attached keys\(\[(.*)\]\)"),
      lambda m: "attached keys([%s])" % " ".join(sorted(m.group(1).split()))),
 ]
