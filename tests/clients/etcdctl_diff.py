@@ -26,7 +26,7 @@ JSON_LOOSE = {"cluster_id", "member_id", "raft_term", "ID", "leader", "raftIndex
               "endpoint", "ts", "caller", "target", "error"}
 # etcd and trivet may be of different build: what they say about that is looked at by itself.
 TEXT_LOOSE = [
-    (re.compile(r'"(ClusterID|MemberID|RaftTerm|ID)" : \d+'), r'"\1" : N'),  # first: few digits look like hex
+    (re.compile(r'"(ClusterID|MemberID|RaftTerm|ID)" : [0-9a-f]+'), r'"\1" : N'),  # few digits look like hex
     (re.compile(r"127\.0\.0\.1:\d+"), "ADDRESS"),
     (re.compile(r"\b[0-9a-f]{12,16}\b"), "ID"),
     (re.compile(r"took = [0-9.µmns]+s"), "took = TIME"),
