@@ -135,6 +135,8 @@ def parse_args():
     parser.add_argument("--scale", type=float, default=1,
                         help="times the number of listed keys: 0.01 tries that it works")
     options = parser.parse_args()
+    if options.rounds < 1 or options.duration <= 0:
+        parser.error("--rounds and --duration must be above 0")
     options.only = options.only.split(",")
     options.kinds = measure.parse_kinds(parser, options.kinds)
     for name in options.only:
