@@ -34,6 +34,7 @@ enum {
     GIVE_WAY_STEPS = 256,
     PACE_BYTES = 128 << 10,
     SMALL_FILE_BYTES = 8 << 20,
+    SMALL_FILE_VERSIONS = 50000,
     ROOM_KEPT_BYTES = 128 << 20, /* for commits meanwhile */
     /* BottommostLevelCompaction::kForceOptimized: rewrite the last level, but each file once. */
     FORCE_LAST_LEVEL = 3,
@@ -236,6 +237,13 @@ static bool collect(struct lsm *l, struct mvcc *m, int64_t compacted, const stru
     return begun;
 }
 
+/* Of values that compress well a commit's file has few bytes and as many versions as ever: to merge
+ * such would cost the CPU of them all, again and again while much is put. */
+static bool is_small(const struct lsm_file *file)
+{
+    return file->bytes < SMALL_FILE_BYTES && file->versions < SMALL_FILE_VERSIONS;
+}
+
 /* One look. `collected` is the compaction that was collected up to last. */
 static void tidy(struct lsm *l, struct mvcc *m, int64_t *collected)
 {
@@ -244,7 +252,7 @@ static void tidy(struct lsm *l, struct mvcc *m, int64_t *collected)
     size_t count;
     struct lsm_file *files = lsm__files(l, &count);
     size_t small = 0; /* of the newest */
-    while (small < count && files[count - 1 - small].bytes < SMALL_FILE_BYTES)
+    while (small < count && is_small(&files[count - 1 - small]))
         small++;
 
     int64_t compacted = meta.content.compacted;

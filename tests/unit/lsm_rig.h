@@ -355,6 +355,13 @@ static inline struct persist *start(struct lsm *l, struct mvcc *m, uint64_t flus
     return persist_new(&o);
 }
 
+static inline void flush(struct persist *p, uint64_t index)
+{
+    persist_request_flush(p);
+    while (persist_flushed_index(p) < index)
+        usleep(1000);
+}
+
 static inline struct lsm *open_lsm(const struct lsm_options *o)
 {
     char text[256] = "";

@@ -4,6 +4,8 @@
  * The workload is a function of seed and index, so the state after any entry can be made again. */
 #include "lsm_rig.h"
 
+#include "lsm_internal.h"
+
 #include "base/clock.h"
 
 #include <pthread.h>
@@ -84,9 +86,7 @@ START_TEST(test_restart_from_disk)
         }
         machine_publish(&x, p);
         if (session % 2 == 0) {
-            persist_request_flush(p);
-            while (persist_flushed_index(p) < x.index)
-                usleep(1000);
+            flush(p, x.index);
             ck_assert_uint_eq(persist_backlog(p), 0);
             reached = x.index;
         }
@@ -284,9 +284,7 @@ static uint64_t collect_garbage(struct lsm_options *o, uint32_t large_count)
     scrub_all(&x);
     x.index++; /* what is left adds up to a settled sum only now */
     machine_publish(&x, p);
-    persist_request_flush(p);
-    while (persist_flushed_index(p) < x.index)
-        usleep(1000);
+    flush(p, x.index);
     struct mvcc_stats st;
     mvcc_stats(x.m, &st);
     /* What is left is what memory holds, and the compaction's own revision: that is kept. An
@@ -358,6 +356,45 @@ START_TEST(test_small_files_are_merged)
     scrub_all(&x);
     same_store(x.m, got.m);
     unload(&got);
+    machine_fini(&x);
+    remove_dir();
+}
+END_TEST
+
+/* And how many of them hold 50,000 versions. */
+static size_t tables_count(struct lsm *l, size_t *ret_full)
+{
+    size_t count;
+    struct lsm_file *files = lsm__files(l, &count);
+    *ret_full = 0;
+    for (size_t i = 0; i < count; i++)
+        *ret_full += files[i].versions == 50000;
+    mem_free(files);
+    return count;
+}
+
+START_TEST(test_files_of_many_versions_are_not_merged)
+{
+    make_dir();
+    enum { FULL = 2, SMALL = 3 };
+    struct lsm_options o;
+    lsm_options_init(&o);
+    o.small_files_max = SMALL;
+    struct lsm *l = open_lsm(&o);
+    struct machine x;
+    machine_init(&x, 7);
+    struct persist *p = start(l, x.m, 1000000);
+    for (int i = 0; i < FULL + SMALL; i++) {
+        put_large(&x, p, i < FULL ? 50000 : 10, 1);
+        flush(p, x.index);
+    }
+    size_t full;
+    for (int i = 0; i < 3000 && tables_count(l, &full) > FULL + 1; i++)
+        usleep(10000);
+    ck_assert_uint_eq(tables_count(l, &full), FULL + 1);
+    ck_assert_uint_eq(full, FULL);
+    persist_free(p);
+    lsm_close(l);
     machine_fini(&x);
     remove_dir();
 }
@@ -529,5 +566,6 @@ END_TEST
 
 UNIT_MAIN("lsm", test_fresh, test_round_trips, test_restart_from_disk, test_kill_at_any_time,
           test_many_restarts, test_one_large_revision, test_garbage_is_collected,
-          test_collection_is_paced, test_small_files_are_merged, test_damage_is_reported,
+          test_collection_is_paced, test_small_files_are_merged,
+          test_files_of_many_versions_are_not_merged, test_damage_is_reported,
           test_versions_must_add_up, test_current_is_gone, test_save)

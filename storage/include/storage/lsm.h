@@ -103,7 +103,8 @@ struct lsm_options {
      * writing), another share (default 10, 1..99) and a hundredth of the least number count. */
     uint64_t small_store_bytes;
     uint32_t small_store_garbage_percent;
-    /* The newest table files are merged when so many of them are below 8 MiB (default 16, >= 2). */
+    /* The newest table files are merged when so many of them are below 8 MiB and 50,000 versions
+     * (default 16, >= 2). */
     uint32_t small_files_max;
     /* A commit found damage, in words; the process ends when this returns. On the thread that
      * commits; default NULL. */
