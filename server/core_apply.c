@@ -7,6 +7,8 @@
 enum {
     SCRUB_SLICE_VERSIONS = 512,
     PACK_SLICE_VERSIONS = 256,
+    SCRUB_REST = 4,            /* times what a slice took */
+    SERVING_MS = 20,           /* requests come, when the last one was applied so lately */
     FLUSH_INTERVAL_MS = 10000, /* of those after a compaction */
 };
 
@@ -119,6 +121,7 @@ void core__apply_committed(struct core *c, const struct raft_entry *entries, uin
     }
     mvcc_publish(c->mvcc);
     raft_applied(c->raft, c->applied_index);
+    c->applied_ms = c->now_ms;
     queue_persist(c);
 }
 
@@ -144,6 +147,27 @@ static bool scrub_slice(struct core *c)
     return more;
 }
 
+/* The next slice is due: now, or while requests come after a rest. All members work on a compaction
+ * at the same time, for thousands of slices when it gave up much. */
+static bool scrub_is_due(struct core *c)
+{
+    if (c->scrub_rest_until_ns == 0 || c->now_ms - c->applied_ms > SERVING_MS)
+        return true;
+    uint64_t now_ns = core__clock_ns(c);
+    if (now_ns >= c->scrub_rest_until_ns)
+        return true;
+    c->o.env.wake_in(c->o.env.ctx, 1 + (c->scrub_rest_until_ns - now_ns) / 1000000);
+    return false;
+}
+
+static void scrub_goes_on(struct core *c, uint64_t from_ns)
+{
+    uint64_t now_ns = core__clock_ns(c);
+    if (c->o.env.wake_in != NULL)
+        c->scrub_rest_until_ns = now_ns + SCRUB_REST * (now_ns - from_ns);
+    c->o.env.wake(c->o.env.ctx);
+}
+
 /* A slice of garbage a turn, so that no put waits behind a compaction; then, in slices too, memory
  * that it left goes back. */
 void core__scrub(struct core *c)
@@ -152,12 +176,16 @@ void core__scrub(struct core *c)
         c->applier->compacted = false;
         c->scrubbing = true;
     }
+    if (!scrub_is_due(c))
+        return;
+    uint64_t from_ns = core__clock_ns(c);
+    c->scrub_rest_until_ns = 0;
     if (c->scrubbing && scrub_slice(c)) {
-        c->o.env.wake(c->o.env.ctx);
+        scrub_goes_on(c, from_ns);
         return;
     }
     if (mvcc_pack(c->mvcc, PACK_SLICE_VERSIONS))
-        c->o.env.wake(c->o.env.ctx);
+        scrub_goes_on(c, from_ns);
     if (c->scrubbing && mvcc_scrub_is_done(c->mvcc)) {
         c->scrubbing = false;
         core__note_scrub_done(c);

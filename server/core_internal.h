@@ -176,7 +176,9 @@ struct core {
     uint64_t fence_own;
 
     bool scrubbing;
-    bool flush_due; /* a scrub is through: RocksDB shall know soon */
+    uint64_t applied_ms;          /* when something was applied last */
+    uint64_t scrub_rest_until_ns; /* 0: there is no more to do, or no rest */
+    bool flush_due;               /* a scrub is through: RocksDB shall know soon */
     uint64_t flush_next_ms;
 
     /* The log's last entry at two moments, the younger one at `log_mark_ms`. */

@@ -256,6 +256,15 @@ static inline void stop(void)
     cluster_fini(&members);
 }
 
+/* As if a compaction had been applied: what follows is each member's own. */
+static inline void compact_all(void)
+{
+    for (int i = 0; i < NODES; i++) {
+        ck_assert_int_eq(mvcc_compact(nodes[i].mvcc, mvcc_revision(nodes[i].mvcc)), 0);
+        nodes[i].applier.compacted = true;
+    }
+}
+
 /* The node that leads and knows it; NULL when there is none. */
 static inline struct node *leader(void)
 {

@@ -224,16 +224,6 @@ END_TEST
 
 /* --- a log that is longer than the store --- */
 
-/* As if a compaction had been applied: what follows is each member's own. */
-static void compact_all(void)
-{
-    for (int i = 0; i < NODES; i++) {
-        ck_assert_int_eq(mvcc_compact(nodes[i].mvcc, mvcc_revision(nodes[i].mvcc)), 0);
-        nodes[i].applier.compacted = true;
-    }
-    settle();
-}
-
 /* After a compaction a snapshot is shorter than the log: that goes down to a segment and a spare,
  * and what was compacted is told to RocksDB. But not before a member had the time to come back. */
 START_TEST(test_log_shrinks_with_the_store)
@@ -244,6 +234,7 @@ START_TEST(test_log_shrinks_with_the_store)
     for (int i = 0; i < PUTS; i++)
         ck_assert_int_eq(put(l, VALUE_BYTES), 0);
     compact_all();
+    settle();
     round_of(5000 / HEARTBEAT_MS);
     for (int i = 0; i < NODES; i++) {
         struct core_status s;
@@ -272,6 +263,7 @@ START_TEST(test_log_of_large_entries)
         if (i % 10 != 9)
             continue;
         compact_all();
+        settle();
         round_of(1);
         for (int k = 0; k < NODES; k++)
             ck_assert_uint_le(wal_size_bytes(nodes[k].wal), 2 * KEEP_BYTES + UNFLUSHED_BYTES);
@@ -295,6 +287,7 @@ START_TEST(test_log_under_load_makes_no_files)
         round_of(1);
         if (i % 10 == 9)
             compact_all();
+        settle();
         for (int k = 0; k < NODES; k++) {
             uint64_t now_bytes = wal_size_bytes(nodes[k].wal);
             ck_assert_uint_ge(now_bytes, size_bytes[k]);

@@ -348,6 +348,61 @@ START_TEST(test_rest_ends_meanwhile)
 }
 END_TEST
 
+static uint64_t versions_of(const struct node *n)
+{
+    struct mvcc_stats s;
+    mvcc_stats(n->mvcc, &s);
+    return s.versions;
+}
+
+/* While requests come a slice of what a compaction gave up is followed by a rest, four times as
+ * long; then, or when no more come, it goes on. */
+static void garbage_story(bool more_come)
+{
+    enum { COUNT = 2000, SLICE_MS = 10 };
+    clock_ns = 1;
+    start();
+    answers = 0;
+    struct node *l = wait_for_leader();
+    for (int i = 0; i < COUNT; i++)
+        ask_for(l, GREEDY, 10);
+    for (int i = 0; i < 20 && answers < COUNT; i++)
+        settle();
+    ck_assert_uint_eq(answers, COUNT);
+    ck_assert_uint_eq(versions_of(l), COUNT);
+    compact_all();
+    wake_in_ms = 0;
+    clock_step_ns = SLICE_MS * 1000000;
+    while (versions_of(l) == COUNT)
+        core_turn(l->core, now_ms);
+    clock_step_ns = 0;
+    settle();
+    uint64_t after = versions_of(l);
+    ck_assert_uint_gt(after, COUNT / 2);
+    ck_assert_uint_ge(wake_in_ms, 4 * SLICE_MS);
+    ck_assert_uint_le(wake_in_ms, 20 * SLICE_MS);
+    if (more_come)
+        clock_ns += wake_in_ms * 1000000;
+    else
+        now_ms += 100;
+    settle();
+    ck_assert_uint_lt(versions_of(l), 10);
+    clock_ns = 0;
+    stop();
+}
+
+START_TEST(test_garbage_rests_beside_requests)
+{
+    garbage_story(true);
+}
+END_TEST
+
+START_TEST(test_garbage_goes_on_alone)
+{
+    garbage_story(false);
+}
+END_TEST
+
 /* What members forward waits at the leader, which has one window for all. */
 START_TEST(test_forwarded_take_turns)
 {
@@ -428,5 +483,6 @@ END_TEST
 UNIT_MAIN("core turns", test_large_take_turns, test_small_take_turns, test_small_window_is_shared,
           test_small_window_of_many, test_small_window_of_one, test_small_window_is_paced,
           test_small_beside_large, test_crowd_rests_beside_polite, test_large_rest_beside_small,
-          test_rest_ends_meanwhile, test_forwarded_take_turns, test_lost_with_connection,
-          test_lost_silently, test_waiting_times_out)
+          test_rest_ends_meanwhile, test_garbage_rests_beside_requests, test_garbage_goes_on_alone,
+          test_forwarded_take_turns, test_lost_with_connection, test_lost_silently,
+          test_waiting_times_out)
