@@ -404,7 +404,8 @@ static uint64_t flush_group(struct watch_group *g, int64_t first_rev, int64_t re
     return sent;
 }
 
-static void flush_round(struct watch_hub *h, int64_t first_rev, int64_t rev)
+/* Returns how many responses that were. */
+static uint64_t flush_round(struct watch_hub *h, int64_t first_rev, int64_t rev)
 {
     uint64_t from_ns = clock_mono_ns(), responses = 0, events = 0;
     LIST_EACH_SAFE (it, after, &h->dirty) {
@@ -419,6 +420,7 @@ static void flush_round(struct watch_hub *h, int64_t first_rev, int64_t rev)
     measure_send(h, from_ns, responses, events);
     h->round_bytes = 0;
     h->synced_rev = rev;
+    return responses;
 }
 
 static void group_falls_behind(struct watch_hub *h, struct watch_group *g, int64_t next_rev)
@@ -442,16 +444,16 @@ static void skip_lost_history(struct watch_hub *h, int64_t rev_max)
     look_at_lagging(h);
 }
 
-void watch_hub_advance(struct watch_hub *h)
+uint64_t watch_hub_advance(struct watch_hub *h)
 {
     int64_t rev_max = mvcc_revision(h->o.mvcc);
     if (rev_max <= h->synced_rev)
-        return;
+        return 0;
     if (list_is_empty(&h->streams) &&
         watch_listeners_is_empty(&h->listeners)) { /* nobody to tell */
         h->synced_rev = rev_max;
         mvcc_pin_move(&h->pin, rev_max);
-        return;
+        return 0;
     }
     epoch_enter(mvcc_epoch(h->o.mvcc), h->o.reader);
     int64_t first_rev = h->synced_rev + 1;
@@ -464,23 +466,25 @@ void watch_hub_advance(struct watch_hub *h)
             skip_lost_history(h, rev_max);
         epoch_leave(h->o.reader);
         watch_listeners_wake(&h->listeners);
-        return;
+        return 0;
     }
     const struct mvcc_version *v;
+    uint64_t responses = 0;
     while ((v = mvcc_history_next(&cursor, rev_max)) != NULL) {
         int64_t at = mvcc_version_mod_revision(v);
         if (at != rev && h->round_bytes > ROUND_BYTES_MAX) {
-            flush_round(h, first_rev, rev);
+            responses += flush_round(h, first_rev, rev);
             first_rev = at;
         }
         rev = at;
         offer_all(h, v);
     }
-    flush_round(h, first_rev, rev_max);
+    responses += flush_round(h, first_rev, rev_max);
     epoch_leave(h->o.reader);
     mvcc_pin_move(&h->pin, rev_max);
     look_at_lagging(h);
     watch_listeners_wake(&h->listeners);
+    return responses;
 }
 
 /* --- listeners --- */
@@ -601,7 +605,7 @@ static bool all_have_progress(const struct watch_stream *s)
 static void on_progress_request(struct watch_stream *s)
 {
     struct watch_hub *h = s->hub;
-    watch_hub_advance(h);
+    (void)watch_hub_advance(h);
     if (!all_have_progress(s))
         return;
     struct wire_watch_response r = response_of(h, h->synced_rev, WATCH_ID_INVALID);
@@ -709,7 +713,7 @@ static void on_create(struct watch_stream *s, const struct wire_watch_create *c)
 {
     struct watch_hub *h = s->hub;
     int64_t id;
-    watch_hub_advance(h); /* a watch from "now" begins after everything already answered */
+    (void)watch_hub_advance(h); /* a watch from "now" begins after everything already answered */
     if (c->start_revision < 0) {
         reject(s, tv_err_text(TV_COMPACTED));
         return;

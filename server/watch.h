@@ -49,8 +49,8 @@ struct watch_hub_options {
 struct watch_hub *watch_hub_new(const struct watch_hub_options *o);
 void watch_hub_free(struct watch_hub *h);
 
-/* Send what was published since the last time to the synced watchers. */
-void watch_hub_advance(struct watch_hub *h);
+/* Send what was published since the last time to the synced watchers, in so many responses. */
+uint64_t watch_hub_advance(struct watch_hub *h);
 /* A bounded piece of catching up; true when more is due. */
 bool watch_hub_work(struct watch_hub *h);
 /* Notify of progress where it is due; close streams that require a leader when there was none for

@@ -124,9 +124,24 @@ void worker_answer(struct request *req)
         uv_async_send(&w->wakeup);
 }
 
+static void on_gathered(uv_timer_t *timer);
+
+static void tell_watchers(struct worker *w)
+{
+    uint64_t responses = watch_hub_advance(w->hub);
+    if (gather_after(&w->gather, responses, worker_now_ns(w)))
+        uv_timer_start(&w->gathering, on_gathered, GATHER_MS, 0);
+}
+
+static void on_gathered(uv_timer_t *timer)
+{
+    tell_watchers(timer->data);
+}
+
 static void published(struct worker *w)
 {
-    watch_hub_advance(w->hub);
+    if (!uv_is_active((uv_handle_t *)&w->gathering))
+        tell_watchers(w);
     if (!list_is_empty(&w->held))
         worker_wake(w);
 }
@@ -324,8 +339,10 @@ void worker_init(struct worker *w, struct node *node, uv_loop_t *loop)
     mpsc_init(&w->answers);
     uv_async_init(loop, &w->wakeup, on_wakeup);
     uv_idle_init(loop, &w->idle);
+    uv_timer_init(loop, &w->gathering);
     w->wakeup.data = w;
     w->idle.data = w;
+    w->gathering.data = w;
     w->reader = epoch_register(mvcc_epoch(node->mvcc));
     ASSERT(w->reader != NULL);
     struct watch_hub_options o = {
@@ -357,6 +374,7 @@ void worker_drop_answers(struct worker *w)
 
 void worker_fini(struct worker *w)
 {
+    uv_timer_stop(&w->gathering);
     watch_hub_free(w->hub);
     top_free(w->top);
     epoch_unregister(w->reader);

@@ -14,6 +14,7 @@
 #ifndef SERVER_WORKER_H
 #define SERVER_WORKER_H
 
+#include "server/gather.h"
 #include "server/meter.h"
 #include "server/request.h"
 #include "server/watch.h"
@@ -46,6 +47,8 @@ struct worker {
     struct mpsc answers; /* from the core */
     uv_async_t wakeup;   /* answers, or a new revision */
     _Atomic bool published;
+    struct gather gather; /* of what is published, for watchers */
+    uv_timer_t gathering; /* active: it is looked at when this is over */
     struct list requests_free;
     uint32_t requests_free_count;
 

@@ -9,6 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "lib"))
 import cluster  # noqa: E402
+import prometheus  # noqa: E402
 
 BENCH = os.path.join(cluster.build_dir(), "bench", "trivet-bench")
 
@@ -76,6 +77,26 @@ def watches(tally, nodes):
     puts = latency.get("put", {}).get("count", 0)
     tally.check(puts > 0 and latency.get("event", {}).get("count") == 7 * puts,
                 "watch: an event for each put and watcher", str(result))
+
+
+def sent_to_watchers(nodes):
+    """(events, responses)"""
+    pages = [prometheus.fetch(node.endpoint()) for node in nodes.nodes]
+    return (sum(page.value("etcd_debugging_mvcc_events_total") for page in pages),
+            sum(page.value("grpc_server_msg_sent_total", grpc_method="Watch") or 0 for page in pages))
+
+
+def gathered_events(tally, nodes):
+    """Few puts that follow one another have a response each; with many events, several share one."""
+    for name, args, low, high in [
+            ("few", ["--watchers", "3", "--conns", "1", "--rate", "100"], 0.9, 1.5),
+            ("many", ["--watchers", "90", "--conns", "9", "--streams", "5", "--rate", "3000"], 2, 1e9)]:
+        before = sent_to_watchers(nodes)
+        load(tally, nodes, name + " events", ["watch", "--duration", "2", "--warmup", "0",
+                                              "--prefix", "/gathered/" + name] + args)
+        events, responses = (b - a for a, b in zip(before, sent_to_watchers(nodes)))
+        tally.check(low * responses < events < high * responses, name + " events: what a response holds",
+                    "%d events in %d responses" % (events, responses))
 
 
 def watched_keys(tally, nodes):
@@ -167,6 +188,7 @@ def main():
         loads(tally, nodes)
         lists(tally, nodes)
         watches(tally, nodes)
+        gathered_events(tally, nodes)
         watched_keys(tally, nodes)
         leases(tally, nodes)
         compactions(tally, nodes)
