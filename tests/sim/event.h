@@ -13,6 +13,7 @@ enum event_kind {
     EVENT_TICK,      /* a member's timer */
     EVENT_DISK,      /* a member's disk has done something */
     EVENT_IDLE,      /* a member's loop has an idle handle to run */
+    EVENT_GATHERED,  /* it looks what was published meanwhile, for watchers */
     EVENT_MESSAGE,   /* a frame reaches a member */
     EVENT_TO_SERVER, /* a parcel of a call */
     EVENT_TO_CALLER, /* back to a member that made it */

@@ -443,6 +443,7 @@ static void begin_life(struct member *m)
     m->up = true;
     m->turn_due = m->disk_due = m->idle_due = false;
     m->idle = NULL;
+    m->gathered = NULL;
     m->works_count = 0;
     m->raft = NULL;
     m->loss = LOSS_NONE;
@@ -709,6 +710,19 @@ static void run_idle(struct member *m)
 void member_idle(struct member *m)
 {
     (void)member_guard(m, run_idle);
+}
+
+static void run_gathered(struct member *m)
+{
+    uv_timer_cb gathered = m->gathered;
+    m->gathered = NULL;
+    if (gathered != NULL)
+        gathered(&m->worker.gathering);
+}
+
+void member_gathered(struct member *m)
+{
+    (void)member_guard(m, run_gathered);
 }
 
 static struct bref *frame_in_hand;

@@ -99,6 +99,7 @@ struct member {
     bool disk_due;
     uv_idle_cb idle;
     bool idle_due;
+    uv_timer_cb gathered; /* NULL: its timer is not set */
     struct member_work works[WORKS_MAX];
     uint32_t works_count;
 
@@ -160,6 +161,7 @@ void member_turn(struct member *m);
 void member_tick(struct member *m);
 void member_disk(struct member *m);
 void member_idle(struct member *m);
+void member_gathered(struct member *m);
 void member_receive(struct member *m, struct bref *frame);
 
 /* For its struct persist, on what is its store now. */

@@ -166,6 +166,8 @@ static void member_event(struct sim *s, const struct event *e)
         member_tick(m);
     else if (e->kind == EVENT_DISK)
         member_disk(m);
+    else if (e->kind == EVENT_GATHERED)
+        member_gathered(m);
     else
         member_idle(m);
 }
@@ -177,6 +179,7 @@ static void handle(struct sim *s, const struct event *e)
     case EVENT_TICK:
     case EVENT_DISK:
     case EVENT_IDLE:
+    case EVENT_GATHERED:
         member_event(s, e);
         break;
     case EVENT_MESSAGE:

@@ -33,9 +33,36 @@ int uv_idle_stop(uv_idle_t *h)
     return 0;
 }
 
+/* A worker's only one: that of what it gathers for watchers. */
+int uv_timer_init(uv_loop_t *loop, uv_timer_t *h)
+{
+    (void)loop;
+    h->data = NULL;
+    return 0;
+}
+
+int uv_timer_start(uv_timer_t *h, uv_timer_cb cb, uint64_t timeout_ms, uint64_t repeat_ms)
+{
+    struct member *m = member_of_worker(h->data);
+    ASSERT(m->gathered == NULL && repeat_ms == 0);
+    m->gathered = cb;
+    events_push(&m->sim->events, &(struct event){.at_us = m->sim->now_us + timeout_ms * 1000,
+                                                 .kind = EVENT_GATHERED,
+                                                 .who = m->number,
+                                                 .life = m->life});
+    return 0;
+}
+
+int uv_timer_stop(uv_timer_t *h)
+{
+    member_of_worker(h->data)->gathered = NULL;
+    return 0;
+}
+
 int uv_is_active(const uv_handle_t *h)
 {
-    return member_of_idle((const uv_idle_t *)h)->idle != NULL;
+    struct member *m = member_of_worker(h->data);
+    return h == (const uv_handle_t *)&m->worker.idle ? m->idle != NULL : m->gathered != NULL;
 }
 
 /* With one worker on the core's loop nothing crosses threads. */
