@@ -285,9 +285,10 @@ START_TEST(test_log_under_load_makes_no_files)
     for (int i = 0; i < WARM + ROUNDS; i++) {
         ck_assert_int_eq(put(l, VALUE_BYTES), 0);
         round_of(1);
-        if (i % 10 == 9)
+        if (i % 10 == 9) {
             compact_all();
-        settle();
+            settle();
+        }
         for (int k = 0; k < NODES; k++) {
             uint64_t now_bytes = wal_size_bytes(nodes[k].wal);
             ck_assert_uint_ge(now_bytes, size_bytes[k]);
