@@ -165,7 +165,8 @@ static void scrub_goes_on(struct core *c, uint64_t from_ns)
     uint64_t now_ns = core__clock_ns(c);
     if (c->o.env.wake_in != NULL)
         c->scrub_rest_until_ns = now_ns + SCRUB_REST * (now_ns - from_ns);
-    c->o.env.wake(c->o.env.ctx);
+    if (scrub_is_due(c))
+        c->o.env.wake(c->o.env.ctx);
 }
 
 /* A slice of garbage a turn, so that no put waits behind a compaction; then, in slices too, memory

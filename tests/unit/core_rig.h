@@ -105,6 +105,14 @@ static inline int env_copy_store(void *ctx, struct snapfile **ret)
 
 static uint64_t wake_in_ms; /* what was asked for last; 0 = nothing */
 
+static uint32_t wakes; /* how often a turn was asked for at once */
+
+static inline void env_wake(void *ctx)
+{
+    (void)ctx;
+    wakes++;
+}
+
 static inline uint64_t env_clock_ns(void *ctx)
 {
     clock_ns += clock_step_ns;
@@ -160,7 +168,7 @@ static inline void node_start(struct node *n, uint64_t id)
                                      .answer = env_answer,
                                      .published = env_published,
                                      .copy_store = env_copy_store,
-                                     .wake = env_published,
+                                     .wake = env_wake,
                                      .wake_in = env_wake_in,
                                      .clock_ns = clock_ns != 0 ? env_clock_ns : NULL},
                              .heartbeat_ms = HEARTBEAT_MS,

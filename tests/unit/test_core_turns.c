@@ -373,8 +373,11 @@ static void garbage_story(bool more_come)
     compact_all();
     wake_in_ms = 0;
     clock_step_ns = SLICE_MS * 1000000;
-    while (versions_of(l) == COUNT)
+    while (versions_of(l) == COUNT) {
+        wakes = 0;
         core_turn(l->core, now_ms);
+    }
+    ck_assert_uint_eq(wakes, 0);
     clock_step_ns = 0;
     settle();
     uint64_t after = versions_of(l);
