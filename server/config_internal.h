@@ -26,6 +26,7 @@ struct parser {
 void *config__field(struct config *c, const struct flag *f);
 /* False with the reason, in Go's words, in p->why. */
 bool config__set(struct parser *p, const struct flag *f, const char *text);
+/* Go's strconv.ParseBool(). */
 bool config__parse_bool(const char *text, bool *ret);
 /* Behind a name of etcd's: set by whatever. */
 bool config__is_set(const struct parser *p, const char *name);

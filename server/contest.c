@@ -327,3 +327,21 @@ bool contest_response_kv(struct slice txn_response, uint32_t n, struct wire_kv *
     kvs = wire_reader_of(body);
     return wire_next_kv(&kvs, WIRE_RANGE_KVS, ret) == 1;
 }
+
+bool contest_queued(struct contest *k, int err, struct slice txn_response, bool *ret_created,
+                    struct wire_kv *ret_own)
+{
+    struct wire_txn_response r;
+    if (err == 0)
+        err = wire_txn_response_decode(txn_response, &r);
+    if (err == 0 && !r.succeeded && !contest_response_kv(txn_response, 0, ret_own))
+        err = TV_EMALFORMED;
+    if (err != 0) {
+        contest_fail(k, err);
+        return false;
+    }
+    k->header = r.header;
+    k->revision = r.succeeded ? r.header.revision : ret_own->create_revision;
+    *ret_created = r.succeeded;
+    return true;
+}

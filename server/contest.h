@@ -79,5 +79,10 @@ struct wire_op contest_op_put(struct slice key, struct slice value, int64_t leas
 struct wire_op contest_op_delete(struct slice key);
 /* The first kv of the n-th response, which is a range's. False: it has none. */
 bool contest_response_kv(struct slice txn_response, uint32_t n, struct wire_kv *ret);
+/* The end of the transaction that creates our key or, when there is one, gets it: k->header and
+ * k->revision. False: on an error the call has been finished and *k freed. `ret_own` is what was
+ * there, unless it was created. */
+bool contest_queued(struct contest *k, int err, struct slice txn_response, bool *ret_created,
+                    struct wire_kv *ret_own);
 
 #endif

@@ -1,5 +1,7 @@
 #include "server/feature_gates.h"
 
+#include "server/config_internal.h"
+
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -60,19 +62,6 @@ static char *trim(char *text)
     return text;
 }
 
-static bool parse_bool(const char *text, bool *ret)
-{
-    static const char *const words[2][6] = {{"0", "f", "F", "FALSE", "false", "False"},
-                                            {"1", "t", "T", "TRUE", "true", "True"}};
-    for (uint32_t i = 0; i < 12; i++) {
-        if (strcmp(text, words[i / 6][i % 6]) == 0) {
-            *ret = i >= 6;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* What "AllAlpha" and "AllBeta" were set to. */
 struct wholesale {
     bool set[2];
@@ -109,7 +98,7 @@ static int set_item(struct features *f, struct wholesale *all, char *item, char 
     bool value;
     if (text == NULL)
         snprintf(err_text, err_size, "missing bool value for %s", name);
-    else if (!parse_bool(text, &value))
+    else if (!config__parse_bool(text, &value))
         snprintf(err_text, err_size,
                  "invalid value of %s=%s, err: strconv.ParseBool: parsing \"%s\": invalid syntax",
                  name, text, text);

@@ -135,22 +135,13 @@ struct gateway_ws *gateway_ws_open(struct http1_exchange *x, const struct http1_
     return ws;
 }
 
-static struct slice trim(struct slice s, const char *blanks)
-{
-    while (s.size > 0 && strchr(blanks, s.data[0]) != NULL)
-        s = slice_of(s.data + 1, s.size - 1);
-    while (s.size > 0 && strchr(blanks, s.data[s.size - 1]) != NULL)
-        s.size--;
-    return s;
-}
-
 /* The cookie "token"; data is NULL when there is none. */
 static struct slice token_cookie(struct slice cookies)
 {
     while (cookies.size > 0) {
         const uint8_t *end = memchr(cookies.data, ';', cookies.size);
         size_t size = end == NULL ? cookies.size : (size_t)(end - cookies.data);
-        struct slice one = trim(slice_of(cookies.data, size), " \t");
+        struct slice one = slice_trim(slice_of(cookies.data, size), " \t");
         if (slice_starts_with(one, SLICE_LITERAL("token=")))
             return slice_of(one.data + 6, one.size - 6);
         size_t used = end == NULL ? size : size + 1;
@@ -172,7 +163,7 @@ struct slice gateway_ws_authorization(const struct http1_request *req, struct bu
         if (at == NULL)
             return SLICE_LITERAL("");
         at += sizeof(word) - 1;
-        token = trim(slice_of(at, (size_t)(protocols.data + protocols.size - at)), " ");
+        token = slice_trim(slice_of(at, (size_t)(protocols.data + protocols.size - at)), " ");
     }
     (void)buf_append(text, "Bearer ", 7);
     (void)buf_append(text, token.data, token.size);

@@ -11,16 +11,9 @@
 
 enum { PAGE_BYTES_MAX = 4 << 20, GZIP_LEVEL = 1, GZIP_WINDOW_BITS = 15 + 16 };
 
-/* --- headers that are lists: value;name=value;..., ... --- */
+static const char BLANKS[] = " \t";
 
-static struct slice trim(struct slice s)
-{
-    while (s.size > 0 && (s.data[0] == ' ' || s.data[0] == '\t'))
-        s = slice_of(s.data + 1, s.size - 1);
-    while (s.size > 0 && (s.data[s.size - 1] == ' ' || s.data[s.size - 1] == '\t'))
-        s.size--;
-    return s;
-}
+/* --- headers that are lists: value;name=value;..., ... --- */
 
 /* Cut off what lies before the next `separator`. False at the end. */
 static bool next_part(struct slice *rest, char separator, struct slice *ret)
@@ -29,12 +22,12 @@ static bool next_part(struct slice *rest, char separator, struct slice *ret)
         return false;
     const uint8_t *end = rest->size == 0 ? NULL : memchr(rest->data, separator, rest->size);
     if (end == NULL) {
-        *ret = trim(*rest);
+        *ret = slice_trim(*rest, BLANKS);
         *rest = (struct slice){0};
         return true;
     }
     size_t size = (size_t)(end - rest->data);
-    *ret = trim(slice_of(rest->data, size));
+    *ret = slice_trim(slice_of(rest->data, size), BLANKS);
     *rest = slice_of(end + 1, rest->size - size - 1);
     return true;
 }
@@ -47,7 +40,7 @@ static struct slice parameter(struct slice item, const char *name)
     while (next_part(&item, ';', &part)) {
         struct slice value = part;
         if (next_part(&value, '=', &key) && slice_equal(key, slice_of_string(name)))
-            return trim(value);
+            return slice_trim(value, BLANKS);
     }
     return (struct slice){0};
 }

@@ -210,20 +210,12 @@ static void on_value_changed(struct inner *in, int err, struct slice reply)
 static void on_stands(struct inner *in, int err, struct slice reply)
 {
     struct contest *k = contest_of(in);
-    struct wire_txn_response r;
     struct wire_kv own;
-    if (err == 0)
-        err = wire_txn_response_decode(reply, &r);
-    if (err == 0 && !r.succeeded && !contest_response_kv(reply, 0, &own))
-        err = TV_EMALFORMED;
-    if (err != 0) {
-        contest_fail(k, err);
+    bool created;
+    if (!contest_queued(k, err, reply, &created, &own))
         return;
-    }
-    k->header = r.header;
-    k->revision = r.succeeded ? r.header.revision : own.create_revision;
     struct slice value = buf_slice(&election_of(k)->value), key = buf_slice(&k->key);
-    if (r.succeeded || slice_equal(own.value, value))
+    if (created || slice_equal(own.value, value))
         contest_wait(k, k->revision - 1, reply_campaign);
     else
         propose_led(k, key, k->revision, contest_op_put(key, value, k->lease), on_value_changed);

@@ -83,18 +83,10 @@ static void on_turn(struct contest *k)
 static void on_queued(struct inner *in, int err, struct slice reply)
 {
     struct contest *k = CONTAINER_OF(in, struct contest, inner);
-    struct wire_txn_response r;
     struct wire_kv own, owner;
-    if (err == 0)
-        err = wire_txn_response_decode(reply, &r);
-    if (err == 0 && !r.succeeded && !contest_response_kv(reply, 0, &own))
-        err = TV_EMALFORMED;
-    if (err != 0) {
-        contest_fail(k, err);
+    bool created;
+    if (!contest_queued(k, err, reply, &created, &own))
         return;
-    }
-    k->header = r.header;
-    k->revision = r.succeeded ? r.header.revision : own.create_revision;
     if (!contest_response_kv(reply, 1, &owner) || owner.create_revision == k->revision)
         reply_lock(k);
     else

@@ -38,14 +38,14 @@ static void field_lease(const struct ctl *c, int64_t id)
     printf(c->hex ? "\"ID\" : %016" PRIx64 "\n" : "\"ID\" : %" PRId64 "\n", id);
 }
 
-/* --- grant --- */
-
-static void print_grant(struct ctl *c, const struct trivet_result *r)
+/* What a grant and a renewal say, but for the words. */
+static void print_lease(struct ctl *c, const struct trivet_result *r, bool granted)
 {
     const struct trivet_lease_result *l = &r->u.lease;
     struct doc d;
     if (c->format == CTL_SIMPLE) {
-        printf("lease %016" PRIx64 " granted with TTL(%" PRId64 "s)\n", l->id, l->ttl);
+        printf("lease %016" PRIx64 " %s with TTL(%" PRId64 "%s)\n", l->id,
+               granted ? "granted" : "keepalived", l->ttl, granted ? "s" : "");
     } else if (c->format == CTL_FIELDS) {
         ctl_field_header(c, &r->header);
         field_lease(c, l->id);
@@ -56,10 +56,14 @@ static void print_grant(struct ctl *c, const struct trivet_result *r)
         begin_doc(&d, &r->header);
         doc_int(&d, "ID", DOC_PLAIN, l->id);
         doc_int(&d, "TTL", DOC_PLAIN, l->ttl);
-        doc_string(&d, "Error", DOC_PLAIN, "");
+        if (granted)
+            doc_string(&d, "Error", DOC_PLAIN, "");
         end_doc(c, &d);
     }
+    fflush(stdout);
 }
+
+/* --- grant --- */
 
 static int run_grant(struct ctl *c)
 {
@@ -72,7 +76,7 @@ static int run_grant(struct ctl *c)
         ctl_fail(c, CTL_BAD_ARGS, "bad TTL (%s)", why);
     if (ctl_try(c, &q, NULL, c->command_timeout_ns, &r) != TRIVET_OK)
         ctl_fail(c, ctl_status_of(c, &r, CTL_ERROR), "failed to grant lease (%s)", ctl_error(&r));
-    print_grant(c, &r);
+    print_lease(c, &r, true);
     trivet_result_clear(&r);
     return CTL_OK;
 }
@@ -211,27 +215,6 @@ static int run_list(struct ctl *c)
 
 /* --- keep-alive --- */
 
-static void print_kept(struct ctl *c, const struct trivet_result *r)
-{
-    const struct trivet_lease_result *l = &r->u.lease;
-    struct doc d;
-    if (c->format == CTL_SIMPLE) {
-        printf("lease %016" PRIx64 " keepalived with TTL(%" PRId64 ")\n", l->id, l->ttl);
-    } else if (c->format == CTL_FIELDS) {
-        ctl_field_header(c, &r->header);
-        field_lease(c, l->id);
-        ctl_field_int("TTL", l->ttl);
-    } else if (c->format == CTL_TABLE) {
-        ctl_fail_format(c);
-    } else {
-        begin_doc(&d, &r->header);
-        doc_int(&d, "ID", DOC_PLAIN, l->id);
-        doc_int(&d, "TTL", DOC_PLAIN, l->ttl);
-        end_doc(c, &d);
-    }
-    fflush(stdout);
-}
-
 static void sleep_ms(int64_t ms)
 {
     struct timespec t = {.tv_sec = ms / MS_PER_SECOND, .tv_nsec = ms % MS_PER_SECOND * NS_PER_MS};
@@ -249,7 +232,7 @@ static void keep(struct ctl *c, const struct trivet_request *q)
         if (ctl_try(c, q, NULL, timeout_ns, &r) == TRIVET_OK) {
             if (r.u.lease.ttl <= 0)
                 break;
-            print_kept(c, &r);
+            print_lease(c, &r, false);
             ttl_ms = r.u.lease.ttl * MS_PER_SECOND;
             left_ms = ttl_ms - ttl_ms / 3;
             trivet_result_clear(&r);
@@ -281,7 +264,7 @@ static int run_keep_alive(struct ctl *c)
         ctl_fail_call(c, CTL_BAD_CONNECTION, &r);
     if (r.u.lease.ttl <= 0)
         ctl_fail(c, CTL_BAD_CONNECTION, "etcdserver: requested lease not found");
-    print_kept(c, &r);
+    print_lease(c, &r, false);
     trivet_result_clear(&r);
     return CTL_OK;
 }

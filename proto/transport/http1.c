@@ -70,15 +70,6 @@ struct head {
 
 /* --- parsing: 1 = done, 0 = more bytes are needed, < 0 = an HTTP status, negated --- */
 
-static struct slice trim(struct slice s)
-{
-    while (s.size > 0 && (s.data[0] == ' ' || s.data[0] == '\t'))
-        s = slice_of(s.data + 1, s.size - 1);
-    while (s.size > 0 && (s.data[s.size - 1] == ' ' || s.data[s.size - 1] == '\t'))
-        s.size--;
-    return s;
-}
-
 static bool equal_nocase(struct slice s, const char *text)
 {
     return s.size == strlen(text) && strncasecmp((const char *)s.data, text, s.size) == 0;
@@ -101,7 +92,7 @@ static bool split_header(struct slice line, struct slice *ret_name, struct slice
     if (colon == NULL || colon == line.data)
         return false;
     *ret_name = slice_of(line.data, (size_t)(colon - line.data));
-    *ret_value = trim(slice_of(colon + 1, line.size - ret_name->size - 1));
+    *ret_value = slice_trim(slice_of(colon + 1, line.size - ret_name->size - 1), " \t");
     return true;
 }
 

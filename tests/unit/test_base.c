@@ -27,6 +27,9 @@ START_TEST(test_slice_order)
     ck_assert_int_eq(slice_compare(SLICE_EMPTY, SLICE_EMPTY), 0);
     ck_assert(slice_starts_with(SLICE_LITERAL("abc"), SLICE_LITERAL("ab")));
     ck_assert(!slice_starts_with(SLICE_LITERAL("a"), SLICE_LITERAL("ab")));
+    ck_assert(slice_equal(slice_trim(SLICE_LITERAL(" \ta b\t"), " \t"), SLICE_LITERAL("a b")));
+    ck_assert(slice_equal(slice_trim(SLICE_LITERAL("\0 a\0"), " "), SLICE_LITERAL("\0 a\0")));
+    ck_assert_uint_eq(slice_trim(SLICE_LITERAL("  "), " ").size, 0);
 }
 END_TEST
 

@@ -47,4 +47,15 @@ static inline bool slice_starts_with(struct slice s, struct slice prefix)
            (prefix.size == 0 || memcmp(s.data, prefix.data, prefix.size) == 0);
 }
 
+/* Without the bytes of `blanks` that it begins and ends with. */
+static inline struct slice slice_trim(struct slice s, const char *blanks)
+{
+    size_t count = strlen(blanks);
+    while (s.size > 0 && memchr(blanks, s.data[0], count) != NULL)
+        s = slice_of(s.data + 1, s.size - 1);
+    while (s.size > 0 && memchr(blanks, s.data[s.size - 1], count) != NULL)
+        s.size--;
+    return s;
+}
+
 #endif

@@ -221,6 +221,24 @@ void connection__ended(struct connection *n, bool lasting)
     n->lasting -= lasting;
 }
 
+struct grpc_call *connection__stream(struct connection *n, const char *path, const char *token,
+                                     const struct grpc_call_ops *ops, void *user)
+{
+    struct grpc_pair pairs[2] = {{SLICE_LITERAL("hasleader"), SLICE_LITERAL("true")},
+                                 {SLICE_LITERAL("token"), SLICE_EMPTY}};
+    if (token != NULL)
+        pairs[1].value = slice_of_string(token);
+    struct grpc_start_options o = {.path = path,
+                                   .metadata = pairs,
+                                   .metadata_count = token != NULL ? 2 : 1,
+                                   .ops = ops,
+                                   .user = user};
+    struct grpc_call *grpc = grpc_try_start(n->channel, &o);
+    if (grpc != NULL)
+        connection__began(n, true);
+    return grpc;
+}
+
 /* --- the set --- */
 
 static void endpoint_free(struct endpoint *e)

@@ -268,6 +268,10 @@ struct connection *endpoint__connection(struct endpoint *e);
 /* A stream is opened there, and is closed. `lasting`: a watch, a wait for a lock, not an answer. */
 void connection__began(struct connection *n, bool lasting);
 void connection__ended(struct connection *n, bool lasting);
+/* A lasting one, begun, that ends when its member is cut off from the others. `token` may be NULL.
+ * NULL: there is no memory. */
+struct grpc_call *connection__stream(struct connection *n, const char *path, const char *token,
+                                     const struct grpc_call_ops *ops, void *user);
 void endpoints__probe_all(struct trivet_client *c);
 /* What an answer's header says. */
 void endpoints__learn(struct trivet_client *c, int endpoint, const struct trivet_header *h);

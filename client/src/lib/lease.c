@@ -131,21 +131,11 @@ static void open_stream(struct trivet_client *c, uint64_t now_ns)
         return;
     *s = (struct lease_stream){
         .client = c, .connection = n, .endpoint = endpoint, .token_number = c->auth.token_number};
-    struct grpc_pair pairs[2] = {{SLICE_LITERAL("hasleader"), SLICE_LITERAL("true")},
-                                 {SLICE_LITERAL("token"), SLICE_EMPTY}};
-    if (token != NULL)
-        pairs[1].value = slice_of_string(token);
-    struct grpc_start_options o = {.path = "/etcdserverpb.Lease/LeaseKeepAlive",
-                                   .metadata = pairs,
-                                   .metadata_count = token != NULL ? 2 : 1,
-                                   .ops = &ops,
-                                   .user = s};
-    s->grpc = grpc_try_start(n->channel, &o);
+    s->grpc = connection__stream(n, "/etcdserverpb.Lease/LeaseKeepAlive", token, &ops, s);
     if (s->grpc == NULL) {
         mem_free(s);
         return;
     }
-    connection__began(n, true);
     balancer_began(&c->balancer, endpoint);
     c->leases.stream = s;
 }

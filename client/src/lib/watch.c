@@ -443,17 +443,7 @@ static void open_stream(struct trivet_watch *w)
                          .connection = n,
                          .endpoint = endpoint,
                          .token_number = c->auth.token_number};
-    /* A member that is cut off from the others says so and ends the stream. */
-    struct grpc_pair pairs[2] = {{SLICE_LITERAL("hasleader"), SLICE_LITERAL("true")},
-                                 {SLICE_LITERAL("token"), SLICE_EMPTY}};
-    if (token != NULL)
-        pairs[1].value = slice_of_string(token);
-    struct grpc_start_options o = {.path = "/etcdserverpb.Watch/Watch",
-                                   .metadata = pairs,
-                                   .metadata_count = token != NULL ? 2 : 1,
-                                   .ops = &ops,
-                                   .user = s};
-    s->grpc = grpc_try_start(n->channel, &o);
+    s->grpc = connection__stream(n, "/etcdserverpb.Watch/Watch", token, &ops, s);
     if (s->grpc == NULL) {
         mem_free(s);
         return;
@@ -465,7 +455,6 @@ static void open_stream(struct trivet_watch *w)
     (void)pthread_mutex_lock(&w->lock);
     w->paused = false;
     (void)pthread_mutex_unlock(&w->lock);
-    connection__began(n, true);
     balancer_began(&c->balancer, endpoint);
     send_create(w);
 }
