@@ -1,10 +1,11 @@
 /* The store in memory, operation by operation. */
+#include "unit.h"
+
 #include "storage/mvcc.h"
 
 #include "base/err.h"
 #include "base/mem.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -2,13 +2,14 @@
  * right answer to any question is found by looking at each of them.
  *
  * test_mvcc_model [first_seed [seeds]]: a failure names its seed, which replays it. */
+#include "unit.h"
+
 #include "storage/mvcc.h"
 
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 

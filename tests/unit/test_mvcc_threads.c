@@ -4,12 +4,13 @@
  * The writer keeps one sum constant: every transaction takes an amount from one account and gives
  * it to another, deletes accounts that are empty and makes them anew. So a reader can tell whether
  * what it sees belongs to one revision. */
+#include "unit.h"
+
 #include "storage/mvcc.h"
 
 #include "base/err.h"
 #include "base/rng.h"
 
-#include <check.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -12,6 +12,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+/* Check notes each assertion that holds in a file, for the message of a case that crashes: a write
+ * that takes longer than the case itself where it looks at millions of things. */
+#define _mark_point(file, line) ((void)0)
+
 static inline int unit_run(const char *name, const TTest *const *tests, size_t count)
 {
     Suite *suite = suite_create(name);
