@@ -33,6 +33,7 @@ enum watcher_state { WATCHER_SYNCED, WATCHER_LAGGING };
 struct watcher {
     struct list link;        /* of its group's watchers, or of hub->lagging */
     struct list stream_link; /* of its stream's watchers */
+    struct list notify_link; /* of hub->notified, when it wants progress told */
     struct watch_stream *stream;
     struct watch_group *group; /* counted in, in either state: it holds the shape */
     enum watcher_state state;
@@ -40,9 +41,8 @@ struct watcher {
     int64_t next_rev; /* first revision not sent yet; kept while LAGGING */
     int64_t start_rev;
     bool fragment;
-    bool progress_notify;
     bool sent_since_progress;
-    uint64_t progress_at_ms;
+    uint64_t notify_at_ms;
 };
 
 struct watch_stream {
@@ -71,6 +71,7 @@ struct watch_hub {
     uint32_t lagging_count;
     uint32_t lagging_due; /* of these, still to be looked at */
     struct list streams;
+    struct list notified; /* watchers, by when they are due: all wait as long */
     size_t round_bytes;
     struct watch_listeners listeners;
 };
@@ -80,6 +81,7 @@ struct watch_hub {
 struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
 {
     struct watch_hub *h = mem_alloc_zero(sizeof(*h));
+    ASSERT(o->progress_interval_ms > 0);
     h->o = *o;
     if (h->o.meters == NULL)
         h->o.meters = &h->unread;
@@ -93,6 +95,7 @@ struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
     list_init(&h->dirty);
     list_init(&h->lagging);
     list_init(&h->streams);
+    list_init(&h->notified);
     watch_listeners_init(&h->listeners);
     return h;
 }
@@ -321,6 +324,7 @@ static void watcher_remove(struct watcher *w)
     (void)u64map_remove(&w->stream->by_id, (uint64_t)w->id + 1);
     unlink_watcher(h, w);
     list_remove(&w->stream_link);
+    list_remove(&w->notify_link);
     metric_set(&h->o.meters->watchers, metric_read(&h->o.meters->watchers) - 1);
     mem_free(w);
     group_release(h, g);
@@ -612,11 +616,15 @@ static void on_progress_request(struct watch_stream *s)
     respond_measured(s, &r, &h->o.meters->send_progress);
 }
 
+static void notify_later(struct watch_hub *h, struct watcher *w)
+{
+    w->notify_at_ms = h->now_ms + h->o.progress_interval_ms;
+    list_remove(&w->notify_link);
+    list_push_back(&h->notified, &w->notify_link);
+}
+
 static void notify_progress(struct watch_hub *h, struct watcher *w)
 {
-    if (!w->progress_notify || h->now_ms < w->progress_at_ms)
-        return;
-    w->progress_at_ms = h->now_ms + h->o.progress_interval_ms;
     if (!w->sent_since_progress && has_progress(w)) {
         struct wire_watch_response r = response_of(h, h->synced_rev, w->id);
         respond_measured(w->stream, &r, &h->o.meters->send_progress);
@@ -629,12 +637,15 @@ void watch_hub_tick(struct watch_hub *h, uint64_t now_ms, bool leader_lost)
     h->now_ms = now_ms;
     LIST_EACH_SAFE (it, after, &h->streams) {
         struct watch_stream *s = CONTAINER_OF(it, struct watch_stream, link);
-        if (leader_lost && s->require_leader) {
+        if (leader_lost && s->require_leader)
             grpc_finish(s->call, tv_err_code(TV_NO_LEADER), tv_err_text(TV_NO_LEADER));
-            continue;
-        }
-        LIST_EACH (w, &s->watchers)
-            notify_progress(h, CONTAINER_OF(w, struct watcher, stream_link));
+    }
+    while (!list_is_empty(&h->notified)) {
+        struct watcher *w = CONTAINER_OF(h->notified.next, struct watcher, notify_link);
+        if (h->now_ms < w->notify_at_ms)
+            break;
+        notify_later(h, w);
+        notify_progress(h, w);
     }
 }
 
@@ -700,9 +711,10 @@ static struct watcher *watcher_new(struct watch_stream *s, const struct wire_wat
     w->id = id;
     w->start_rev = c->start_revision;
     w->fragment = c->fragment;
-    w->progress_notify = c->progress_notify;
-    w->progress_at_ms = h->now_ms + h->o.progress_interval_ms;
     list_init(&w->link);
+    list_init(&w->notify_link);
+    if (c->progress_notify)
+        notify_later(h, w);
     list_push_back(&s->watchers, &w->stream_link);
     u64map_put(&s->by_id, (uint64_t)id + 1, w);
     metric_add(&h->o.meters->watchers, 1);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What operators do, against etcd and against trivet: alarms, the quota, moving the leader. What
-etcdctl prints must be the same.
+"""What operators do, against etcd and against trivet: alarms, the quota, moving the leader, how often watchers hear
+of progress. What etcdctl prints must be the same.
 
 The clusters have a small quota. What fills a store differs, so each is filled until it refuses; from
 there on both go through the same steps.
@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
@@ -20,6 +21,8 @@ import cluster  # noqa: E402
 import etcdctl_diff  # noqa: E402
 
 QUOTA_BYTES = 1 << 20
+NOTIFY_MS = 200
+NOTIFIED = 4
 VALUE = "x" * 60000
 FILL_MAX = 100
 OPERATE = os.path.join(cluster.TOOLS, "operate")
@@ -29,7 +32,8 @@ VERBOSE = "--verbose" in sys.argv
 class Side(etcdctl_diff.Side):
     def __init__(self, kind):
         super().__init__(kind)
-        self.nodes = cluster.Cluster(kind, flags=["--quota-backend-bytes", str(QUOTA_BYTES)])
+        self.nodes = cluster.Cluster(kind, flags=[
+            "--quota-backend-bytes", str(QUOTA_BYTES), "--watch-progress-notify-interval", "%dms" % NOTIFY_MS])
 
     def clean(self, text):
         text = re.sub(r"\b\d{12,20}\b", "ID", text)
@@ -214,6 +218,42 @@ def move_leader(tally, sides):
         same(tally, "move-leader %d" % i, [want, got])
 
 
+def watching(side, folder, *args):
+    path = os.path.join(folder, "-".join((side.kind,) + args))
+    with open(path, "wb") as out:
+        return path, subprocess.Popen([cluster.ETCDCTL, "--endpoints", side.nodes.nodes[0].endpoint(), "watch",
+                                       "progress", *args], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+
+
+def lines(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read().splitlines()
+
+
+def progress(tally, sides):
+    """A watcher that wants to hear of progress hears of it once an interval, and no other does."""
+    with tempfile.TemporaryDirectory(prefix="trivet-progress-") as folder:
+        for side in sides:
+            begin = time.monotonic()
+            plain, process = watching(side, folder)
+            notified, other = watching(side, folder, "--progress-notify")
+            try:
+                enough = cluster.wait_until(lambda: len(lines(notified)) >= NOTIFIED)
+                took_ms = 1000 * (time.monotonic() - begin)
+            finally:
+                for p in (process, other):
+                    p.kill()
+                    p.wait()
+            said = lines(notified)
+            got = subprocess.run([cluster.ETCDCTL, "--endpoints", side.nodes.nodes[0].endpoint(), "get", "progress", "-w",
+                                  "json"], capture_output=True, check=True, timeout=30).stdout
+            now = "progress notify: %d" % json.loads(got)["header"]["revision"]
+            tally.check(enough and took_ms > (NOTIFIED - 1) * NOTIFY_MS, "%s: a watcher hears of progress, as often as "
+                        "the flag says" % side.kind, "%d ms: %s" % (took_ms, said))
+            tally.check(set(said) == {now}, "%s: of the revision there is" % side.kind, "%s: %s" % (now, said))
+            tally.check(lines(plain) == [], "%s: who did not ask hears nothing" % side.kind, repr(lines(plain)))
+
+
 def main():
     cluster.exit_on_signals()
     tally = cluster.Tally()
@@ -221,6 +261,7 @@ def main():
     for side in sides:
         side.nodes.start()
     move_leader(tally, sides)
+    progress(tally, sides)
     any_alarm(tally, sides)
     quota(tally, sides)
     restart(tally, sides)
