@@ -66,10 +66,10 @@ static void point_remove(struct interests *s, struct interest *it)
     list_remove(&it->same_hash);
 }
 
-static bool points_of(const struct interests *s, struct slice key,
+static bool points_of(const struct interests *s, struct slice key, uint64_t hash,
                       bool (*found)(void *ctx, struct interest *it), void *ctx)
 {
-    struct interest *first = s->points.count > 0 ? u64map_get(&s->points, hash_of(s, key)) : NULL;
+    struct interest *first = u64map_get(&s->points, hash);
     struct interest *it = first;
     while (it != NULL) {
         if (slice_equal(it->key, key) && !found(ctx, it))
@@ -230,9 +230,24 @@ void interests_remove(struct interests *s, struct interest *it)
         s->ranges = range_remove(s->ranges, it);
 }
 
+uint64_t interests_prepare(const struct interests *s, struct slice key)
+{
+    if (s->points.count == 0)
+        return 0;
+    uint64_t hash = hash_of(s, key);
+    u64map_prefetch(&s->points, hash);
+    return hash;
+}
+
+void interests_of_prepared(const struct interests *s, struct slice key, uint64_t prepared,
+                           bool (*found)(void *ctx, struct interest *it), void *ctx)
+{
+    if (points_of(s, key, prepared, found, ctx))
+        (void)ranges_of(s->ranges, key, found, ctx);
+}
+
 void interests_of(const struct interests *s, struct slice key,
                   bool (*found)(void *ctx, struct interest *it), void *ctx)
 {
-    if (points_of(s, key, found, ctx))
-        (void)ranges_of(s->ranges, key, found, ctx);
+    interests_of_prepared(s, key, interests_prepare(s, key), found, ctx);
 }

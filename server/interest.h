@@ -50,6 +50,12 @@ void interests_remove(struct interests *s, struct interest *it);
 void interests_of(const struct interests *s, struct slice key,
                   bool (*found)(void *ctx, struct interest *it), void *ctx);
 
+/* The same in two steps, for who asks for several keys: the first of them all, then the second, and
+ * they wait for memory together. The first returns what the second is told. */
+uint64_t interests_prepare(const struct interests *s, struct slice key);
+void interests_of_prepared(const struct interests *s, struct slice key, uint64_t prepared,
+                           bool (*found)(void *ctx, struct interest *it), void *ctx);
+
 /* Of a range as the API has it: an empty end is the key alone, "\0" everything from it on. */
 bool interest_covers(const struct interest *it, struct slice key);
 

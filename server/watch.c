@@ -13,6 +13,7 @@ enum {
     /* Events of one round over the history, in bytes; the round ends at a revision's end. */
     ROUND_BYTES_MAX = 1 << 20,
     CATCH_UP_VERSIONS_MAX = 10000,
+    VERSIONS_TOGETHER = 16,
     WATCH_ID_INVALID = -1,
 };
 
@@ -365,11 +366,30 @@ static bool offer(void *ctx, struct interest *it)
     return true;
 }
 
-static void offer_all(struct watch_hub *h, const struct mvcc_version *v)
+static void offer_all(struct watch_hub *h, const struct mvcc_version *v, uint64_t prepared)
 {
     struct offer o = {.hub = h, .version = v};
     watch_listeners_offer(&h->listeners, v);
-    interests_of(&h->groups, mvcc_version_key(v), offer, &o);
+    interests_of_prepared(&h->groups, mvcc_version_key(v), prepared, offer, &o);
+}
+
+/* Changes of the history that are looked at together. */
+struct handful {
+    const struct mvcc_version *version[VERSIONS_TOGETHER];
+    uint64_t prepared[VERSIONS_TOGETHER];
+    uint32_t count;
+};
+
+static bool next_handful(struct watch_hub *h, struct mvcc_history_cursor *cursor, int64_t rev_max,
+                         struct handful *ret)
+{
+    const struct mvcc_version *v;
+    ret->count = 0;
+    while (ret->count < VERSIONS_TOGETHER && (v = mvcc_history_next(cursor, rev_max)) != NULL) {
+        ret->version[ret->count] = v;
+        ret->prepared[ret->count++] = interests_prepare(&h->groups, mvcc_version_key(v));
+    }
+    return ret->count > 0;
 }
 
 static bool stream_is_full(const struct watch_stream *s)
@@ -472,17 +492,18 @@ uint64_t watch_hub_advance(struct watch_hub *h)
         watch_listeners_wake(&h->listeners);
         return 0;
     }
-    const struct mvcc_version *v;
+    struct handful some;
     uint64_t responses = 0;
-    while ((v = mvcc_history_next(&cursor, rev_max)) != NULL) {
-        int64_t at = mvcc_version_mod_revision(v);
-        if (at != rev && h->round_bytes > ROUND_BYTES_MAX) {
-            responses += flush_round(h, first_rev, rev);
-            first_rev = at;
+    while (next_handful(h, &cursor, rev_max, &some))
+        for (uint32_t i = 0; i < some.count; i++) {
+            int64_t at = mvcc_version_mod_revision(some.version[i]);
+            if (at != rev && h->round_bytes > ROUND_BYTES_MAX) {
+                responses += flush_round(h, first_rev, rev);
+                first_rev = at;
+            }
+            rev = at;
+            offer_all(h, some.version[i], some.prepared[i]);
         }
-        rev = at;
-        offer_all(h, v);
-    }
     responses += flush_round(h, first_rev, rev_max);
     epoch_leave(h->o.reader);
     mvcc_pin_move(&h->pin, rev_max);

@@ -41,6 +41,12 @@ void *u64map_get(const struct u64map *m, uint64_t key)
     return m->slots[find(m, key)].value; /* NULL in an empty slot */
 }
 
+void u64map_prefetch(const struct u64map *m, uint64_t key)
+{
+    if (m->count > 0)
+        __builtin_prefetch(&m->slots[home_of(m, key)]);
+}
+
 static bool is_full(const struct u64map *m)
 {
     return m->count * 4 >= m->slots_count * 3;

@@ -21,6 +21,8 @@ void u64map_init(struct u64map *m);
 void u64map_fini(struct u64map *m);
 /* NULL when absent. */
 void *u64map_get(const struct u64map *m, uint64_t key);
+/* `key` is asked for soon: what is looked at then comes into the cache meanwhile. */
+void u64map_prefetch(const struct u64map *m, uint64_t key);
 /* Sets or replaces; returns the value replaced or NULL. `key` and `value` are not 0. */
 void *u64map_put(struct u64map *m, uint64_t key, void *value);
 /* Room for one more, so that the next put needs no memory. 0, or TV_ENOMEM. */
