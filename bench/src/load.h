@@ -167,7 +167,7 @@ struct worker {
     struct hist latency[OP_KINDS_COUNT];
     struct hist event_latency;
     uint64_t messages_of_several; /* events; watchers.c looks into some of them */
-    uint64_t events_measured; /* received in [warm_ns, end_ns) */
+    uint64_t events_measured;     /* received in [warm_ns, end_ns) */
     uint64_t last_event_ns;
     struct counters counters;
     uint64_t errors[GRPC_CODES_COUNT];
