@@ -23,6 +23,7 @@
 #include "base/mem.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -77,6 +78,9 @@ static struct {
     bool ready;
 } pool;
 static pthread_mutex_t lock = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
+/* There may be something to give back: written under the lock, read without by those who ask each
+ * turn, and are late by a turn at most. */
+static atomic_bool may_trim;
 
 /* Steps of 16 bytes up to 512, 32 up to 1024, 64 up to 2048, 128 up to 4096. */
 static uint32_t class_of(size_t size, uint32_t *ret_object_bytes)
@@ -250,6 +254,7 @@ static void slab_give_back(struct slab *s)
     list_push_front(&pool.empty, &place_of(s)->link);
     pool.stats.slabs_in_use--;
     pool.stats.slabs_empty++;
+    atomic_store_explicit(&may_trim, true, memory_order_relaxed);
     if (--r->slabs_in_use > 0)
         return;
     list_push_back(&pool.unused, &r->unused_link);
@@ -382,15 +387,16 @@ static void trim_slab(struct place *p)
 
 bool slab_trim(void)
 {
+    if (!atomic_load_explicit(&may_trim, memory_order_relaxed))
+        return false;
     pthread_mutex_lock(&lock);
-    if (!pool.ready)
-        pool_init();
     if (pool.unused_count > 1)
         region_remove(CONTAINER_OF(pool.unused.next, struct region, unused_link));
     else
         for (int i = 0; i < TRIM_SLABS && pool.stats.slabs_empty > SLABS_EMPTY_KEPT; i++)
             trim_slab(CONTAINER_OF(pool.empty.prev, struct place, link));
     bool more = pool.unused_count > 1 || pool.stats.slabs_empty > SLABS_EMPTY_KEPT;
+    atomic_store_explicit(&may_trim, more, memory_order_relaxed);
     pthread_mutex_unlock(&lock);
     return more;
 }
