@@ -166,7 +166,7 @@ struct worker {
     /* Results. */
     struct hist latency[OP_KINDS_COUNT];
     struct hist event_latency;
-    uint64_t messages_of_several; /* events; watchers.c looks into some of them */
+    uint64_t messages_of_several; /* with more than one event; watchers.c looks into one in 17 */
     uint64_t events_measured;     /* received in [warm_ns, end_ns) */
     uint64_t last_event_ns;
     struct counters counters;

@@ -295,6 +295,15 @@ def check_compatibility_page():
         find("docs/compatibility.md", 1, str(error))
 
 
+def check_mutants(patches):
+    """One that no longer applies is never built, and says nothing of the simulator."""
+    for path in patches:
+        done = subprocess.run(["patch", "-p1", "--batch", "--dry-run", "-i", path], cwd=ROOT, capture_output=True,
+                              text=True, check=False)
+        if done.returncode != 0:
+            find(path, 1, "does not apply: %s" % " ".join(done.stdout.split("\n")[:2]))
+
+
 def main():
     headers = tracked("*.h")
     sources = tracked("*.c", "*.h")
@@ -313,6 +322,7 @@ def main():
         ("links", lambda: check_links(tracked("*.md"))),
         ("docs/metrics.md", check_metrics_page),
         ("the page of compatibility is what the tests say", check_compatibility_page),
+        ("mutants apply", lambda: check_mutants(tracked("tests/sim/mutants/*.patch"))),
         ("format", lambda: check_format(sources)),
     ]
     failed = 0
