@@ -2,7 +2,10 @@
 
 #include "base/assert.h"
 #include "base/hash.h"
+#include "base/mem.h"
 #include "base/rng.h"
+
+enum { FILTER_BITS_PER_KEY = 8, FILTER_BITS_MIN = 1024 };
 
 static bool is_open(struct slice range_end)
 {
@@ -33,6 +36,7 @@ void interests_fini(struct interests *s)
 {
     ASSERT(interests_is_empty(s));
     u64map_fini(&s->points);
+    mem_free(s->filter);
 }
 
 /* --- single keys --- */
@@ -43,14 +47,62 @@ static uint64_t hash_of(const struct interests *s, struct slice key)
     return hash != 0 ? hash : 1;
 }
 
+static void filter_set(struct interests *s, uint64_t hash)
+{
+    size_t bit = hash & (s->filter_bits - 1);
+    s->filter[bit / 64] |= (uint64_t)1 << bit % 64;
+}
+
+static bool filter_has(const struct interests *s, uint64_t hash)
+{
+    if (s->filter_bits == 0)
+        return false;
+    size_t bit = hash & (s->filter_bits - 1);
+    return (s->filter[bit / 64] >> bit % 64 & 1) != 0;
+}
+
+/* From the table, with bits for what is in it and as much again. */
+static void filter_renew(struct interests *s)
+{
+    size_t bits = FILTER_BITS_MIN;
+    while (bits < s->points.count * 2 * FILTER_BITS_PER_KEY)
+        bits *= 2;
+    mem_free(s->filter);
+    s->filter = mem_alloc_zero(bits / 8);
+    s->filter_bits = bits;
+    s->filter_left = 0;
+    size_t cursor = 0;
+    uint64_t hash;
+    void *value;
+    while (u64map_next(&s->points, &cursor, &hash, &value))
+        filter_set(s, hash);
+}
+
+static void filter_add(struct interests *s, uint64_t hash)
+{
+    if (s->points.count * FILTER_BITS_PER_KEY > s->filter_bits)
+        filter_renew(s);
+    else
+        filter_set(s, hash);
+}
+
+static void filter_remove(struct interests *s)
+{
+    s->filter_left++;
+    if (s->filter_left * FILTER_BITS_PER_KEY > s->filter_bits)
+        filter_renew(s);
+}
+
 static void point_add(struct interests *s, struct interest *it)
 {
     uint64_t hash = hash_of(s, it->key);
     struct interest *first = u64map_get(&s->points, hash);
-    if (first != NULL)
+    if (first != NULL) {
         list_push_back(&first->same_hash, &it->same_hash);
-    else
-        (void)u64map_put(&s->points, hash, it);
+        return;
+    }
+    (void)u64map_put(&s->points, hash, it);
+    filter_add(s, hash);
 }
 
 static void point_remove(struct interests *s, struct interest *it)
@@ -58,6 +110,7 @@ static void point_remove(struct interests *s, struct interest *it)
     uint64_t hash = hash_of(s, it->key);
     if (!list_is_linked(&it->same_hash)) {
         (void)u64map_remove(&s->points, hash);
+        filter_remove(s);
         return;
     }
     if (u64map_get(&s->points, hash) == it)
@@ -235,6 +288,8 @@ uint64_t interests_prepare(const struct interests *s, struct slice key)
     if (s->points.count == 0)
         return 0;
     uint64_t hash = hash_of(s, key);
+    if (!filter_has(s, hash))
+        return 0;
     u64map_prefetch(&s->points, hash);
     return hash;
 }

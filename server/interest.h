@@ -1,10 +1,12 @@
 /* Who is interested in which keys: of very many single keys and ranges, those that cover one key.
  *
- * Single keys are found by their hash, so that a key in which nobody is interested costs one look
- * into a table; ranges lie in a balanced tree by where they begin, which knows for each subtree
+ * Single keys are found by their hash. Most keys are nobody's, and a filter of bits says so of 12 of
+ * 13 with a look into memory that is small enough to be in the cache (Bloom, 1970, with one hash
+ * function); ranges lie in a balanced tree by where they begin, which knows for each subtree
  * where the last of it ends (an interval tree; Cormen et al., 14.3): log n + as many as are found.
  *
- * Owner: one thread. Memory is the owner's, but for the table: 16 bytes a key, at most 3/4 full. */
+ * Owner: one thread. Memory is the owner's, but for the table: 16 bytes a key, at most 3/4 full,
+ * and 8 to 16 bits a key for the filter. */
 #ifndef SERVER_INTEREST_H
 #define SERVER_INTEREST_H
 
@@ -28,6 +30,9 @@ struct interest {
 struct interests {
     struct list all; /* in the order of coming */
     struct u64map points;
+    uint64_t *filter;
+    size_t filter_bits; /* a power of two, or 0 */
+    size_t filter_left; /* keys whose bits are still set, and are not in the table any more */
     uint64_t seed; /* of their hashes: whoever chooses keys does not know it */
     struct interest *ranges;
     uint64_t added;

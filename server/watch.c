@@ -25,8 +25,15 @@ struct watch_group {
     uint32_t refs;          /* watchers in either state */
     uint32_t filters;
     bool prev_kv;
-    struct buf events; /* of this round: repeated field 11 */
+    size_t first_event, last_event; /* of this round: where they are in hub->round */
+    size_t events_size;
     uint32_t events_count;
+};
+
+/* In hub->round; the event's bytes follow, as repeated field 11. */
+struct found_event {
+    size_t next; /* of the group's, where it is; of its last one of no meaning */
+    size_t size;
 };
 
 enum watcher_state { WATCHER_SYNCED, WATCHER_LAGGING };
@@ -63,17 +70,19 @@ static char compacted_away;
 struct watch_hub {
     struct watch_hub_options o;
     struct watch_meters unread; /* counted there when nobody asks */
-    int64_t synced_rev;
-    struct mvcc_pin pin; /* at synced_rev: no compaction takes what the hub has not seen */
+    int64_t synced_rev; /* sent */
+    int64_t looked_rev; /* looked at; the events of what lies between wait in their groups */
+    struct mvcc_pin pin; /* at synced_rev: no compaction takes what was not sent */
     uint64_t now_ms;
     struct interests groups;
-    struct list dirty;
+    struct list dirty; /* groups with events */
     struct list lagging; /* looked at from the front, put back at the end */
     uint32_t lagging_count;
     uint32_t lagging_due; /* of these, still to be looked at */
     struct list streams;
     struct list notified; /* watchers, by when they are due: all wait as long */
-    size_t round_bytes;
+    struct buf round; /* found_events of all groups, one behind the other */
+    uint64_t responses; /* sent since the last watch_hub_advance() */
     struct watch_listeners listeners;
 };
 
@@ -87,13 +96,14 @@ struct watch_hub *watch_hub_new(const struct watch_hub_options *o)
     if (h->o.meters == NULL)
         h->o.meters = &h->unread;
     epoch_enter(mvcc_epoch(o->mvcc), o->reader);
-    h->synced_rev = mvcc_revision(o->mvcc);
+    h->looked_rev = h->synced_rev = mvcc_revision(o->mvcc);
     int err = mvcc_pin_take(o->mvcc, &h->pin, h->synced_rev);
     epoch_leave(o->reader);
     ASSERT(err == 0);
     mvcc_pin_loosen(o->mvcc, &h->pin);
     interests_init(&h->groups);
     list_init(&h->dirty);
+    buf_init(&h->round, SIZE_MAX);
     list_init(&h->lagging);
     list_init(&h->streams);
     list_init(&h->notified);
@@ -106,6 +116,7 @@ void watch_hub_free(struct watch_hub *h)
     ASSERT(list_is_empty(&h->streams));
     watch_listeners_fini(&h->listeners);
     interests_fini(&h->groups);
+    buf_fini(&h->round);
     mvcc_pin_release(h->o.mvcc, &h->pin);
     mem_free(h);
 }
@@ -143,7 +154,6 @@ static struct watch_group *group_new(const struct wire_watch_create *c)
     g->prev_kv = c->prev_kv;
     list_init(&g->watchers);
     list_init(&g->dirty_link);
-    buf_init(&g->events, SIZE_MAX);
     return g;
 }
 
@@ -195,9 +205,9 @@ static void append_event(struct watch_hub *h, const struct watch_group *g,
     ASSERT(p != NULL);
     wire_event_put(p, type, kv, prev);
     events->size += size;
-    h->round_bytes += size;
 }
 
+/* The events are `owner`'s, or nobody's and copied. */
 static void respond(struct watch_stream *s, const struct wire_watch_response *r, struct bref *owner,
                     struct slice events)
 {
@@ -205,8 +215,9 @@ static void respond(struct watch_stream *s, const struct wire_watch_response *r,
     size_t size = wire_watch_response_size(r);
     ASSERT(size <= sizeof(head));
     wire_watch_response_put(head, r);
+    struct slice parts[] = {{head, size}, events};
     if (owner == NULL)
-        (void)grpc_send(s->call, &(struct slice){head, size}, 1);
+        (void)grpc_send(s->call, parts, events.size > 0 ? 2 : 1);
     else
         (void)grpc_send_shared(s->call, slice_of(head, size), owner, events);
 }
@@ -311,7 +322,6 @@ static void group_release(struct watch_hub *h, struct watch_group *g)
         return;
     interests_remove(&h->groups, &g->in);
     list_remove(&g->dirty_link);
-    buf_fini(&g->events);
     mem_free((void *)g->in.key.data);
     if (g->in.range_end.size > 0)
         mem_free((void *)g->in.range_end.data);
@@ -350,14 +360,31 @@ struct offer {
     const struct mvcc_version *version;
 };
 
+static void find_event(struct watch_hub *h, struct watch_group *g, const struct mvcc_version *v)
+{
+    struct found_event f;
+    size_t at = h->round.size;
+    (void)buf_reserve(&h->round, sizeof(f));
+    h->round.size += sizeof(f);
+    append_event(h, g, v, &h->round);
+    f = (struct found_event){.size = h->round.size - at - sizeof(f)};
+    memcpy(h->round.data + at, &f, sizeof(f));
+    if (g->events_count == 0)
+        g->first_event = at;
+    else
+        memcpy(h->round.data + g->last_event + offsetof(struct found_event, next), &at, sizeof(at));
+    g->last_event = at;
+    g->events_size += f.size;
+    g->events_count++;
+}
+
 static bool offer(void *ctx, struct interest *it)
 {
     const struct offer *o = ctx;
     struct watch_group *g = group_of(it);
     if (list_is_empty(&g->watchers) || !group_wants(g, o->version))
         return true;
-    append_event(o->hub, g, o->version, &g->events);
-    g->events_count++;
+    find_event(o->hub, g, o->version);
     if (!list_is_linked(&g->dirty_link)) {
         list_push_back(&o->hub->dirty, &g->dirty_link);
         __builtin_prefetch(
@@ -408,43 +435,82 @@ static void measure_send(struct watch_hub *h, uint64_t from_ns, uint64_t respons
                         responses);
 }
 
-/* Returns how many watchers got a response. */
-static uint64_t flush_group(struct watch_group *g, int64_t first_rev, int64_t rev)
+/* One event of the group's; moves on to the next. */
+static struct slice next_event(const struct watch_hub *h, size_t *at)
 {
-    struct bref *body = bref_new(g->events.size);
-    memcpy(body->data, g->events.data, g->events.size);
-    struct slice events = slice_of(body->data, g->events.size);
+    struct found_event f;
+    memcpy(&f, h->round.data + *at, sizeof(f));
+    struct slice event = slice_of(h->round.data + *at + sizeof(f), f.size);
+    *at = f.next;
+    return event;
+}
+
+/* All of the group's, one behind the other, for several watchers to share. */
+static struct bref *gather_events(const struct watch_hub *h, const struct watch_group *g)
+{
+    struct bref *body = bref_new(g->events_size);
+    size_t at = g->first_event, size = 0;
+    for (uint32_t i = 0; i < g->events_count; i++) {
+        struct slice event = next_event(h, &at);
+        memcpy(body->data + size, event.data, event.size);
+        size += event.size;
+    }
+    ASSERT(size == g->events_size);
+    return body;
+}
+
+/* Returns how many watchers got a response. */
+static uint64_t flush_group(const struct watch_hub *h, struct watch_group *g, int64_t rev)
+{
+    struct bref *body = NULL;
+    struct slice events;
     uint64_t sent = 0;
+    if (g->events_count == 1 && g->refs == 1) { /* as most are: nobody to share it with */
+        size_t at = g->first_event;
+        events = next_event(h, &at);
+    } else {
+        body = gather_events(h, g);
+        events = slice_of(body->data, g->events_size);
+    }
     LIST_EACH_SAFE (it, after, &g->watchers) {
         struct watcher *w = CONTAINER_OF(it, struct watcher, link);
         if (stream_is_full(w->stream)) {
-            watch_hub__fall_behind(w->stream->hub, w, first_rev);
+            watch_hub__fall_behind(w->stream->hub, w, h->synced_rev + 1);
         } else {
             send_events(w, rev, body, events, g->events_count);
             sent++;
         }
     }
-    bref_unref(body);
+    if (body != NULL)
+        bref_unref(body);
     return sent;
 }
 
-/* Returns how many responses that were. */
-static uint64_t flush_round(struct watch_hub *h, int64_t first_rev, int64_t rev)
+/* What one revision made larger than a round is not kept. */
+static void round_clear(struct watch_hub *h)
+{
+    if (h->round.capacity > 2 * ROUND_BYTES_MAX)
+        buf_fini(&h->round);
+    buf_clear(&h->round);
+}
+
+/* Send what was found up to `rev`. */
+static void flush_round(struct watch_hub *h, int64_t rev)
 {
     uint64_t from_ns = clock_mono_ns(), responses = 0, events = 0;
     LIST_EACH_SAFE (it, after, &h->dirty) {
         struct watch_group *g = CONTAINER_OF(it, struct watch_group, dirty_link);
-        uint64_t sent = flush_group(g, first_rev, rev);
+        uint64_t sent = flush_group(h, g, rev);
         responses += sent;
         events += sent * g->events_count;
-        buf_clear(&g->events);
         g->events_count = 0;
+        g->events_size = 0;
         list_remove(&g->dirty_link);
     }
     measure_send(h, from_ns, responses, events);
-    h->round_bytes = 0;
+    h->responses += responses;
+    round_clear(h);
     h->synced_rev = rev;
-    return responses;
 }
 
 static void group_falls_behind(struct watch_hub *h, struct watch_group *g, int64_t next_rev)
@@ -453,62 +519,77 @@ static void group_falls_behind(struct watch_hub *h, struct watch_group *g, int64
         watch_hub__fall_behind(h, CONTAINER_OF(it, struct watcher, link), next_rev);
 }
 
-/* Another member's snapshot took the store's place, and it is compacted beyond what was sent: all
- * watchers fall behind, and learn as lagging ones that what they miss is compacted. The pin of the
- * revision protects what it stands on in the new contents too. */
+/* Another member's snapshot took the store's place, and it is compacted beyond what was looked at:
+ * all watchers fall behind, and learn as lagging ones that what they miss is compacted. The pin of
+ * the revision protects what it stands on in the new contents too. */
 static void skip_lost_history(struct watch_hub *h, int64_t rev_max)
 {
     PROBE(watch_history_lost);
+    flush_round(h, h->looked_rev);
     int64_t first_rev = h->synced_rev + 1;
     LIST_EACH (it, &h->groups.all)
         group_falls_behind(h, group_of(CONTAINER_OF(it, struct interest, link)), first_rev);
     watch_listeners_lost(&h->listeners);
-    h->synced_rev = rev_max;
+    h->looked_rev = h->synced_rev = rev_max;
     mvcc_pin_move(&h->pin, rev_max);
+    look_at_lagging(h);
+}
+
+/* Go through what was published up to `rev_max`. What fills a round is sent. */
+static void look_at_history(struct watch_hub *h, int64_t rev_max)
+{
+    struct mvcc_history_cursor cursor;
+    /* The pin keeps what is to come, unless the contents were replaced by some that never had it.
+     * While they are being replaced, the old revision is still published: the next call knows. */
+    if (mvcc_history_seek(h->o.mvcc, &cursor, h->looked_rev + 1) != 0) {
+        if (mvcc_compacted(h->o.mvcc) > h->looked_rev + 1)
+            skip_lost_history(h, rev_max);
+        return;
+    }
+    struct handful some;
+    while (next_handful(h, &cursor, rev_max, &some))
+        for (uint32_t i = 0; i < some.count; i++) {
+            int64_t at = mvcc_version_mod_revision(some.version[i]);
+            if (at != h->looked_rev && h->round.size > ROUND_BYTES_MAX)
+                flush_round(h, h->looked_rev);
+            h->looked_rev = at;
+            offer_all(h, some.version[i], some.prepared[i]);
+        }
+    h->looked_rev = rev_max;
+}
+
+void watch_hub_look(struct watch_hub *h)
+{
+    int64_t rev_max = mvcc_revision(h->o.mvcc);
+    if (rev_max <= h->looked_rev)
+        return;
+    if (list_is_empty(&h->streams) &&
+        watch_listeners_is_empty(&h->listeners)) { /* nobody to tell */
+        h->looked_rev = rev_max;
+        return;
+    }
+    epoch_enter(mvcc_epoch(h->o.mvcc), h->o.reader);
+    look_at_history(h, rev_max);
+    epoch_leave(h->o.reader);
+    watch_listeners_wake(&h->listeners);
+}
+
+/* Everything looked at is sent after this. */
+static void send_found(struct watch_hub *h)
+{
+    if (h->looked_rev == h->synced_rev)
+        return;
+    flush_round(h, h->looked_rev);
+    mvcc_pin_move(&h->pin, h->synced_rev);
     look_at_lagging(h);
 }
 
 uint64_t watch_hub_advance(struct watch_hub *h)
 {
-    int64_t rev_max = mvcc_revision(h->o.mvcc);
-    if (rev_max <= h->synced_rev)
-        return 0;
-    if (list_is_empty(&h->streams) &&
-        watch_listeners_is_empty(&h->listeners)) { /* nobody to tell */
-        h->synced_rev = rev_max;
-        mvcc_pin_move(&h->pin, rev_max);
-        return 0;
-    }
-    epoch_enter(mvcc_epoch(h->o.mvcc), h->o.reader);
-    int64_t first_rev = h->synced_rev + 1;
-    int64_t rev = h->synced_rev;
-    struct mvcc_history_cursor cursor;
-    /* The pin keeps what is to come, unless the contents were replaced by some that never had it.
-     * While they are being replaced, the old revision is still published: the next call knows. */
-    if (mvcc_history_seek(h->o.mvcc, &cursor, first_rev) != 0) {
-        if (mvcc_compacted(h->o.mvcc) > first_rev)
-            skip_lost_history(h, rev_max);
-        epoch_leave(h->o.reader);
-        watch_listeners_wake(&h->listeners);
-        return 0;
-    }
-    struct handful some;
-    uint64_t responses = 0;
-    while (next_handful(h, &cursor, rev_max, &some))
-        for (uint32_t i = 0; i < some.count; i++) {
-            int64_t at = mvcc_version_mod_revision(some.version[i]);
-            if (at != rev && h->round_bytes > ROUND_BYTES_MAX) {
-                responses += flush_round(h, first_rev, rev);
-                first_rev = at;
-            }
-            rev = at;
-            offer_all(h, some.version[i], some.prepared[i]);
-        }
-    responses += flush_round(h, first_rev, rev_max);
-    epoch_leave(h->o.reader);
-    mvcc_pin_move(&h->pin, rev_max);
-    look_at_lagging(h);
-    watch_listeners_wake(&h->listeners);
+    watch_hub_look(h);
+    send_found(h);
+    uint64_t responses = h->responses;
+    h->responses = 0;
     return responses;
 }
 
@@ -526,7 +607,7 @@ void watch_hub_unlisten(struct watch_hub *h, struct watch_listener *l)
 
 int64_t watch_hub_revision(const struct watch_hub *h)
 {
-    return h->synced_rev;
+    return h->looked_rev;
 }
 
 /* --- lagging watchers: each with its own cursor --- */
@@ -560,14 +641,10 @@ static bool send_missed(struct watch_hub *h, struct watcher *w)
             found++;
         }
     }
-    h->round_bytes = 0;
     w->next_rev = all ? h->synced_rev + 1 : rev + 1;
     if (events.size > 0) {
-        struct bref *body = bref_new(events.size);
-        memcpy(body->data, events.data, events.size);
-        send_events(w, h->synced_rev, body, slice_of(body->data, events.size), found);
+        send_events(w, h->synced_rev, NULL, buf_slice(&events), found);
         measure_send(h, from_ns, 1, found);
-        bref_unref(body);
     }
     buf_fini(&events);
     return true;
@@ -596,6 +673,7 @@ static bool watch_hub__catch_up(struct watch_hub *h, struct watcher *w)
 bool watch_hub_work(struct watch_hub *h)
 {
     enum { WATCHERS_PER_TURN = 64 };
+    send_found(h); /* what comes to an end here goes on with what is looked at next */
     epoch_enter(mvcc_epoch(h->o.mvcc), h->o.reader);
     for (uint32_t i = 0; i < WATCHERS_PER_TURN && h->lagging_due > 0; i++) {
         h->lagging_due--;

@@ -49,7 +49,10 @@ struct watch_hub_options {
 struct watch_hub *watch_hub_new(const struct watch_hub_options *o);
 void watch_hub_free(struct watch_hub *h);
 
-/* Send what was published since the last time to the synced watchers, in so many responses. */
+/* Look at what was published since the last time, while it is in the cache: what concerns synced
+ * watchers is encoded for them, and sent by the next watch_hub_advance(), or once it fills a round. */
+void watch_hub_look(struct watch_hub *h);
+/* Look, and send all that was found. Returns how many responses were sent since the last time. */
 uint64_t watch_hub_advance(struct watch_hub *h);
 /* A bounded piece of catching up; true when more is due. */
 bool watch_hub_work(struct watch_hub *h);

@@ -129,8 +129,9 @@ static void on_gathered(uv_timer_t *timer);
 static void tell_watchers(struct worker *w)
 {
     uint64_t responses = watch_hub_advance(w->hub);
-    if (gather_after(&w->gather, responses, worker_now_ns(w)))
-        uv_timer_start(&w->gathering, on_gathered, GATHER_MS, 0);
+    uint32_t wait_ms = gather_after(&w->gather, responses, worker_now_ns(w));
+    if (wait_ms > 0)
+        uv_timer_start(&w->gathering, on_gathered, wait_ms, 0);
 }
 
 static void on_gathered(uv_timer_t *timer)
@@ -140,7 +141,9 @@ static void on_gathered(uv_timer_t *timer)
 
 static void published(struct worker *w)
 {
-    if (!uv_is_active((uv_handle_t *)&w->gathering))
+    if (uv_is_active((uv_handle_t *)&w->gathering))
+        watch_hub_look(w->hub);
+    else
         tell_watchers(w);
     if (!list_is_empty(&w->held))
         worker_wake(w);

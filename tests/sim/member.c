@@ -143,7 +143,11 @@ static void env_damaged(void *ctx, const char *what)
 
 static void env_published(void *ctx)
 {
-    worker_publish(&((struct member *)ctx)->worker);
+    struct worker *w = &((struct member *)ctx)->worker;
+    /* At times as if watchers had been sent much: the next events are gathered for them. */
+    if (rng_below(&((struct member *)ctx)->sim->gather_rng, 4) == 0)
+        (void)gather_after(&w->gather, 1000, worker_now_ns(w));
+    worker_publish(w);
 }
 
 static void env_wake(void *ctx)

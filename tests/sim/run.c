@@ -503,6 +503,7 @@ void sim_run(const struct sim_options *o, struct sim_result *result)
     struct rng r;
     sim_rng_init(s, &r, 1);
     sim_rng_init(s, &s->members_rng, 10);
+    sim_rng_init(s, &s->gather_rng, 15);
     choose_shape(s, &r);
     uint64_t span_ms = choose_span_ms(s, &r);
     init_config(&s->config);

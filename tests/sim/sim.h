@@ -152,6 +152,7 @@ struct sim {
     struct overseer *overseer;
     struct registrar *registrar;
     struct rng members_rng;
+    struct rng gather_rng; /* when workers gather what watchers are sent */
 };
 
 /* There is one at a time in a process; for what the linker put in the place of the machine. */

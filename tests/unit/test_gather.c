@@ -10,7 +10,7 @@ static uint32_t waits_of(struct gather *g, uint64_t *now_ns, uint64_t responses,
 {
     uint32_t waits = 0;
     for (uint64_t end_ns = *now_ns + 1000 * MS; *now_ns < end_ns; *now_ns += apart_ns)
-        waits += gather_after(g, responses, *now_ns);
+        waits += gather_after(g, responses, *now_ns) > 0;
     return waits;
 }
 
@@ -39,4 +39,20 @@ START_TEST(test_many_are_gathered)
 }
 END_TEST
 
-UNIT_MAIN("gather", test_few_go_at_once, test_many_are_gathered)
+START_TEST(test_how_long)
+{
+    struct gather g = {0};
+    uint64_t now_ns = 5000 * MS;
+    const struct {
+        uint64_t responses, apart_ms;
+        uint32_t wait_ms;
+    } cases[] = {{64, 2, 2}, {32, 2, 4}, {64, 4, 2}, {20, 2, 6}, {16, 2, 8}, {32, 8, 8}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        (void)waits_of(&g, &now_ns, 1000, 2 * MS);
+        now_ns += (cases[i].apart_ms - 2) * MS; /* the last look was 2 ms ago */
+        ck_assert_uint_eq(gather_after(&g, cases[i].responses, now_ns), cases[i].wait_ms);
+    }
+}
+END_TEST
+
+UNIT_MAIN("gather", test_few_go_at_once, test_many_are_gathered, test_how_long)

@@ -162,4 +162,48 @@ START_TEST(test_interests_stay_balanced)
 }
 END_TEST
 
-UNIT_MAIN("interest", test_interests_of_a_key, test_interests_stay_balanced)
+static uint32_t strangers_looked_up(const struct interests *s)
+{
+    uint32_t looked_up = 0;
+    for (uint64_t i = 0; i < 10000; i++) {
+        uint64_t stranger = ~i;
+        looked_up += interests_prepare(s, slice_of(&stranger, sizeof(stranger))) != 0;
+    }
+    return looked_up;
+}
+
+/* However many come and go, hardly a key that is nobody's is looked up, and each that is somebody's. */
+START_TEST(test_strangers_are_filtered)
+{
+    enum { COUNT = 5000, WATCHED = 3000 };
+    struct single {
+        struct interest in;
+        uint64_t key;
+    } *all = calloc(COUNT, sizeof(*all));
+    struct interests s;
+    uint64_t next = 0;
+    interests_init(&s);
+    ck_assert_uint_eq(strangers_looked_up(&s), 0);
+    for (int i = 0; i < COUNT; i++)
+        list_init(&all[i].in.link);
+    for (int turn = 0; turn < 20; turn++) {
+        for (int i = 0; i < WATCHED; i++) {
+            struct single *one = &all[(turn * 777 + i) % COUNT];
+            interests_remove(&s, &one->in);
+            one->key = next++;
+            one->in.key = slice_of(&one->key, sizeof(one->key));
+            interests_add(&s, &one->in);
+        }
+        ck_assert_uint_le(strangers_looked_up(&s), 2500);
+        for (int i = 0; i < COUNT; i++)
+            ck_assert(!list_is_linked(&all[i].in.link) || interests_prepare(&s, all[i].in.key) != 0);
+    }
+    for (int i = 0; i < COUNT; i++)
+        interests_remove(&s, &all[i].in);
+    interests_fini(&s);
+    free(all);
+}
+END_TEST
+
+UNIT_MAIN("interest", test_interests_of_a_key, test_interests_stay_balanced,
+          test_strangers_are_filtered)
