@@ -1,8 +1,8 @@
 /* When a worker sends its watchers what was published.
  *
  * While they get few responses it is at once. While they get many, every GATHER_MS_MIN at most, and
- * less often still, up to GATHER_MS_MAX, while that is fewer than GATHER_RESPONSES at a time: then a
- * response carries several events, a write to a socket several responses, and clients wake less
+ * less often still, up to GATHER_MS_MAX, while that is fewer than GATHER_RESPONSES at a time: then
+ * a response carries several events, a write to a socket several responses, and clients wake less
  * often. One put at a time, watched by one or two, stays among the few.
  *
  * Pure; the caller has the clock. */

@@ -1,7 +1,7 @@
 /* Who is interested in which keys: of very many single keys and ranges, those that cover one key.
  *
- * Single keys are found by their hash. Most keys are nobody's, and a filter of bits says so of 12 of
- * 13 with a look into memory that is small enough to be in the cache (Bloom, 1970, with one hash
+ * Single keys are found by their hash. Most keys are nobody's, and a filter of bits says so of 12
+ * of 13 with a look into memory that is small enough to be in the cache (Bloom, 1970, with one hash
  * function); ranges lie in a balanced tree by where they begin, which knows for each subtree
  * where the last of it ends (an interval tree; Cormen et al., 14.3): log n + as many as are found.
  *
@@ -33,7 +33,7 @@ struct interests {
     uint64_t *filter;
     size_t filter_bits; /* a power of two, or 0 */
     size_t filter_left; /* keys whose bits are still set, and are not in the table any more */
-    uint64_t seed; /* of their hashes: whoever chooses keys does not know it */
+    uint64_t seed;      /* of their hashes: whoever chooses keys does not know it */
     struct interest *ranges;
     uint64_t added;
 };

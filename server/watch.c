@@ -70,19 +70,19 @@ static char compacted_away;
 struct watch_hub {
     struct watch_hub_options o;
     struct watch_meters unread; /* counted there when nobody asks */
-    int64_t synced_rev; /* sent */
-    int64_t looked_rev; /* looked at; the events of what lies between wait in their groups */
+    int64_t synced_rev;         /* sent */
+    int64_t looked_rev;  /* looked at; the events of what lies between wait in their groups */
     struct mvcc_pin pin; /* at synced_rev: no compaction takes what was not sent */
     uint64_t now_ms;
     struct interests groups;
-    struct list dirty; /* groups with events */
+    struct list dirty;   /* groups with events */
     struct list lagging; /* looked at from the front, put back at the end */
     uint32_t lagging_count;
     uint32_t lagging_due; /* of these, still to be looked at */
     struct list streams;
     struct list notified; /* watchers, by when they are due: all wait as long */
-    struct buf round; /* found_events of all groups, one behind the other */
-    uint64_t responses; /* sent since the last watch_hub_advance() */
+    struct buf round;     /* found_events of all groups, one behind the other */
+    uint64_t responses;   /* sent since the last watch_hub_advance() */
     struct watch_listeners listeners;
 };
 

@@ -50,7 +50,8 @@ struct watch_hub *watch_hub_new(const struct watch_hub_options *o);
 void watch_hub_free(struct watch_hub *h);
 
 /* Look at what was published since the last time, while it is in the cache: what concerns synced
- * watchers is encoded for them, and sent by the next watch_hub_advance(), or once it fills a round. */
+ * watchers is encoded for them, and sent by the next watch_hub_advance(), or once it fills a round.
+ */
 void watch_hub_look(struct watch_hub *h);
 /* Look, and send all that was found. Returns how many responses were sent since the last time. */
 uint64_t watch_hub_advance(struct watch_hub *h);

@@ -172,7 +172,8 @@ static uint32_t strangers_looked_up(const struct interests *s)
     return looked_up;
 }
 
-/* However many come and go, hardly a key that is nobody's is looked up, and each that is somebody's. */
+/* However many come and go, hardly a key that is nobody's is looked up, and each that is
+ * somebody's. */
 START_TEST(test_strangers_are_filtered)
 {
     enum { COUNT = 5000, WATCHED = 3000 };
@@ -196,7 +197,8 @@ START_TEST(test_strangers_are_filtered)
         }
         ck_assert_uint_le(strangers_looked_up(&s), 2500);
         for (int i = 0; i < COUNT; i++)
-            ck_assert(!list_is_linked(&all[i].in.link) || interests_prepare(&s, all[i].in.key) != 0);
+            ck_assert(!list_is_linked(&all[i].in.link) ||
+                      interests_prepare(&s, all[i].in.key) != 0);
     }
     for (int i = 0; i < COUNT; i++)
         interests_remove(&s, &all[i].in);
