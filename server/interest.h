@@ -1,9 +1,10 @@
 /* Who is interested in which keys: of very many single keys and ranges, those that cover one key.
  *
- * Single keys are found by their hash. Most keys are nobody's, and a filter of bits says so of 12
- * of 13 with a look into memory that is small enough to be in the cache (Bloom, 1970, with one hash
- * function); ranges lie in a balanced tree by where they begin, which knows for each subtree
- * where the last of it ends (an interval tree; Cormen et al., 14.3): log n + as many as are found.
+ * Single keys are found by their hash. Most keys are nobody's, and a filter of bits says so of 7 in
+ * 8 at the least with a look into memory that is small enough to be in the cache (Bloom, 1970, with
+ * one hash function); ranges lie in a balanced tree by where they begin, which knows for each
+ * subtree where the last of it ends (an interval tree; Cormen et al., 14.3): log n + as many as are
+ * found.
  *
  * Owner: one thread. Memory is the owner's, but for the table: 16 bytes a key, at most 3/4 full,
  * and 8 to 16 bits a key for the filter. */
