@@ -155,7 +155,7 @@ int64_t contest_enter(struct contest *k)
     struct worker *w = k->inner.worker;
     for (;;) {
         int64_t rev;
-        (void)watch_hub_advance(w->hub);
+        watch_hub_look(w->hub);
         epoch_enter(mvcc_epoch(w->node->mvcc), w->reader);
         if (mvcc_check_revision(w->node->mvcc, watch_hub_revision(w->hub), &rev) == 0)
             return rev;

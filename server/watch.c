@@ -584,10 +584,15 @@ static void send_found(struct watch_hub *h)
     look_at_lagging(h);
 }
 
-uint64_t watch_hub_advance(struct watch_hub *h)
+static void look_and_send(struct watch_hub *h)
 {
     watch_hub_look(h);
     send_found(h);
+}
+
+uint64_t watch_hub_advance(struct watch_hub *h)
+{
+    look_and_send(h);
     uint64_t responses = h->responses;
     h->responses = 0;
     return responses;
@@ -708,7 +713,7 @@ static bool all_have_progress(const struct watch_stream *s)
 static void on_progress_request(struct watch_stream *s)
 {
     struct watch_hub *h = s->hub;
-    (void)watch_hub_advance(h);
+    look_and_send(h);
     if (!all_have_progress(s))
         return;
     struct wire_watch_response r = response_of(h, h->synced_rev, WATCH_ID_INVALID);
@@ -824,7 +829,7 @@ static void on_create(struct watch_stream *s, const struct wire_watch_create *c)
 {
     struct watch_hub *h = s->hub;
     int64_t id;
-    (void)watch_hub_advance(h); /* a watch from "now" begins after everything already answered */
+    look_and_send(h); /* a watch from "now" begins after everything already answered */
     if (c->start_revision < 0) {
         reject(s, tv_err_text(TV_COMPACTED));
         return;

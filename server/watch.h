@@ -70,7 +70,7 @@ void watch_hub_stop(struct watch_hub *h);
 void watch_hub_listen(struct watch_hub *h, struct watch_listener *l);
 /* Harmless when it does not listen. */
 void watch_hub_unlisten(struct watch_hub *h, struct watch_listener *l);
-/* Everything up to here has been told. */
+/* Everything up to here has been looked at, and told to those who listen. */
 int64_t watch_hub_revision(const struct watch_hub *h);
 
 /* The ops of etcdserverpb.Watch/Watch; open() makes the stream. */

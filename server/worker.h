@@ -48,7 +48,7 @@ struct worker {
     uv_async_t wakeup;   /* answers, or a new revision */
     _Atomic bool published;
     struct gather gather; /* of what is published, for watchers */
-    uv_timer_t gathering; /* active: it is looked at when this is over */
+    uv_timer_t gathering; /* active: what was found is sent when this is over */
     struct list requests_free;
     uint32_t requests_free_count;
 
