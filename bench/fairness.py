@@ -79,12 +79,11 @@ class MemoryGuard:
 
 
 def memory_part_free():
-    with open("/proc/meminfo") as meminfo:
-        sizes = {line.split(":")[0]: int(line.split()[1]) for line in meminfo}
-    return sizes["MemAvailable"] / sizes["MemTotal"]
+    return measure.memory_info("MemAvailable") / measure.memory_info("MemTotal")
 
 
 def p99_of_polite(cluster, options):
+    measure.touch_memory()
     result = measure.run_load(cluster, *POLITE, "--duration", options.duration)
     return result["latency"]["put"]["p99_ms"]
 

@@ -68,6 +68,7 @@ class Run:
         return ("--duration", max(self.options.duration, at_least * min(1, self.options.scale)))
 
     def load(self, *args):
+        measure.touch_memory()
         return measure.run_load(self.cluster, *args)
 
     def beside(self, *args):
@@ -197,9 +198,8 @@ def watch_each(r):
     looked up among 10,000 watchers, and one in ten becomes an event. So what is shown is what it costs
     to have the watchers more than what an event costs. In one cluster, first without them, then with,
     with, without, and all that once more: what drifts meanwhile drifts for both. Each load begins
-    without the history of those before, which would take memory that the machine has never used yet:
-    that can cost a virtual one a fifth of the rate, from one load to the next. Before that once for
-    nothing: the first load of a cluster is slower."""
+    without the history of those before. Before that once for nothing: the first load of a cluster is
+    slower."""
     keys = r.size(100000)
     put = ("put", *MANY, "--keys", keys, "--prefix", "/each/", *r.duration())
     watch = ("watch", "--watchers", r.size(10000), "--watch-keys", "one", "--writers", 0, "--keys",
