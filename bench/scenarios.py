@@ -197,7 +197,7 @@ def watch_each(r):
     """10,000 of 100,000 keys are watched, each by one watcher, and all are put alike: every put is
     looked up among 10,000 watchers, and one in ten becomes an event. So what is shown is what it costs
     to have the watchers more than what an event costs. In one cluster, first without them, then with,
-    with, without, and all that once more: what drifts meanwhile drifts for both. Each load begins
+    with, without, and all that twice more: what drifts meanwhile drifts for both. Each load begins
     without the history of those before. Before that once for nothing: the first load of a cluster is
     slower."""
     keys = r.size(100000)
@@ -213,7 +213,7 @@ def watch_each(r):
     fill(r.cluster, "/each/", keys)
     load()
     without, loads, events = [], [], 0
-    for _ in range(2):
+    for _ in range(3):
         without.append(load()["per_second"])
         with r.beside(*watch) as watchers:
             loads += [load(), load()]
@@ -347,21 +347,21 @@ GROUPS = (
     )),
     Group("million", prepare_million, (
         Scenario("memory", "1,000,000 keys of 256 B", memory, (
-            Figure("mb", "MB resident", 0.6, 0.4),), rounds_max=3),
+            Figure("mb", "MB resident", 0.6, 0.4),), rounds_max=5),
         Scenario("list-memory", "LIST of 1,000,000 keys", list_memory, (
             Figure("growth_mb", "MB more meanwhile", 64, 16, absolute=True),
-            Figure("p50_ms", "p50 ms")), rounds_max=3),
+            Figure("p50_ms", "p50 ms")), rounds_max=5),
         Scenario("restart", "restart with 1,000,000 keys", restart, (
             Figure("one_s", "s, one member", 1 / 2, 1 / 4),
-            Figure("all_s", "s, all three", 1 / 2, 1 / 4)), rounds_max=3),
+            Figure("all_s", "s, all three", 1 / 2, 1 / 4)), rounds_max=5),
         Scenario("put-busy", "puts at 4x etcd's rate beside everything", put_beside_everything, (
             Figure("p99_ms", "p99 ms", 20, 10, absolute=True), Figure("p50_ms", "p50 ms"),
-            Figure("per_second", "/s", higher_is_better=True)), TRIVET, ("put",), rounds_max=3),
+            Figure("per_second", "/s", higher_is_better=True)), TRIVET, ("put",), rounds_max=5),
     )),
     Group("leases", prepare_leases, (
         Scenario("keepalive", "100,000 leases kept alive each 10 s", keep_alive, (
             Figure("cpu_percent", "CPU % of a core", 1 / 5, 1 / 10), Figure("p99_ms", "p99 ms")),
-            rounds_max=3),
+            rounds_max=5),
     )),
     Group("overwrites", prepare_nothing, (
         Scenario("overwrites", "10 M overwrites of 100,000 keys", overwrites, (
@@ -369,7 +369,7 @@ GROUPS = (
             Figure("disk", "x disk of fresh", 1.3, 1.1, absolute=True),
             Figure("settled_s", "s until settled"), Figure("memory_mb", "MB memory, 3 nodes"),
             Figure("disk_mb", "MB disk, 3 nodes"),
-            Figure("per_second", "/s", higher_is_better=True)), TRIVET, rounds_max=1),
+            Figure("per_second", "/s", higher_is_better=True)), TRIVET, rounds_max=5),
     )),
 )
 SCENARIOS = tuple(s for group in GROUPS for s in group.scenarios)
