@@ -120,7 +120,7 @@ struct core *core_new(const struct core_options *o)
         c->o.log_keep_bytes = CORE_LOG_KEEP_BYTES;
     if (c->o.large_bytes == 0)
         c->o.large_bytes = CORE_LARGE_BYTES;
-    buf_init(&c->gather.bytes, GATHER_BYTES_MAX);
+    buf_init(&c->assembly.bytes, ASSEMBLY_BYTES_MAX);
 
     agree_init(&c->agree, o->member_id);
 
@@ -173,7 +173,7 @@ void core_free(struct core *c)
     core__proposals_fini(c);
     while (!list_is_empty(&c->incoming)) /* some of it was asked for by who was answered above */
         core__answer_all(c, &c->incoming, TV_STOPPED);
-    buf_fini(&c->gather.bytes);
+    buf_fini(&c->assembly.bytes);
     u64map_fini(&c->questions_asked);
     raft_free(c->raft);
     mem_free(c);
@@ -621,7 +621,7 @@ int core_install_begin(struct core *c, uint64_t log_index, uint64_t term,
         return err;
     c->applied_index = log_index;
     c->applied_term = term;
-    c->gather.term = 0;
+    c->assembly.term = 0;
     core__drop_persist_waiting(c);
     persist_metas_free(c->applier->metas);
     c->applier->metas = NULL;

@@ -47,7 +47,7 @@ static void apply_few(struct core *c, const struct raft_entry *entries, uint32_t
     for (uint32_t i = 0; i < count; i++) {
         struct slice request;
         decoded[i] = (struct wire_raft_request){0};
-        is_request[i] = core__gather(c, &entries[i], &request);
+        is_request[i] = core__assemble(c, &entries[i], &request);
         if (is_request[i])
             applier_decode(request, &decoded[i]);
     }
@@ -69,7 +69,7 @@ static void apply_few(struct core *c, const struct raft_entry *entries, uint32_t
     core__timing_end(c, &timing);
 }
 
-/* How many are applied together: what was gathered is there until the next is. */
+/* How many are applied together: what was put together is there until the next is. */
 static uint32_t few_of(const struct raft_entry *entries, uint32_t count)
 {
     uint32_t few = 0;
@@ -82,7 +82,7 @@ static uint32_t few_of(const struct raft_entry *entries, uint32_t count)
 /* Not between two pieces of a request: a restart begins behind what RocksDB has. */
 static void queue_persist(struct core *c)
 {
-    if (core__gathers(c)) {
+    if (core__assembles(c)) {
         PROBE(core_persist_gathers);
         return;
     }

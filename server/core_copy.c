@@ -26,7 +26,7 @@ void core__take_copy(struct core *c, struct request *req)
 static bool is_submitted(const struct core *c, uint64_t log_index)
 {
     if (list_is_empty(&c->persist_waiting))
-        return !core__gathers(c);
+        return !core__assembles(c);
     return CONTAINER_OF(c->persist_waiting.next, struct persist_waiting, link)->applied_index >
            log_index;
 }

@@ -88,10 +88,10 @@ struct pieces {
 };
 
 /* Of a request: twice what --max-request-bytes allows at most. */
-#define GATHER_BYTES_MAX (UINT64_C(2) << 30)
+#define ASSEMBLY_BYTES_MAX (UINT64_C(2) << 30)
 
 /* Pieces that were applied, until theirs is whole. */
-struct gather {
+struct assembly {
     struct buf bytes;
     uint64_t term; /* 0: there are none */
 };
@@ -200,7 +200,7 @@ struct core {
     uint64_t compaction_from_ns; /* the scrub under way began; 0: there is none */
 
     struct pieces pieces; /* behind what every turn looks at */
-    struct gather gather;
+    struct assembly assembly;
 };
 
 /* What one turn applied, on its way to RocksDB. */
@@ -352,10 +352,10 @@ void core__propose_piece(struct core *c);
 /* After each entry. */
 void core__piece_applied(struct core *c, const struct raft_entry *e);
 /* Before each entry, in their order: true when a request is to be applied there. It is valid until
- * the next FIRST piece is gathered. */
-bool core__gather(struct core *c, const struct raft_entry *e, struct slice *ret_request);
+ * the next FIRST piece is put together. */
+bool core__assemble(struct core *c, const struct raft_entry *e, struct slice *ret_request);
 /* What was applied last lies between two pieces of a request. */
-bool core__gathers(const struct core *c);
+bool core__assembles(const struct core *c);
 
 /* --- core_copy.c --- */
 

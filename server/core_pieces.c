@@ -98,34 +98,34 @@ void core__piece_applied(struct core *c, const struct raft_entry *e)
 
 /* --- every member --- */
 
-bool core__gather(struct core *c, const struct raft_entry *e, struct slice *ret_request)
+bool core__assemble(struct core *c, const struct raft_entry *e, struct slice *ret_request)
 {
-    struct gather *g = &c->gather;
-    if (e->term != g->term && g->term != 0) {
+    struct assembly *a = &c->assembly;
+    if (e->term != a->term && a->term != 0) {
         PROBE(core_pieces_incomplete);
-        g->term = 0;
+        a->term = 0;
     }
     if (!is_piece(e)) {
         *ret_request = e->data;
         return e->type == RAFT_ENTRY_NORMAL && e->data.size > 0;
     }
     if (e->type == RAFT_ENTRY_PIECE_FIRST) {
-        buf_clear(&g->bytes);
-        g->term = e->term;
+        buf_clear(&a->bytes);
+        a->term = e->term;
     }
-    if (g->term == 0 || buf_append(&g->bytes, e->data.data, e->data.size) != 0) {
-        g->term = 0; /* no correct leader's */
+    if (a->term == 0 || buf_append(&a->bytes, e->data.data, e->data.size) != 0) {
+        a->term = 0; /* no correct leader's */
         return false;
     }
     if (e->type != RAFT_ENTRY_PIECE_LAST)
         return false;
     PROBE(core_pieces_whole);
-    g->term = 0;
-    *ret_request = buf_slice(&g->bytes);
+    a->term = 0;
+    *ret_request = buf_slice(&a->bytes);
     return true;
 }
 
-bool core__gathers(const struct core *c)
+bool core__assembles(const struct core *c)
 {
-    return c->gather.term != 0;
+    return c->assembly.term != 0;
 }

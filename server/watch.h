@@ -5,8 +5,8 @@
  * form a group whose events are encoded once and shared. Nothing is queued for a watcher whose
  * stream does not drain: it turns LAGGING and costs a number until it reads again.
  *
- * Moves:  create -> SYNCED (watch_hub__join) or LAGGING (start in the past or the future)
- *         SYNCED -> LAGGING (watch_hub__fall_behind)   LAGGING -> SYNCED (watch_hub__catch_up)
+ * Moves:  create -> SYNCED (watch__join) or LAGGING (start in the past or the future)
+ *         SYNCED -> LAGGING (watch__fall_behind)   LAGGING -> SYNCED (catch_up)
  *         any -> gone (cancel, stream closed, history compacted away)
  *
  * Invariants:

@@ -225,11 +225,11 @@ START_TEST(test_snapshot_between_pieces)
     struct core_status s;
     core_status(l->core, &s);
     rest_between_pieces(l);
-    ck_assert(core__gathers(f->core));
+    ck_assert(core__assembles(f->core));
     ck_assert_int_eq(core_install_begin(f->core, SNAPSHOT_INDEX, s.term, &members), 0);
     wal_restart(f->wal, 0, SNAPSHOT_INDEX, s.term);
     core_install_end(f->core, f->persist);
-    ck_assert(!core__gathers(f->core));
+    ck_assert(!core__assembles(f->core));
     finish(3); /* the others go on */
     stop_pieces();
 }
@@ -243,10 +243,10 @@ START_TEST(test_stray_pieces)
     uint8_t byte = 0;
     struct raft_entry e = {.term = 9, .type = RAFT_ENTRY_PIECE, .data = slice_of(&byte, 1)};
     struct slice request;
-    ck_assert(!core__gather(l->core, &e, &request));
+    ck_assert(!core__assemble(l->core, &e, &request));
     e.type = RAFT_ENTRY_PIECE_LAST;
-    ck_assert(!core__gather(l->core, &e, &request));
-    ck_assert(!core__gathers(l->core));
+    ck_assert(!core__assemble(l->core, &e, &request));
+    ck_assert(!core__assembles(l->core));
     stop_pieces();
 }
 END_TEST
