@@ -18,6 +18,10 @@
 #include <sys/types.h>
 #include <uv.h>
 
+/* What the kernel holds of a connection beyond what the peer makes room for. The rest waits with
+ * us, where watchers share it: the kernel would copy it, up to megabytes for each connection. */
+enum { IO_UNSENT_BYTES_MAX = 128 << 10 };
+
 struct io;
 
 struct io_vec {

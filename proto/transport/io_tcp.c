@@ -8,7 +8,9 @@
 #include "base/mem.h"
 #include "base/prompt.h"
 
+#include <netinet/tcp.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 struct tcp_write {
@@ -319,6 +321,7 @@ struct io *io_tcp_open(uv_loop_t *loop, struct io_shared *shared, int fd,
                        const struct io_events *events, void *ctx)
 {
     enum { KEEPALIVE_S = 30 };
+    static const int unsent_max = IO_UNSENT_BYTES_MAX;
     struct io_tcp *t = mem_try_alloc_zero(sizeof(*t));
     if (t == NULL) {
         (void)close(fd);
@@ -336,5 +339,6 @@ struct io *io_tcp_open(uv_loop_t *loop, struct io_shared *shared, int fd,
     /* Best effort: a socket without these still works. */
     (void)uv_tcp_nodelay(&t->uv, 1);
     (void)uv_tcp_keepalive(&t->uv, 1, KEEPALIVE_S);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max, sizeof(unsent_max));
     return &t->io;
 }

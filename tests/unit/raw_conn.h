@@ -13,7 +13,7 @@
 #include <nghttp2/nghttp2.h>
 #include <sys/socket.h>
 #include <unistd.h>
-enum { FRAME_DATA, FRAME_HEADERS, FRAME_RST = 3, FRAME_SETTINGS, FRAME_PING = 6, FRAME_GOAWAY };
+enum { FRAME_DATA, FRAME_HEADERS, FRAME_RST = 3, FRAME_SETTINGS, FRAME_PING = 6, FRAME_GOAWAY, FRAME_WINDOW_UPDATE };
 enum { END_STREAM = 1, ACK = 1, END_HEADERS = 4 };
 
 struct raw {
@@ -207,9 +207,10 @@ static inline void expect_field(struct raw *r, const char *field)
     ck_assert_msg(strstr(fields_of(r), field) != NULL, "no %s in %s", field, fields_of(r));
 }
 
-#define GOOD_FIELDS                                                                            \
-    ":method", "POST", ":scheme", "http", ":path", "/rig.Rig/Echo", ":authority", "rig", "te", \
+#define FIELDS_OF(method)                                                                         \
+    ":method", "POST", ":scheme", "http", ":path", "/rig.Rig/" method, ":authority", "rig", "te", \
         "trailers", "content-type", "application/grpc"
+#define GOOD_FIELDS FIELDS_OF("Echo")
 
 __attribute__((unused)) static const char *const good[] = {GOOD_FIELDS, NULL};
 

@@ -3,6 +3,9 @@
 
 #include "base/rng.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 /* --- pings and floods --- */
 
 START_TEST(test_too_many_pings)
@@ -520,8 +523,63 @@ START_TEST(test_silent_conn_is_closed)
 }
 END_TEST
 
+/* --- what waits to be sent --- */
+
+/* The server's end of the connection. */
+static int fd_of_server(const struct raw *r)
+{
+    struct sockaddr_in own, peer;
+    socklen_t size = sizeof(own);
+    ck_assert_int_eq(getsockname(r->fd, (struct sockaddr *)&own, &size), 0);
+    for (int fd = 0; fd < 1024; fd++) {
+        size = sizeof(peer);
+        if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && size == sizeof(peer) &&
+            peer.sin_port == own.sin_port)
+            return fd;
+    }
+    ck_abort_msg("the server has no such connection");
+}
+
+static int unsent_bytes(int fd)
+{
+    int bytes = 0;
+    ck_assert_int_eq(ioctl(fd, SIOCOUTQNSD, &bytes), 0);
+    return bytes;
+}
+
+/* A client that makes room for much and reads nothing: what it does not take waits with us, not in
+ * the kernel. */
+START_TEST(test_little_waits_in_the_kernel)
+{
+    enum { UNSENT_MAX = 128 << 10, ONE_WRITE = 64 << 10 };
+    static const char *const shared[] = {FIELDS_OF("Shared"), NULL};
+    static const uint8_t much[] = {0, 4, 0x10, 0, 0, 0}; /* INITIAL_WINDOW_SIZE 256 MiB */
+    static const uint8_t more[] = {0x10, 0, 0, 0};
+    static const uint8_t messages[] = {0, 0, 0, 0, 4, 200, 0, 0, 0}; /* of 100,000 bytes each */
+    struct raw r;
+    rig_start();
+    raw_open(&r);
+    raw_hello(&r);
+    (void)raw_frame(&r, FRAME_SETTINGS, 0, 0, much, sizeof(much));
+    (void)raw_frame(&r, FRAME_WINDOW_UPDATE, 0, 0, more, sizeof(more));
+    raw_headers(&r, 1, 0, shared);
+    (void)raw_frame(&r, FRAME_DATA, END_STREAM, 1, messages, sizeof(messages));
+    RIG_UNTIL(rig.opened == 1);
+    int fd = fd_of_server(&r);
+    RIG_UNTIL(unsent_bytes(fd) > 0); /* the client's end is full */
+    for (uint64_t end_ns = clock_mono_ns() + 300000000; clock_mono_ns() < end_ns;) {
+        (void)uv_run(&rig.loop, UV_RUN_NOWAIT);
+        ck_assert_int_le(unsent_bytes(fd), UNSENT_MAX + ONE_WRITE);
+    }
+    raw_close(&r);
+    RIG_UNTIL(rig.closed == 1);
+    rig_stop();
+}
+END_TEST
+
 UNIT_MAIN("grpc_wire", test_too_many_pings, test_answers_forgive_pings,
           test_server_pings_and_gives_up, test_flood_without_reading,
           test_reset_flood_ends_the_connection, test_http1, test_http1_refusals,
           test_http1_answer_after_the_client_left, test_mutated_frames, test_mutated_answers,
-          test_client_pings_and_gives_up, test_conns_are_bounded, test_silent_conn_is_closed)
+          test_client_pings_and_gives_up, test_conns_are_bounded, test_silent_conn_is_closed,
+          test_little_waits_in_the_kernel)
