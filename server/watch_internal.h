@@ -1,5 +1,5 @@
-/* What the files of a worker's watchers share; see watch.h. watch.c has the streams and what clients
- * ask of them, watch_round.c whom changes concern, watch_lagging.c those that lag behind,
+/* What the files of a worker's watchers share; see watch.h. watch.c has the streams and what
+ * clients ask of them, watch_round.c whom changes concern, watch_lagging.c those that lag behind,
  * watch_send.c the bytes. */
 #ifndef SERVER_WATCH_INTERNAL_H
 #define SERVER_WATCH_INTERNAL_H
@@ -79,7 +79,8 @@ struct watch_hub {
 
 /* --- watch_round.c --- */
 
-/* The one of this shape, made if need be; the range is not empty. Each takes part until released. */
+/* The one of this shape, made if need be; the range is not empty. Each takes part until released.
+ */
 struct watch_group *watch__group_get(struct watch_hub *h, const struct wire_watch_create *c);
 void watch__group_release(struct watch_hub *h, struct watch_group *g);
 /* Everything looked at is sent after this. */

@@ -1,3 +1,4 @@
+/* Watchers that lag behind: each with a cursor of its own into the history; see watch.h. */
 #include "server/watch_internal.h"
 
 #include "base/clock.h"

@@ -1,3 +1,5 @@
+/* Whom changes of the history concern, found as they are published, and sent in rounds; see
+ * watch.h. */
 #include "server/watch_internal.h"
 
 #include "base/assert.h"

@@ -1,3 +1,4 @@
+/* The bytes that watchers are sent: events, and the responses around them. */
 #include "server/watch_internal.h"
 
 #include "base/assert.h"

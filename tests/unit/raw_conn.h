@@ -13,7 +13,15 @@
 #include <nghttp2/nghttp2.h>
 #include <sys/socket.h>
 #include <unistd.h>
-enum { FRAME_DATA, FRAME_HEADERS, FRAME_RST = 3, FRAME_SETTINGS, FRAME_PING = 6, FRAME_GOAWAY, FRAME_WINDOW_UPDATE };
+enum {
+    FRAME_DATA,
+    FRAME_HEADERS,
+    FRAME_RST = 3,
+    FRAME_SETTINGS,
+    FRAME_PING = 6,
+    FRAME_GOAWAY,
+    FRAME_WINDOW_UPDATE
+};
 enum { END_STREAM = 1, ACK = 1, END_HEADERS = 4 };
 
 struct raw {
