@@ -83,7 +83,7 @@ def memory_part_free():
 
 
 def p99_of_polite(cluster, options):
-    measure.touch_memory()
+    measure.touch_memory(options.scale)
     result = measure.run_load(cluster, *POLITE, "--duration", options.duration)
     return result["latency"]["put"]["p99_ms"]
 

@@ -108,12 +108,12 @@ def memory_info(name):
     raise LoadFailed("the kernel does not tell " + name)
 
 
-def touch_memory():
+def touch_memory(scale=1):
     """Use memory and free it again, so that what is measured next finds it with the machine. A virtual
     one's host takes back what has been free for some seconds, and a page that it has to give again
     costs several times as much as one that is there: that would be measured instead, in one load and
     not in the next."""
-    size = min(3 << 30, memory_info("MemAvailable") // 4)
+    size = min(round(scale * (3 << 30)), memory_info("MemAvailable") // 4)
     mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 

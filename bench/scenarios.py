@@ -13,6 +13,7 @@ import typing
 import measure
 from measure import MANY, LoadFailed, fill
 
+LONG_ROUNDS_MAX = 5  # of what takes minutes
 WATCHERS_MANY = ("--conns", "100", "--streams", "10", "--prefix", "/watched/")
 
 
@@ -68,7 +69,7 @@ class Run:
         return ("--duration", max(self.options.duration, at_least * min(1, self.options.scale)))
 
     def load(self, *args):
-        measure.touch_memory()
+        measure.touch_memory(self.options.scale)
         return measure.run_load(self.cluster, *args)
 
     def beside(self, *args):
@@ -347,21 +348,22 @@ GROUPS = (
     )),
     Group("million", prepare_million, (
         Scenario("memory", "1,000,000 keys of 256 B", memory, (
-            Figure("mb", "MB resident", 0.6, 0.4),), rounds_max=5),
+            Figure("mb", "MB resident", 0.6, 0.4),), rounds_max=LONG_ROUNDS_MAX),
         Scenario("list-memory", "LIST of 1,000,000 keys", list_memory, (
             Figure("growth_mb", "MB more meanwhile", 64, 16, absolute=True),
-            Figure("p50_ms", "p50 ms")), rounds_max=5),
+            Figure("p50_ms", "p50 ms")), rounds_max=LONG_ROUNDS_MAX),
         Scenario("restart", "restart with 1,000,000 keys", restart, (
             Figure("one_s", "s, one member", 1 / 2, 1 / 4),
-            Figure("all_s", "s, all three", 1 / 2, 1 / 4)), rounds_max=5),
+            Figure("all_s", "s, all three", 1 / 2, 1 / 4)), rounds_max=LONG_ROUNDS_MAX),
         Scenario("put-busy", "puts at 4x etcd's rate beside everything", put_beside_everything, (
             Figure("p99_ms", "p99 ms", 20, 10, absolute=True), Figure("p50_ms", "p50 ms"),
-            Figure("per_second", "/s", higher_is_better=True)), TRIVET, ("put",), rounds_max=5),
+            Figure("per_second", "/s", higher_is_better=True)), TRIVET, ("put",),
+            rounds_max=LONG_ROUNDS_MAX),
     )),
     Group("leases", prepare_leases, (
         Scenario("keepalive", "100,000 leases kept alive each 10 s", keep_alive, (
             Figure("cpu_percent", "CPU % of a core", 1 / 5, 1 / 10), Figure("p99_ms", "p99 ms")),
-            rounds_max=5),
+            rounds_max=LONG_ROUNDS_MAX),
     )),
     Group("overwrites", prepare_nothing, (
         Scenario("overwrites", "10 M overwrites of 100,000 keys", overwrites, (
@@ -369,7 +371,8 @@ GROUPS = (
             Figure("disk", "x disk of fresh", 1.3, 1.1, absolute=True),
             Figure("settled_s", "s until settled"), Figure("memory_mb", "MB memory, 3 nodes"),
             Figure("disk_mb", "MB disk, 3 nodes"),
-            Figure("per_second", "/s", higher_is_better=True)), TRIVET, rounds_max=5),
+            Figure("per_second", "/s", higher_is_better=True)), TRIVET,
+            rounds_max=LONG_ROUNDS_MAX),
     )),
 )
 SCENARIOS = tuple(s for group in GROUPS for s in group.scenarios)
